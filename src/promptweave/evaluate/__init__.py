@@ -1,0 +1,1 @@
+"""Measures: images in, numbers out. Nothing here knows how the images were made."""

@@ -1,0 +1,94 @@
+"""The networks of the embedded model: the classes of Stable Diffusion 1.x in miniature, and how they are saved."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+LATENT_CHANNELS = 8
+TEXT_WIDTH = 192
+MAXIMUM_LENGTH = 77
+START, END = "<|startoftext|>", "<|endoftext|>"
+WORD_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+
+
+def build_tokenizer(sentences: Iterable[str], folder: Path, size: int = 1000) -> CLIPTokenizer:
+    """A byte-pair tokenizer of CLIP's kind (Sennrich et al. 2016) learnt from the sentences and saved to `folder`."""
+    tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    split = pre_tokenizers.Split(__import__("tokenizers").Regex(WORD_PATTERN), "removed", invert=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    trainer = trainers.BpeTrainer(vocab_size=size, end_of_word_suffix="</w>", show_progress=False)
+    tokenizer.train_from_iterator(sentences, trainer)
+    merges = [tuple(pair) for pair in json.loads(tokenizer.to_str())["model"]["merges"]]
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    pieces = alphabet + [piece + "</w>" for piece in alphabet] + ["".join(pair) for pair in merges]
+    vocabulary = {piece: index for index, piece in enumerate(dict.fromkeys([*pieces, START, END]))}
+    folder.mkdir(parents=True, exist_ok=True)
+    clip = CLIPTokenizer(
+        vocab=vocabulary, merges=merges, model_max_length=MAXIMUM_LENGTH,
+        bos_token=START, eos_token=END, unk_token=END, pad_token=END,
+    )  # fmt: skip
+    clip.save_pretrained(folder)
+    return clip
+
+
+def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    """Four causal layers of width 192 over 77 positions (2 M parameters)."""
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer), hidden_size=TEXT_WIDTH, intermediate_size=4 * TEXT_WIDTH, num_hidden_layers=4,
+        num_attention_heads=6, max_position_embeddings=MAXIMUM_LENGTH, projection_dim=TEXT_WIDTH,
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    return CLIPTextModel(config)
+
+
+def build_vae() -> AutoencoderKL:
+    """Factor 8, eight latent channels (2.7 M parameters): 128-pixel pictures become 16x16x8."""
+    return AutoencoderKL(
+        block_out_channels=(16, 32, 64, 128), layers_per_block=1, latent_channels=LATENT_CHANNELS, norm_num_groups=8,
+        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4, sample_size=128,
+        scaling_factor=1.0,
+    )  # fmt: skip
+
+
+def build_unet() -> UNet2DConditionModel:
+    """Attention at 16x16, 8x8 and, in the middle, 4x4 (19 M parameters)."""
+    return UNet2DConditionModel(
+        sample_size=16, in_channels=LATENT_CHANNELS, out_channels=LATENT_CHANNELS, block_out_channels=(128, 192, 256),
+        layers_per_block=1, cross_attention_dim=TEXT_WIDTH, attention_head_dim=(4, 6, 8), norm_num_groups=16,
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+    )  # fmt: skip
+
+
+def build_scheduler() -> DDIMScheduler:
+    """Cosine noise schedule (Nichol & Dhariwal 2021), v-prediction (Salimans & Ho 2022)."""
+    return DDIMScheduler(
+        beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", clip_sample=False, set_alpha_to_one=False,
+        steps_offset=1, timestep_spacing="leading",
+    )  # fmt: skip
+
+
+def save_pipeline(
+    folder: Path, vae: AutoencoderKL, unet: UNet2DConditionModel, text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer
+) -> None:
+    """Write a StableDiffusionPipeline folder in half precision; the old one is replaced only when the new one is complete."""
+    fresh = folder.with_name(folder.name + ".new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    pipeline = StableDiffusionPipeline(
+        vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=build_scheduler(),
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+    pipeline.to(dtype=torch.float16)  # pyright: ignore[reportArgumentType]
+    pipeline.save_pretrained(fresh, safe_serialization=True)
+    pipeline.to(dtype=torch.float32)  # pyright: ignore[reportArgumentType]
+    shutil.rmtree(folder, ignore_errors=True)
+    fresh.rename(folder)
