@@ -263,7 +263,7 @@ def train_diffusion(folder: Path, recipe: Recipe, minutes: float, device: str) -
     """Train text encoder and UNet on the codes of the scenes; the averaged weights are what is exported."""
     codes, scenes, log, path = encode_scenes(folder, recipe, device), scenes_of(recipe), Log(folder), folder / "diffusion.pt"
     torch.manual_seed(recipe.seed)
-    model = Diffusion(folder).to(device)
+    model = Diffusion(folder).to(device, memory_format=torch.channels_last)
     average = copy.deepcopy(model).requires_grad_(False)
     optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     state = torch.load(path) if path.exists() else {"spent": 0.0, "samples": 0}

@@ -1,0 +1,43 @@
+# Everything needs only Python 3.11+ and make. The environment is built once and again when its inputs change.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+OUT ?= out/demo
+INPUTS := pyproject.toml constraints.txt
+
+.PHONY: demo test train score lint bench clean
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "promptweave needs Python 3.11 or later; set PYTHON=python3.11, say.")'
+	$(PYTHON) -m venv $(VENV)
+
+# torch comes first and pinned: left to itself, an unpinned torch pulls gigabytes of CUDA packages.
+$(VENV)/.apps: $(INPUTS) | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[apps]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.apps
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: $(VENV)/.apps
+	$(BIN)/promptweave edit "a photo of a cat riding a bike" "a photo of a cat riding a car" --compare --force -o $(OUT)
+
+test: $(VENV)/.dev
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest
+
+train: $(VENV)/.dev
+	OMP_WAIT_POLICY=passive $(BIN)/promptweave train $(ARGS)
+
+bench: $(VENV)/.dev
+	OMP_WAIT_POLICY=passive $(BIN)/promptweave bench edits
+	OMP_WAIT_POLICY=passive $(BIN)/promptweave bench speed
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+clean:
+	rm -rf $(VENV) out build dist

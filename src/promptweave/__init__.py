@@ -1,0 +1,33 @@
+"""promptweave: see and steer the attention of text-to-image diffusion models.
+
+>>> import promptweave as pw
+>>> result = pw.edit("a photo of a cat riding a bike", "a photo of a cat riding a car", steps=2)
+>>> result.edited.size
+(128, 128)
+"""
+
+from promptweave.core.clock import Step as Step
+from promptweave.core.clock import Window as Window
+from promptweave.core.control import Control as Control
+from promptweave.core.control import Hooks as Hooks
+from promptweave.core.control import NoEffect as NoEffect
+from promptweave.core.record import Record as Record
+from promptweave.core.site import Site as Site
+from promptweave.core.site import Sites as Sites
+from promptweave.edit import edit as edit
+from promptweave.edit import generate as generate
+from promptweave.edit import run as run
+from promptweave.maps import word_maps as word_maps
+from promptweave.methods import LocalBlend as LocalBlend
+from promptweave.methods import Refine as Refine
+from promptweave.methods import Replace as Replace
+from promptweave.methods import Reweight as Reweight
+from promptweave.methods import SharedStart as SharedStart
+from promptweave.models.load import load as load
+from promptweave.recipe import Recipe as Recipe
+from promptweave.replay import replay as replay
+from promptweave.result import Result as Result
+from promptweave.sampling.loop import Sample as Sample
+from promptweave.sampling.loop import noise_for as noise_for
+from promptweave.sampling.loop import sample as sample
+from promptweave.words import Words as Words

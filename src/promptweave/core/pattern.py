@@ -1,0 +1,191 @@
+"""How much: a lazy attention matrix with an algebra.
+
+Nearly every published edit is linear in the attention matrix A, and a layer's output is A v. A pattern is a sum of
+terms diag(gate) K T, with K a kernel (a soft-max of queries and keys, most often), T a map from tokens to tokens, and
+
+    A v = sum of gate * sdpa(q, k, T v),
+
+so that no matrix of queries x keys is built unless someone reads `dense`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+Attention = Float[Tensor, "*batch heads queries keys"]
+Values = Float[Tensor, "*batch heads keys dim"]
+
+
+@dataclass(frozen=True, eq=False)
+class Softmax:
+    """softmax(q k^T / sqrt(dim)), not computed."""
+
+    q: Float[Tensor, "*batch heads queries dim"]
+    k: Float[Tensor, "*batch heads keys dim"]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.q.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.q.device
+
+    @cached_property
+    def dense(self) -> Attention:
+        """The matrix, computed once, with its soft-max in single precision at least."""
+        scores = (self.q @ self.k.transpose(-1, -2)) * self.q.shape[-1] ** -0.5
+        precise = torch.promote_types(scores.dtype, torch.float32)
+        return scores.to(precise).softmax(-1).to(self.q.dtype)
+
+    @property
+    def computed(self) -> bool:
+        """Whether somebody has paid for `dense`."""
+        return "dense" in self.__dict__
+
+    def apply(self, v: Values) -> Float[Tensor, "*batch heads queries dim"]:
+        return self.dense @ v if self.computed else F.scaled_dot_product_attention(self.q, self.k, v)
+
+
+@dataclass(frozen=True, eq=False)
+class Outer:
+    """A matrix of rank one, the same for all heads: `pixels` [queries] times `words` [keys]."""
+
+    pixels: Float[Tensor, "queries"]
+    words: Float[Tensor, "keys"]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.pixels.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.pixels.device
+
+    @cached_property
+    def dense(self) -> Float[Tensor, "1 queries keys"]:
+        return torch.outer(self.pixels, self.words)[None]
+
+    def apply(self, v: Values) -> Float[Tensor, "*batch heads queries dim"]:
+        return self.pixels[:, None] * (self.words @ v)[..., None, :]
+
+
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """A matrix that somebody computed."""
+
+    dense: Attention
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.dense.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.dense.device
+
+    def apply(self, v: Values) -> Float[Tensor, "*batch heads queries dim"]:
+        return self.dense @ v
+
+
+Kernel = Softmax | Outer | Dense
+Tokens = Float[Tensor, "keys keys2"] | Float[Tensor, "keys"] | None  # a matrix, a diagonal, or the identity
+
+
+@dataclass(frozen=True, eq=False)
+class Term:
+    """diag(gate) · kernel · tokens."""
+
+    kernel: Kernel
+    tokens: Tokens = None
+    gate: Float[Tensor, "queries"] | None = None
+
+    def values(self, v: Values) -> Values:
+        """tokens · v."""
+        if self.tokens is None:
+            return v
+        tokens = self.tokens.to(v.dtype)
+        return tokens[:, None] * v if tokens.ndim == 1 else tokens @ v
+
+    def gated(self, output: Float[Tensor, "*batch heads queries dim"]) -> Float[Tensor, "*batch heads queries dim"]:
+        """diag(gate) · output."""
+        return output if self.gate is None else self.gate.to(output.dtype)[:, None] * output
+
+    @property
+    def dense(self) -> Attention:
+        matrix = self.kernel.dense
+        if self.tokens is not None:
+            tokens = self.tokens.to(matrix.dtype)
+            matrix = matrix * tokens if tokens.ndim == 1 else matrix @ tokens
+        return self.gated(matrix)
+
+
+@dataclass(frozen=True, eq=False)
+class Pattern:
+    """A sum of terms. Immutable: every operator gives a new pattern."""
+
+    terms: tuple[Term, ...]
+
+    @classmethod
+    def of(cls, q: Float[Tensor, "*batch heads queries dim"], k: Float[Tensor, "*batch heads keys dim"]) -> Pattern:
+        """The attention of `q` to `k`."""
+        return cls((Term(Softmax(q, k)),))
+
+    def __matmul__(self, tokens: Float[Tensor, "keys keys2"]) -> Pattern:
+        """A · M."""
+
+        def moved(term: Term) -> Term:
+            old = term.tokens
+            if old is None:
+                return replace(term, tokens=tokens)
+            return replace(term, tokens=old[:, None] * tokens if old.ndim == 1 else old @ tokens)
+
+        return Pattern(tuple(map(moved, self.terms)))
+
+    def __mul__(self, weights: Float[Tensor, "keys"] | float) -> Pattern:
+        """A · diag(w), or w A for a number."""
+
+        def scaled(term: Term) -> Term:
+            if isinstance(weights, Tensor):
+                return replace(term, tokens=weights if term.tokens is None else term.tokens * weights)
+            if term.gate is not None:
+                return replace(term, gate=term.gate * weights)
+            if term.tokens is not None:
+                return replace(term, tokens=term.tokens * weights)
+            kernel = term.kernel
+            queries = kernel.q.shape[-2] if isinstance(kernel, Softmax) else kernel.dense.shape[-2]
+            return replace(term, gate=torch.full((queries,), float(weights), dtype=kernel.dtype, device=kernel.device))
+
+        return Pattern(tuple(map(scaled, self.terms)))
+
+    def __add__(self, other: Pattern) -> Pattern:
+        """A + B."""
+        return Pattern(self.terms + other.terms)
+
+    def gated(self, pixels: Float[Tensor, "queries"]) -> Pattern:
+        """diag(u) · A."""
+        return Pattern(tuple(replace(t, gate=pixels if t.gate is None else t.gate * pixels) for t in self.terms))
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is one untouched soft-max."""
+        return len(self.terms) == 1 and self.terms[0].tokens is None and self.terms[0].gate is None
+
+    def apply(self, v: Values) -> Float[Tensor, "*batch heads queries dim"]:
+        """A · v, term by term; `core.rows` does the same for many rows in one call."""
+        outputs = [term.gated(term.kernel.apply(term.values(v))) for term in self.terms]
+        return torch.stack(outputs).sum(0) if len(outputs) > 1 else outputs[0]
+
+    @cached_property
+    def dense(self) -> Attention:
+        """The matrix [.., heads, queries, keys]. Reading it pays for it; it keeps its gradient and is shared."""
+        total = self.terms[0].dense
+        for term in self.terms[1:]:
+            total = total + term.dense
+        return total

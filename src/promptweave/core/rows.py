@@ -1,0 +1,172 @@
+"""Who and what: the rows of a batch by name, and the one call that evaluates a site."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from promptweave.core.pattern import Pattern, Softmax, Term
+
+Branch = Literal["uncond", "cond"]
+Stack = Float[Tensor, "batch heads tokens dim"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a batch is laid out: by branch, then prompt (0 is the source), then image (seed)."""
+
+    branches: tuple[Branch, ...]
+    prompts: int
+    images: int = 1
+
+    @property
+    def size(self) -> int:
+        """Rows of the batch."""
+        return len(self.branches) * self.prompts * self.images
+
+    def slice(self, branch: Branch, prompt: int) -> slice:
+        """Where the images of a prompt stand."""
+        if not 0 <= prompt < self.prompts:
+            raise IndexError(f"A batch of {self.prompts} prompts has rows 0 to {self.prompts - 1}. Received {prompt}.")
+        begin = (self.branches.index(branch) * self.prompts + prompt) * self.images
+        return slice(begin, begin + self.images)
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One prompt of one branch at one site, all its images: q, k, v [images, heads, tokens, dim] and who looks where."""
+
+    q: Float[Tensor, "images heads queries dim"]
+    k: Float[Tensor, "images heads keys dim"]
+    v: Float[Tensor, "images heads values dim"]
+    edited: Pattern | None = None
+
+    @cached_property
+    def pattern(self) -> Pattern:
+        """The attention of the row: softmax(q k^T / sqrt(dim)) unless a control changed it."""
+        return self.edited or Pattern.of(self.q, self.k)
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The rows of a batch at one site: `rows["cond"][1]` is the first target. Immutable; `put` gives changed rows."""
+
+    q: Stack
+    k: Stack
+    v: Stack
+    layout: Layout
+    _changed: Mapping[tuple[Branch, int], Row] = field(default_factory=dict[tuple[Branch, int], Row])
+    _seen: dict[tuple[Branch, int], Row] = field(default_factory=dict[tuple[Branch, int], Row])
+
+    def __getitem__(self, branch: Branch) -> _Branch:
+        return _Branch(self, branch)
+
+    def row(self, branch: Branch, prompt: int) -> Row:
+        """The row as the controls so far left it."""
+        key = (branch, prompt)
+        if key in self._changed:
+            return self._changed[key]
+        if key not in self._seen:
+            where = self.layout.slice(branch, prompt)
+            self._seen[key] = Row(self.q[where], self.k[where], self.v[where])
+        return self._seen[key]
+
+    def put(self, branch: Branch, prompt: int, *, pattern: Pattern | None = None, **tensors: Tensor) -> Rows:
+        """Change q, k, v or the pattern of a row. Without `pattern`, new q or k make a new default pattern."""
+        row = self.row(branch, prompt)
+        keep = row.edited if not {"q", "k"} & set(tensors) else None
+        changes: dict[str, Any] = {**tensors, "edited": pattern or keep}
+        return replace(self, _changed={**self._changed, (branch, prompt): replace(row, **changes)})
+
+    @property
+    def touched(self) -> bool:
+        """Whether any control changed any row."""
+        return bool(self._changed)
+
+    def evaluate(self) -> Stack:
+        """The outputs [batch, heads, queries, dim]: rows nobody changed as one view, all soft-max terms in one call."""
+        if not self._changed:
+            return F.scaled_dot_product_attention(self.q, self.k, self.v)
+        calls: dict[tuple[int, int], _Call] = {}
+        parts: list[list[tuple[Term | None, _Call | Tensor, int]]] = []
+        for first, count, row in self._runs():
+            if row is None:
+                where = slice(first, first + count)
+                parts.append([(None, *_enter(calls, self.q[where], self.k[where], self.v[where]))])
+                continue
+            terms: list[tuple[Term | None, _Call | Tensor, int]] = []
+            for term in row.pattern.terms:
+                kernel, v = term.kernel, term.values(row.v)
+                if isinstance(kernel, Softmax) and not kernel.computed:
+                    terms.append((term, *_enter(calls, kernel.q, kernel.k, v)))
+                else:
+                    terms.append((term, kernel.apply(v), 0))
+            parts.append(terms)
+        for call in calls.values():
+            call.run()
+        return torch.cat([_total(terms) for terms in parts])
+
+    def _runs(self) -> Iterator[tuple[int, int, Row | None]]:
+        """(first batch row, batch rows, row): changed rows one by one, unchanged ones in runs with None."""
+        first, images = 0, self.layout.images
+        begin = 0
+        for branch in self.layout.branches:
+            for prompt in range(self.layout.prompts):
+                row = self._changed.get((branch, prompt))
+                if row is not None:
+                    if begin > first:
+                        yield first, begin - first, None
+                    yield begin, images, row
+                    first = begin + images
+                begin += images
+        if begin > first:
+            yield first, begin - first, None
+
+
+@dataclass(frozen=True)
+class _Branch:
+    rows: Rows
+    name: Branch
+
+    def __getitem__(self, prompt: int) -> Row:
+        return self.rows.row(self.name, prompt)
+
+    def __len__(self) -> int:
+        return self.rows.layout.prompts
+
+
+class _Call:
+    """Queries, keys and values that fit into one call."""
+
+    def __init__(self) -> None:
+        self.pieces: list[tuple[Tensor, Tensor, Tensor]] = []
+        self.outputs: tuple[Tensor, ...] = ()
+
+    def run(self) -> None:
+        q, k, v = (torch.cat(tensors) for tensors in zip(*self.pieces, strict=True))
+        sizes = [len(piece[0]) for piece in self.pieces]
+        self.outputs = F.scaled_dot_product_attention(q, k, v).split(sizes)
+
+
+def _enter(calls: dict[tuple[int, int], _Call], q: Tensor, k: Tensor, v: Tensor) -> tuple[_Call, int]:
+    call = calls.setdefault((q.shape[-2], k.shape[-2]), _Call())
+    call.pieces.append((q, k, v))
+    return call, len(call.pieces) - 1
+
+
+def _total(terms: list[tuple[Term | None, _Call | Tensor, int]]) -> Tensor:
+    outputs: list[Tensor] = []
+    for term, source, place in terms:
+        output = source.outputs[place] if isinstance(source, _Call) else source
+        outputs.append(output if term is None else term.gated(output))
+    total = outputs[0]
+    for output in outputs[1:]:
+        total = total + output
+    return total

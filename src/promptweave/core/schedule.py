@@ -1,0 +1,55 @@
+"""Noise schedules as tables. Symbols: alpha_bar, the share of the picture's variance left at a training time t."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from promptweave.core.clock import Step
+
+Prediction = Literal["epsilon", "v_prediction", "sample"]
+Spacing = Literal["leading", "trailing", "linspace"]
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """A discrete schedule and how sampling walks it (DDIM, Song et al. 2021).
+
+    `alpha_bar` [training steps] descends from nearly 1; `final` is alpha_bar at the clean end (t < 0). `spacing` and
+    `offset` choose the training times of a run of S steps: leading k (T // S) + offset, trailing, or evenly from 0 to T - 1.
+    """
+
+    alpha_bar: Float64[Tensor, "times"]
+    prediction: Prediction = "epsilon"
+    spacing: Spacing = "leading"
+    offset: int = 0
+    final: float = 1.0
+    name: str = "ddim"
+
+    def steps(self, count: int) -> list[Step]:
+        """The steps of a run, noisiest first.
+
+        >>> import torch
+        >>> [s.t for s in Schedule(torch.linspace(1, 0.01, 1000).double(), offset=1).steps(4)]
+        [751, 501, 251, 1]
+        """
+        size = len(self.alpha_bar)
+        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= size:
+            raise ValueError(f"The number of steps must be a whole number from 1 to {size}. Received {count!r}.")
+        stride = size // count
+        if self.spacing == "leading":
+            times = [k * stride + self.offset for k in reversed(range(count))]
+        elif self.spacing == "trailing":
+            times = [round(size - k * size / count) - 1 for k in range(count)]
+        else:
+            times = [round(k * (size - 1) / max(1, count - 1)) for k in reversed(range(count))]
+        times = [min(t, size - 1) for t in times]
+        return [Step(i, count, t, t - stride) for i, t in enumerate(times)]
+
+    def level(self, t: int) -> float:
+        """alpha_bar at a training time; `final` for times before 0."""
+        return float(self.alpha_bar[t]) if t >= 0 else self.final

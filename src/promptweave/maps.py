@@ -1,0 +1,70 @@
+"""What each word looks at: heat maps of a prompt's words from one run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from promptweave.core.record import Record, Recording
+from promptweave.models.base import Model
+from promptweave.models.load import load_cached
+from promptweave.recipe import Recipe
+from promptweave.sampling.loop import Progress, noise_for, sample
+from promptweave.view.heat import coloured, heat, over
+from promptweave.view.sheet import sheet
+
+
+@dataclass(frozen=True, eq=False)
+class WordMaps:
+    """Cross-attention of a picture, mean over the layers of one grid, heads and steps: [height, width, tokens]."""
+
+    prompt: str
+    picture: Image.Image
+    attention: Float[Tensor, "height width tokens"]
+    words: tuple[tuple[str, tuple[int, ...]], ...]
+
+    def of(self, word: str) -> Float[Tensor, "height width"]:
+        """The map of a word of the strip, summed over its tokens."""
+        known = dict(self.words)
+        if word not in known:
+            raise ValueError(f"{word!r} has no map. Words: {', '.join(known)}.")
+        return self.attention[..., list(known[word])].sum(-1)
+
+    def strip(self, *, on_picture: bool = True) -> Image.Image:
+        """The picture and one labelled map per word."""
+        import numpy as np
+
+        picture = np.asarray(self.picture)
+        size = (picture.shape[1], picture.shape[0])
+        maps = [self.of(word) for word, _ in self.words]
+        tiles = [over(m, picture) if on_picture else coloured(heat(m, size)) for m in maps]
+        return sheet([[picture, *tiles]], [["picture", *(word for word, _ in self.words)]])
+
+
+def word_maps(
+    prompt: str, *, model: Model | str = "toybox", seed: int = 0, steps: int = 50, guidance: float = 7.5,
+    size: tuple[int, int] | None = None, special: bool = False, progress: Progress | None = None,
+) -> WordMaps:  # fmt: skip
+    """Generate a picture and record what each word looks at. `special` adds the start and end tokens."""
+    network = load_cached(model) if isinstance(model, str) else model
+    Recipe(prompt, seed=seed).check()
+    made = sample(
+        network, [prompt], noise=noise_for(network, seed, 1, size), steps=steps, guidance=guidance, controls=[Record()],
+        progress=progress,
+    )  # fmt: skip
+    recording = made.hooks[0]
+    assert isinstance(recording, Recording)
+    words = made.run.words[0]
+    named: list[tuple[str, tuple[int, ...]]] = []
+    for word in words.words:
+        if word.tokens and word not in words.truncated:
+            count = sum(name.partition("#")[0] == word.text for name, _ in named)
+            named.append((f"{word.text}#{count + 1}" if count else word.text, word.tokens))
+    if special:
+        named = [("<start>", (0,)), *named, ("<end>", (words.length - 1,))]
+    attention = recording.maps.mean(0)[0].to(torch.float32).cpu()
+    return WordMaps(prompt, Image.fromarray(made.pictures[0, 0]), attention, tuple(named))

@@ -1,0 +1,7 @@
+"""One file per method. Imports core and words only."""
+
+from promptweave.methods.local_blend import LocalBlend as LocalBlend
+from promptweave.methods.prompt_to_prompt import Refine as Refine
+from promptweave.methods.prompt_to_prompt import Replace as Replace
+from promptweave.methods.prompt_to_prompt import Reweight as Reweight
+from promptweave.methods.prompt_to_prompt import SharedStart as SharedStart

@@ -1,0 +1,163 @@
+"""Local editing of Prompt-to-Prompt (Hertz et al. 2022, arXiv 2208.01626, section 3.2 and algorithm 1, lines 11-14).
+
+    mask = B(source maps of the words) or B(target maps of the words);   z_t <- z_s + mask (z_t - z_s)
+
+B: mean over heads and layers of the words' cross-attention, summed over the steps so far, 3x3 max-pooled, enlarged to
+the latent, divided by its maximum, above a threshold. Words under `subtract` take their region out of the mask.
+
+Differs from the authors' code: maps of any latent size and shape; the target's own maps are read (`maps="own"`), as in
+the paper, not those with the source's injected; a word that a prompt lacks has an empty region instead of NaN; what is
+subtracted is the target's region, not also the source's. `reference_compat=True` restores the last two and the maps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from promptweave.core.clock import Step, Window
+from promptweave.core.control import Control, Hooks, NoEffect, Run
+from promptweave.core.maps import Maps
+from promptweave.core.rows import Rows
+from promptweave.core.site import Site, Sites
+from promptweave.methods.prompt_to_prompt import SOURCE, chosen
+from promptweave.words import AmbiguousWord, Words, alignment
+
+Heat = Float[Tensor, "images height width"]
+Mask = Bool[Tensor, "images height width"]
+
+
+def region(maps: Heat, size: tuple[int, int], threshold: float, *, pool: bool = True) -> Mask:
+    """B of the module's docstring; `size` is that of the latent. An all-zero map has an empty region."""
+    maps = F.max_pool2d(maps[:, None], 3, 1, 1) if pool else maps[:, None]
+    maps = F.interpolate(maps, size=size)[:, 0]
+    highest = maps.amax((-2, -1), keepdim=True)
+    return maps > threshold * highest
+
+
+def blend(source: Tensor, edited: Tensor, mask: Tensor) -> Tensor:
+    """Keep the source outside the mask."""
+    return source + mask * (edited - source)
+
+
+@dataclass(frozen=True)
+class LocalBlend(Control):
+    """Change the picture only where the named words look.
+
+    `words` and `subtract` may name words of the source, of a target or of both; a word that was swapped brings its
+    counterpart with it. `start`: share of the steps before the first blend. `mask`: an own mask [height, width] of
+    zeros and ones as nested tuples, joined with the words' region by `combine`.
+    """
+
+    words: tuple[str, ...] | str
+    subtract: tuple[str, ...] | str = ()
+    threshold: float = 0.3
+    subtract_threshold: float = 0.3
+    start: float = 0.2
+    maps: Literal["own", "effective"] = "own"
+    mask: tuple[tuple[float, ...], ...] | None = None
+    combine: Literal["intersection", "union"] = "intersection"
+    targets: tuple[int, ...] | None = None
+    reference_compat: bool = False
+
+    def bind(self, run: Run) -> Hooks:
+        for name in ("threshold", "subtract_threshold"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} of LocalBlend must be in [0, 1). Received {getattr(self, name)}.")
+        window = Window(Window.of(self.start).end, 1.0)
+        if not window.steps(run.steps):
+            raise NoEffect(f"LocalBlend must start before the last of the {run.steps} steps. Received start={self.start}.")
+        rows = chosen(self.targets, run)
+        weights = torch.zeros(len(run.prompts), run.tokens, 2)
+        for channel, words in enumerate((self.words, self.subtract)):
+            self._mark(weights[..., channel], run, rows, (words,) if isinstance(words, str) else tuple(words))
+        if not weights[..., 0].any():
+            raise NoEffect("LocalBlend needs at least one word whose region may change. Received none.")
+        own = self.maps == "own" and not self.reference_compat
+        prompts = (SOURCE, *rows)
+        maps = Maps(Sites("cross", grid=run.map_grid), prompts, {p: weights[p].to(run.device) for p in prompts}, own=own)
+        return _Blending(self, rows, window, maps, bool(weights[..., 1].any()))
+
+    def _mark(self, weights: Float[Tensor, "prompts tokens"], run: Run, rows: tuple[int, ...], words: tuple[str, ...]) -> None:
+        """Set the tokens of the words to 1 in every prompt that has them, or has their counterpart."""
+        for word in words:
+            found = {row: _lookup(word, run.words[SOURCE], run.words[row]) for row in rows}
+            if not any(found.values()):
+                run.words[rows[0]].find(word)  # raises, and lists the words
+            for row, sides in found.items():
+                weights[SOURCE, list(sides.get("source", ()))] = 1
+                weights[row, list(sides.get("target", ()))] = 1
+
+
+def _lookup(word: str, source: Words, target: Words) -> dict[str, tuple[int, ...]]:
+    """Tokens of a word in the prompts that hold it, and of what it was swapped with in the other."""
+    found: dict[str, tuple[int, ...]] = {}
+    for side, words in (("source", source), ("target", target)):
+        try:
+            found[side] = words.find(word)
+        except AmbiguousWord:
+            raise
+        except ValueError:
+            continue
+    if len(found) == 1:
+        (side, tokens), other = next(iter(found.items())), ""
+        for row in alignment(source, target):
+            here, there = (row.source_tokens, row.target_tokens) if side == "source" else (row.target_tokens, row.source_tokens)
+            if row.kind == "swapped" and set(here) & set(tokens):
+                other = "target" if side == "source" else "source"
+                found[other] = (*found.get(other, ()), *there)
+    return found
+
+
+@dataclass
+class _Blending(Hooks):
+    control: LocalBlend
+    rows: tuple[int, ...]
+    window: Window
+    maps: Maps
+    subtracts: bool
+    areas: dict[int, list[float]] = field(default_factory=dict[int, list[float]])
+
+    def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
+        self.maps.add(step, site, rows)
+        return rows
+
+    def after_step(self, step: Step, z: Tensor) -> Tensor:
+        if step not in self.window:
+            return z
+        z = z.clone()
+        for row in self.rows:
+            mask = self.mask(row, (z.shape[-2], z.shape[-1]))
+            self.areas.setdefault(row, []).append(float(mask.float().mean()))
+            z[row] = blend(z[SOURCE], z[row], mask[:, None].to(z.dtype))
+        return z
+
+    def mask(self, row: int, size: tuple[int, int]) -> Mask:
+        """Where the target may differ from the source, after the steps so far."""
+        control = self.control
+        mask = self._either(0, row, size, control.threshold, pool=True)
+        if self.subtracts and control.reference_compat:
+            mask = mask & ~self._either(1, row, size, control.subtract_threshold, pool=False)
+        elif self.subtracts:
+            owner = row if self._channel(1, row).any() else SOURCE
+            mask = mask & ~region(self._channel(1, owner), size, control.subtract_threshold, pool=False)
+        if control.mask is None:
+            return mask
+        drawn = torch.tensor(control.mask, device=mask.device)[None, None].float()
+        drawn = F.adaptive_avg_pool2d(drawn, size)[0] > 0.5
+        return mask & drawn if control.combine == "intersection" else mask | drawn
+
+    def _channel(self, channel: int, prompt: int) -> Heat:
+        return self.maps.total(prompt)[..., channel]
+
+    def _either(self, channel: int, row: int, size: tuple[int, int], threshold: float, *, pool: bool) -> Mask:
+        source, target = (region(self._channel(channel, p), size, threshold, pool=pool) for p in (SOURCE, row))
+        return source | target
+
+    def report(self) -> dict[str, Any]:
+        return {"latent_steps": max(map(len, self.areas.values()), default=0), "mask_area": self.areas}

@@ -1,0 +1,256 @@
+"""Prompt-to-Prompt Image Editing with Cross-Attention Control (Hertz et al. 2022, arXiv 2208.01626), section 3.
+
+Row 0 is the source; every other row is a target that starts from the same noise. With P_s and P_t the attention of the
+source and of the target, each edit of a cross-attention map is linear in both,
+
+    P_t' = P_s A + P_t diag(D),
+
+A [source tokens, target tokens], D [target tokens], so nothing but values is ever multiplied by A and D
+(`core.pattern`): word swap has A = M, D = 0; an added phrase has A = G, D = 1 - a; a window scales A by its alpha and
+gives the rest, 1 - alpha, back to the target's own map. In its window self-attention takes the source's map whole.
+
+Differs from the authors' code: the tail of a prompt is shifted along with its words; padding is aligned with padding;
+both windows are fractions of the same number of steps; weights act on what the controls before them left. With
+`reference_compat=True` the maps and windows are those of that code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from promptweave.core.clock import Step, Window
+from promptweave.core.control import Control, Hooks, NoEffect, Run
+from promptweave.core.pattern import Pattern
+from promptweave.core.rows import Rows
+from promptweave.core.site import Site
+from promptweave.words import refine_map, refine_matrix, replace_map, word_weights, word_windows
+
+Span = float | tuple[float, float] | Window
+SOURCE = 0
+
+
+def chosen(targets: tuple[int, ...] | None, run: Run) -> tuple[int, ...]:
+    """The targets a control acts on: those asked for, else all. Rows are counted from 1, the source is row 0."""
+    everyone = tuple(range(1, len(run.prompts)))
+    if targets is None:
+        return everyone
+    if not targets or not set(targets) <= set(everyone):
+        raise ValueError(f"targets must name rows 1 to {len(everyone)} of this run. Received {targets}.")
+    return targets
+
+
+@dataclass(frozen=True)
+class Mix:
+    """P_s A + P_t diag(D) of one target at one step; None stands for zero."""
+
+    from_source: Float[Tensor, "source target"] | None
+    own: Float[Tensor, "target"] | None
+
+    def __call__(self, source: Pattern, target: Pattern) -> Pattern:
+        if self.from_source is None:
+            return target
+        moved = source @ self.from_source
+        return moved if self.own is None else moved + target * self.own
+
+
+def mix(matrix: Float[Tensor, "source target"], own: Float[Tensor, "target"], alpha: Float[Tensor, "target"]) -> Mix:
+    """Apply the window `alpha` to (A, D) and drop what is zero."""
+    a, d = matrix * alpha, own * alpha + (1 - alpha)
+    if not a.any():
+        return Mix(None, None)
+    return Mix(a, d if d.any() else None)
+
+
+@dataclass(frozen=True)
+class _Inject(Control):
+    """What `Replace` and `Refine` share: the windows, and who is edited.
+
+    `cross` and `self_attention` are the share of the steps, counted from the noisy end, in which the source's maps are
+    used: a number f for (0, f), a pair, or for `cross` a mapping from words of the targets to either, with "default".
+    `self_grid` is the number of pixels of the largest self-attention map that is taken over; None: those of the
+    latent's quarter size, 16 x 16 at 512 pixels.
+    """
+
+    cross: Span | Mapping[str, Span] = 0.8
+    self_attention: Span = 0.4
+    self_grid: int | None = None
+    targets: tuple[int, ...] | None = None
+    reference_compat: bool = False
+
+    def maps(self, run: Run, row: int) -> tuple[Float[Tensor, "source target"], Float[Tensor, "target"]]:
+        """A and D of a target, before windows."""
+        raise NotImplementedError
+
+    def bind(self, run: Run) -> Hooks:
+        rows = chosen(self.targets, run)
+        windows = word_windows(
+            [run.words[row] for row in rows], self.cross, run.steps, reference_compat=self.reference_compat
+        )
+        mixes: list[dict[int, Mix]] = [{} for _ in range(run.steps)]
+        for column, row in enumerate(rows):
+            matrix, own = self.maps(run, row)
+            known: dict[tuple[float, ...], Mix] = {}
+            for step in range(run.steps):
+                alpha = windows[step, column]
+                key = tuple(alpha.tolist())
+                if key not in known:
+                    made = mix(matrix, own, alpha)
+                    known[key] = Mix(*(None if x is None else x.to(run.device, run.dtype) for x in (made.from_source, made.own)))
+                mixes[step][row] = known[key]
+        limit = run.map_grid[0] * run.map_grid[1] if self.self_grid is None else self.self_grid
+        hooks = _Injection(mixes, Window.of(self.self_attention), limit, rows)
+        cross_open = any(m.from_source is not None for at in mixes for m in at.values())
+        if not cross_open and not hooks.self_window.steps(run.steps):
+            raise NoEffect(
+                f"{type(self).__name__} needs a cross or a self window that holds at least one of the {run.steps} steps. "
+                f"Received cross={self.cross}, self={self.self_attention}. Give one of them a larger share, such as cross=0.8."
+            )
+        return hooks
+
+
+@dataclass
+class _Injection(Hooks):
+    mixes: list[dict[int, Mix]]
+    self_window: Window
+    self_limit: int
+    rows: tuple[int, ...]
+    steps: dict[str, set[int]] = field(default_factory=lambda: {"cross": set(), "self": set()})
+    sites: dict[str, set[str]] = field(default_factory=lambda: {"cross": set(), "self": set()})
+
+    def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
+        if site.kind == "self":
+            if step not in self.self_window or site.queries > self.self_limit:
+                return rows
+            self._note("self", step, site)
+            for row in self.rows:
+                rows = rows.put("cond", row, pattern=rows["cond"][SOURCE].pattern)
+            return rows
+        for row, change in self.mixes[step.index].items():
+            if change.from_source is not None:
+                self._note("cross", step, site)
+                old = rows["cond"][row].pattern
+                rows = rows.put("cond", row, pattern=change(rows["cond"][SOURCE].pattern, old))
+        return rows
+
+    def _note(self, kind: str, step: Step, site: Site) -> None:
+        self.steps[kind].add(step.index)
+        self.sites[kind].add(site.name)
+
+    def report(self) -> dict[str, Any]:
+        return {
+            "cross_steps": len(self.steps["cross"]), "cross_sites": len(self.sites["cross"]),
+            "self_steps": len(self.steps["self"]), "self_sites": len(self.sites["self"]),
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Replace(_Inject):
+    """Word swap: the new word attends where the old one did (section 3.2, "Word Swap")."""
+
+    def maps(self, run: Run, row: int) -> tuple[Float[Tensor, "source target"], Float[Tensor, "target"]]:
+        matrix = replace_map(run.words[SOURCE], run.words[row], reference_compat=self.reference_compat)
+        return matrix, torch.zeros(matrix.shape[1])
+
+
+@dataclass(frozen=True)
+class Refine(_Inject):
+    """Adding a phrase: shared words keep the source's maps, new words have their own ("Adding a New Phrase")."""
+
+    def maps(self, run: Run, row: int) -> tuple[Float[Tensor, "source target"], Float[Tensor, "target"]]:
+        mapper, kept = refine_map(run.words[SOURCE], run.words[row], reference_compat=self.reference_compat)
+        return refine_matrix(mapper, kept), 1 - kept
+
+
+@dataclass(frozen=True)
+class Reweight(Control):
+    """Attention re-weighting: the maps of the named words times a factor, -2 to 10 say ("Attention Re-weighting").
+
+    Acts on the map that the controls before it left, so in `[Replace(), Reweight(...)]` on that of the source.
+    """
+
+    weights: Mapping[str, float]
+    window: Span = 1.0
+    targets: tuple[int, ...] | None = None
+
+    def bind(self, run: Run) -> Hooks:
+        factors: dict[int, Float[Tensor, "target"]] = {}
+        missing: list[ValueError] = []
+        rows = chosen(self.targets, run)
+        for row in rows:
+            known: dict[str, float] = {}
+            for word, factor in self.weights.items():
+                try:
+                    run.words[row].find(word)
+                except ValueError as error:
+                    missing.append(error)
+                else:
+                    known[word] = factor
+            if known:
+                factors[row] = word_weights(run.words[row], known).to(run.device, run.dtype)
+        found_nowhere = len(missing) > (len(rows) - 1) * len(self.weights) or (missing and len(rows) == 1)
+        if found_nowhere:
+            raise missing[0]
+        window = Window.of(self.window)
+        if all(bool((factor == 1).all()) for factor in factors.values()) or not window.steps(run.steps):
+            raise NoEffect(
+                f"Reweight needs a factor other than 1 and a window with a step in it. Received {dict(self.weights)} and {window}."
+            )
+        return _Weighting(factors, window)
+
+
+@dataclass
+class _Weighting(Hooks):
+    factors: dict[int, Float[Tensor, "target"]]
+    window: Window
+    steps: set[int] = field(default_factory=set)
+    sites: set[str] = field(default_factory=set)
+
+    def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
+        if site.kind == "self" or step not in self.window:
+            return rows
+        self.steps.add(step.index)
+        self.sites.add(site.name)
+        for row, factor in self.factors.items():
+            rows = rows.put("cond", row, pattern=rows["cond"][row].pattern * factor)
+        return rows
+
+    def report(self) -> dict[str, Any]:
+        return {"cross_steps": len(self.steps), "cross_sites": len(self.sites)}
+
+
+@dataclass(frozen=True)
+class SharedStart(Control):
+    """Every target's latent is the source's for the first `share` of the steps (the authors' SpatialReplace)."""
+
+    share: float = 0.2
+    targets: tuple[int, ...] | None = None
+
+    def bind(self, run: Run) -> Hooks:
+        window = Window.of(self.share)
+        if not window.steps(run.steps):
+            raise NoEffect(f"SharedStart needs a share that holds at least one of the {run.steps} steps. Received {self.share}.")
+        return _Sharing(window, chosen(self.targets, run))
+
+
+@dataclass
+class _Sharing(Hooks):
+    window: Window
+    rows: tuple[int, ...]
+    steps: int = 0
+
+    def after_step(self, step: Step, z: Tensor) -> Tensor:
+        if step not in self.window:
+            return z
+        self.steps += 1
+        z = z.clone()
+        z[list(self.rows)] = z[SOURCE]
+        return z
+
+    def report(self) -> dict[str, Any]:
+        return {"latent_steps": self.steps}

@@ -1,0 +1,95 @@
+"""Find and load a model: the embedded one, a folder, a single file, a hub id or a ready pipeline."""
+
+from __future__ import annotations
+
+import warnings
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from promptweave.models.unet import UNetModel
+
+EMBEDDED = "toybox"
+PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
+
+
+class ModelError(ValueError):
+    """A model that cannot be found, read or used."""
+
+
+def toybox_folder() -> Path:
+    """The folder of the embedded model in the installed package."""
+    return Path(str(resources.files("promptweave.models").joinpath(EMBEDDED)))
+
+
+def load(model: Any = EMBEDDED, *, device: str = "auto", dtype: torch.dtype | None = None) -> UNetModel:
+    """Load a model for sampling.
+
+    `model`: "toybox" (the embedded model), a folder or a .safetensors file of a Stable Diffusion pipeline, a hub id, or
+    a ready StableDiffusionPipeline. `device` "auto" takes a GPU if there is one; `dtype` is float32 on a CPU and
+    float16 on a GPU unless given. The embedded model, folders and files never touch the network.
+    """
+    if not isinstance(model, str | Path):
+        return UNetModel(_checked(model), type(model).__name__)
+    place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    dtype = dtype or (torch.float32 if place == "cpu" else torch.float16)
+    pipeline = _read(str(model), dtype)
+    try:
+        pipeline = _checked(pipeline).to(place)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(f"Device {device!r} cannot be used: {str(error).splitlines()[0]} Choose cpu or auto.") from error
+    return UNetModel(pipeline, str(model))
+
+
+@lru_cache(maxsize=2)
+def load_cached(model: str = EMBEDDED) -> UNetModel:
+    """`load` with default settings, kept for the next call."""
+    return load(model)
+
+
+def _read(model: str, dtype: torch.dtype) -> Any:
+    from diffusers import StableDiffusionPipeline
+
+    path = toybox_folder() if model == EMBEDDED else Path(model).expanduser()
+    options: dict[str, Any] = {"torch_dtype": dtype, "safety_checker": None, "requires_safety_checker": False}
+    if path.suffix in PICKLES:
+        raise ModelError(f"{path} is a pickle file, which can run any code when it is read. Convert it to .safetensors first.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if path.is_dir():
+                if not (path / "model_index.json").is_file():
+                    raise ModelError(f"A model folder holds model_index.json. {path} has none: is it a pipeline folder?")
+                return StableDiffusionPipeline.from_pretrained(path, local_files_only=True, use_safetensors=True, **options)
+            if path.suffix == ".safetensors":
+                if not path.is_file():
+                    raise ModelError(f"There is no file {path}.")
+                return StableDiffusionPipeline.from_single_file(str(path), **options)
+            if model.count("/") != 1 or model.startswith((".", "/", "~")):
+                raise ModelError(
+                    f"{model!r} is neither 'toybox', nor a folder, nor a .safetensors file, nor a hub id like 'owner/name'."
+                )
+            return StableDiffusionPipeline.from_pretrained(model, use_safetensors=True, **options)
+    except ModelError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"The model {model!r} could not be read: {reason} Check that the folder is complete, or, for a hub id, "
+            "that it is in the cache or the network can be reached."
+        ) from error
+
+
+def _checked(pipeline: Any) -> Any:
+    from diffusers import StableDiffusionPipeline
+
+    if not isinstance(pipeline, StableDiffusionPipeline):
+        raise ModelError(
+            f"promptweave steers pipelines of class StableDiffusionPipeline. Received {type(pipeline).__name__}."
+        )
+    if not getattr(pipeline.tokenizer, "is_fast", True):
+        raise ModelError("Words are found with a fast tokenizer's offsets. Load the pipeline with CLIPTokenizerFast.")
+    return pipeline

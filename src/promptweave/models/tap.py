@@ -1,0 +1,93 @@
+"""The one attention processor: project, let the controls act, apply, finish. Installed and taken out in a `with`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch.nn.functional as F
+from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
+from torch import Tensor, nn
+
+from promptweave.core.rows import Rows
+from promptweave.core.site import Site
+from promptweave.models.base import Tap
+
+PLAIN = (AttnProcessor, AttnProcessor2_0)  # both compute softmax(q k^T) v; ours does the same
+
+
+class ForeignProcessor(ValueError):
+    """An attention layer carries a processor of somebody else that we would have to drop."""
+
+
+class TapProcessor:
+    """Attention of one layer under a tap."""
+
+    def __init__(self, site: Site, tap: Tap) -> None:
+        self.site, self.tap = site, tap
+
+    def __call__(
+        self, attn: Attention, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None, temb: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        if attention_mask is not None:
+            raise ValueError(
+                f"Controls do not support attention masks, and layer {attn.__class__.__name__} {self.site.name} got one. "
+                "Run the model without a prompt mask."
+            )
+        residual, shape = hidden_states, hidden_states.shape
+        if attn.spatial_norm is not None:
+            hidden_states = attn.spatial_norm(hidden_states, temb)
+        if hidden_states.ndim == 4:
+            hidden_states = hidden_states.flatten(2).transpose(1, 2)
+        if attn.group_norm is not None:
+            hidden_states = attn.group_norm(hidden_states.transpose(1, 2)).transpose(1, 2)
+        q, k, v = self._project(attn, hidden_states, encoder_hidden_states)
+        rows = self.tap.edit(self.site, Rows(q, k, v, self.tap.layout))
+        output = rows.evaluate() if rows.touched else F.scaled_dot_product_attention(q, k, v)
+        output = output.transpose(1, 2).flatten(2).to(q.dtype)
+        output = attn.to_out[1](attn.to_out[0](output))
+        if len(shape) == 4:
+            output = output.transpose(-1, -2).reshape(shape)
+        if attn.residual_connection:
+            output = output + residual
+        return output / attn.rescale_output_factor
+
+    def _project(self, attn: Attention, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        values = x
+        if context is not None:
+            values = context if self.tap.values is None else self.tap.values
+            if attn.norm_cross:
+                context, values = (attn.norm_encoder_hidden_states(text) for text in (context, values))
+        q, k, v = attn.to_q(x), attn.to_k(x if context is None else context), attn.to_v(values)
+        q, k, v = (y.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for y in (q, k, v))
+        if attn.norm_q is not None:
+            q = attn.norm_q(q)
+        if attn.norm_k is not None:
+            k = attn.norm_k(k)
+        return q, k, v
+
+
+def check_processors(layers: Mapping[str, nn.Module]) -> None:
+    """Refuse layers whose processor is neither diffusers' plain one nor known to us, before anything is changed."""
+    for path, layer in layers.items():
+        processor = layer.processor
+        if type(processor) not in PLAIN:
+            raise ForeignProcessor(
+                f"Attention layer {path} carries {type(processor).__name__}, which controls would have to drop. "
+                "Fuse or unload it first (pipeline.fuse_lora(), pipeline.unload_ip_adapter(), unet.set_default_attn_processor())."
+            )
+
+
+@contextmanager
+def installed(layers: Mapping[str, Attention], sites: Mapping[str, Site], tap: Tap) -> Iterator[None]:
+    """Put our processor into every layer, and the very same old ones back at the end, also after an exception."""
+    check_processors(layers)
+    before = {path: layer.processor for path, layer in layers.items()}
+    try:
+        for path, layer in layers.items():
+            layer.set_processor(TapProcessor(sites[path], tap))  # pyright: ignore[reportArgumentType]
+        yield
+    finally:
+        for path, layer in layers.items():
+            layer.set_processor(before[path])

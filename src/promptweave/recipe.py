@@ -1,0 +1,119 @@
+"""Everything a picture was made from, as data: written into every PNG and read back by `replay`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from promptweave.core.clock import Window
+from promptweave.core.control import Control
+from promptweave.methods import LocalBlend, Refine, Replace, Reweight, SharedStart
+
+FORMAT = 1
+KEY = "promptweave"  # of the PNG's text chunk
+CONTROLS: dict[str, type[Control]] = {c.__name__: c for c in (Replace, Refine, Reweight, LocalBlend, SharedStart)}
+PACKAGES = ("promptweave", "torch", "diffusers", "transformers", "numpy", "pillow")
+
+
+class BrokenRecipe(ValueError):
+    """A recipe that cannot be read."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A run: prompts, seed, schedule, controls. `size` is (height, width) in pixels; None: the model's own."""
+
+    source: str
+    targets: tuple[str, ...] = ()
+    controls: tuple[Control, ...] = ()
+    seed: int = 0
+    images: int = 1
+    steps: int = 50
+    guidance: float = 7.5
+    size: tuple[int, int] | None = None
+    negative: str = ""
+    model: str = "toybox"
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """Source and targets."""
+        return (self.source, *self.targets)
+
+    def check(self) -> None:
+        """Raise on values that no model could run."""
+        for number, prompt in enumerate(self.prompts, 1):
+            if not prompt.strip():
+                raise ValueError(f"Prompt {number} is empty. Say what the picture is to show.")
+        for name, low in (("seed", 0), ("images", 1)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < low:
+                raise ValueError(f"{name} must be a whole number, at least {low}. Received {value!r}.")
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "controls"}
+        return {**values, "targets": list(self.targets), "controls": [control_as_dict(c) for c in self.controls]}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
+        """The recipe that `as_dict` gave."""
+        try:
+            controls = tuple(control_from_dict(c) for c in values["controls"])
+            plain = {field.name: values[field.name] for field in fields(cls) if field.name != "controls"}
+            size = tuple(plain["size"]) if plain["size"] else None
+            return cls(**{**plain, "targets": tuple(plain["targets"]), "size": size}, controls=controls)
+        except (KeyError, TypeError) as error:
+            raise BrokenRecipe(f"A recipe holds {', '.join(f.name for f in fields(cls))}. This one does not: {error}.") from error
+
+
+def control_as_dict(control: Control) -> dict[str, Any]:
+    """The name of a control and its parameters."""
+    values = {field.name: getattr(control, field.name) for field in fields(control)}
+    return {"control": type(control).__name__, **{name: _plain(value) for name, value in values.items()}}
+
+
+def control_from_dict(values: Mapping[str, Any]) -> Control:
+    """The control that `control_as_dict` gave."""
+    name = values["control"]
+    if name not in CONTROLS:
+        raise BrokenRecipe(f"There is no control {name!r}. There are {', '.join(CONTROLS)}.")
+    return CONTROLS[name](**{key: _tuples(value) for key, value in values.items() if key != "control"})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Window):
+        return [value.start, value.end]
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, tuple | list) else value
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _tuples(inner) for key, inner in value.items()}
+    return tuple(_tuples(inner) for inner in value) if isinstance(value, list) else value
+
+
+def versions() -> dict[str, str]:
+    """Versions of what made the picture."""
+    found: dict[str, str] = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def parse(text: str) -> dict[str, Any]:
+    """The record in a PNG's text chunk or in a JSON file."""
+    try:
+        record = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise BrokenRecipe(f"The recipe is not JSON: {error}.") from error
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise BrokenRecipe(f"A recipe of format {FORMAT} is needed. Update promptweave, or make the picture anew.")
+    return record

@@ -1,0 +1,56 @@
+"""Rebuild a saved picture from the recipe it carries, and compare the pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from promptweave.edit import run
+from promptweave.models.base import Model
+from promptweave.models.load import load_cached
+from promptweave.recipe import BrokenRecipe, Recipe, versions
+from promptweave.result import Result, read_record
+from promptweave.sampling.loop import Progress
+
+
+@dataclass(frozen=True, eq=False)
+class Replay:
+    """`difference`: the largest difference of a channel, 0 to 255; `notes`: what differs from when the picture was made."""
+
+    result: Result
+    picture: Image.Image
+    difference: int
+    notes: tuple[str, ...]
+
+    @property
+    def matches(self) -> bool:
+        """Whether every pixel is equal."""
+        return self.difference == 0
+
+
+def replay(path: Path | str, *, model: Model | None = None, progress: Progress | None = None) -> Replay:
+    """Run the recipe in a PNG of ours again. `model` stands in for the one that the recipe names."""
+    record = read_record(path)
+    if "picture" not in record:
+        raise BrokenRecipe(f"{path} holds no picture to compare with. Replay one of its PNG files.")
+    recipe = Recipe.from_dict(record["recipe"])
+    network = model or load_cached(recipe.model)
+    notes = [
+        f"{package} was {old}, is {versions()[package]}"
+        for package, old in record["versions"].items()
+        if versions().get(package) != old
+    ]
+    if network.fingerprint() != record["model"]["hash"]:
+        notes.insert(0, f"the model's weights were {record['model']['hash']}, are {network.fingerprint()}")
+    result = run(recipe, network, progress=progress)
+    prompt, image = record["picture"]["prompt"], record["picture"]["image"]
+    again = result.sample.pictures[prompt, image]
+    with Image.open(path) as opened:
+        old = np.asarray(opened.convert("RGB"))
+    if old.shape != again.shape:
+        return Replay(result, Image.fromarray(again), 255, (*notes, f"the picture's size is {old.shape}, not {again.shape}"))
+    difference = int(np.abs(old.astype(int) - again.astype(int)).max())
+    return Replay(result, Image.fromarray(again), difference, tuple(notes))

@@ -1,0 +1,43 @@
+"""What an edit did: sites, steps, words, masks and distances, as data and as text."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from promptweave.evaluate.metrics import mse, psnr
+from promptweave.recipe import Recipe
+from promptweave.sampling.loop import Sample
+from promptweave.words import alignment
+
+CHANGED = 8 / 255  # a pixel counts as changed when its mean difference is above this
+
+
+def effect_report(recipe: Recipe, made: Sample, plain: np.ndarray | None) -> dict[str, Any]:
+    """JSON-able: `controls`, `alignment` of each target's words, `distance` of each target and image from the source."""
+    words = made.run.words
+    return {
+        "controls": [
+            {"control": type(control).__name__, **report} for control, report in zip(recipe.controls, made.reports, strict=True)
+        ],
+        "sites": {kind: sum(site.kind == kind for site in made.run.sites) for kind in ("self", "cross", "joint")},
+        "alignment": [[asdict(pair) for pair in alignment(words[0], target)] for target in words[1:]],
+        "distance": [
+            [_distance(made.pictures[0, i], made.pictures[row, i]) for i in range(recipe.images)]
+            for row in range(1, len(words))
+        ],
+        "distance_uncontrolled": None
+        if plain is None
+        else [[_distance(made.pictures[0, i], row[i]) for i in range(recipe.images)] for row in plain],
+    }
+
+
+def _distance(source: np.ndarray, target: np.ndarray) -> dict[str, float]:
+    difference = np.abs(source.astype(float) - target.astype(float)).mean(-1) / 255
+    return {
+        "psnr": round(psnr(source, target), 3),
+        "mse": round(mse(source, target), 6),
+        "changed_pixels": round(float((difference > CHANGED).mean()), 4),
+    }

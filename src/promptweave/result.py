@@ -1,0 +1,152 @@
+"""What a run gives back: pictures, report and recipe, to look at and to keep."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from promptweave.recipe import FORMAT, KEY, BrokenRecipe, Recipe, parse, versions
+from promptweave.sampling.loop import Sample
+from promptweave.view.sheet import sheet
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A finished run. `plain`: the targets without control, [targets, images, height, width, 3], if they were asked for."""
+
+    recipe: Recipe
+    sample: Sample
+    plain: np.ndarray | None
+    report: dict[str, Any]
+    model_hash: str
+    grid: tuple[int, int]
+
+    @property
+    def source(self) -> Image.Image:
+        """The first seed's source picture."""
+        return Image.fromarray(self.sample.pictures[0, 0])
+
+    @property
+    def edits(self) -> list[Image.Image]:
+        """The first seed's edited pictures, one per target."""
+        return [Image.fromarray(row[0]) for row in self.sample.pictures[1:]]
+
+    @property
+    def edited(self) -> Image.Image:
+        """The first edited picture."""
+        return self.edits[0]
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """Recipe, report, spans, schedule, model and versions, JSON-able."""
+        run = self.sample.run
+        spans = [[{"word": w.text, "tokens": list(w.tokens)} for w in words.words] for words in run.words]
+        return {
+            "format": FORMAT,
+            "recipe": self.recipe.as_dict(),
+            "spans": spans,
+            "schedule": {"sampler": "ddim", "steps": self.recipe.steps, "latent": list(self.grid)},
+            "model": {"name": self.recipe.model, "hash": self.model_hash},
+            "versions": versions(),
+            "report": self.report,
+        }
+
+    def comparison(self) -> Image.Image:
+        """Source, edits and, if they were made, the targets without control, labelled; a row for each seed."""
+        pictures, recipe = self.sample.pictures, self.recipe
+        labels = [f"source: {recipe.source}", *(f"edit: {target}" for target in recipe.targets)]
+        rows = [list(pictures[:, i]) for i in range(recipe.images)]
+        if self.plain is not None:
+            labels += [f"no control: {target}" for target in recipe.targets]
+            rows = [row + list(self.plain[:, i]) for i, row in enumerate(rows)]
+        if not recipe.targets:
+            labels = [recipe.source]
+        texts = [labels if recipe.images == 1 else [f"{t} (seed {recipe.seed + i})" for t in labels] for i in range(len(rows))]
+        return sheet(rows, texts)
+
+    def files(self) -> dict[str, tuple[int, int]]:
+        """File name -> (prompt, image)."""
+        names: dict[str, tuple[int, int]] = {}
+        for row in range(len(self.recipe.prompts)):
+            stem = "source" if row == 0 else "edit" if row == 1 else f"edit-{row}"
+            for image in range(self.recipe.images):
+                names[f"{stem}{f'-seed-{self.recipe.seed + image}' if image else ''}.png"] = (row, image)
+        return names
+
+    def save(self, folder: Path | str, *, force: bool = False) -> list[Path]:
+        """Write source.png, edit.png, edit-2.png ..., comparison.png and edit.json; all of them or none.
+
+        Every PNG carries the record. Raises FileExistsError if the folder holds a run and `force` is not given.
+        """
+        folder = Path(folder)
+        check_output(folder, force=force)
+        folder.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=".promptweave-", dir=folder))
+        try:
+            for name, (row, image) in self.files().items():
+                Image.fromarray(self.sample.pictures[row, image]).save(fresh / name, pnginfo=self._info(row, image))
+            self.comparison().save(fresh / "comparison.png", pnginfo=self._info(0, 0))
+            (fresh / "edit.json").write_text(json.dumps(self.record, indent=1, ensure_ascii=False) + "\n")
+            written = sorted(fresh.iterdir())
+            if force:
+                for old in folder.glob("edit*.png"):
+                    old.unlink()
+            for path in written:
+                os.replace(path, folder / path.name)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+        return [folder / path.name for path in written]
+
+    def _info(self, row: int, image: int) -> PngInfo:
+        info = PngInfo()
+        record = {**self.record, "picture": {"prompt": row, "image": image}}
+        info.add_itxt(KEY, json.dumps(record, ensure_ascii=False))
+        return info
+
+    def _repr_html_(self) -> str:
+        buffer = io.BytesIO()
+        self.comparison().save(buffer, "PNG")
+        data = base64.b64encode(buffer.getvalue()).decode()
+        return f'<img alt="source and edits" src="data:image/png;base64,{data}"/>'
+
+
+def check_output(folder: Path, *, force: bool = False) -> None:
+    """Raise before any work is done if results could not be written to `folder`."""
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"Results go to a folder, and {folder} is a file. Choose another with -o.")
+    if (folder / "edit.json").exists() and not force:
+        raise FileExistsError(f"{folder} already holds a run. Choose another folder with -o, or replace it with --force.")
+    parent = folder
+    while not parent.exists():
+        parent = parent.parent
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise PermissionError(f"{folder} cannot be written to. Choose another folder with -o.")
+
+
+def read_record(path: Path | str) -> dict[str, Any]:
+    """The record in a PNG of ours, or in an edit.json."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}.")
+    if path.suffix == ".json":
+        return parse(path.read_text())
+    try:
+        with Image.open(path) as image:
+            text = image.info.get(KEY)
+    except OSError as error:
+        raise BrokenRecipe(f"{path} is not a picture that can be read: {error}.") from error
+    if not text:
+        raise BrokenRecipe(f"{path} carries no recipe. Only pictures saved by promptweave, and not edited since, do.")
+    return parse(text)

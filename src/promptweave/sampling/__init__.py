@@ -1,0 +1,1 @@
+"""Noise schedules, single steps and the sampling loop."""

@@ -1,0 +1,33 @@
+"""Heat maps of words (Prompt-to-Prompt, figure 4)."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+# Control points of a perceptually ordered ramp from night blue over violet and orange to pale yellow.
+RAMP = np.array([(10, 8, 40), (70, 20, 110), (160, 45, 105), (230, 95, 50), (250, 175, 40), (252, 250, 190)], dtype=np.float32)
+
+
+def coloured(values: np.ndarray) -> np.ndarray:
+    """Numbers in [0, 1] as colours, uint8 [h, w, 3]."""
+    place = values.clip(0, 1) * (len(RAMP) - 1)
+    low = place.astype(int).clip(0, len(RAMP) - 2)
+    share = (place - low)[..., None]
+    return (RAMP[low] * (1 - share) + RAMP[low + 1] * share).astype(np.uint8)
+
+
+def heat(values: Float[Tensor, "height width"], size: tuple[int, int]) -> np.ndarray:
+    """A map over its maximum, in [0, 1], enlarged to `size` (width, height)."""
+    scaled = (values / values.max().clamp_min(1e-12)).float().cpu().numpy()
+    image = Image.fromarray(scaled).resize(size, Image.Resampling.BICUBIC)
+    return np.asarray(image).clip(0, 1)
+
+
+def over(values: Float[Tensor, "height width"], picture: np.ndarray, strength: float = 0.65) -> np.ndarray:
+    """The map as colour over a darkened picture, uint8 [h, w, 3]."""
+    hot = heat(values, (picture.shape[1], picture.shape[0]))
+    grey = picture.astype(np.float32).mean(-1, keepdims=True).repeat(3, -1) * 0.8
+    return (grey * (1 - strength) + coloured(hot) * strength).astype(np.uint8)

@@ -1,0 +1,56 @@
+"""Labelled sheets of pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+INK, PAPER = (30, 30, 34), (255, 255, 255)
+SMALLEST = 192  # pixels: pictures of small models are enlarged to this side on a sheet, so that labels fit
+
+
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Pillow's own font."""
+    return ImageFont.load_default(size)
+
+
+def wrapped(text: str, width: int, size: int) -> list[str]:
+    """Lines of at most `width` pixels; a word that is longer alone is cut."""
+    lines: list[str] = []
+    face = font(size)
+    for word in text.split():
+        while face.getlength(word) > width and len(word) > 1:
+            word = word[:-2] + "…"
+        if lines and face.getlength(f"{lines[-1]} {word}") <= width:
+            lines[-1] = f"{lines[-1]} {word}"
+        else:
+            lines.append(word)
+    return lines
+
+
+def sheet(rows: Sequence[Sequence[np.ndarray | Image.Image]], labels: Sequence[Sequence[str]], gap: int = 12) -> Image.Image:
+    """Rows of pictures, each with its label below."""
+    images = [[_enlarged(picture) for picture in row] for row in rows]
+    width, height = images[0][0].size
+    text = 14
+    lines = [[wrapped(label, width, text) for label in row] for row in labels]
+    heights = [max((len(label) for label in row), default=0) * (text + 4) + 8 for row in lines]
+    columns = max(map(len, images))
+    page = Image.new("RGB", (columns * (width + gap) + gap, sum(heights) + len(images) * (height + gap) + gap), PAPER)
+    draw, y = ImageDraw.Draw(page), gap
+    for row, texts, extra in zip(images, lines, heights, strict=True):
+        for column, (image, label) in enumerate(zip(row, texts, strict=True)):
+            x = gap + column * (width + gap)
+            page.paste(image, (x, y))
+            for number, line in enumerate(label):
+                draw.text((x + width / 2, y + height + 6 + number * (text + 4)), line, INK, font(text), anchor="ma")
+        y += height + extra + gap
+    return page
+
+
+def _enlarged(picture: np.ndarray | Image.Image) -> Image.Image:
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    factor = -(-SMALLEST // min(image.size))
+    return image.resize((image.width * factor, image.height * factor), Image.Resampling.LANCZOS) if factor > 1 else image
