@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -20,15 +20,16 @@ from promptweave.sampling.loop import Progress, Sample, latent_grid, noise_for, 
 from promptweave.words import suggest
 
 Kind = Literal["auto", "replace", "refine"]
-Span = float | tuple[float, float]
+Number = int | float
+Span = Number | tuple[Number, Number]
 
 
 def edit(
     source: str, *targets: str, model: Model | str = "toybox", kind: Kind = "auto",
     cross: Span | Mapping[str, Span] = 0.8, self_attention: Span = 0.4, self_grid: int | None = None,
-    weights: Mapping[str, float] | None = None, blend: Sequence[str] | str = (), subtract: Sequence[str] | str = (),
-    threshold: float = 0.3, blend_start: float = 0.2, mask: Sequence[Sequence[float]] | None = None,
-    controls: Sequence[Control] | None = None, seed: int = 0, images: int = 1, steps: int = 50, guidance: float = 7.5,
+    weights: Mapping[str, Number] | None = None, blend: Sequence[str] | str = (), subtract: Sequence[str] | str = (),
+    threshold: Number = 0.3, blend_start: Number = 0.2, mask: Sequence[Sequence[float]] | None = None,
+    controls: Sequence[Control] | None = None, seed: int = 0, images: int = 1, steps: int = 50, guidance: Number = 7.5,
     size: tuple[int, int] | None = None, negative: str = "", compare: bool = False, reference_compat: bool = False,
     progress: Progress | None = None,
 ) -> Result:  # fmt: skip
@@ -56,8 +57,8 @@ def edit(
 
 def build_controls(
     model: Model, recipe: Recipe, kind: Kind, cross: Any, self_attention: Any, self_grid: int | None,
-    weights: Mapping[str, float], blend: Sequence[str] | str, subtract: Sequence[str] | str, threshold: float,
-    blend_start: float, mask: Any, reference_compat: bool,
+    weights: Mapping[str, Number], blend: Sequence[str] | str, subtract: Sequence[str] | str, threshold: Number,
+    blend_start: Number, mask: Any, reference_compat: bool,
 ) -> list[Control]:  # fmt: skip
     """The controls of an edit: injection for each target, then weights, then the local blend."""
     words = [model.words(prompt) for prompt in recipe.prompts]
@@ -65,7 +66,9 @@ def build_controls(
     for row, target in enumerate(words[1:], 1):
         found = suggest(words[0], target)
         if found == "same" and not weights:
-            raise NoEffect(f"Target {row} says the same as the source, {recipe.source!r}. Change a word or give a weight.")
+            raise NoEffect(
+                f"Target {row} says the same as the source, {recipe.source!r}. Change a word or give a weight."
+            )
         group = Refine if kind == "refine" or (kind == "auto" and found == "refine") else Replace
         groups.setdefault(group, []).append(row)
     controls: list[Control] = []
@@ -77,12 +80,14 @@ def build_controls(
     if blend or mask is not None:
         names, without = ((w,) if isinstance(w, str) else tuple(w) for w in (blend, subtract))
         drawn = None if mask is None else tuple(tuple(float(v) for v in row) for row in mask)
-        controls.append(LocalBlend(names, without, threshold, start=blend_start, mask=drawn, reference_compat=reference_compat))
+        controls.append(
+            LocalBlend(names, without, threshold, start=blend_start, mask=drawn, reference_compat=reference_compat)
+        )
     return controls
 
 
 def generate(
-    prompt: str, *, model: Model | str = "toybox", seed: int = 0, images: int = 1, steps: int = 50, guidance: float = 7.5,
+    prompt: str, *, model: Model | str = "toybox", seed: int = 0, images: int = 1, steps: int = 50, guidance: Number = 7.5,
     size: tuple[int, int] | None = None, negative: str = "", progress: Progress | None = None,
 ) -> Result:  # fmt: skip
     """Make a picture from a prompt, without any control."""
@@ -104,7 +109,12 @@ def run(recipe: Recipe, model: Model, *, compare: bool = False, progress: Progre
 
 
 def _sample(
-    model: Model, prompts: Sequence[str], noise: Tensor, recipe: Recipe, controls: Sequence[Control], progress: Progress | None
+    model: Model,
+    prompts: Sequence[str],
+    noise: Tensor,
+    recipe: Recipe,
+    controls: Sequence[Control],
+    progress: Progress | None,
 ) -> Sample:
     return sample(
         model, prompts, noise=noise, steps=recipe.steps, guidance=recipe.guidance, controls=controls,

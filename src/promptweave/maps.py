@@ -46,7 +46,7 @@ class WordMaps:
 
 
 def word_maps(
-    prompt: str, *, model: Model | str = "toybox", seed: int = 0, steps: int = 50, guidance: float = 7.5,
+    prompt: str, *, model: Model | str = "toybox", seed: int = 0, steps: int = 50, guidance: int | float = 7.5,
     size: tuple[int, int] | None = None, special: bool = False, progress: Progress | None = None,
 ) -> WordMaps:  # fmt: skip
     """Generate a picture and record what each word looks at. `special` adds the start and end tokens."""

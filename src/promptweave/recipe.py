@@ -32,7 +32,7 @@ class Recipe:
     seed: int = 0
     images: int = 1
     steps: int = 50
-    guidance: float = 7.5
+    guidance: int | float = 7.5
     size: tuple[int, int] | None = None
     negative: str = ""
     model: str = "toybox"
@@ -66,7 +66,9 @@ class Recipe:
             size = tuple(plain["size"]) if plain["size"] else None
             return cls(**{**plain, "targets": tuple(plain["targets"]), "size": size}, controls=controls)
         except (KeyError, TypeError) as error:
-            raise BrokenRecipe(f"A recipe holds {', '.join(f.name for f in fields(cls))}. This one does not: {error}.") from error
+            raise BrokenRecipe(
+                f"A recipe holds {', '.join(f.name for f in fields(cls))}. This one does not: {error}."
+            ) from error
 
 
 def control_as_dict(control: Control) -> dict[str, Any]:

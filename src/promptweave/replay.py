@@ -51,6 +51,8 @@ def replay(path: Path | str, *, model: Model | None = None, progress: Progress |
     with Image.open(path) as opened:
         old = np.asarray(opened.convert("RGB"))
     if old.shape != again.shape:
-        return Replay(result, Image.fromarray(again), 255, (*notes, f"the picture's size is {old.shape}, not {again.shape}"))
+        return Replay(
+            result, Image.fromarray(again), 255, (*notes, f"the picture's size is {old.shape}, not {again.shape}")
+        )
     difference = int(np.abs(old.astype(int) - again.astype(int)).max())
     return Replay(result, Image.fromarray(again), difference, tuple(notes))

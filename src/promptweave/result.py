@@ -73,7 +73,10 @@ class Result:
             rows = [row + list(self.plain[:, i]) for i, row in enumerate(rows)]
         if not recipe.targets:
             labels = [recipe.source]
-        texts = [labels if recipe.images == 1 else [f"{t} (seed {recipe.seed + i})" for t in labels] for i in range(len(rows))]
+        texts = [
+            labels if recipe.images == 1 else [f"{t} (seed {recipe.seed + i})" for t in labels]
+            for i in range(len(rows))
+        ]
         return sheet(rows, texts)
 
     def files(self) -> dict[str, tuple[int, int]]:
@@ -127,7 +130,9 @@ def check_output(folder: Path, *, force: bool = False) -> None:
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"Results go to a folder, and {folder} is a file. Choose another with -o.")
     if (folder / "edit.json").exists() and not force:
-        raise FileExistsError(f"{folder} already holds a run. Choose another folder with -o, or replace it with --force.")
+        raise FileExistsError(
+            f"{folder} already holds a run. Choose another folder with -o, or replace it with --force."
+        )
     parent = folder
     while not parent.exists():
         parent = parent.parent

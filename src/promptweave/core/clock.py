@@ -26,12 +26,12 @@ class Window:
     (True, False)
     """
 
-    start: float = 0.0
-    end: float = 1.0
+    start: int | float = 0.0
+    end: int | float = 1.0
 
     def __post_init__(self) -> None:
         for value in (self.start, self.end):
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            if isinstance(value, bool) or not math.isfinite(value):
                 raise ValueError(f"A window is two finite numbers in [0, 1]. Received {self.start!r}, {self.end!r}.")
         if not 0 <= self.start <= self.end <= 1:
             raise ValueError(
@@ -39,7 +39,7 @@ class Window:
             )
 
     @classmethod
-    def of(cls, value: float | tuple[float, float] | Window) -> Window:
+    def of(cls, value: int | float | tuple[int | float, int | float] | Window) -> Window:
         """A number f means (0, f).
 
         >>> Window.of(0.4)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -23,6 +23,7 @@ class NoEffect(ValueError):
     """An edit whose parameters make sure that it cannot change anything."""
 
 
+@runtime_checkable
 class Spans(Protocol):
     """What a control needs to know of a prompt's words (`words.Words`)."""
 
@@ -57,7 +58,7 @@ class Run:
     latent_grid: tuple[int, int]
     map_grid: tuple[int, int]
     images: int
-    guidance: float
+    guidance: int | float
     tokens: int
     device: torch.device
     dtype: torch.dtype

@@ -31,8 +31,8 @@ class Maps:
     own: bool = False
     by_site: bool = False
     by_step: bool = False
-    sums: dict[Key, Float[Tensor, "images height width channels"]] = field(default_factory=dict)
-    counts: dict[Key, int] = field(default_factory=dict)
+    sums: dict[Key, Float[Tensor, "images height width channels"]] = field(default_factory=dict[Key, Tensor])
+    counts: dict[Key, int] = field(default_factory=dict[Key, int])
 
     def add(self, step: Step, site: Site, rows: Rows) -> None:
         """Add a site's maps, if it is one of ours."""
@@ -54,7 +54,9 @@ class Maps:
         """The sum over everything recorded for a prompt."""
         found = [value for key, value in self.sums.items() if key[0] == prompt]
         if not found:
-            raise ValueError(f"No maps were recorded for prompt {prompt}: no site matched {self.sites}. Choose other sites.")
+            raise ValueError(
+                f"No maps were recorded for prompt {prompt}: no site matched {self.sites}. Choose other sites."
+            )
         total = found[0]
         for value in found[1:]:
             total = total + value

@@ -39,10 +39,10 @@ class Softmax:
 
     @cached_property
     def dense(self) -> Attention:
-        """The matrix, computed once, with its soft-max in single precision at least."""
-        scores = (self.q @ self.k.transpose(-1, -2)) * self.q.shape[-1] ** -0.5
-        precise = torch.promote_types(scores.dtype, torch.float32)
-        return scores.to(precise).softmax(-1).to(self.q.dtype)
+        """The matrix, computed once, in single precision at least."""
+        precise = torch.promote_types(self.q.dtype, torch.float32)
+        scores = (self.q.to(precise) @ self.k.to(precise).transpose(-1, -2)) * self.q.shape[-1] ** -0.5
+        return scores.softmax(-1).to(self.q.dtype)
 
     @property
     def computed(self) -> bool:

@@ -15,7 +15,8 @@ from torch import Tensor
 from promptweave.core.pattern import Pattern, Softmax, Term
 
 Branch = Literal["uncond", "cond"]
-Stack = Float[Tensor, "batch heads tokens dim"]
+Stack = Float[Tensor, "batch heads queries dim"]
+Keys = Float[Tensor, "batch heads keys dim"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,10 @@ class Layout:
         """Where the images of a prompt stand."""
         if not 0 <= prompt < self.prompts:
             raise IndexError(f"A batch of {self.prompts} prompts has rows 0 to {self.prompts - 1}. Received {prompt}.")
+        if branch not in self.branches:
+            raise ValueError(
+                f"This batch has the branches {self.branches}; uncond is there with guidance only. Received {branch!r}."
+            )
         begin = (self.branches.index(branch) * self.prompts + prompt) * self.images
         return slice(begin, begin + self.images)
 
@@ -59,8 +64,8 @@ class Rows:
     """The rows of a batch at one site: `rows["cond"][1]` is the first target. Immutable; `put` gives changed rows."""
 
     q: Stack
-    k: Stack
-    v: Stack
+    k: Keys
+    v: Keys
     layout: Layout
     _changed: Mapping[tuple[Branch, int], Row] = field(default_factory=dict[tuple[Branch, int], Row])
     _seen: dict[tuple[Branch, int], Row] = field(default_factory=dict[tuple[Branch, int], Row])
@@ -152,7 +157,7 @@ class _Call:
     def run(self) -> None:
         q, k, v = (torch.cat(tensors) for tensors in zip(*self.pieces, strict=True))
         sizes = [len(piece[0]) for piece in self.pieces]
-        self.outputs = F.scaled_dot_product_attention(q, k, v).split(sizes)
+        self.outputs = torch.split(F.scaled_dot_product_attention(q, k, v), sizes)
 
 
 def _enter(calls: dict[tuple[int, int], _Call], q: Tensor, k: Tensor, v: Tensor) -> tuple[_Call, int]:

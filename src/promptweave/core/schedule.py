@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from jaxtyping import Float64
 from torch import Tensor
 
@@ -38,7 +37,7 @@ class Schedule:
         [751, 501, 251, 1]
         """
         size = len(self.alpha_bar)
-        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= size:
+        if isinstance(count, bool) or not 1 <= count <= size:
             raise ValueError(f"The number of steps must be a whole number from 1 to {size}. Received {count!r}.")
         stride = size // count
         if self.spacing == "leading":

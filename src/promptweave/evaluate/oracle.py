@@ -101,7 +101,9 @@ class Oracle:
         shades = nn.functional.interpolate(out["colour"].softmax(1), x.shape[2:], mode="bilinear").numpy()
         chances = out["things"].sigmoid().numpy()
         return [
-            self._sight(chances[i], labels[i], shades[i], int(out["background"][i].argmax()), int(out["style"][i].argmax()))
+            self._sight(
+                chances[i], labels[i], shades[i], int(out["background"][i].argmax()), int(out["style"][i].argmax())
+            )
             for i in range(len(x))
         ]
 

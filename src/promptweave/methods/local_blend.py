@@ -32,7 +32,7 @@ Heat = Float[Tensor, "images height width"]
 Mask = Bool[Tensor, "images height width"]
 
 
-def region(maps: Heat, size: tuple[int, int], threshold: float, *, pool: bool = True) -> Mask:
+def region(maps: Heat, size: tuple[int, int], threshold: int | float, *, pool: bool = True) -> Mask:
     """B of the module's docstring; `size` is that of the latent. An all-zero map has an empty region."""
     maps = F.max_pool2d(maps[:, None], 3, 1, 1) if pool else maps[:, None]
     maps = F.interpolate(maps, size=size)[:, 0]
@@ -56,9 +56,9 @@ class LocalBlend(Control):
 
     words: tuple[str, ...] | str
     subtract: tuple[str, ...] | str = ()
-    threshold: float = 0.3
-    subtract_threshold: float = 0.3
-    start: float = 0.2
+    threshold: int | float = 0.3
+    subtract_threshold: int | float = 0.3
+    start: int | float = 0.2
     maps: Literal["own", "effective"] = "own"
     mask: tuple[tuple[float, ...], ...] | None = None
     combine: Literal["intersection", "union"] = "intersection"
@@ -71,7 +71,9 @@ class LocalBlend(Control):
                 raise ValueError(f"{name} of LocalBlend must be in [0, 1). Received {getattr(self, name)}.")
         window = Window(Window.of(self.start).end, 1.0)
         if not window.steps(run.steps):
-            raise NoEffect(f"LocalBlend must start before the last of the {run.steps} steps. Received start={self.start}.")
+            raise NoEffect(
+                f"LocalBlend must start before the last of the {run.steps} steps. Received start={self.start}."
+            )
         rows = chosen(self.targets, run)
         weights = torch.zeros(len(run.prompts), run.tokens, 2)
         for channel, words in enumerate((self.words, self.subtract)):
@@ -80,10 +82,14 @@ class LocalBlend(Control):
             raise NoEffect("LocalBlend needs at least one word whose region may change. Received none.")
         own = self.maps == "own" and not self.reference_compat
         prompts = (SOURCE, *rows)
-        maps = Maps(Sites("cross", grid=run.map_grid), prompts, {p: weights[p].to(run.device) for p in prompts}, own=own)
+        maps = Maps(
+            Sites("cross", grid=run.map_grid), prompts, {p: weights[p].to(run.device) for p in prompts}, own=own
+        )
         return _Blending(self, rows, window, maps, bool(weights[..., 1].any()))
 
-    def _mark(self, weights: Float[Tensor, "prompts tokens"], run: Run, rows: tuple[int, ...], words: tuple[str, ...]) -> None:
+    def _mark(
+        self, weights: Float[Tensor, "prompts tokens"], run: Run, rows: tuple[int, ...], words: tuple[str, ...]
+    ) -> None:
         """Set the tokens of the words to 1 in every prompt that has them, or has their counterpart."""
         for word in words:
             found = {row: _lookup(word, run.words[SOURCE], run.words[row]) for row in rows}
@@ -107,7 +113,9 @@ def _lookup(word: str, source: Words, target: Words) -> dict[str, tuple[int, ...
     if len(found) == 1:
         (side, tokens), other = next(iter(found.items())), ""
         for row in alignment(source, target):
-            here, there = (row.source_tokens, row.target_tokens) if side == "source" else (row.target_tokens, row.source_tokens)
+            here, there = (
+                (row.source_tokens, row.target_tokens) if side == "source" else (row.target_tokens, row.source_tokens)
+            )
             if row.kind == "swapped" and set(here) & set(tokens):
                 other = "target" if side == "source" else "source"
                 found[other] = (*found.get(other, ()), *there)
@@ -155,7 +163,7 @@ class _Blending(Hooks):
     def _channel(self, channel: int, prompt: int) -> Heat:
         return self.maps.total(prompt)[..., channel]
 
-    def _either(self, channel: int, row: int, size: tuple[int, int], threshold: float, *, pool: bool) -> Mask:
+    def _either(self, channel: int, row: int, size: tuple[int, int], threshold: int | float, *, pool: bool) -> Mask:
         source, target = (region(self._channel(channel, p), size, threshold, pool=pool) for p in (SOURCE, row))
         return source | target
 

@@ -31,7 +31,8 @@ from promptweave.core.rows import Rows
 from promptweave.core.site import Site
 from promptweave.words import refine_map, refine_matrix, replace_map, word_weights, word_windows
 
-Span = float | tuple[float, float] | Window
+Number = int | float
+Span = Number | tuple[Number, Number] | Window
 SOURCE = 0
 
 
@@ -101,7 +102,9 @@ class _Inject(Control):
                 key = tuple(alpha.tolist())
                 if key not in known:
                     made = mix(matrix, own, alpha)
-                    known[key] = Mix(*(None if x is None else x.to(run.device, run.dtype) for x in (made.from_source, made.own)))
+                    known[key] = Mix(
+                        *(None if x is None else x.to(run.device, run.dtype) for x in (made.from_source, made.own))
+                    )
                 mixes[step][row] = known[key]
         limit = run.map_grid[0] * run.map_grid[1] if self.self_grid is None else self.self_grid
         hooks = _Injection(mixes, Window.of(self.self_attention), limit, rows)
@@ -174,7 +177,7 @@ class Reweight(Control):
     Acts on the map that the controls before it left, so in `[Replace(), Reweight(...)]` on that of the source.
     """
 
-    weights: Mapping[str, float]
+    weights: Mapping[str, Number]
     window: Span = 1.0
     targets: tuple[int, ...] | None = None
 
@@ -183,7 +186,7 @@ class Reweight(Control):
         missing: list[ValueError] = []
         rows = chosen(self.targets, run)
         for row in rows:
-            known: dict[str, float] = {}
+            known: dict[str, Number] = {}
             for word, factor in self.weights.items():
                 try:
                     run.words[row].find(word)
@@ -228,13 +231,15 @@ class _Weighting(Hooks):
 class SharedStart(Control):
     """Every target's latent is the source's for the first `share` of the steps (the authors' SpatialReplace)."""
 
-    share: float = 0.2
+    share: Number = 0.2
     targets: tuple[int, ...] | None = None
 
     def bind(self, run: Run) -> Hooks:
         window = Window.of(self.share)
         if not window.steps(run.steps):
-            raise NoEffect(f"SharedStart needs a share that holds at least one of the {run.steps} steps. Received {self.share}.")
+            raise NoEffect(
+                f"SharedStart needs a share that holds at least one of the {run.steps} steps. Received {self.share}."
+            )
         return _Sharing(window, chosen(self.targets, run))
 
 

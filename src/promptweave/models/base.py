@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -12,8 +12,8 @@ from torch import Tensor
 
 from promptweave.core.control import Text
 from promptweave.core.rows import Layout, Rows
-from promptweave.core.site import Site
 from promptweave.core.schedule import Schedule
+from promptweave.core.site import Site
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +25,7 @@ class Tap:
     values: Tensor | None = None
 
 
+@runtime_checkable
 class Model(Protocol):
     """A text-to-image latent diffusion model."""
 
@@ -71,7 +72,10 @@ class Model(Protocol):
         ...
 
     def predict(
-        self, z: Float[Tensor, "batch channels height width"], t: int, context: Float[Tensor, "batch tokens dim"],
+        self,
+        z: Float[Tensor, "batch channels height width"],
+        t: int,
+        context: Float[Tensor, "batch tokens dim"],
         tap: Tap | None = None,
     ) -> Float[Tensor, "batch channels height width"]:
         """The network's raw output; with `tap` under its edits."""

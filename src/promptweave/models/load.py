@@ -25,22 +25,27 @@ def toybox_folder() -> Path:
     return Path(str(resources.files("promptweave.models").joinpath(EMBEDDED)))
 
 
-def load(model: Any = EMBEDDED, *, device: str = "auto", dtype: torch.dtype | None = None) -> UNetModel:
+def load(
+    model: Any = EMBEDDED, *, device: str = "auto", dtype: torch.dtype | None = None, offline: bool = False
+) -> UNetModel:
     """Load a model for sampling.
 
     `model`: "toybox" (the embedded model), a folder or a .safetensors file of a Stable Diffusion pipeline, a hub id, or
     a ready StableDiffusionPipeline. `device` "auto" takes a GPU if there is one; `dtype` is float32 on a CPU and
-    float16 on a GPU unless given. The embedded model, folders and files never touch the network.
+    float16 on a GPU unless given. The embedded model and folders never touch the network; with `offline` a hub id is
+    looked for in the cache only. A ready pipeline is taken as it is: device and dtype are its own.
     """
     if not isinstance(model, str | Path):
         return UNetModel(_checked(model), type(model).__name__)
     place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     dtype = dtype or (torch.float32 if place == "cpu" else torch.float16)
-    pipeline = _read(str(model), dtype)
+    pipeline = _read(str(model), dtype, offline)
     try:
         pipeline = _checked(pipeline).to(place)
     except (RuntimeError, AssertionError) as error:
-        raise ModelError(f"Device {device!r} cannot be used: {str(error).splitlines()[0]} Choose cpu or auto.") from error
+        raise ModelError(
+            f"Device {device!r} cannot be used: {str(error).splitlines()[0]} Choose cpu or auto."
+        ) from error
     return UNetModel(pipeline, str(model))
 
 
@@ -50,29 +55,37 @@ def load_cached(model: str = EMBEDDED) -> UNetModel:
     return load(model)
 
 
-def _read(model: str, dtype: torch.dtype) -> Any:
-    from diffusers import StableDiffusionPipeline
+def _read(model: str, dtype: torch.dtype, offline: bool) -> Any:
+    from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
 
     path = toybox_folder() if model == EMBEDDED else Path(model).expanduser()
     options: dict[str, Any] = {"torch_dtype": dtype, "safety_checker": None, "requires_safety_checker": False}
     if path.suffix in PICKLES:
-        raise ModelError(f"{path} is a pickle file, which can run any code when it is read. Convert it to .safetensors first.")
+        raise ModelError(
+            f"{path} is a pickle file, which can run any code when it is read. Convert it to .safetensors first."
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if path.is_dir():
                 if not (path / "model_index.json").is_file():
-                    raise ModelError(f"A model folder holds model_index.json. {path} has none: is it a pipeline folder?")
-                return StableDiffusionPipeline.from_pretrained(path, local_files_only=True, use_safetensors=True, **options)
+                    raise ModelError(
+                        f"A model folder holds model_index.json. {path} has none: is it a pipeline folder?"
+                    )
+                return StableDiffusionPipeline.from_pretrained(
+                    path, local_files_only=True, use_safetensors=True, **options
+                )
             if path.suffix == ".safetensors":
                 if not path.is_file():
                     raise ModelError(f"There is no file {path}.")
-                return StableDiffusionPipeline.from_single_file(str(path), **options)
+                return StableDiffusionPipeline.from_single_file(str(path), local_files_only=offline, **options)
             if model.count("/") != 1 or model.startswith((".", "/", "~")):
                 raise ModelError(
                     f"{model!r} is neither 'toybox', nor a folder, nor a .safetensors file, nor a hub id like 'owner/name'."
                 )
-            return StableDiffusionPipeline.from_pretrained(model, use_safetensors=True, **options)
+            return StableDiffusionPipeline.from_pretrained(
+                model, local_files_only=offline, use_safetensors=True, **options
+            )
     except ModelError:
         raise
     except Exception as error:
@@ -84,7 +97,7 @@ def _read(model: str, dtype: torch.dtype) -> Any:
 
 
 def _checked(pipeline: Any) -> Any:
-    from diffusers import StableDiffusionPipeline
+    from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
 
     if not isinstance(pipeline, StableDiffusionPipeline):
         raise ModelError(

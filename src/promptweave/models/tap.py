@@ -30,11 +30,6 @@ class TapProcessor:
         self, attn: Attention, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None, temb: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
-        if attention_mask is not None:
-            raise ValueError(
-                f"Controls do not support attention masks, and layer {attn.__class__.__name__} {self.site.name} got one. "
-                "Run the model without a prompt mask."
-            )
         residual, shape = hidden_states, hidden_states.shape
         if attn.spatial_norm is not None:
             hidden_states = attn.spatial_norm(hidden_states, temb)
@@ -44,7 +39,12 @@ class TapProcessor:
             hidden_states = attn.group_norm(hidden_states.transpose(1, 2)).transpose(1, 2)
         q, k, v = self._project(attn, hidden_states, encoder_hidden_states)
         rows = self.tap.edit(self.site, Rows(q, k, v, self.tap.layout))
-        output = rows.evaluate() if rows.touched else F.scaled_dot_product_attention(q, k, v)
+        output = rows.evaluate() if rows.touched else self._plain(attn, q, k, v, attention_mask)
+        if rows.touched and attention_mask is not None:
+            raise ValueError(
+                f"Attention under an attention mask cannot be edited, and layer {self.site.name} got one. "
+                "Run the model without a prompt mask, or leave this layer alone."
+            )
         output = output.transpose(1, 2).flatten(2).to(q.dtype)
         output = attn.to_out[1](attn.to_out[0](output))
         if len(shape) == 4:
@@ -52,6 +52,13 @@ class TapProcessor:
         if attn.residual_connection:
             output = output + residual
         return output / attn.rescale_output_factor
+
+    @staticmethod
+    def _plain(attn: Attention, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        if mask is not None:
+            prepared = attn.prepare_attention_mask(mask, k.shape[2], len(k))
+            mask = prepared.view(len(k), attn.heads, -1, prepared.shape[-1])
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
     def _project(self, attn: Attention, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         values = x

@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
 from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
 from promptweave.core.control import Text
+from promptweave.core.schedule import Schedule
 from promptweave.core.site import Place, Site
 from promptweave.models.base import Tap
 from promptweave.models.tap import check_processors, installed
-from promptweave.core.schedule import Schedule
 from promptweave.words import Words
 
 FINEST_MAP = 16  # words are well localised on 16 x 16 maps, and on a quarter of the latent where that is finer
@@ -80,7 +80,11 @@ class UNetModel:
 
     def _encode(self, prompts: list[str]) -> Tensor:
         tokens = self.tokenizer(
-            prompts, padding="max_length", max_length=self.tokenizer.model_max_length, truncation=True, return_tensors="pt"
+            prompts,
+            padding="max_length",
+            max_length=self.tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
         )
         uses_mask = getattr(self.text_encoder.config, "use_attention_mask", False)
         mask = tokens.attention_mask.to(self.text_encoder.device) if uses_mask else None
@@ -92,9 +96,10 @@ class UNetModel:
         """(path, place, level, layer) in execution order: down, mid, up; self, then cross, in each transformer block."""
         paths = {id(module): path for path, module in self.unet.named_modules()}
         down, up = self.unet.down_blocks, self.unet.up_blocks
-        stages: list[tuple[Place, int, Any]] = [("down", level, block) for level, block in enumerate(down)]
+        stages: list[tuple[Place, int, Any]] = []
+        stages.extend(("down", level, block) for level, block in enumerate(down))
         stages.append(("mid", len(down) - 1, self.unet.mid_block))
-        stages += [("up", len(down) - 1 - index, block) for index, block in enumerate(up)]
+        stages.extend(("up", len(down) - 1 - index, block) for index, block in enumerate(up))
         return tuple((paths[id(layer)], place, level, layer) for place, level, b in stages for layer in _layers(b))
 
     def sites(self, latent_grid: tuple[int, int]) -> tuple[Site, ...]:
@@ -107,7 +112,9 @@ class UNetModel:
             kind = "cross" if path.endswith("attn2") else "self"
             number = counts[place, kind] = counts.get((place, kind), -1) + 1
             side = str(height) if height == width else f"{height}x{width}"
-            sites.append(Site(f"{place}_{kind}_{number}_res_{side}", kind, place, index, layer.heads, (height, width), path))
+            sites.append(
+                Site(f"{place}_{kind}_{number}_res_{side}", kind, place, index, layer.heads, (height, width), path)
+            )
         return tuple(sites)
 
     def map_grid(self, latent_grid: tuple[int, int]) -> tuple[int, int]:
@@ -133,12 +140,13 @@ class UNetModel:
     @torch.no_grad()
     def to_latent(self, pictures: Tensor) -> Tensor:
         x = pictures.permute(0, 3, 1, 2).to(self.vae.device, self.vae.dtype) * 2 - 1
-        return self.vae.encode(x).latent_dist.mode().float() * self.vae.config.scaling_factor
+        z = self.vae.encode(x).latent_dist.mode()
+        return z.to(torch.promote_types(z.dtype, torch.float32)) * self.vae.config.scaling_factor
 
     @torch.no_grad()
     def to_image(self, z: Tensor) -> Tensor:
         x = self.vae.decode((z / self.vae.config.scaling_factor).to(self.vae.device, self.vae.dtype)).sample
-        return (x.float() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu()
+        return (x.to(torch.promote_types(x.dtype, torch.float32)) / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu()
 
     @cached_property
     def _hash(self) -> str:

@@ -63,7 +63,7 @@ def noise_for(
 
 
 def bind(
-    model: Model, prompts: Sequence[str], *, grid: tuple[int, int], images: int, steps: int, guidance: float,
+    model: Model, prompts: Sequence[str], *, grid: tuple[int, int], images: int, steps: int, guidance: int | float,
     controls: Sequence[Control],
 ) -> tuple[Run, tuple[Hooks, ...]]:  # fmt: skip
     """Check everything that can be checked before the first step."""
@@ -83,20 +83,24 @@ def bind(
 @torch.no_grad()
 def sample(
     model: Model, prompts: Sequence[str], *, noise: Float[Tensor, "images channels h w"], steps: int = 50,
-    guidance: float = 7.5, controls: Sequence[Control] = (), negative: str = "", progress: Progress | None = None,
+    guidance: int | float = 7.5, controls: Sequence[Control] = (), negative: str = "", progress: Progress | None = None,
 ) -> Sample:  # fmt: skip
     """Generate a picture per prompt and noise. Controls see row 0 as the source, the others as targets.
 
     `noise` is shared by all prompts. Guidance leads away from `negative`. `progress` is called after every step with
     the latents. Sampling is deterministic (DDIM, eta = 0).
     """
+    if noise.ndim != 4 or noise.shape[1] != model.channels or not noise.numel():
+        raise ValueError(
+            f"noise must be [images, {model.channels}, h, w] with at least one image for this model. "
+            f"Received {tuple(noise.shape)}. Draw it with noise_for(model, seed)."
+        )
     grid = (noise.shape[-2], noise.shape[-1])
-    run, hooks = bind(
-        model, prompts, grid=grid, images=len(noise), steps=steps, guidance=guidance, controls=controls
-    )
+    run, hooks = bind(model, prompts, grid=grid, images=len(noise), steps=steps, guidance=guidance, controls=controls)
     text = model.encode(prompts, [negative] * len(prompts))
     schedule = model.schedule
-    z = noise.to(model.device).expand(len(prompts), *noise.shape)
+    precision = torch.promote_types(noise.dtype, torch.float32)  # of the latents, whatever the network computes in
+    z = noise.to(model.device, precision).expand(len(prompts), *noise.shape)
     for step in schedule.steps(steps):
         for index, hook in enumerate(hooks):
             z = hook.before_step(step, z, _prober(model, text, step, hooks[:index]))
@@ -112,7 +116,7 @@ def sample(
     return Sample(z, decode(model, z), run, hooks)
 
 
-def predict(model: Model, z: Tensor, step: Step, text: Text, guidance: float, hooks: Sequence[Hooks]) -> Tensor:
+def predict(model: Model, z: Tensor, step: Step, text: Text, guidance: int | float, hooks: Sequence[Hooks]) -> Tensor:
     """The guided output of the network for every prompt and image, under the hooks."""
     layout = Layout(("uncond", "cond") if guidance != 1 else ("cond",), z.shape[0], z.shape[1])
     output = _forward(model, z, step, text, layout, hooks).unflatten(0, (len(layout.branches), *z.shape[:2]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -10,21 +11,29 @@ from promptweave.core.schedule import Prediction
 Latent = Float[Tensor, "*shape"]
 
 
+def roots(a: float, z: Latent) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """sqrt(a) and sqrt(1 - a), rounded as diffusers does in the precision of `z`: our steps equal its bit for bit."""
+    level = torch.tensor(a, dtype=z.dtype)
+    return level**0.5, (1 - level) ** 0.5
+
+
 def clean_and_noise(output: Latent, z: Latent, a: float, prediction: Prediction) -> tuple[Latent, Latent]:
     """The network's opinion of the clean latent x0 and of the noise e, from any kind of prediction."""
+    signal, noise = roots(a, z)
     if prediction == "epsilon":
-        return (z - (1 - a) ** 0.5 * output) / a**0.5, output
+        return (z - noise * output) / signal, output
     if prediction == "v_prediction":
-        return a**0.5 * z - (1 - a) ** 0.5 * output, a**0.5 * output + (1 - a) ** 0.5 * z
-    return output, (z - a**0.5 * output) / (1 - a) ** 0.5
+        return signal * z - noise * output, signal * output + noise * z
+    return output, (z - signal * output) / noise
 
 
 def ddim_step(output: Latent, z: Latent, a: float, b: float, prediction: Prediction = "epsilon") -> Latent:
     """z at level b: sqrt(b) x0 + sqrt(1 - b) e. Both ways: with b < a it inverts."""
     clean, noise = clean_and_noise(output, z, a, prediction)
-    return b**0.5 * clean + (1 - b) ** 0.5 * noise
+    signal_next, noise_next = roots(b, z)
+    return signal_next * clean + noise_next * noise
 
 
-def guide(uncond: Latent, cond: Latent, guidance: float) -> Latent:
+def guide(uncond: Latent, cond: Latent, guidance: int | float) -> Latent:
     """Classifier-free guidance (Ho & Salimans 2022): e_u + w (e_c - e_u)."""
     return uncond + guidance * (cond - uncond)

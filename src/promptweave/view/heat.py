@@ -8,7 +8,9 @@ from PIL import Image
 from torch import Tensor
 
 # Control points of a perceptually ordered ramp from night blue over violet and orange to pale yellow.
-RAMP = np.array([(10, 8, 40), (70, 20, 110), (160, 45, 105), (230, 95, 50), (250, 175, 40), (252, 250, 190)], dtype=np.float32)
+RAMP = np.array(
+    [(10, 8, 40), (70, 20, 110), (160, 45, 105), (230, 95, 50), (250, 175, 40), (252, 250, 190)], dtype=np.float32
+)
 
 
 def coloured(values: np.ndarray) -> np.ndarray:

@@ -30,7 +30,9 @@ def wrapped(text: str, width: int, size: int) -> list[str]:
     return lines
 
 
-def sheet(rows: Sequence[Sequence[np.ndarray | Image.Image]], labels: Sequence[Sequence[str]], gap: int = 12) -> Image.Image:
+def sheet(
+    rows: Sequence[Sequence[np.ndarray | Image.Image]], labels: Sequence[Sequence[str]], gap: int = 12
+) -> Image.Image:
     """Rows of pictures, each with its label below."""
     images = [[_enlarged(picture) for picture in row] for row in rows]
     width, height = images[0][0].size
@@ -53,4 +55,6 @@ def sheet(rows: Sequence[Sequence[np.ndarray | Image.Image]], labels: Sequence[S
 def _enlarged(picture: np.ndarray | Image.Image) -> Image.Image:
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
     factor = -(-SMALLEST // min(image.size))
-    return image.resize((image.width * factor, image.height * factor), Image.Resampling.LANCZOS) if factor > 1 else image
+    return (
+        image.resize((image.width * factor, image.height * factor), Image.Resampling.LANCZOS) if factor > 1 else image
+    )

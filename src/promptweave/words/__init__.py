@@ -1,4 +1,4 @@
-"""Words of prompts: their tokens, and how the words of two prompts correspond."""
+"""Words of prompts: their tokens, and how the words of two prompts correspond. Imports core."""
 
 from promptweave.words.align import Pair as Pair
 from promptweave.words.align import alignment as alignment
@@ -7,10 +7,11 @@ from promptweave.words.align import refine_map as refine_map
 from promptweave.words.align import refine_matrix as refine_matrix
 from promptweave.words.align import replace_map as replace_map
 from promptweave.words.align import suggest as suggest
-from promptweave.words.align import word_weights as word_weights
-from promptweave.words.align import word_windows as word_windows
 from promptweave.words.tokens import AmbiguousWord as AmbiguousWord
+from promptweave.words.tokens import Selector as Selector
 from promptweave.words.tokens import TruncatedWord as TruncatedWord
 from promptweave.words.tokens import Word as Word
 from promptweave.words.tokens import WordNotFound as WordNotFound
 from promptweave.words.tokens import Words as Words
+from promptweave.words.windows import word_weights as word_weights
+from promptweave.words.windows import word_windows as word_windows

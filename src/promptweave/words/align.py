@@ -1,122 +1,50 @@
-"""How the words of two prompts correspond, as maps from source tokens to target tokens (Prompt-to-Prompt, section 3)."""
+"""How the words of two prompts correspond, as maps from source tokens to target tokens.
+
+Prompt-to-Prompt (Hertz et al. 2022, arXiv 2208.01626), section 3.2: "Word Swap" and "Adding a New Phrase". With P_s the
+attention of the source to its words, the target attends with P_s M (`replace_map`), or, where a word is shared, with
+the source's column (`refine_map`, `refine_matrix`).
+
+Differs from the authors' code: words are found by character offsets; what follows a swapped word of another length is
+shifted with it; words may be swapped for more or fewer words; padding is aligned with padding. `reference_compat=True`
+restores that code's maps.
+"""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptweave.core.clock import Window
-from promptweave.words.tokens import Selector, Word, WordNotFound, Words
+from promptweave.words.tokens import Word, Words, is_punctuation, key
 
-Span = float | tuple[float, float] | Window
-DEFAULTS = ("default", "default_")
+Units = tuple[Word, ...]
+Tokens = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One line of the alignment table: what became of a run of words."""
+    """A line of the alignment table: a word, or a run of words, of the source and what it is in the target."""
 
     kind: Literal["kept", "swapped", "added", "dropped"]
-    source: str
-    target: str
-    source_tokens: tuple[int, ...] = ()
-    target_tokens: tuple[int, ...] = ()
+    source: str | None
+    target: str | None
+    source_tokens: Tokens = ()
+    target_tokens: Tokens = ()
 
 
-def _runs(source: Words, target: Words) -> list[tuple[str, list[Word], list[Word]]]:
-    texts = [[word.text.casefold() for word in words.words] for words in (source, target)]
-    codes = difflib.SequenceMatcher(None, *texts, autojunk=False).get_opcodes()
-    return [(tag, list(source.words[a:b]), list(target.words[c:d])) for tag, a, b, c, d in codes]
+def common_tokens(source: Sequence[Hashable], target: Sequence[Hashable]) -> list[int]:
+    """For each item of the target the index of the source's that it is matched with, or -1.
 
+    Global alignment (Needleman & Wunsch 1970) with gap 0, match 1, mismatch -1: a mismatch never pays, so the matches
+    are a longest common subsequence. Among equals they stand as early in the target as possible.
 
-def alignment(source: Words, target: Words) -> list[Pair]:
-    """Kept words one by one, and runs of swapped, added and dropped words, in the target's order."""
-    pairs: list[Pair] = []
-    for tag, old, new in _runs(source, target):
-        if tag == "equal" or (tag == "replace" and len(old) == len(new)):
-            kind = "kept" if tag == "equal" else "swapped"
-            pairs += [Pair(kind, a.text, b.text, a.tokens, b.tokens) for a, b in zip(old, new, strict=True)]
-            continue
-        kind = {"replace": "swapped", "insert": "added", "delete": "dropped"}[tag]
-        words = [" ".join(word.text for word in run) for run in (old, new)]
-        tokens = [tuple(token for word in run for token in word.tokens) for run in (old, new)]
-        pairs.append(Pair(kind, words[0], words[1], tokens[0], tokens[1]))
-    return pairs
-
-
-def suggest(source: Words, target: Words) -> Literal["replace", "refine", "same"]:
-    """The edit that fits two prompts: replace when words were swapped one for one, refine when any was added or dropped."""
-    runs = [(old, new) for tag, old, new in _runs(source, target) if tag != "equal"]
-    if not runs:
-        return "same"
-    return "replace" if all(len(old) == len(new) for old, new in runs) else "refine"
-
-
-def replace_map(source: Words, target: Words, *, reference_compat: bool = False) -> Float[Tensor, "source target"]:
-    """M of word swap, [source tokens, target tokens]: the target token n attends where the source tokens w with M[w, n] do.
-
-    Kept tokens map one to one; a swapped run of tokens maps onto its replacement, one to one when the counts agree and
-    evenly otherwise; padding maps to padding. Each source token keeps mass 1: what would fall off the right edge goes
-    to the last target token. With `reference_compat` the words are counted and paired as the authors' code does, and
-    everything after the last swapped word maps to its own position, whatever shift the swap made.
-    """
-    matrix = torch.zeros(source.limit, target.limit)
-    i = j = 0
-    for old, new in _token_runs(source, target, reference_compat):
-        gap = old[0] - i
-        matrix[range(i, i + gap), range(j, j + gap)] = 1
-        i, j = old[0] + len(old), new[0] + len(new)
-        if len(old) == len(new):
-            matrix[list(old), list(new)] = 1
-        else:
-            matrix[[[s] for s in old], list(new)] = 1 / len(new)
-    if reference_compat:
-        rest = range(j, target.limit)
-        matrix[rest, rest] = 1
-        return matrix
-    common = min(source.limit - i, target.limit - j)
-    matrix[range(i, i + common), range(j, j + common)] = 1
-    matrix[i + common :, -1] = 1
-    return matrix
-
-
-def _token_runs(source: Words, target: Words, reference_compat: bool) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    if reference_compat and len(source.prompt.split(" ")) != len(target.prompt.split(" ")):
-        raise ValueError(
-            "Replace pairs words one to one, so both prompts need the same number of words. Received "
-            f"{len(source.prompt.split(' '))} in {source.prompt!r} and {len(target.prompt.split(' '))} in {target.prompt!r}. "
-            "Use Refine for added or dropped words."
-        )
-    runs: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
-    for pair in alignment(source, target):
-        if pair.kind in ("added", "dropped"):
-            raise ValueError(
-                f"Replace swaps words for words; {(pair.target or pair.source)!r} was {pair.kind}, between {source.prompt!r} "
-                f"and {target.prompt!r}. Use Refine for added or dropped words."
-            )
-        cut = [w.text for words, tokens in ((source, pair.source_tokens), (target, pair.target_tokens)) for w in words.truncated
-               if set(w.tokens) & set(tokens)]  # fmt: skip
-        if pair.kind == "swapped":
-            if cut or not pair.source_tokens or not pair.target_tokens:
-                raise ValueError(f"{pair.source!r} -> {pair.target!r} cannot be swapped: beyond the model's last token. Shorten it.")
-            runs.append((pair.source_tokens, pair.target_tokens))
-    return runs
-
-
-def common_tokens(source: Sequence[int], target: Sequence[int]) -> list[int]:
-    """For each target token the source position it is matched with, or -1: a longest common subsequence.
-
-    Needleman-Wunsch with gap 0, match 1, mismatch -1, as the authors use it: a mismatch never pays. Among equals, matches
-    stand as early in the target as possible.
-
-    >>> common_tokens([0, 5, 9], [0, 7, 5, 9])
-    [0, -1, 1, 2]
+    >>> common_tokens("a cat".split(), "a black cat".split())
+    [0, -1, 1]
     """
     rows, columns = len(source), len(target)
     score = [[0] * (columns + 1) for _ in range(rows + 1)]
@@ -137,74 +65,188 @@ def common_tokens(source: Sequence[int], target: Sequence[int]) -> list[int]:
     return mapper
 
 
-def refine_map(
-    source: Words, target: Words, *, reference_compat: bool = False
-) -> tuple[list[int], Float[Tensor, "target"]]:
-    """(mapper, kept): the source token of each target token, or -1, and 1 where there is one, else 0.
+def alignment(source: Words, target: Words) -> list[Pair]:
+    """What became of each word and punctuation mark, in order: the token alignment table.
 
-    Padding maps to padding: the k-th pad of the target to the k-th of the source, at most to the last. With
-    `reference_compat` it maps to its own position, which for a longer source is one of its words.
+    Words that were swapped one for one have a line each; a run swapped for one of another length has one line.
     """
-    mapper = common_tokens(source.content, target.content)
-    for k in range(target.limit - target.length):
-        start = target.length if reference_compat else source.length
-        mapper.append(min(start + k, source.limit - 1))
-    kept = torch.tensor([0.0 if index < 0 else 1.0 for index in mapper])
-    return mapper, kept
+    pairs: list[Pair] = []
+    for old, new in _runs(source.units, target.units):
+        if not old or not new:
+            kind = "dropped" if old else "added"
+            pairs += [Pair(kind, word.text, None, word.tokens, ()) for word in old]
+            pairs += [Pair(kind, None, word.text, (), word.tokens) for word in new]
+        else:
+            kind = "kept" if _keys(old) == _keys(new) else "swapped"
+            pairs += [
+                Pair(
+                    kind,
+                    source.prompt[a[0].start : a[-1].end],
+                    target.prompt[b[0].start : b[-1].end],
+                    _tokens(a),
+                    _tokens(b),
+                )
+                for a, b in _one_for_one(old, new)
+            ]
+    return pairs
 
 
-def refine_matrix(mapper: Sequence[int], kept: Float[Tensor, "target"]) -> Float[Tensor, "source target"]:
-    """G with G[mapper[n], n] = kept[n]; columns of unmatched tokens are zero."""
-    matrix = torch.zeros(len(mapper), len(mapper))
-    for n, index in enumerate(mapper):
-        if index >= 0:
-            matrix[index, n] = kept[n]
+def suggest(source: Words, target: Words) -> Literal["replace", "refine", "same"]:
+    """The edit that fits two prompts: replace when words were only swapped one for one, refine when counts differ."""
+    runs = [(old, new) for old, new in _runs(source.units, target.units) if _keys(old) != _keys(new)]
+    if not runs:
+        return "same"
+    return "replace" if all(_same_shape(old, new) for old, new in runs) else "refine"
+
+
+def replace_map(source: Words, target: Words, *, reference_compat: bool = False) -> Float[Tensor, "source target"]:
+    """M of a word swap: target token n attends as the sum over source tokens w of P_s[w] M[w, n] (section 3.2).
+
+    Kept tokens map one to one; a swapped word maps onto its replacement, one to one when the token counts agree and
+    evenly, 1 / count, otherwise; padding maps to padding. Each source token keeps mass 1: what would fall off the right
+    edge goes to the last target token. Prompts of equal word counts are paired word by word, others by what they share.
+    """
+    if reference_compat:
+        return _reference_replace_map(source, target)
+    matrix = torch.zeros(source.limit, target.limit)
+    last, following = target.limit - 1, 0
+    for rows, columns in _segments(source, target):
+        following = columns[-1] + 1 if columns else following
+        if not rows:
+            continue
+        columns = columns or (min(following, last),)
+        if len(rows) == len(columns):
+            matrix[list(rows), list(columns)] = 1
+        else:
+            matrix[[[row] for row in rows], list(columns)] = 1 / len(columns)
     return matrix
 
 
-def word_weights(words: Words, weights: Mapping[str, float]) -> Float[Tensor, "target"]:
-    """One factor per token: those of the named words, 1 for all others."""
-    factors = torch.ones(words.limit)
-    for selector, weight in weights.items():
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not -1e4 < weight < 1e4:
-            raise ValueError(f"The weight of {selector!r} must be a finite number (-2 to 10 is usual). Received {weight!r}.")
-        factors[list(words.find(selector))] = float(weight)
-    return factors
+def refine_map(
+    source: Words, target: Words, *, reference_compat: bool = False
+) -> tuple[list[int], Float[Tensor, "target"]]:
+    """(mapper, alphas) of an added phrase: each target token's source token or -1, and 1 where there is one, else 0.
 
-
-def word_windows(
-    targets: Sequence[Words], spec: Span | Mapping[str, Span], steps: int, *, reference_compat: bool = False
-) -> Float[Tensor, "steps targets tokens"]:
-    """alpha of the cross-attention edit: 1 where a target's token takes the source's map at a step.
-
-    `spec` is a share f of the steps, meaning (0, f), a pair, or a mapping from words to these with "default" (absent:
-    all steps). A word is looked up in every target and must be in one. `reference_compat` rounds as the authors' code,
-    which counts one step more than there are.
+    P_t'[n] = alphas[n] P_s[mapper[n]] + (1 - alphas[n]) P_t[n] (section 3.2). The k-th pad of the target maps to the
+    k-th of the source, at most to the last; with `reference_compat` to its own position, which may be a word's.
     """
-    table = torch.zeros(steps, len(targets), targets[0].limit)
-    mapping: Mapping[Selector, Span] = dict(spec) if isinstance(spec, Mapping) else {"default": spec}
+    mapper = common_tokens(source.content, target.content)
+    first = target.length if reference_compat else source.length
+    mapper += [min(first + k, source.limit - 1) for k in range(target.limit - target.length)]
+    return mapper, torch.tensor([float(index >= 0) for index in mapper])
 
-    def rows(window: Window) -> slice:
-        if reference_compat:
-            return slice(int(window.start * (steps + 1)), int(window.end * (steps + 1)))
-        covered = window.steps(steps)
-        return slice(covered.start, covered.stop)
 
-    default = next((mapping[key] for key in DEFAULTS if key in mapping), 1.0)
-    table[rows(Window.of(default))] = 1
-    for selector, span in mapping.items():
-        if selector in DEFAULTS:
+def refine_matrix(mapper: Sequence[int], alphas: Float[Tensor, "target"]) -> Float[Tensor, "source target"]:
+    """G with G[mapper[n], n] = alphas[n], so that P_t' = P_s G + P_t diag(1 - alphas); zero columns for new tokens."""
+    matrix = torch.zeros(len(mapper), len(mapper))
+    for column, row in enumerate(mapper):
+        if row >= 0:
+            matrix[row, column] = alphas[column]
+    return matrix
+
+
+def _keys(units: Units) -> list[str]:
+    return [key(unit.text) for unit in units]
+
+
+def _tokens(units: Units) -> Tokens:
+    return tuple(token for unit in units for token in unit.tokens)
+
+
+def _same_shape(old: Units, new: Units) -> bool:
+    """As many words and marks, in the same order."""
+    return [is_punctuation(unit.text) for unit in old] == [is_punctuation(unit.text) for unit in new]
+
+
+def _one_for_one(old: Units, new: Units) -> list[tuple[Units, Units]]:
+    """Pairs of single units where the shapes agree, else the two runs whole."""
+    return [((a,), (b,)) for a, b in zip(old, new, strict=True)] if _same_shape(old, new) else [(old, new)]
+
+
+def _runs(source: Units, target: Units) -> list[tuple[Units, Units]]:
+    """Shared units one by one, and between them the runs that differ, of which one may be empty."""
+    old, new = _keys(source), _keys(target)
+    mapper = common_tokens(old, new)
+    in_place = [i if i < len(old) and old[i] == new[i] else -1 for i in range(len(new))]
+    if len(old) == len(new) and sum(i >= 0 for i in in_place) == sum(i >= 0 for i in mapper):
+        mapper = in_place  # "red car, blue sky" -> "blue car, red sky": nothing moved
+    runs: list[tuple[Units, Units]] = []
+    i = j = 0
+    for column, row in [*enumerate(mapper), (len(target), len(source))]:
+        if row < 0:
             continue
-        errors: list[WordNotFound] = []
-        for column, words in enumerate(targets):
-            try:
-                tokens = list(words.find(selector, column + 2))
-            except WordNotFound as error:
-                errors.append(error)
-                continue
-            table[:, column, tokens] = 0
-            for step in range(steps)[rows(Window.of(span))]:
-                table[step, column, tokens] = 1
-        if len(errors) == len(targets):
-            raise errors[0]
-    return table
+        if i < row or j < column:
+            runs.append((source[i:row], target[j:column]))
+        if column < len(target):
+            runs.append((source[row : row + 1], target[column : column + 1]))
+        i, j = row + 1, column + 1
+    return runs
+
+
+def _swaps(source: Words, target: Words) -> list[tuple[Units, Units]]:
+    """Runs that correspond in a word swap: word by word for equal counts, else by the shared words."""
+    if len(source.chunks) == len(target.chunks):
+        return [pair for old, new in zip(source.chunks, target.chunks, strict=True) for pair in _one_for_one(old, new)]
+    runs = _runs(source.units, target.units)
+    for old, new in runs:
+        if not old or not new:
+            words, prompts = (old or new), (source.prompt, target.prompt)
+            raise ValueError(
+                f"Replace needs a word for each word that goes. Received {words[0].text!r}, which was "
+                f'{"dropped" if old else "added"} between "{prompts[0]}" and "{prompts[1]}". Use Refine.'
+            )
+    return [pair for old, new in runs for pair in _one_for_one(old, new)]
+
+
+def _segments(source: Words, target: Words) -> list[tuple[Tokens, Tokens]]:
+    """Source and target tokens that correspond, from BOS to the last pad, each in order."""
+    segments: list[tuple[Tokens, Tokens]] = [((0,), (0,))]
+    for old, new in _swaps(source, target):
+        if _keys(old) == _keys(new):  # the counts differ only where the model's length cuts a word off
+            segments += _token_by_token(_tokens(old), _tokens(new))
+        else:
+            segments.append((_tokens(old), _tokens(new)))
+    segments.append(((source.length - 1,), (target.length - 1,)))
+    pads = (tuple(range(words.length, words.limit)) for words in (source, target))
+    return segments + _token_by_token(*pads)
+
+
+def _token_by_token(rows: Tokens, columns: Tokens) -> list[tuple[Tokens, Tokens]]:
+    pairs = zip_longest(rows, columns)
+    return [(() if row is None else (row,), () if column is None else (column,)) for row, column in pairs]
+
+
+def _reference_replace_map(source: Words, target: Words) -> Float[Tensor, "source target"]:
+    """M as the authors' code builds it: after the last swapped word each column takes the row of its own number."""
+    matrix = torch.zeros(source.limit, target.limit)
+    swapped = [(_tokens(old), _tokens(new)) for old, new in _reference_swaps(source, target)]
+    i = j = 0
+    while i < source.limit and j < target.limit:
+        if swapped and swapped[0][0][0] == i:
+            rows, columns = swapped.pop(0)
+            if len(rows) == len(columns):
+                matrix[list(rows), list(columns)] = 1
+            else:
+                matrix[[[row] for row in rows], list(columns)] = 1 / len(columns)
+            i, j = i + len(rows), j + len(columns)
+        else:
+            matrix[i if swapped else j, j] = 1
+            i, j = i + 1, j + 1
+    return matrix
+
+
+def _reference_swaps(source: Words, target: Words) -> list[tuple[Units, Units]]:
+    """The words, as single spaces part them, that differ at the same place."""
+    texts = [words.prompt.split(" ") for words in (source, target)]
+    if [len(texts[0])] * 3 != [len(texts[1]), len(source.chunks), len(target.chunks)]:
+        raise ValueError(
+            "Replace with reference_compat needs prompts of as many words each, parted by single spaces. "
+            f'Received {len(texts[0])} in "{source.prompt}" and {len(texts[1])} in "{target.prompt}". Use Refine.'
+        )
+    pairs = zip(*texts, source.chunks, target.chunks, strict=True)
+    swaps = [(old, new) for before, after, old, new in pairs if before != after]
+    if not all(_tokens(old) and _tokens(new) for old, new in swaps):
+        raise ValueError(
+            f"Swapped words must lie within the {source.limit} tokens that the model reads. Shorten the prompts."
+        )
+    return swaps

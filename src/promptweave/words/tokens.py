@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import difflib
 import re
+import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, InitVar, dataclass, field
 from typing import Any
 
-EDGE = r"[^\w\s]"  # punctuation is split off the ends of a word; inside it stays: "t-shirt", "o'clock"
+Selector = str | int | tuple[int, int]
+
+JOINERS = frozenset("'’-‐‑_")  # these stay inside a word: "o'clock", "t-shirt"
+DIGIT_JOINERS = frozenset(".,:/")  # and these between two digits: "1.5", "16:9"
+LONGEST = 100_000  # a tokenizer without a limit of its own states a huge one
 
 
 class WordNotFound(ValueError):
@@ -20,7 +25,7 @@ class AmbiguousWord(ValueError):
 
 
 class TruncatedWord(ValueError):
-    """A selector of a word beyond the model's last token."""
+    """A selector of a word beyond the last token that the model reads."""
 
 
 @dataclass(frozen=True)
@@ -33,100 +38,249 @@ class Word:
     tokens: tuple[int, ...]
 
 
-Selector = str | int | tuple[int, int]
-
-
+@dataclass(frozen=True)
 class Words:
-    """A prompt as the model sees it. `ids` are padded to the model's length, `length` counts BOS to EOS."""
+    """A prompt as the model sees it.
 
-    def __init__(self, prompt: str, tokenizer: Any) -> None:
-        self.prompt = prompt
-        self.limit: int = tokenizer.model_max_length
-        padded = tokenizer(prompt, padding="max_length", max_length=self.limit, truncation=True)
-        self.ids: tuple[int, ...] = tuple(padded["input_ids"])
-        whole = tokenizer(prompt, return_offsets_mapping=True, truncation=False, verbose=False)
-        ids: list[int] = list(whole["input_ids"])
-        self.length = min(len(ids), self.limit)
-        self.content: tuple[int, ...] = self.ids[: self.length]
-        self._spans = _token_spans(prompt, whole["offset_mapping"])
-        self.words = tuple(_word(prompt, *span, self._spans) for span in _word_spans(prompt))
-        last = self.limit - 1 if len(ids) > self.limit else len(ids)
-        self.truncated = tuple(word for word in self.words if word.tokens and word.tokens[-1] >= last)
-        self.pieces = tuple(_piece(tokenizer, token) for token in self.content)
+    `ids` are padded to the model's length, `limit`; `length` of them count BOS to EOS. `words` leave punctuation out;
+    `units` are words and runs of punctuation, in order, and together hold every token between BOS and EOS. `truncated`
+    are the words that the model does not read to their end. `pieces` are the texts of the first `length` tokens, for
+    display. `number`, where given, is the prompt's in messages.
+    """
+
+    prompt: str
+    tokenizer: InitVar[Any]
+    _: KW_ONLY
+    allow_empty: InitVar[bool] = False
+    number: int | None = None
+    limit: int = field(init=False)
+    ids: tuple[int, ...] = field(init=False)
+    length: int = field(init=False)
+    units: tuple[Word, ...] = field(init=False)
+    words: tuple[Word, ...] = field(init=False)
+    truncated: tuple[Word, ...] = field(init=False)
+    pieces: tuple[str, ...] = field(init=False)
+    _cut: frozenset[Word] = field(init=False, repr=False)
+
+    def __post_init__(self, tokenizer: Any, allow_empty: bool) -> None:
+        _check(self.prompt, tokenizer, allow_empty)
+        limit = int(tokenizer.model_max_length)
+        padded = tokenizer(self.prompt, padding="max_length", max_length=limit, truncation=True)
+        whole = tokenizer(
+            self.prompt, truncation=False, verbose=False, return_offsets_mapping=True, return_special_tokens_mask=True
+        )
+        body = [index for index, special in enumerate(whole["special_tokens_mask"]) if not special]
+        specials = len(whole["input_ids"]) - len(body)
+        first = body[0] if body else 0
+        end = first + min(len(body), limit - specials)  # of the tokens that the model reads
+        spans = split(self.prompt)
+        owned = _owners(whole["offset_mapping"], body, spans, len(self.prompt))
+        units = [
+            Word(self.prompt[a:b], a, b, tuple(t for t in mine if t < end))
+            for (a, b), mine in zip(spans, owned, strict=True)
+        ]
+        cut = frozenset(unit for unit, mine in zip(units, owned, strict=True) if mine and mine[-1] >= end)
+        words = tuple(unit for unit in units if not is_punctuation(unit.text))
+        length = min(len(whole["input_ids"]), limit)
+        ids = tuple(int(token) for token in padded["input_ids"])
+        values: dict[str, Any] = {
+            "limit": limit, "ids": ids, "length": length, "units": tuple(units), "words": words, "_cut": cut,
+            "truncated": tuple(word for word in words if word in cut),
+            "pieces": _pieces(tokenizer, ids[:length], whole["offset_mapping"], self.prompt),
+        }  # fmt: skip
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def content(self) -> tuple[int, ...]:
+        """The ids from BOS to EOS, without padding."""
+        return self.ids[: self.length]
+
+    @property
+    def chunks(self) -> tuple[tuple[Word, ...], ...]:
+        """The units between spaces: "mirror," is one chunk of two units."""
+        chunks: list[list[Word]] = []
+        for unit in self.units:
+            if chunks and chunks[-1][-1].end == unit.start:
+                chunks[-1].append(unit)
+            else:
+                chunks.append([unit])
+        return tuple(tuple(chunk) for chunk in chunks)
 
     def find(self, selector: Selector, number: int | None = None) -> tuple[int, ...]:
-        """Token positions of a word, a phrase, "cat#2" (its second occurrence), a character span or a word's number.
+        """Token positions (BOS is 0) of what a selector names, whatever its case.
 
-        `number` is the prompt's, for messages. Raises WordNotFound, AmbiguousWord or TruncatedWord.
+        A selector is a word or a phrase, "cat#2" (the second cat), a word's position in `words`, counted from 0, or a
+        pair of character offsets [start, end). Raises WordNotFound, AmbiguousWord or TruncatedWord.
         """
-        chosen = self._select(selector, f"prompt {number}" if number else "the prompt")
-        tokens = tuple(token for word in chosen for token in word.tokens)
-        cut = [word.text for word in chosen if word in self.truncated]
+        number = self.number if number is None else number
+        place = "the prompt" if number is None else f"prompt {number}"
+        chosen = self._select(selector, place)
+        cut = [unit.text for unit in chosen if unit in self._cut]
         if cut:
             raise TruncatedWord(
-                f"{cut[0]!r} lies beyond the {self.limit} tokens that the model reads of a prompt. Shorten the prompt."
+                f"A chosen word must lie within the {self.limit} tokens that the model reads. "
+                f"Received {selector!r} of {place}: {cut[0]!r} is cut off. Shorten the prompt."
             )
+        tokens = tuple(token for unit in chosen for token in unit.tokens)
         if not tokens:
-            raise WordNotFound(f"{selector!r} has no token of its own in this model's vocabulary. Choose another word.")
+            raise WordNotFound(f"{selector!r} of {place} has no token of its own. Choose the word beside it.")
         return tokens
 
-    def _select(self, selector: Selector, place: str) -> list[Word]:
-        if isinstance(selector, bool) or not isinstance(selector, str | int | tuple):
-            raise TypeError(f"A word is chosen by its text, its number or a pair of characters. Received {selector!r}.")
-        if isinstance(selector, int):
-            if not 0 <= selector < len(self.words):
-                raise WordNotFound(f"Words of {place} are numbered 0 to {len(self.words) - 1}. Received {selector}.")
-            return [self.words[selector]]
+    def occurrences(self, text: str) -> tuple[tuple[Word, ...], ...]:
+        """Every run of units that reads as `text`, whatever its case; none when there is none."""
+        wanted = [key(text[a:b]) for a, b in split(text)]
+        have = [key(unit.text) for unit in self.units]
+        count = len(wanted)
+        starts = [i for i in range(len(have) - count + 1) if wanted and have[i : i + count] == wanted]
+        return tuple(self.units[i : i + count] for i in starts)
+
+    def _select(self, selector: Selector, place: str) -> tuple[Word, ...]:
+        if isinstance(selector, str):
+            return self._named(selector, place)
         if isinstance(selector, tuple):
-            inside = [w for w in self.words if w.start < selector[1] and w.end > selector[0]]
-            if not inside:
-                raise WordNotFound(f"Characters {selector[0]} to {selector[1]} of {place} hold no word. It has {len(self.prompt)}.")
-            return inside
-        return self._named(selector, place)
-
-    def _named(self, selector: str, place: str) -> list[Word]:
-        text, _, which = selector.partition("#") if re.search(r"#\d+$", selector) else (selector, "", "")
-        wanted = [text[a:b].casefold() for a, b in _word_spans(text)]
-        texts = [word.text.casefold() for word in self.words]
-        starts = [i for i in range(len(texts) - len(wanted) + 1) if wanted and texts[i : i + len(wanted)] == wanted]
-        if not starts:
-            near = difflib.get_close_matches(text.casefold(), texts, 1, 0.5)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise WordNotFound(
-                f"{text!r} is not a word of {place}, {self.prompt!r}.\nWords: {', '.join(w.text for w in self.words)}.{hint}"
+            return self._between(*selector, place)
+        if isinstance(selector, bool):
+            raise ValueError(
+                f"A word is chosen by its text, its position or two character offsets. Received {selector}."
             )
-        if which and not 1 <= int(which) <= len(starts):
-            raise WordNotFound(f"{place}, {self.prompt!r}, has {text!r} {len(starts)} time(s). Received {selector!r}.")
-        if len(starts) > 1 and not which:
-            options = ", ".join(f"{text}#{i + 1}" for i in range(len(starts)))
-            raise AmbiguousWord(f"{text!r} occurs {len(starts)} times in {place}, {self.prompt!r}. Write one of {options}.")
-        begin = starts[int(which) - 1 if which else 0]
-        return list(self.words[begin : begin + len(wanted)])
+        if not 0 <= selector < len(self.words):
+            raise WordNotFound(f"The words of {place} have positions 0 to {len(self.words) - 1}. Received {selector}.")
+        return (self.words[selector],)
+
+    def _between(self, start: int, end: int, place: str) -> tuple[Word, ...]:
+        if not 0 <= start < end <= len(self.prompt):
+            raise WordNotFound(
+                f"A span must satisfy 0 <= start < end <= {len(self.prompt)}, the length of {place}. "
+                f"Received {(start, end)}."
+            )
+        inside = tuple(unit for unit in self.units if unit.start < end and unit.end > start)
+        if not inside:
+            raise WordNotFound(
+                f"A span must hold a part of a word. Received {(start, end)} of {place}, {self._quoted}."
+            )
+        return inside
+
+    def _named(self, selector: str, place: str) -> tuple[Word, ...]:
+        found, text, which = self.occurrences(selector), selector, None
+        numbered = re.fullmatch(r"(.*\S)#([0-9]+)", selector, re.DOTALL)
+        if numbered and not found:
+            text, which = numbered[1], int(numbered[2])
+            found = self.occurrences(text)
+        if not found:
+            raise WordNotFound(self._not_found(text, place))
+        if which is not None and not 1 <= which <= len(found):
+            raise WordNotFound(
+                f"{text!r} occurs {len(found)} time(s) in {place}, {self._quoted}. Received {selector!r}."
+            )
+        if which is None and len(found) > 1:
+            options = " or ".join(f'"{text}#{k}"' for k in range(1, len(found) + 1))
+            raise AmbiguousWord(f"{text!r} occurs {len(found)} times in {place}, {self._quoted}. Write {options}.")
+        return found[(which or 1) - 1]
+
+    def _not_found(self, text: str, place: str) -> str:
+        count = max(1, len(split(text)))
+        runs = [self.units[i : i + count] for i in range(len(self.units) - count + 1)]
+        near = {key(self.prompt[run[0].start : run[-1].end]): self.prompt[run[0].start : run[-1].end] for run in runs}
+        close = difflib.get_close_matches(key(text), near, 1)
+        hint = f" Did you mean {near[close[0]]!r}?" if close else ""
+        names = ", ".join(dict.fromkeys(word.text for word in self.words))
+        return f"{text!r} is not a word of {place}, {self._quoted}.\nWords: {names}.{hint}"
+
+    @property
+    def _quoted(self) -> str:
+        return f'"{self.prompt}"'
 
 
-def _word_spans(prompt: str) -> list[tuple[int, int]]:
-    """Character spans of the words: runs without spaces, without punctuation at their ends; bare punctuation is a word."""
+def key(text: str) -> str:
+    """What makes two words the same: composed characters, lower case."""
+    return unicodedata.normalize("NFC", text).lower()
+
+
+def is_punctuation(text: str) -> bool:
+    """Whether a unit of `split` is a run of punctuation."""
+    return unicodedata.category(text[0])[0] == "P" and not any(c.isalnum() for c in text)
+
+
+def split(text: str) -> list[tuple[int, int]]:
+    """Character spans of the units: words, and the runs of punctuation beside them.
+
+    >>> text = "don't, well-known 1.5!"
+    >>> [text[a:b] for a, b in split(text)]
+    ["don't", ',', 'well-known', '1.5', '!']
+    """
+    kinds = _kinds(text)
     spans: list[tuple[int, int]] = []
-    for match in re.finditer(r"\S+", prompt):
-        begin, end = match.span()
-        while end - begin > 1 and re.fullmatch(EDGE, prompt[begin]):
-            begin += 1
-        while end - begin > 1 and re.fullmatch(EDGE, prompt[end - 1]):
-            end -= 1
-        spans.append((begin, end))
+    for index, kind in enumerate(kinds):
+        if kind == "space":
+            continue
+        if index and kinds[index - 1] == kind:
+            spans[-1] = (spans[-1][0], index + 1)
+        else:
+            spans.append((index, index + 1))
     return spans
 
 
-def _token_spans(prompt: str, offsets: Sequence[tuple[int, int]]) -> list[tuple[int, int, int]]:
-    """(position, start, end) of the tokens that stand for characters; start and end tokens are left out."""
-    return [(i, a, b) for i, (a, b) in enumerate(offsets) if 0 < i < len(offsets) - 1 and b > a]
+def _kinds(text: str) -> list[str]:
+    """ "word", "punctuation" or "space" for each character; marks go with the character that they are set on."""
+    kinds: list[str] = []
+    for character in text:
+        category = unicodedata.category(character)
+        if character.isspace():
+            kinds.append("space")
+        elif category[0] == "P":
+            kinds.append("punctuation")
+        elif category[0] == "M" or category == "Cf":
+            kinds.append(kinds[-1] if kinds and kinds[-1] != "space" else "word")
+        else:
+            kinds.append("word")
+    for i in range(1, len(text) - 1):
+        between_words = kinds[i - 1] == kinds[i + 1] == "word"
+        between_digits = text[i - 1].isdigit() and text[i + 1].isdigit()
+        if between_words and (text[i] in JOINERS or (between_digits and text[i] in DIGIT_JOINERS)):
+            kinds[i] = "word"
+    return kinds
 
 
-def _word(prompt: str, begin: int, end: int, spans: list[tuple[int, int, int]]) -> Word:
-    tokens = tuple(i for i, a, b in spans if a < end and b > begin and max(a, begin) < min(b, end))
-    return Word(prompt[begin:end], begin, end, tokens)
+def _owners(
+    offsets: Sequence[tuple[int, int]], body: Sequence[int], spans: Sequence[tuple[int, int]], characters: int
+) -> list[tuple[int, ...]]:
+    """The tokens of each span: a token goes with its first character in a span, or with the token before."""
+    owner = [-1] * characters
+    for unit, (start, end) in enumerate(spans):
+        owner[start:end] = [unit] * (end - start)
+    owned: list[list[int]] = [[] for _ in spans]
+    current = 0
+    for position in body:
+        start, end = offsets[position]
+        current = max(current, next((unit for unit in owner[start:end] if unit >= 0), current))
+        if spans:
+            owned[current].append(position)
+    return [tuple(tokens) for tokens in owned]
 
 
-def _piece(tokenizer: Any, token: int) -> str:
-    return str(tokenizer.convert_ids_to_tokens(token)).replace("</w>", "")
+def _pieces(tokenizer: Any, ids: Sequence[int], offsets: Sequence[tuple[int, int]], prompt: str) -> tuple[str, ...]:
+    """Decoded tokens; a token that is a part of a character only is shown as that character."""
+    texts = [str(tokenizer.decode([token])).strip() for token in ids]
+    return tuple(
+        prompt[a:b] if "\ufffd" in text and b > a else text for text, (a, b) in zip(texts, offsets, strict=False)
+    )
 
+
+def _check(prompt: str, tokenizer: Any, allow_empty: bool) -> None:
+    if not getattr(tokenizer, "is_fast", False):
+        raise ValueError(
+            "Words are found by character offsets, which only a fast tokenizer gives. "
+            f"Received {type(tokenizer).__name__}. Load it with AutoTokenizer.from_pretrained(..., use_fast=True)."
+        )
+    if tokenizer.model_max_length > LONGEST:
+        raise ValueError(
+            f"The tokenizer must state the model's length. Received model_max_length={tokenizer.model_max_length}. "
+            "Set tokenizer.model_max_length = 77, or what the model reads."
+        )
+    if any("\ud800" <= character <= "\udfff" for character in prompt):
+        raise ValueError(
+            f"A prompt must be valid Unicode. Received {prompt!r}, which holds half a surrogate pair. Delete it."
+        )
+    if not prompt.strip() and not allow_empty:
+        raise ValueError(f"A prompt must hold at least one word. Received {prompt!r}. Describe the picture.")

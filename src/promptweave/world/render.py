@@ -84,7 +84,9 @@ def _forest(draw: ImageDraw.ImageDraw, rng: random.Random, horizon: int, side: i
     for index in range(6):
         x, half = (index + 0.5 + rng.uniform(-0.2, 0.2)) * side / 6, 0.10 * side
         top = horizon - rng.uniform(0.28, 0.42) * side
-        draw.polygon([(x - half, horizon + 0.03 * side), (x, top), (x + half, horizon + 0.03 * side)], fill=(35, 95, 55))
+        draw.polygon(
+            [(x - half, horizon + 0.03 * side), (x, top), (x + half, horizon + 0.03 * side)], fill=(35, 95, 55)
+        )
 
 
 _ORNAMENTS = {"beach": _beach, "grass": _meadow, "snow": _snow, "desert": _desert, "night": _night, "forest": _forest}

@@ -164,4 +164,6 @@ def worn(noun: str, animal: Thing, colour: str | None = None) -> Thing:
     height = animal.size * ASPECTS.get(animal.noun, 1.0)
     across = 1.0 - across if animal.flip else across
     brim = animal.bottom - height * (1.0 - down) + 0.02
-    return Thing(noun, animal.x + animal.size * (across - 0.5), brim, animal.size * share, colour if noun == "hat" else None)
+    return Thing(
+        noun, animal.x + animal.size * (across - 0.5), brim, animal.size * share, colour if noun == "hat" else None
+    )

@@ -29,11 +29,15 @@ SHIPPED_SIDE = 144  # pixels: a little over the largest size at which a 128-pixe
 def prepare(cache: Path, folder: Path) -> None:
     """Fetch the sprite set with npm into `cache` and write shrunk copies of our nouns to `folder`."""
     if shutil.which("npm") is None:
-        raise RuntimeError("The sprite set is fetched with npm, which is not installed. Install Node.js, then try again.")
+        raise RuntimeError(
+            "The sprite set is fetched with npm, which is not installed. Install Node.js, then try again."
+        )
     cache.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(["npm", "pack", PACKAGE], cwd=cache, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"npm could not fetch {PACKAGE}: {done.stderr.strip()[-300:]}. Check the network, then try again.")
+        raise RuntimeError(
+            f"npm could not fetch {PACKAGE}: {done.stderr.strip()[-300:]}. Check the network, then try again."
+        )
     with tarfile.open(cache / done.stdout.strip().splitlines()[-1]) as archive:
         archive.extractall(cache, filter="data")
     folder.mkdir(parents=True, exist_ok=True)
@@ -61,7 +65,9 @@ def tint(image: Image.Image, colour: str) -> Image.Image:
     high, low = rgb.max(-1, keepdims=True), rgb.min(-1, keepdims=True)
     saturation = (high - low) / np.maximum(high, 1e-5)
     painted = np.clip((saturation - 0.12) / 0.25, 0, 1)
-    value = 0.42 + 0.9 * high if float(np.median(high[alpha > 0.5])) < 0.5 else high  # black things become bright enough
+    value = (
+        0.42 + 0.9 * high if float(np.median(high[alpha > 0.5])) < 0.5 else high
+    )  # black things become bright enough
     pure = np.array(colorsys.hsv_to_rgb(HUES[colour], 0.86, 1.0), dtype=np.float32)
     tinted = painted * (value * pure + 0.10 * value**4) + (1 - painted) * rgb
     return Image.fromarray((np.concatenate([tinted.clip(0, 1), alpha], -1) * 255).astype(np.uint8), "RGBA")

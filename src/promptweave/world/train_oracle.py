@@ -49,7 +49,9 @@ def degraded(x: Tensor, generator: torch.Generator) -> Tensor:
     softer = F.interpolate(F.avg_pool2d(x, 4), scale_factor=4, mode="bilinear")
     kind = torch.randint(0, 4, (len(x), 1, 1, 1), generator=generator)
     x = torch.where(kind == 1, soft, torch.where(kind == 2, softer, x))
-    return (x + 0.06 * torch.rand(len(x), 1, 1, 1, generator=generator) * torch.randn(x.shape, generator=generator)).clamp(-1, 1)
+    return (
+        x + 0.06 * torch.rand(len(x), 1, 1, 1, generator=generator) * torch.randn(x.shape, generator=generator)
+    ).clamp(-1, 1)
 
 
 def losses(out: dict[str, Tensor], batch: dict[str, Tensor]) -> Tensor:
@@ -81,7 +83,9 @@ def train_oracle(path: Path, *, steps: int = 900, seed: int = 0) -> Oracle:
             optimiser.zero_grad()
             schedule.step()
             if step % 50 == 0:
-                print(f"oracle step {step} of {steps}, loss {loss.item():.3f}, {time.time() - started:.0f} s", flush=True)
+                print(
+                    f"oracle step {step} of {steps}, loss {loss.item():.3f}, {time.time() - started:.0f} s", flush=True
+                )
     network.eval()
     oracle.save(path)
     return oracle

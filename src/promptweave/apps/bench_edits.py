@@ -1,0 +1,227 @@
+"""Do edits change what they should and keep the rest? Seeded scene pairs of the world, judged by the oracle."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from promptweave.apps.judging import oracle, share
+from promptweave.core.control import Control
+from promptweave.evaluate.metrics import psnr
+from promptweave.evaluate.oracle import Sight
+from promptweave.methods import LocalBlend, Refine, Replace, Reweight
+from promptweave.models.base import Model
+from promptweave.sampling.loop import noise_for, sample
+from promptweave.view.sheet import sheet
+from promptweave.world.caption import caption
+from promptweave.world.scene import (
+    ANIMALS,
+    BACKGROUNDS,
+    COLOURS,
+    FOODS,
+    RIDES,
+    STYLES,
+    TINTABLE,
+    WEARS,
+    Thing,
+    random_scene,
+    worn,
+)  # fmt: skip
+
+CONTROLLED, BLENDED, FREE = 1, 2, 3  # rows of a run: the edit, the edit with local blend, no control
+GROWN = 9  # pixels by which the true region is grown before what lies outside of it is compared
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two prompts and what the edit is to do: `words` of both may change, `success` judges (source, target) sights."""
+
+    source: str
+    target: str
+    nouns: tuple[str, ...]
+    blend: str | None
+    success: Callable[[Sight, Sight], bool]
+    weights: tuple[tuple[str, float], ...] = ()
+
+
+def object_swap(rng: random.Random) -> Pair:
+    """One animal, ride or food becomes another."""
+    scene = random_scene(rng, relation=rng.choice(("alone", "riding", "eating")))
+    index = rng.randrange(len(scene.things))
+    old = scene.things[index]
+    group = next((g for g in (ANIMALS, RIDES, FOODS) if old.noun in g), ANIMALS)
+    new = rng.choice([noun for noun in group if noun not in {thing.noun for thing in scene.things}])
+    target = scene.with_(index, noun=new, colour=None)
+    return Pair(caption(scene.with_(index, colour=None)), caption(target), (old.noun, new), new,
+                lambda before, after: after.has(new) and not after.has(old.noun))  # fmt: skip
+
+
+def colour_change(rng: random.Random) -> Pair:
+    """A coloured thing gets another colour."""
+    while True:
+        scene = random_scene(rng, relation=rng.choice(("alone", "riding", "wearing")))
+        places = [i for i, thing in enumerate(scene.things) if thing.noun in TINTABLE]
+        if places and scene.style != "sketch":
+            break
+    index = rng.choice(places)
+    old, new = rng.sample(COLOURS, 2)
+    noun = scene.things[index].noun
+    return Pair(caption(scene.with_(index, colour=old)), caption(scene.with_(index, colour=new)), (noun,), noun,
+                lambda before, after: after.has(noun, new))  # fmt: skip
+
+
+def background_change(rng: random.Random) -> Pair:
+    """The same things elsewhere."""
+    scene = random_scene(rng)
+    new = rng.choice([name for name in BACKGROUNDS if name != scene.background])
+    return Pair(caption(scene), caption(scene.with_(background=new)), (), None,
+                lambda before, after: after.background == new)  # fmt: skip
+
+
+def wear_added(rng: random.Random) -> Pair:
+    """An animal gets a hat or a crown."""
+    scene = random_scene(rng, relation="alone")
+    animal = Thing(rng.choice(ANIMALS), 0.5, 0.92, 0.6)
+    scene = scene.with_(things=(animal,))
+    wear = rng.choice(WEARS)
+    return Pair(caption(scene), caption(scene.adding(worn(wear, animal), "wearing")), (wear,), wear,
+                lambda before, after: after.has(wear) and after.has(animal.noun))  # fmt: skip
+
+
+def style_change(rng: random.Random) -> Pair:
+    """A photo becomes a painting, watercolor or sketch."""
+    scene = random_scene(rng).with_(style="photo")
+    new = rng.choice(STYLES[1:])
+    return Pair(caption(scene), caption(scene.with_(style=new)), (), None, lambda before, after: after.style == new)
+
+
+def reweighting(rng: random.Random) -> Pair:
+    """The ride, food or worn thing of a scene is weakened to nothing."""
+    scene = random_scene(rng, relation=rng.choice(("riding", "eating", "wearing")))
+    noun = next(thing.noun for thing in scene.things if thing.noun not in ANIMALS)
+    text = caption(scene)
+    return Pair(
+        text, text, (noun,), None, lambda before, after: before.has(noun) and not after.has(noun), ((noun, -2.0),)
+    )
+
+
+KINDS: dict[str, Callable[[random.Random], Pair]] = {
+    "object swap": object_swap, "colour change": colour_change, "background change": background_change,
+    "worn thing added": wear_added, "style change": style_change, "re-weighting to -2": reweighting,
+}  # fmt: skip
+
+
+def controls_of(model: Model, pair: Pair, cross: float, self_attention: float) -> list[Control]:
+    """Injection for rows 1 and 2, local blend for row 2; row 3 has no control."""
+    from promptweave.words import suggest
+
+    kind = suggest(model.words(pair.source), model.words(pair.target))
+    injection = Refine if kind == "refine" else Replace
+    made: list[Control] = [injection(cross, self_attention, targets=(CONTROLLED, BLENDED))]
+    if pair.weights:
+        made.append(Reweight(dict(pair.weights), targets=(CONTROLLED, BLENDED)))
+    if pair.blend:
+        made.append(LocalBlend(pair.blend, targets=(BLENDED,)))
+    return made
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured pair: pictures [source, edit, blended edit, free], successes and PSNR outside the true region of each."""
+
+    pair: Pair
+    pictures: np.ndarray
+    success: tuple[bool, ...]
+    kept: tuple[float, ...]
+
+
+def measure(
+    model: Model, pair: Pair, seed: int, steps: int, guidance: float, cross: float, self_attention: float
+) -> Row:
+    """Run one pair: all four pictures in one batch from one noise."""
+    prompts = [pair.source, pair.target, pair.target, pair.target]
+    controls = controls_of(model, pair, cross, self_attention)
+    made = sample(
+        model, prompts, noise=noise_for(model, seed), steps=steps, guidance=guidance, controls=controls
+    ).pictures[:, 0]
+    sights = oracle().look(made)
+    success, kept = [], []
+    for row in (CONTROLLED, BLENDED, FREE):
+        success.append(pair.success(sights[0], sights[row]))
+        region = np.zeros(made.shape[1:3], dtype=bool)
+        for noun in pair.nouns:
+            region |= sights[0].regions[noun] | sights[row].regions[noun]
+        outside = ~grown(region) if pair.nouns else _things(sights[0])
+        kept.append(psnr(made[0], made[row], outside))
+    return Row(pair, made, tuple(success), tuple(kept))
+
+
+def grown(region: np.ndarray) -> np.ndarray:
+    """The region with a margin, since the oracle's outlines are 4 pixels coarse."""
+    return np.asarray(Image.fromarray(region).convert("L").filter(ImageFilter.MaxFilter(GROWN))) > 0
+
+
+def _things(sight: Sight) -> np.ndarray:
+    """For edits of background and style: the regions of all things, which are to keep their shape."""
+    return np.any(
+        [region for noun, region in sight.regions.items() if sight.has(noun)] or [np.zeros((128, 128), bool)], axis=0
+    )
+
+
+def bench_edits(
+    model: Model, *, pairs: int = 50, steps: int = 50, guidance: float = 7.5, cross: float = 0.8, self_attention: float = 0.4,
+    seed: int = 2000, progress: Callable[..., None] | None = None,
+) -> tuple[dict[str, dict[str, float]], dict[str, list[Row]]]:  # fmt: skip
+    """Figures by edit kind, and the measured rows."""
+    figures: dict[str, dict[str, float]] = {}
+    rows: dict[str, list[Row]] = {}
+    for name, draw in KINDS.items():
+        rng = random.Random(f"{name} {seed}")
+        rows[name] = []
+        for number in range(pairs):
+            rows[name].append(measure(model, draw(rng), seed + number, steps, guidance, cross, self_attention))
+            if progress:
+                progress()
+        figures[name] = _figures(rows[name])
+    return figures, rows
+
+
+def _figures(rows: Sequence[Row]) -> dict[str, float]:
+    made: dict[str, float] = {}
+    for place, name in enumerate(("edit", "edit + local blend", "no control")):
+        if name == "edit + local blend" and not rows[0].pair.blend:
+            continue
+        made[f"{name}: success"] = share([row.success[place] for row in rows])
+        made[f"{name}: PSNR"] = float(np.nanmean([row.kept[place] for row in rows]))
+    return made
+
+
+def examples(rows: Sequence[Row], count: int = 12) -> Image.Image:
+    """The first pairs, not chosen ones: source, edit, edit with local blend (where it applies), no control."""
+    pictures, labels = [], []
+    for row in rows[:count]:
+        places = [0, CONTROLLED, *([BLENDED] if row.pair.blend else []), FREE]
+        target = row.pair.target + "".join(f" [{word} x {factor:g}]" for word, factor in row.pair.weights)
+        names = {0: row.pair.source, CONTROLLED: f"edit: {target}", BLENDED: "edit + local blend", FREE: "no control"}
+        pictures.append([row.pictures[place] for place in places])
+        labels.append([names[place] for place in places])
+    half = -(-len(pictures) // 2)
+    paired = [[*pictures[i], *(pictures[i + half] if i + half < len(pictures) else [])] for i in range(half)]
+    named = [[*labels[i], *(labels[i + half] if i + half < len(labels) else [])] for i in range(half)]
+    return sheet(paired, named)
+
+
+def save(folder: Path, rows: dict[str, list[Row]]) -> list[Path]:
+    """Write the example sheets."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, measured in rows.items():
+        path = folder / f"edits-{name.replace(' ', '-').replace('--', '-minus-')}.webp"
+        examples(measured).save(path, quality=88)
+        written.append(path)
+    return written

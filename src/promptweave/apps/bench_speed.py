@@ -1,0 +1,111 @@
+"""How fast and how large is an edit, against the same run without controls and against explicit attention matrices?"""
+
+from __future__ import annotations
+
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from promptweave.core.clock import Step
+from promptweave.core.control import Control, Hooks, Run
+from promptweave.core.pattern import Dense, Pattern, Term
+from promptweave.core.rows import Rows
+from promptweave.core.site import Site
+from promptweave.methods import LocalBlend, Replace
+
+PROMPTS = ("a photo of a cat riding a bike", "a photo of a lion riding a bike")
+
+
+@dataclass(frozen=True)
+class Explicit(Control):
+    """Build every attention matrix of every row, as the published code does; last in the list of controls."""
+
+    def bind(self, run: Run) -> Hooks:
+        return _Explicit()
+
+
+class _Explicit(Hooks):
+    def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
+        for branch in rows.layout.branches:
+            for prompt in range(rows.layout.prompts):
+                matrix = rows[branch][prompt].pattern.dense
+                rows = rows.put(branch, prompt, pattern=Pattern((Term(Dense(matrix)),)))
+        return rows
+
+
+VARIANTS: dict[str, tuple[Control, ...]] = {
+    "plain": (),
+    "edit": (Replace(),),
+    "edit + local blend": (Replace(), LocalBlend("lion")),
+    "explicit matrices": (Replace(), Explicit()),
+}
+
+
+def load_for_speed(model: str) -> Any:
+    """The model to time: "sd15-random" is Stable Diffusion 1.5's shape with random weights."""
+    from promptweave.models.build import random_sd15
+    from promptweave.models.load import load
+
+    return load(random_sd15()) if model == "sd15-random" else load(model)
+
+
+def once(model: Any, name: str, steps: int) -> tuple[float, float]:
+    """Wall and process seconds of one run."""
+    from promptweave.sampling.loop import noise_for, sample
+
+    noise, wall, cpu = noise_for(model, 0), time.perf_counter(), time.process_time()
+    sample(model, PROMPTS, noise=noise, steps=steps, controls=VARIANTS[name])
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def peak(model: str, name: str, steps: int) -> float:
+    """Growth of the peak memory (MB) during a run in a process of its own, over what loading and a one-step plain run took."""
+    code = f"from promptweave.apps.bench_speed import child; child({model!r}, {name!r}, {steps})"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"The memory run of {name!r} failed: {done.stderr.strip()[-400:]}")
+    return float(json.loads(done.stdout.strip().splitlines()[-1]))
+
+
+def _resident(field: str) -> float:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError(f"/proc/self/status has no {field}")
+
+
+def child(model: str, name: str, steps: int) -> None:
+    """Runs in the process that `peak` starts."""
+    network = load_for_speed(model)
+    network.encode(PROMPTS, ["", ""])
+    before = _resident("VmRSS")
+    once(network, name, steps)
+    print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before))
+
+
+def bench_speed(
+    model: str = "toybox", *, steps: int = 50, repeats: int = 5, progress: Any = None
+) -> dict[str, dict[str, float]]:
+    """Medians of alternating runs: seconds, process seconds, peak growth (MB), and each over that of `plain`."""
+    network = load_for_speed(model)
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in VARIANTS}
+    for name in VARIANTS:
+        once(network, name, 2)
+    for repeat in range(repeats):
+        names = list(VARIANTS)
+        for name in names[repeat % len(names) :] + names[: repeat % len(names)]:
+            times[name].append(once(network, name, steps))
+            if progress:
+                progress()
+    figures: dict[str, dict[str, float]] = {}
+    for name, pairs in times.items():
+        wall, cpu = (statistics.median(pair[i] for pair in pairs) for i in (0, 1))
+        figures[name] = {"seconds": wall, "process seconds": cpu, "peak growth MB": peak(model, name, min(steps, 3))}
+    plain = figures["plain"]
+    return {name: {**f, **{f"{key} / plain": f[key] / plain[key] for key in plain}} for name, f in figures.items()}

@@ -1,0 +1,195 @@
+"""The command line: `promptweave --help`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+try:
+    import typer
+except ImportError as missing:  # pragma: no cover - an environment without the extra
+    raise SystemExit(
+        "The command line needs the extra 'apps'. Install it with: pip install 'promptweave[apps]'"
+    ) from missing
+
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # the libraries' advice on import is no news to our users
+os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+
+from promptweave.apps import commands_bench, commands_look
+from promptweave.apps.terminal import FAILURE, INTERRUPTED, USAGE, Terminal, size, span, spans, table, weights
+
+app = typer.Typer(
+    name="promptweave", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
+    help="See and steer the attention of text-to-image diffusion models.",
+)  # fmt: skip
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, for scripts.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+ModelName = Annotated[str, typer.Option("--model", "-m", help="toybox, a folder, a .safetensors file or a hub id.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda ...")]
+Seed = Annotated[int, typer.Option("--seed", "-s", help="Seed of the starting noise.")]
+Images = Annotated[int, typer.Option("--images", help="Pictures per prompt, from seed, seed + 1, ...")]
+Steps = Annotated[int, typer.Option("--steps", help="Sampling steps.")]
+Guidance = Annotated[float, typer.Option("--guidance", help="Strength of classifier-free guidance; 1 switches it off.")]
+Size = Annotated[str | None, typer.Option("--size", help="Pixels, height x width, such as 128 or 128x192.")]
+Negative = Annotated[str, typer.Option("--negative", help="What guidance leads away from.")]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Replace an earlier run in the output folder.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")]
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What the picture is to show.")],
+    seed: Seed = 0, images: Images = 1, steps: Steps = 50, guidance: Guidance = 7.5, size_text: Size = None,
+    negative: Negative = "", model: ModelName = "toybox", device: Device = "auto", output: Output = Path("out/generate"),
+    force: Force = False, json: Json = False, quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """Make a picture from a prompt."""
+    from promptweave.edit import generate as make
+    from promptweave.models.load import load
+    from promptweave.result import check_output
+
+    terminal = Terminal(json, quiet)
+    check_output(output, force=force)
+    network = load(model, device=device)
+    with terminal.progress("generating", steps) as advance:
+        result = make(
+            prompt, model=network, seed=seed, images=images, steps=steps, guidance=guidance, size=size(size_text),
+            negative=negative, progress=advance,
+        )  # fmt: skip
+    _finish(terminal, result, output, force)
+
+
+@app.command()
+def edit(
+    source: Annotated[str, typer.Argument(help="Prompt of the source picture.")],
+    targets: Annotated[list[str] | None, typer.Argument(help="Edited prompts; none with --weight on the source.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Word swap, whatever the prompts look like.")] = False,
+    refine: Annotated[bool, typer.Option("--refine", help="Added phrase, whatever the prompts look like.")] = False,
+    weight: Annotated[list[str] | None, typer.Option("--weight", "-w", help="word=factor; may be repeated.")] = None,
+    blend: Annotated[list[str] | None, typer.Option("--blend", help="Word in whose region alone the picture may change.")] = None,
+    subtract: Annotated[list[str] | None, typer.Option("--subtract", help="Word whose region must not change.")] = None,
+    mask: Annotated[Path | None, typer.Option("--mask", help="Picture, white where the result may change.")] = None,
+    threshold: Annotated[float, typer.Option("--threshold", help="Of the local blend, 0 to 1.")] = 0.3,
+    cross: Annotated[list[str] | None, typer.Option("--cross", help="Share or range of steps, or word=share. [0.8]")] = None,
+    self_attention: Annotated[str, typer.Option("--self", help="Share or range of steps for self-attention.")] = "0.4",
+    self_grid: Annotated[int | None, typer.Option("--self-grid", help="Pixels of the largest self-attention map used.")] = None,
+    compare: Annotated[bool, typer.Option("--compare", help="Also make the targets without control.")] = False,
+    reference_compat: Annotated[bool, typer.Option("--reference-compat", help="Maps and windows of the authors' code.")] = False,
+    seed: Seed = 0, images: Images = 1, steps: Steps = 50, guidance: Guidance = 7.5, size_text: Size = None,
+    negative: Negative = "", model: ModelName = "toybox", device: Device = "auto", output: Output = Path("out/edit"),
+    force: Force = False, json: Json = False, quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """Edit a picture by changing its prompt: only what the words name changes."""
+    from promptweave.edit import edit as make
+    from promptweave.models.load import load
+    from promptweave.result import check_output
+
+    if replace and refine:
+        raise ValueError(
+            "--replace and --refine exclude each other. Give one of them, or none to let the prompts decide."
+        )
+    terminal = Terminal(json, quiet)
+    check_output(output, force=force)
+    drawn = None if mask is None else _read_mask(mask)
+    network = load(model, device=device)
+    with terminal.progress("editing", steps * (2 if compare else 1)) as advance:
+        result = make(
+            source, *(targets or []), model=network, kind="replace" if replace else "refine" if refine else "auto",
+            cross=spans(cross or ["0.8"], "--cross"), self_attention=span(self_attention, "--self"), self_grid=self_grid,
+            weights=weights(weight or []), blend=blend or (), subtract=subtract or (), threshold=threshold, mask=drawn,
+            seed=seed, images=images, steps=steps, guidance=guidance, size=size(size_text), negative=negative, compare=compare,
+            reference_compat=reference_compat, progress=advance,
+        )  # fmt: skip
+    _finish(terminal, result, output, force)
+
+
+def _read_mask(path: Path) -> list[list[float]]:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            grey = image.convert("L")
+            grey.thumbnail((256, 256))
+    except OSError as error:
+        raise ValueError(f"--mask takes a picture, and {path} cannot be read as one: {error}.") from error
+    values = list(grey.getdata())
+    return [[float(v > 127) for v in values[y * grey.width : (y + 1) * grey.width]] for y in range(grey.height)]
+
+
+def _finish(terminal: Terminal, result: Any, output: Path, force: bool) -> None:
+    files = result.save(output, force=force)
+    terminal.give({"files": [str(path) for path in files], **result.record})
+    for number, pairs in enumerate(result.report["alignment"], 1):
+        rows = [(pair["kind"], pair["source"], pair["target"]) for pair in pairs if pair["kind"] != "kept"]
+        distance = result.report["distance"][number - 1][0]
+        terminal.say(
+            table(
+                f"target {number}: {result.recipe.targets[number - 1]}",
+                ("", "source", "target"),
+                rows or [("same", "", "")],
+            )
+        )
+        terminal.say(
+            f"  {distance['changed_pixels']:.0%} of the pixels changed, PSNR to the source {distance['psnr']:.1f} dB"
+        )
+    for control in result.report["controls"]:
+        shown = {key: value for key, value in control.items() if key not in ("control", "mask_area")}
+        areas = [f"mask {area[-1]:.0%} at the end" for area in control.get("mask_area", {}).values()]
+        facts = [f"{key.replace('_', ' ')} {value}" for key, value in shown.items() if value] + areas
+        terminal.say(f"  {control['control']}: {', '.join(facts)}")
+    terminal.say(*(f"wrote {path}" for path in files))
+
+
+commands_look.register(app)
+commands_bench.register(app)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; errors become one message and an exit code."""
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(args=arguments, prog_name="promptweave", standalone_mode=False)
+    except KeyboardInterrupt:
+        sys.exit(_fail("Interrupted. Nothing was written.", INTERRUPTED))
+    except Exception as error:
+        sys.exit(_explain(error))
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _explain(error: Exception) -> int:
+    import click
+
+    if isinstance(error, click.exceptions.Abort):
+        return _fail("Interrupted. Nothing was written.", INTERRUPTED)
+    if isinstance(error, click.ClickException):
+        error.show()
+        return error.exit_code
+    if (
+        isinstance(error, MemoryError)
+        or "out of memory" in str(error).lower()
+        or "can't allocate memory" in str(error).lower()
+    ):
+        return _fail(
+            "The machine is out of memory. Make smaller or fewer pictures: --size, --images, fewer targets.", FAILURE
+        )
+    if isinstance(error, ValueError | OSError | TypeError | ImportError):
+        name = type(error).__name__
+        prefix = "" if name in ("ValueError", "OSError", "TypeError", "ImportError") else f"{name}: "
+        return _fail(f"{prefix}{error}", USAGE)
+    if os.environ.get("PROMPTWEAVE_DEBUG"):
+        raise error
+    return _fail(
+        f"{type(error).__name__}: {error}\nThis is a defect of promptweave. PROMPTWEAVE_DEBUG=1 shows where.", FAILURE
+    )
+
+
+def _fail(message: str, code: int) -> int:
+    print(message, file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    main()

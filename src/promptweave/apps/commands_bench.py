@@ -1,0 +1,110 @@
+"""Commands that train and measure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from promptweave.apps.terminal import Terminal, table
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, for scripts.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+ModelName = Annotated[str, typer.Option("--model", "-m", help="toybox, a folder, a .safetensors file or a hub id.")]
+bench = typer.Typer(no_args_is_help=True, help="Measure edits and speed.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command()(train)
+    app.add_typer(bench, name="bench")
+
+
+def train(
+    stage: Annotated[str, typer.Option("--stage", help="all, vae, diffusion, decoder or oracle.")] = "all",
+    folder: Annotated[Path, typer.Option("--folder", help="Where checkpoints, log and grids go.")] = Path("runs/toybox"),
+    vae_minutes: Annotated[float, typer.Option("--vae-minutes", help="For the autoencoder, in all.")] = 11,
+    minutes: Annotated[float, typer.Option("--minutes", help="For text encoder and UNet, in all its runs together.")] = 180,
+    decoder_minutes: Annotated[float, typer.Option("--decoder-minutes", help="To improve the decoder, in all.")] = 15,
+    seed: Annotated[int, typer.Option("--seed")] = 0,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    install: Annotated[bool, typer.Option("--install", help="Copy the trained pipeline into the package.")] = False,
+    score: Annotated[bool, typer.Option("--score", help="Only score --model, train nothing.")] = False,
+    count: Annotated[int, typer.Option("--count", help="Prompts of each kind to score.")] = 200,
+    model: ModelName = "toybox", json: Json = False, quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """Train the embedded model, going on from its checkpoints; or print the oracle's figures of a model."""
+    terminal = Terminal(json, quiet)
+    if score:
+        _score(terminal, model, count)
+        return
+    from promptweave.world import train as recipe
+
+    stages = recipe.STAGES if stage == "all" else (stage,)
+    if not set(stages) <= set(recipe.STAGES):
+        raise ValueError(f"--stage must be all, {', '.join(recipe.STAGES)}. Received {stage!r}.")
+    times = {"vae": vae_minutes, "diffusion": minutes, "decoder": decoder_minutes, "oracle": 0.0}
+    recipe.train(folder, recipe.Recipe(seed=seed), {name: times[name] for name in stages}, device)
+    if install:
+        terminal.say(f"installed {recipe.install(folder)}")
+
+
+def _score(terminal: Terminal, model: str, count: int) -> None:
+    from promptweave.apps.score import score as measure
+    from promptweave.models.load import load
+
+    figures = measure(load(model), count=count)
+    terminal.give(figures)
+    terminal.say(table(f"{model}: {count} seeded prompts of each kind, guidance 7.5, 50 steps", ("", "right"),
+                       [(name, f"{value:.1%}" if "mIoU" not in name else f"{value:.3f}") for name, value in figures.items()]))  # fmt: skip
+
+
+@bench.command()
+def edits(
+    pairs: Annotated[int, typer.Option("--pairs", help="Scene pairs of each kind.")] = 50,
+    steps: Annotated[int, typer.Option("--steps")] = 50,
+    cross: Annotated[float, typer.Option("--cross")] = 0.8, self_attention: Annotated[float, typer.Option("--self")] = 0.4,
+    pictures: Annotated[Path | None, typer.Option("--pictures", help="Folder for a sheet of the first twelve pairs a kind.")] = None,
+    model: ModelName = "toybox", json: Json = False, quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """Edit seeded scene pairs: does what the words name change, and does the rest stay?"""
+    from promptweave.apps import bench_edits
+    from promptweave.models.load import load
+
+    terminal = Terminal(json, quiet)
+    with terminal.progress("editing pairs", pairs * len(bench_edits.KINDS)) as advance:
+        figures, rows = bench_edits.bench_edits(
+            load(model), pairs=pairs, steps=steps, cross=cross, self_attention=self_attention, progress=advance
+        )
+    terminal.give(figures)
+    lines = [
+        (kind, name, f"{f[f'{name}: success']:.0%}", f"{f[f'{name}: PSNR']:.1f} dB")
+        for kind, f in figures.items()
+        for name in dict.fromkeys(key.partition(":")[0] for key in f)
+    ]
+    terminal.say(
+        table(
+            f"{pairs} pairs of each kind, {steps} steps", ("edit", "run", "success", "PSNR of what should stay"), lines
+        )
+    )
+    if pictures:
+        terminal.say(*(f"wrote {path}" for path in bench_edits.save(pictures, rows)))
+
+
+@bench.command()
+def speed(
+    steps: Annotated[int, typer.Option("--steps")] = 50, repeats: Annotated[int, typer.Option("--repeats")] = 5,
+    model: Annotated[str, typer.Option("--model", "-m", help="toybox, sd15-random, a folder, ...")] = "toybox",
+    json: Json = False, quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """Time plain sampling, edits, edits with local blend, and explicit attention matrices."""
+    from promptweave.apps import bench_speed
+
+    terminal = Terminal(json, quiet)
+    with terminal.progress("timing", repeats * len(bench_speed.VARIANTS)) as advance:
+        figures = bench_speed.bench_speed(model, steps=steps, repeats=repeats, progress=advance)
+    terminal.give(figures)
+    columns = list(next(iter(figures.values())))
+    lines: list[Any] = [(name, *(f"{f[key]:.2f}" for key in columns)) for name, f in figures.items()]
+    terminal.say(table(f"{model}, source and one target, {steps} steps, medians of {repeats}", ("", *columns), lines))

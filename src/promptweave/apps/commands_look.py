@@ -1,0 +1,159 @@
+"""Commands that show: words, sites, maps, replay, doctor."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from promptweave.apps.terminal import FAILURE, Terminal, size, table
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, for scripts.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+ModelName = Annotated[str, typer.Option("--model", "-m", help="toybox, a folder, a .safetensors file or a hub id.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    for command in (words, sites, maps, replay, doctor):
+        app.command()(command)
+
+
+def words(
+    prompts: Annotated[list[str], typer.Argument(help="A prompt, or a source and its targets.")],
+    model: ModelName = "toybox", json: Json = False, quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """Show the tokens and spans of prompts, and how the words of the first become those of the others."""
+    from dataclasses import asdict
+
+    from promptweave.models.load import load
+    from promptweave.words import alignment, suggest
+
+    network, terminal = load(model, device="cpu"), Terminal(json, quiet)
+    if any(not prompt.strip() for prompt in prompts):
+        raise ValueError("A prompt is empty. Write at least one word.")
+    found = [network.words(prompt) for prompt in prompts]
+    for number, one in enumerate(found, 1):
+        rows = [(w.text, f"{w.start}:{w.end}", " ".join(map(str, w.tokens)), " ".join(one.pieces[t] for t in w.tokens if t < one.length))
+                for w in one.words]  # fmt: skip
+        terminal.say(table(f"prompt {number}: {one.prompt}", ("word", "characters", "tokens", "pieces"), rows))
+        terminal.say(f"{one.length} of {one.limit} tokens, start and end included.")
+        if one.truncated:
+            terminal.say(f"The model does not read: {', '.join(w.text for w in one.truncated)}.")
+    tables = [alignment(found[0], other) for other in found[1:]]
+    kinds = [suggest(found[0], other) for other in found[1:]]
+    for number, (pairs, kind) in enumerate(zip(tables, kinds, strict=True), 2):
+        rows = [(pair.kind, pair.source, pair.target) for pair in pairs]
+        terminal.say(table(f"prompt 1 -> prompt {number}: {kind}", ("", "source", "target"), rows))
+    terminal.give(
+        {
+            "prompts": [{"prompt": o.prompt, "length": o.length, "words": [asdict(w) for w in o.words], "pieces": o.pieces} for o in found],
+            "alignments": [{"edit": kind, "pairs": [asdict(pair) for pair in pairs]} for kind, pairs in zip(kinds, tables, strict=True)],
+        }
+    )  # fmt: skip
+
+
+def sites(
+    model: ModelName = "toybox",
+    size_text: Annotated[str | None, typer.Option("--size", help="Pixels, height x width.")] = None,
+    json: Json = False, quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """List the attention layers in execution order, with the shape of their maps for one guided picture."""
+    from promptweave.models.load import load
+    from promptweave.sampling.loop import latent_grid
+
+    network, terminal = load(model, device="cpu"), Terminal(json, quiet)
+    tokens = network.words("a").limit
+    found = network.sites(latent_grid(network, size(size_text)))
+    rows = [
+        (str(site.kind == "cross"), site.place, f"[{2 * site.heads}, {site.queries}, {tokens if site.kind == 'cross' else site.queries}]",
+         site.name, site.path)
+        for site in found
+    ]  # fmt: skip
+    terminal.say(
+        table(f"{len(found)} attention layers of {model}", ("is cross", "place", "maps", "name", "module"), rows)
+    )
+    terminal.say("maps: [2 halves of guidance x heads, queries, keys]")
+    names = ("is_cross", "place", "maps", "name", "module")
+    terminal.give([dict(zip(names, row, strict=True)) for row in rows])
+
+
+def maps(
+    prompt: Annotated[str, typer.Argument(help="What the picture is to show.")],
+    seed: Annotated[int, typer.Option("--seed", "-s")] = 0, steps: Annotated[int, typer.Option("--steps")] = 50,
+    guidance: Annotated[float, typer.Option("--guidance")] = 7.5,
+    special: Annotated[bool, typer.Option("--special", help="Also the start and end tokens.")] = False,
+    alone: Annotated[bool, typer.Option("--alone", help="The maps without the picture below.")] = False,
+    output: Annotated[Path, typer.Option("--output", "-o", help="PNG to write.")] = Path("out/maps.png"),
+    force: Annotated[bool, typer.Option("--force", "-f", help="Replace the file.")] = False,
+    model: ModelName = "toybox", json: Json = False, quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """Draw what each word looks at: one heat map per word."""
+    from promptweave.maps import word_maps
+    from promptweave.models.load import load
+
+    terminal = Terminal(json, quiet)
+    if output.exists() and not force:
+        raise FileExistsError(f"{output} exists. Choose another file with -o, or replace it with --force.")
+    with terminal.progress("generating", steps) as advance:
+        made = word_maps(
+            prompt, model=load(model), seed=seed, steps=steps, guidance=guidance, special=special, progress=advance
+        )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = output.with_name(f".{output.name}.partial")
+    made.strip(on_picture=not alone).save(partial, "PNG")
+    partial.replace(output)
+    terminal.give({"file": str(output), "words": [word for word, _ in made.words]})
+    terminal.say(f"wrote {output}")
+
+
+def replay(
+    picture: Annotated[Path, typer.Argument(help="A PNG that promptweave saved.")],
+    json: Json = False, quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """Rebuild a saved picture from the recipe inside it and say whether the pixels match."""
+    from promptweave.recipe import Recipe
+    from promptweave.replay import replay as again
+    from promptweave.result import read_record
+
+    terminal = Terminal(json, quiet)
+    recipe = Recipe.from_dict(read_record(picture)["recipe"])
+    with terminal.progress("replaying", recipe.steps) as advance:
+        made = again(picture, progress=advance)
+    terminal.give({"matches": made.matches, "largest_difference": made.difference, "notes": list(made.notes)})
+    terminal.say(
+        "The pixels match." if made.matches else f"The pixels differ, by up to {made.difference} of 255.", *made.notes
+    )
+    if not made.matches:
+        raise typer.Exit(FAILURE)
+
+
+def doctor(model: ModelName = "toybox", json: Json = False, quiet: Quiet = False) -> None:
+    """Show versions, device, the model's files, and what would be downloaded."""
+    import torch
+
+    from promptweave.models.load import load, toybox_folder
+    from promptweave.recipe import versions
+
+    terminal = Terminal(json, quiet)
+    facts = {"python": platform.python_version(), **versions()}
+    facts["device"] = (
+        torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {torch.get_num_threads()} threads"
+    )
+    folder = toybox_folder() if model == "toybox" else Path(model).expanduser()
+    on_disk = folder.exists()
+    files = (
+        sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else [folder] if on_disk else []
+    )
+    listed = {str(path.relative_to(folder) if path != folder else path): path.stat().st_size for path in files}
+    facts["model"] = model if on_disk else f"{model} (a hub id)"
+    facts["download"] = "nothing" if on_disk else f"{model}, on first use, unless it is in the cache"
+    if on_disk:
+        facts["weights"] = load(model, device="cpu").fingerprint()
+    terminal.give({**facts, "files": listed})
+    terminal.say(table("promptweave doctor", ("", ""), list(facts.items())))
+    terminal.say(
+        table("model files", ("file", "size"), [(name, f"{bytes / 1e6:.2f} MB") for name, bytes in listed.items()])
+    )

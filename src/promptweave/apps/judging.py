@@ -1,0 +1,47 @@
+"""What scoring and benchmarks share: the oracle that ships with the package, and batches of pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+
+from promptweave.evaluate.oracle import Oracle
+from promptweave.models.base import Model
+from promptweave.sampling.loop import noise_for, sample
+
+ORACLE = "oracle.safetensors"
+
+
+def oracle_path() -> Path:
+    """Where the oracle's weights are in the installed package."""
+    return Path(str(resources.files("promptweave.evaluate").joinpath(ORACLE)))
+
+
+@lru_cache(maxsize=1)
+def oracle() -> Oracle:
+    """The oracle. Raises FileNotFoundError with the cure if it was never trained."""
+    if not oracle_path().is_file():
+        raise FileNotFoundError("The oracle is not there. Train it with: promptweave train --stage oracle")
+    return Oracle.load(oracle_path())
+
+
+def pictures(
+    model: Model, prompts: Sequence[str], seed: int, steps: int, guidance: float, batch: int = 20
+) -> np.ndarray:
+    """A picture per prompt, uint8 [prompts, h, w, 3]; each batch of prompts starts from noise of its own."""
+    made = [
+        sample(
+            model, prompts[i : i + batch], noise=noise_for(model, seed + i), steps=steps, guidance=guidance
+        ).pictures[:, 0]
+        for i in range(0, len(prompts), batch)
+    ]
+    return np.concatenate(made)
+
+
+def share(values: Sequence[bool]) -> float:
+    """The share that is true."""
+    return sum(values) / max(1, len(values))

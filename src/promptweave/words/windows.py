@@ -1,0 +1,89 @@
+"""Numbers for the tokens of named words: factors and windows of steps (Prompt-to-Prompt, section 3.2)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from promptweave.core.clock import Window
+from promptweave.words.tokens import Selector, WordNotFound, Words
+
+Number = float | int  # beartype tells them apart
+Span = Number | tuple[Number, Number] | Window
+DEFAULTS = ("default", "default_")
+
+
+def word_weights(words: Words, weights: Mapping[Selector, Number] | Mapping[str, Number]) -> Float[Tensor, "target"]:
+    """One factor per token: those of the selected words, where later ones override, and 1 for all others."""
+    factors = torch.ones(words.limit)
+    for selector, factor in weights.items():
+        if isinstance(factor, bool) or not math.isfinite(factor):
+            raise ValueError(
+                f"The factor of {selector!r} must be a finite number (-2 to 10 is usual). Received {factor!r}."
+            )
+        factors[list(words.find(selector))] = float(factor)
+    return factors
+
+
+def word_windows(
+    words_list: Sequence[Words],
+    cross: Span | Mapping[Selector, Span] | Mapping[str, Span],
+    steps: int,
+    *,
+    reference_compat: bool = False,
+) -> Float[Tensor, "steps targets tokens"]:
+    """alpha of the cross-attention edit, 1 where a target's token takes the source's map at a step, else 0.
+
+    `cross` is a share f of the steps, meaning (0, f), a pair (start, end), or a mapping from words to these with
+    "default" for all other tokens (absent: all steps); later words override. A word is looked up in every target and
+    must be in one. `reference_compat` rounds as the authors' code, as if there were one step more than there are, and
+    takes every occurrence of a word.
+    """
+    if steps < 1 or not words_list:
+        raise ValueError(f"Windows need at least one step and one target. Received {steps} and {len(words_list)}.")
+    spans: dict[Selector, Span] = dict(cross) if isinstance(cross, Mapping) else {"default": cross}  # pyright: ignore[reportAssignmentType]
+    named = [name for name in DEFAULTS if name in spans]
+    if len(named) > 1:
+        raise ValueError(f"A mapping of windows has one default. Received {' and '.join(named)}. Drop one of them.")
+    default = spans.pop(named[0]) if named else 1.0
+    table = torch.zeros(steps, len(words_list), words_list[0].limit)
+    table[_covered(default, steps, reference_compat)] = 1
+    for selector, span in spans.items():
+        window = torch.zeros(steps)
+        window[_covered(span, steps, reference_compat)] = 1
+        for target, tokens in _find_in_any(words_list, selector, reference_compat).items():
+            table[:, target, list(tokens)] = window[:, None]
+    return table
+
+
+def _covered(span: Span, steps: int, reference_compat: bool) -> slice:
+    window = Window.of(span)
+    if reference_compat:
+        return slice(int(window.start * (steps + 1)), int(window.end * (steps + 1)))
+    inside = window.steps(steps)
+    return slice(inside.start, inside.stop)
+
+
+def _find_in_any(words_list: Sequence[Words], selector: Selector, reference_compat: bool) -> dict[int, tuple[int, ...]]:
+    """Token positions in each target that has the word; an error if none has."""
+    found: dict[int, tuple[int, ...]] = {}
+    missing: list[WordNotFound] = []
+    for target, words in enumerate(words_list):
+        tokens = _every_chunk(words, selector) if reference_compat else ()
+        try:
+            found[target] = tokens or words.find(selector)
+        except WordNotFound as error:
+            missing.append(error)
+    if not found:
+        raise missing[0]
+    return found
+
+
+def _every_chunk(words: Words, selector: Selector) -> tuple[int, ...]:
+    """Tokens of all the words, as spaces part them, that are exactly the selector."""
+    chunks = [chunk for chunk in words.chunks if words.prompt[chunk[0].start : chunk[-1].end] == selector]
+    return tuple(token for chunk in chunks for unit in chunk for token in unit.tokens)

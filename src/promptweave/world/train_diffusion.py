@@ -1,0 +1,177 @@
+"""Stage two of the embedded model: text encoder and UNet, trained together on the codes of rendered scenes."""
+
+from __future__ import annotations
+
+import copy
+import random
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from promptweave.models import build
+from promptweave.world.caption import caption
+from promptweave.world.render import render
+from promptweave.world.scene import Scene, random_scene
+from promptweave.world.training import Clock, Log, Recipe, rate_at
+
+SPLIT_WORDS = (
+    "skateboard",
+    "hamburger",
+    "squirrel",
+)  # left out when the tokenizer is learnt: they come in several pieces
+DROPPED_PROMPTS = 0.10
+SIGNAL_LIMIT = 5.0  # gamma of min-SNR weighting (Hang et al. 2023)
+AVERAGE_DECAY = 0.9985
+
+
+def scenes_of(recipe: Recipe) -> list[Scene]:
+    """The training scenes, always the same for a seed."""
+    rng = random.Random(f"scenes {recipe.seed}")
+    return [random_scene(rng) for _ in range(recipe.scenes)]
+
+
+def _pictures(scenes: list[Scene]) -> np.ndarray:
+    return np.stack([render(scene)[0] for scene in scenes])
+
+
+@torch.no_grad()
+def encode_scenes(folder: Path, recipe: Recipe, device: str) -> Tensor:
+    """The codes of the training scenes, float16 [scenes, channels, h, w]; computed once and kept in `codes.npy`."""
+    path = folder / "codes.npy"
+    if not path.exists():
+        vae = build.build_vae().to(device, memory_format=torch.channels_last).eval()
+        vae.load_state_dict(torch.load(folder / "codes.pt"))
+        scenes, parts = scenes_of(recipe), []
+        chunks = [scenes[i : i + 32] for i in range(0, len(scenes), 32)]
+        started = time.time()
+        with ProcessPoolExecutor(1) as pool:
+            for index, pictures in enumerate(pool.map(_pictures, chunks)):
+                x = torch.from_numpy(pictures).permute(0, 3, 1, 2).to(device).float() / 127.5 - 1
+                z = vae.encode(x.contiguous(memory_format=torch.channels_last)).latent_dist.mode()
+                parts.append(z.half().cpu().numpy())
+                if index % 100 == 0:
+                    print(f"encoded {index * 32} of {len(scenes)} scenes in {time.time() - started:.0f} s", flush=True)
+        np.save(folder / "codes.partial.npy", np.concatenate(parts))
+        (folder / "codes.partial.npy").rename(path)
+    return torch.from_numpy(np.load(path))
+
+
+class Diffusion(nn.Module):
+    """Text encoder and UNet, trained jointly to predict v (Salimans & Ho 2022)."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.tokenizer = tokenizer_of(folder)
+        self.text_encoder = build.build_text_encoder(self.tokenizer)
+        self.unet = build.build_unet()
+        self.register_buffer("alpha_bar", build.build_scheduler().alphas_cumprod, persistent=False)
+
+    def ids(self, captions: list[str]) -> Tensor:
+        """Token numbers, padded to 77."""
+        tokens = self.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt")
+        return tokens.input_ids.to(self.alpha_bar.device)
+
+    def loss(self, z: Tensor, captions: list[str], generator: torch.Generator) -> Tensor:
+        """Min-SNR weighted squared error of v at random times."""
+        t = torch.randint(0, len(self.alpha_bar), (len(z),), generator=generator).to(z.device)
+        noise = torch.randn(z.shape, generator=generator).to(z.device)
+        alpha = self.alpha_bar[t].view(-1, 1, 1, 1)
+        context = self.text_encoder(self.ids(captions)).last_hidden_state
+        output = self.unet(alpha.sqrt() * z + (1 - alpha).sqrt() * noise, t, context).sample
+        target = alpha.sqrt() * noise - (1 - alpha).sqrt() * z
+        signal = alpha / (1 - alpha)
+        weight = signal.clamp(max=SIGNAL_LIMIT) / (signal + 1)
+        return (weight * (output - target).square()).mean() / weight.mean()
+
+
+def tokenizer_of(folder: Path):  # noqa: ANN201
+    """The tokenizer of a training folder, learnt from captions on first use."""
+    rng = random.Random("tokenizer")
+    sentences = (caption(random_scene(rng, seen_only=False), rng) for _ in range(6000))
+    return build.build_tokenizer(
+        (s for s in sentences if not any(word in s for word in SPLIT_WORDS)), folder / "tokenizer", 700
+    )
+
+
+def batches(codes: Tensor, scenes: list[Scene], recipe: Recipe, start: int) -> Iterator[tuple[Tensor, list[str]]]:
+    """Endless shuffled batches of codes with fresh wordings, beginning after `start` samples."""
+    rng = random.Random(f"batches {recipe.seed} {start}")
+    while True:
+        order = rng.sample(range(len(scenes)), len(scenes))
+        for begin in range(0, len(order) - recipe.batch + 1, recipe.batch):
+            chosen = order[begin : begin + recipe.batch]
+            texts = ["" if rng.random() < DROPPED_PROMPTS else caption(scenes[i], rng) for i in chosen]
+            yield codes[chosen].float(), texts
+
+
+def train_diffusion(folder: Path, recipe: Recipe, minutes: float, device: str) -> None:
+    """Train text encoder and UNet on the codes of the scenes; the averaged weights are what is exported."""
+    codes, scenes, log, path = (
+        encode_scenes(folder, recipe, device),
+        scenes_of(recipe),
+        Log(folder),
+        folder / "diffusion.pt",
+    )
+    torch.manual_seed(recipe.seed)
+    model = Diffusion(folder).to(device, memory_format=torch.channels_last)
+    average = copy.deepcopy(model).requires_grad_(False)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    state = torch.load(path) if path.exists() else {"spent": 0.0, "samples": 0}
+    if "model" in state:
+        model.load_state_dict(state["model"])
+        average.load_state_dict(state["average"])
+        optimiser.load_state_dict(state["optimiser"])
+    clock, samples, saved, mean = Clock(minutes, state["spent"]), state["samples"], time.time(), None
+    generator = torch.Generator().manual_seed(recipe.seed + samples)
+
+    def save() -> None:
+        parts = {"model": model.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict()}
+        torch.save({**parts, "spent": clock.used, "samples": samples}, folder / "diffusion.partial.pt")
+        (folder / "diffusion.partial.pt").rename(path)
+
+    for z, texts in batches(codes, scenes, recipe, samples):
+        if clock.progress >= 1:
+            break
+        loss = model.loss(z.to(device), texts, generator)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        steps = samples // recipe.batch + 1
+        optimiser.param_groups[0]["lr"] = (
+            recipe.rate * rate_at(clock.progress, recipe.decay_share) * min(1, steps / recipe.warm_up)
+        )
+        optimiser.step()
+        optimiser.zero_grad()
+        samples += recipe.batch
+        with torch.no_grad():
+            decay = min(AVERAGE_DECAY, steps / (steps + 10))
+            torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
+        mean = loss.item() if mean is None else 0.98 * mean + 0.02 * loss.item()
+        log(stage="diffusion", samples=samples, minutes=clock.used, loss=mean, rate=optimiser.param_groups[0]["lr"])
+        if time.time() - saved > 300:
+            save()
+            export(folder, folder / "pipeline", average)
+            saved = time.time()
+    save()
+    export(folder, folder / "pipeline", average)
+
+
+def export(folder: Path, target: Path, model: Diffusion) -> None:
+    """Write the pipeline folder from the averaged weights and the best decoder so far."""
+    vae = build.build_vae()
+    decoder = folder / "decoder.pt"
+    vae.load_state_dict(torch.load(decoder)["model"] if decoder.exists() else torch.load(folder / "codes.pt"))
+    build.save_pipeline(
+        target, vae, copy.deepcopy(model.unet).cpu(), copy.deepcopy(model.text_encoder).cpu(), model.tokenizer
+    )
+
+
+def export_latest(folder: Path) -> None:
+    """Write the pipeline folder from the checkpoints."""
+    model = Diffusion(folder)
+    model.load_state_dict(torch.load(folder / "diffusion.pt", map_location="cpu")["average"])
+    export(folder, folder / "pipeline", model)

@@ -1,0 +1,98 @@
+"""Stage one of the embedded model: the autoencoder, and later its decoder alone."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from promptweave.models import build
+from promptweave.world.muon import Muon
+from promptweave.world.scene import random_scene
+from promptweave.world.training import Clock, Log, Recipe, pixels, rate_at
+
+
+def edges(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Differences to the neighbour on the right and below."""
+    return x[..., 1:] - x[..., :-1], x[..., 1:, :] - x[..., :-1, :]
+
+
+def reconstruction_loss(output: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute difference of the pixels plus that of their differences."""
+    loss = F.l1_loss(output, target) + 2 * F.mse_loss(output, target)
+    return loss + sum(F.l1_loss(a, b) for a, b in zip(edges(output), edges(target), strict=True))
+
+
+def train_vae(folder: Path, recipe: Recipe, minutes: float, device: str, *, decoder_only: bool = False) -> None:
+    """Train the autoencoder, or with `decoder_only` improve its decoder for the codes that it has."""
+    name = "decoder" if decoder_only else "vae"
+    vae = build.build_vae().to(device, memory_format=torch.channels_last)
+    log, path = Log(folder), folder / f"{name}.pt"
+    state = torch.load(path) if path.exists() else {"spent": 0.0, "samples": 0}
+    if "model" in state:
+        vae.load_state_dict(state["model"])
+    elif decoder_only:
+        vae.load_state_dict(torch.load(folder / "codes.pt"))
+    else:
+        torch.manual_seed(recipe.seed)
+    frozen = ("encoder", "quant_conv") if decoder_only else ()
+    trained = [p for n, p in vae.named_parameters() if not n.startswith(frozen)]
+    kernels, vectors = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim == 1]
+    optimisers = Muon(kernels, lr=recipe.vae_rate), torch.optim.AdamW(vectors, lr=2e-3, weight_decay=0.0)
+    rates = [group["lr"] for o in optimisers for group in o.param_groups]
+    clock, samples = Clock(minutes, state["spent"]), state["samples"]
+    rng, saved = random.Random(recipe.seed + samples), time.time()
+    while clock.progress < 1:
+        x = pixels([random_scene(rng, seen_only=False) for _ in range(recipe.vae_batch)]).to(device)
+        x = x.contiguous(memory_format=torch.channels_last)
+        posterior = vae.encode(x).latent_dist
+        z = posterior.mode().detach() if decoder_only else posterior.sample()
+        output = vae.decode(z).sample
+        loss = reconstruction_loss(output, x) + (0 if decoder_only else 3e-4 * posterior.kl().mean() / z[0].numel())
+        loss.backward()
+        factor = rate_at(clock.progress, 0.6) * min(1.0, (samples + 1) / (50 * recipe.vae_batch))
+        for optimiser, rate in zip(optimisers, rates, strict=True):
+            optimiser.param_groups[0]["lr"] = rate * factor
+            optimiser.step()
+            optimiser.zero_grad()
+        samples += recipe.vae_batch
+        error = F.mse_loss(output.detach().clamp(-1, 1), x).item() / 4
+        log(stage=name, samples=samples, minutes=clock.used, loss=loss.item(), psnr=-10 * math.log10(error))
+        if time.time() - saved > 120:
+            torch.save({"model": vae.state_dict(), "spent": clock.used, "samples": samples}, path)
+            saved = time.time()
+    torch.save({"model": vae.state_dict(), "spent": clock.used, "samples": samples}, path)
+    if not decoder_only:
+        standardise(vae, recipe)
+        torch.save(vae.state_dict(), folder / "codes.pt")
+    log(stage=name, samples=samples, minutes=clock.used, psnr=vae_psnr(vae), force=True)
+
+
+@torch.no_grad()
+def vae_psnr(vae: nn.Module, count: int = 96, seed: int = 10**6) -> float:
+    """Mean PSNR (dB) of reconstructions of scenes that no training saw."""
+    rng, device = random.Random(seed), next(vae.parameters()).device
+    x = pixels([random_scene(rng, seen_only=False) for _ in range(count)]).to(device)
+    output = torch.cat([vae.decode(vae.encode(part).latent_dist.mode()).sample for part in x.split(16)])
+    errors = (output.clamp(-1, 1) - x).square().mean((1, 2, 3)) / 4
+    return float((-10 * errors.log10()).mean())
+
+
+@torch.no_grad()
+def standardise(vae: nn.Module, recipe: Recipe) -> None:
+    """Fold mean and deviation of each latent channel into the 1x1 convolutions, so that codes have mean 0, variance 1."""
+    rng, device = random.Random(recipe.seed + 1), next(vae.parameters()).device
+    x = pixels([random_scene(rng) for _ in range(256)]).to(device)
+    z = torch.cat([vae.encode(part).latent_dist.mode() for part in x.split(16)])
+    mean, deviation, channels = z.mean((0, 2, 3)), z.std((0, 2, 3)), z.shape[1]
+    vae.quant_conv.weight[:channels] /= deviation[:, None, None, None]
+    vae.quant_conv.bias[:channels] = (vae.quant_conv.bias[:channels] - mean) / deviation
+    vae.quant_conv.bias[channels:] -= 2 * deviation.log()
+    weight = vae.post_quant_conv.weight
+    vae.post_quant_conv.bias += torch.einsum("oiyx,i->o", weight, mean)
+    weight *= deviation[None, :, None, None]

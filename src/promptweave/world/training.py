@@ -1,0 +1,76 @@
+"""What the stages of training share: the recipe, the clock and the log.
+
+Every stage is seeded, writes checkpoints and goes on from them, and adds a line a minute to `log.jsonl`. The learning
+rate follows the clock: constant, then down to zero over the last part of the minutes asked for, so that any length of
+training ends in a finished model.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from promptweave.world.render import render
+from promptweave.world.scene import Scene
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything a training run is made of, apart from the time it is given."""
+
+    seed: int = 0
+    scenes: int = 30_000
+    vae_batch: int = 12
+    vae_rate: float = 0.02
+    batch: int = 48
+    rate: float = 1.2e-3
+    warm_up: int = 200
+    decay_share: float = 0.3
+
+
+def pixels(scenes: list[Scene]) -> Tensor:
+    """Pictures of the scenes, float [scenes, 3, side, side] in [-1, 1]."""
+    pictures = np.stack([render(scene)[0] for scene in scenes])
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+class Log:
+    """Lines of JSON in `log.jsonl`, a line at most every `every` seconds, and the same on the terminal."""
+
+    def __init__(self, folder: Path, every: float = 60) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path, self.every, self.last = folder / "log.jsonl", every, 0.0
+
+    def __call__(self, *, force: bool = False, **values: object) -> None:
+        if force or time.time() - self.last >= self.every:
+            self.last = time.time()
+            line = json.dumps({k: round(v, 5) if isinstance(v, float) else v for k, v in values.items()})
+            print(line, flush=True)
+            with self.path.open("a") as file:
+                file.write(line + "\n")
+
+
+def rate_at(progress: float, decay_share: float) -> float:
+    """Factor on the learning rate: one, then linearly to zero over the last `decay_share` of the run."""
+    return min(1.0, max(0.0, (1 - progress) / decay_share))
+
+
+class Clock:
+    """Minutes spent in a stage, over all its runs."""
+
+    def __init__(self, minutes: float, spent: float = 0.0) -> None:
+        self.minutes, self.spent, self.started = minutes, spent, time.time()
+
+    @property
+    def used(self) -> float:
+        return self.spent + (time.time() - self.started) / 60
+
+    @property
+    def progress(self) -> float:
+        return self.used / max(self.minutes, 1e-9)

@@ -1,0 +1,88 @@
+"""What can be loaded, and what an error says when it cannot."""
+
+from __future__ import annotations
+
+import shutil
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from promptweave.models.load import ModelError, load
+from promptweave.models.unet import UNetModel
+
+
+def test_a_folder_in_half_precision_is_single_on_a_cpu(tiny, tiny_folder, tmp_path):
+    half = tmp_path / "half"
+    load(tiny_folder, device="cpu", dtype=torch.float16).pipeline.save_pretrained(half)
+    model = load(half, device="cpu")
+    assert model.dtype == torch.float32
+    assert model.fingerprint() == tiny.fingerprint()
+
+
+def test_a_folder_is_read_without_the_network(tiny_folder, monkeypatch):
+    import socket
+
+    def closed(*arguments, **options):
+        raise AssertionError("the network was touched")
+
+    monkeypatch.setattr(socket.socket, "connect", closed)
+    monkeypatch.setattr(socket, "getaddrinfo", closed)
+    assert load(str(tiny_folder), device="cpu").channels == 4
+
+
+def test_a_ready_pipeline_is_taken_as_it_is(tiny):
+    model = load(tiny.pipeline)
+    assert isinstance(model, UNetModel) and model.unet is tiny.unet
+
+
+def test_something_else_than_a_pipeline():
+    with pytest.raises(ModelError, match="StableDiffusionPipeline. Received SimpleNamespace"):
+        load(SimpleNamespace())
+
+
+def test_a_missing_folder_and_a_missing_file(tmp_path):
+    with pytest.raises(ModelError, match="is neither"):
+        load(tmp_path / "nothing")
+    with pytest.raises(ModelError, match="no file"):
+        load(tmp_path / "nothing.safetensors")
+
+
+def test_a_folder_that_is_no_pipeline(tmp_path):
+    with pytest.raises(ModelError, match="model_index.json"):
+        load(tmp_path)
+
+
+def test_corrupt_weights(tiny_folder, tmp_path):
+    folder = tmp_path / "corrupt"
+    shutil.copytree(tiny_folder, folder)
+    weights = next((folder / "unet").glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ModelError, match="could not be read.*Check that the folder is complete"):
+        load(folder, device="cpu")
+
+
+def test_a_folder_with_pickled_weights_only(tiny, tmp_path):
+    folder = tmp_path / "pickled"
+    tiny.pipeline.save_pretrained(folder, safe_serialization=False)
+    with pytest.raises(ModelError, match="could not be read"):
+        load(folder, device="cpu")
+
+
+@pytest.mark.parametrize("ending", ["ckpt", "pt", "bin"])
+def test_a_pickle_file_is_refused_with_the_reason(tmp_path, ending):
+    (tmp_path / f"model.{ending}").write_bytes(b"")
+    with pytest.raises(ModelError, match="can run any code.*safetensors"):
+        load(tmp_path / f"model.{ending}")
+
+
+def test_a_hub_id_that_is_not_cached_when_offline(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ModelError, match="cache") as caught:
+        load("nobody/nothing-of-that-name", device="cpu", offline=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_device(tiny_folder):
+    with pytest.raises(ModelError, match="'abacus' cannot be used.*cpu or auto"):
+        load(tiny_folder, device="abacus")
