@@ -25,14 +25,30 @@ Span = Number | tuple[Number, Number]
 
 
 def edit(
-    source: str, *targets: str, model: Model | str = "toybox", kind: Kind = "auto",
-    cross: Span | Mapping[str, Span] = 0.8, self_attention: Span = 0.4, self_grid: int | None = None,
-    weights: Mapping[str, Number] | None = None, blend: Sequence[str] | str = (), subtract: Sequence[str] | str = (),
-    threshold: Number = 0.3, blend_start: Number = 0.2, mask: Sequence[Sequence[float]] | None = None,
-    controls: Sequence[Control] | None = None, seed: int = 0, images: int = 1, steps: int = 50, guidance: Number = 7.5,
-    size: tuple[int, int] | None = None, negative: str = "", compare: bool = False, reference_compat: bool = False,
+    source: str,
+    *targets: str,
+    model: Model | str = "toybox",
+    kind: Kind = "auto",
+    cross: Span | Mapping[str, Span] = 0.8,
+    self_attention: Span = 0.4,
+    self_grid: int | None = None,
+    weights: Mapping[str, Number] | None = None,
+    blend: Sequence[str] | str = (),
+    subtract: Sequence[str] | str = (),
+    threshold: Number = 0.3,
+    blend_start: Number = 0.2,
+    mask: Sequence[Sequence[float]] | None = None,
+    controls: Sequence[Control] | None = None,
+    seed: int = 0,
+    images: int = 1,
+    steps: int = 50,
+    guidance: Number = 7.5,
+    size: tuple[int, int] | None = None,
+    negative: str = "",
+    compare: bool = False,
+    reference_compat: bool = False,
     progress: Progress | None = None,
-) -> Result:  # fmt: skip
+) -> Result:
     """Make the picture of `source` and, from the same noise, that of each target, changed only where the words differ.
 
     Without targets the source's own words are re-weighted. `cross` and `self_attention`: share of the steps in which
@@ -43,23 +59,42 @@ def edit(
     targets = targets or ((source,) if weights else ())
     if not targets:
         raise NoEffect("An edit needs a target prompt, or weights for words of the source. Received neither.")
-    recipe = Recipe(
-        source, tuple(targets), (), seed, images, steps, guidance, size, negative, network.name
-    )  # fmt: skip
+    recipe = Recipe(source, tuple(targets), (), seed, images, steps, guidance, size, negative, network.name)
     recipe.check()
     if controls is None:
         controls = build_controls(
-            network, recipe, kind, cross, self_attention, self_grid, weights or {}, blend, subtract, threshold, blend_start,
-            mask, reference_compat,
-        )  # fmt: skip
+            network,
+            recipe,
+            kind,
+            cross,
+            self_attention,
+            self_grid,
+            weights or {},
+            blend,
+            subtract,
+            threshold,
+            blend_start,
+            mask,
+            reference_compat,
+        )
     return run(replace(recipe, controls=tuple(controls)), network, compare=compare, progress=progress)
 
 
 def build_controls(
-    model: Model, recipe: Recipe, kind: Kind, cross: Any, self_attention: Any, self_grid: int | None,
-    weights: Mapping[str, Number], blend: Sequence[str] | str, subtract: Sequence[str] | str, threshold: Number,
-    blend_start: Number, mask: Any, reference_compat: bool,
-) -> list[Control]:  # fmt: skip
+    model: Model,
+    recipe: Recipe,
+    kind: Kind,
+    cross: Any,
+    self_attention: Any,
+    self_grid: int | None,
+    weights: Mapping[str, Number],
+    blend: Sequence[str] | str,
+    subtract: Sequence[str] | str,
+    threshold: Number,
+    blend_start: Number,
+    mask: Any,
+    reference_compat: bool,
+) -> list[Control]:
     """The controls of an edit: injection for each target, then weights, then the local blend."""
     words = [model.words(prompt) for prompt in recipe.prompts]
     groups: dict[type[Replace] | type[Refine], list[int]] = {}
@@ -87,9 +122,17 @@ def build_controls(
 
 
 def generate(
-    prompt: str, *, model: Model | str = "toybox", seed: int = 0, images: int = 1, steps: int = 50, guidance: Number = 7.5,
-    size: tuple[int, int] | None = None, negative: str = "", progress: Progress | None = None,
-) -> Result:  # fmt: skip
+    prompt: str,
+    *,
+    model: Model | str = "toybox",
+    seed: int = 0,
+    images: int = 1,
+    steps: int = 50,
+    guidance: Number = 7.5,
+    size: tuple[int, int] | None = None,
+    negative: str = "",
+    progress: Progress | None = None,
+) -> Result:
     """Make a picture from a prompt, without any control."""
     network = load_cached(model) if isinstance(model, str) else model
     recipe = Recipe(prompt, (), (), seed, images, steps, guidance, size, negative, network.name)
@@ -117,6 +160,12 @@ def _sample(
     progress: Progress | None,
 ) -> Sample:
     return sample(
-        model, prompts, noise=noise, steps=recipe.steps, guidance=recipe.guidance, controls=controls,
-        negative=recipe.negative, progress=progress,
-    )  # fmt: skip
+        model,
+        prompts,
+        noise=noise,
+        steps=recipe.steps,
+        guidance=recipe.guidance,
+        controls=controls,
+        negative=recipe.negative,
+        progress=progress,
+    )

@@ -46,16 +46,28 @@ class WordMaps:
 
 
 def word_maps(
-    prompt: str, *, model: Model | str = "toybox", seed: int = 0, steps: int = 50, guidance: int | float = 7.5,
-    size: tuple[int, int] | None = None, special: bool = False, progress: Progress | None = None,
-) -> WordMaps:  # fmt: skip
+    prompt: str,
+    *,
+    model: Model | str = "toybox",
+    seed: int = 0,
+    steps: int = 50,
+    guidance: int | float = 7.5,
+    size: tuple[int, int] | None = None,
+    special: bool = False,
+    progress: Progress | None = None,
+) -> WordMaps:
     """Generate a picture and record what each word looks at. `special` adds the start and end tokens."""
     network = load_cached(model) if isinstance(model, str) else model
     Recipe(prompt, seed=seed).check()
     made = sample(
-        network, [prompt], noise=noise_for(network, seed, 1, size), steps=steps, guidance=guidance, controls=[Record()],
+        network,
+        [prompt],
+        noise=noise_for(network, seed, 1, size),
+        steps=steps,
+        guidance=guidance,
+        controls=[Record()],
         progress=progress,
-    )  # fmt: skip
+    )
     recording = made.hooks[0]
     assert isinstance(recording, Recording)
     words = made.run.words[0]

@@ -18,7 +18,7 @@ from promptweave.sampling.loop import Progress
 
 @dataclass(frozen=True, eq=False)
 class Replay:
-    """`difference`: the largest difference of a channel, 0 to 255; `notes`: what differs from when the picture was made."""
+    """`difference`: the largest difference of a channel, 0 to 255; `notes`: what is not as when it was made."""
 
     result: Result
     picture: Image.Image

@@ -16,7 +16,7 @@ CHANGED = 8 / 255  # a pixel counts as changed when its mean difference is above
 
 
 def effect_report(recipe: Recipe, made: Sample, plain: np.ndarray | None) -> dict[str, Any]:
-    """JSON-able: `controls`, `alignment` of each target's words, `distance` of each target and image from the source."""
+    """JSON-able: `controls`, `alignment` of each target, `distance` of each target and image to the source."""
     words = made.run.words
     return {
         "controls": [

@@ -24,7 +24,7 @@ from promptweave.view.sheet import sheet
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """A finished run. `plain`: the targets without control, [targets, images, height, width, 3], if they were asked for."""
+    """A finished run. `plain`: the targets without control, [targets, images, height, width, 3], or None."""
 
     recipe: Recipe
     sample: Sample

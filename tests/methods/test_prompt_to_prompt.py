@@ -24,7 +24,7 @@ def ours(model, prompts, noise, controls, steps=STEPS, guidance=GUIDANCE):
 
 
 def dense_edit(new_map, cross, self_steps, factors=None):
-    """Section 1.8-1.9 as loops: window of `cross` steps for all words, of `self_steps` for self-attention up to 16x16."""
+    """Section 1.8-1.9 as loops: `cross` steps for all words, `self_steps` for self-attention up to 16x16."""
 
     def make(step):
         def edit(maps, is_cross):
@@ -188,10 +188,15 @@ def test_other_shapes_than_squares(tiny64):
 @pytest.mark.parametrize(
     "control",
     [
-        Replace(0.0, 0.0), Refine(0.0, 0.1), Reweight({"riding": 1.0}), Reweight({"riding": 2.0}, window=0.0), LocalBlend(()),
-        LocalBlend("cat", start=1.0), SharedStart(0.0),
+        Replace(0.0, 0.0),
+        Refine(0.0, 0.1),
+        Reweight({"riding": 1.0}),
+        Reweight({"riding": 2.0}, window=0.0),
+        LocalBlend(()),
+        LocalBlend("cat", start=1.0),
+        SharedStart(0.0),
     ],
-)  # fmt: skip
+)
 def test_an_edit_that_cannot_do_anything_is_an_error(tiny64, noise64, control):
     with pytest.raises(NoEffect, match="Received"):
         ours(tiny64, [SOURCE, SWAP], noise64, [control])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
@@ -61,10 +63,13 @@ def test_it_is_a_model_with_the_same_fingerprint_in_any_precision(tiny, tiny64):
     assert len(tiny.fingerprint()) == 16
 
 
-def test_another_seed_has_another_fingerprint(tiny, tokenizer):
-    from conftest import build_tiny
-
-    assert UNetModel(build_tiny(tokenizer, seed=1), "other").fingerprint() != tiny.fingerprint()
+def test_another_weight_is_another_fingerprint(tiny):
+    unet = copy.deepcopy(tiny.unet)
+    unet.conv_in.bias.data[0] += 1
+    other = UNetModel(
+        StableDiffusionPipeline(**{**tiny.pipeline.components, "unet": unet}, requires_safety_checker=False), "b"
+    )
+    assert other.fingerprint() != tiny.fingerprint()
 
 
 def test_encoding_is_that_of_the_pipeline(tiny):

@@ -41,6 +41,18 @@ def test_something_else_than_a_pipeline():
         load(SimpleNamespace())
 
 
+def test_an_installation_without_the_embedded_model(tmp_path, monkeypatch):
+    monkeypatch.setattr("promptweave.models.load.toybox_folder", lambda: tmp_path / "toybox")
+    with pytest.raises(ModelError, match="embedded model is missing.*Install"):
+        load()
+
+
+def test_a_corrupt_single_file(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"not a header")
+    with pytest.raises(ModelError, match="could not be read"):
+        load(tmp_path / "model.safetensors", device="cpu", offline=True)
+
+
 def test_a_missing_folder_and_a_missing_file(tmp_path):
     with pytest.raises(ModelError, match="is neither"):
         load(tmp_path / "nothing")

@@ -56,9 +56,13 @@ def test_a_number_of_steps_that_cannot_be(count):
 @pytest.mark.parametrize("final_to_one", [True, False])
 def test_a_step_is_that_of_diffusers_bit_for_bit(prediction, final_to_one):
     theirs = DDIMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, prediction_type=prediction,
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        prediction_type=prediction,
         set_alpha_to_one=final_to_one,
-    )  # fmt: skip
+    )
     theirs.set_timesteps(STEPS)
     table = theirs.alphas_cumprod.double()
     schedule = Schedule(table, prediction, final=float(theirs.final_alpha_cumprod))

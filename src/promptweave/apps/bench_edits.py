@@ -31,7 +31,7 @@ from promptweave.world.scene import (
     Thing,
     random_scene,
     worn,
-)  # fmt: skip
+)
 
 CONTROLLED, BLENDED, FREE = 1, 2, 3  # rows of a run: the edit, the edit with local blend, no control
 GROWN = 9  # pixels by which the true region is grown before what lies outside of it is compared
@@ -57,8 +57,13 @@ def object_swap(rng: random.Random) -> Pair:
     group = next((g for g in (ANIMALS, RIDES, FOODS) if old.noun in g), ANIMALS)
     new = rng.choice([noun for noun in group if noun not in {thing.noun for thing in scene.things}])
     target = scene.with_(index, noun=new, colour=None)
-    return Pair(caption(scene.with_(index, colour=None)), caption(target), (old.noun, new), new,
-                lambda before, after: after.has(new) and not after.has(old.noun))  # fmt: skip
+    return Pair(
+        caption(scene.with_(index, colour=None)),
+        caption(target),
+        (old.noun, new),
+        new,
+        lambda before, after: after.has(new) and not after.has(old.noun),
+    )
 
 
 def colour_change(rng: random.Random) -> Pair:
@@ -71,16 +76,22 @@ def colour_change(rng: random.Random) -> Pair:
     index = rng.choice(places)
     old, new = rng.sample(COLOURS, 2)
     noun = scene.things[index].noun
-    return Pair(caption(scene.with_(index, colour=old)), caption(scene.with_(index, colour=new)), (noun,), noun,
-                lambda before, after: after.has(noun, new))  # fmt: skip
+    return Pair(
+        caption(scene.with_(index, colour=old)),
+        caption(scene.with_(index, colour=new)),
+        (noun,),
+        noun,
+        lambda before, after: after.has(noun, new),
+    )
 
 
 def background_change(rng: random.Random) -> Pair:
     """The same things elsewhere."""
     scene = random_scene(rng)
     new = rng.choice([name for name in BACKGROUNDS if name != scene.background])
-    return Pair(caption(scene), caption(scene.with_(background=new)), (), None,
-                lambda before, after: after.background == new)  # fmt: skip
+    return Pair(
+        caption(scene), caption(scene.with_(background=new)), (), None, lambda before, after: after.background == new
+    )
 
 
 def wear_added(rng: random.Random) -> Pair:
@@ -89,8 +100,13 @@ def wear_added(rng: random.Random) -> Pair:
     animal = Thing(rng.choice(ANIMALS), 0.5, 0.92, 0.6)
     scene = scene.with_(things=(animal,))
     wear = rng.choice(WEARS)
-    return Pair(caption(scene), caption(scene.adding(worn(wear, animal), "wearing")), (wear,), wear,
-                lambda before, after: after.has(wear) and after.has(animal.noun))  # fmt: skip
+    return Pair(
+        caption(scene),
+        caption(scene.adding(worn(wear, animal), "wearing")),
+        (wear,),
+        wear,
+        lambda before, after: after.has(wear) and after.has(animal.noun),
+    )
 
 
 def style_change(rng: random.Random) -> Pair:
@@ -111,9 +127,13 @@ def reweighting(rng: random.Random) -> Pair:
 
 
 KINDS: dict[str, Callable[[random.Random], Pair]] = {
-    "object swap": object_swap, "colour change": colour_change, "background change": background_change,
-    "worn thing added": wear_added, "style change": style_change, "re-weighting to -2": reweighting,
-}  # fmt: skip
+    "object swap": object_swap,
+    "colour change": colour_change,
+    "background change": background_change,
+    "worn thing added": wear_added,
+    "style change": style_change,
+    "re-weighting to -2": reweighting,
+}
 
 
 def controls_of(model: Model, pair: Pair, cross: float, self_attention: float) -> list[Control]:
@@ -132,7 +152,7 @@ def controls_of(model: Model, pair: Pair, cross: float, self_attention: float) -
 
 @dataclass(frozen=True)
 class Row:
-    """One measured pair: pictures [source, edit, blended edit, free], successes and PSNR outside the true region of each."""
+    """One measured pair: pictures [source, edit, blended, free], success and PSNR of what should stay of each."""
 
     pair: Pair
     pictures: np.ndarray
@@ -174,9 +194,16 @@ def _things(sight: Sight) -> np.ndarray:
 
 
 def bench_edits(
-    model: Model, *, pairs: int = 50, steps: int = 50, guidance: float = 7.5, cross: float = 0.8, self_attention: float = 0.4,
-    seed: int = 2000, progress: Callable[..., None] | None = None,
-) -> tuple[dict[str, dict[str, float]], dict[str, list[Row]]]:  # fmt: skip
+    model: Model,
+    *,
+    pairs: int = 50,
+    steps: int = 50,
+    guidance: float = 7.5,
+    cross: float = 0.8,
+    self_attention: float = 0.4,
+    seed: int = 2000,
+    progress: Callable[..., None] | None = None,
+) -> tuple[dict[str, dict[str, float]], dict[str, list[Row]]]:
     """Figures by edit kind, and the measured rows."""
     figures: dict[str, dict[str, float]] = {}
     rows: dict[str, list[Row]] = {}

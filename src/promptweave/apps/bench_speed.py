@@ -65,7 +65,7 @@ def once(model: Any, name: str, steps: int) -> tuple[float, float]:
 
 
 def peak(model: str, name: str, steps: int) -> float:
-    """Growth of the peak memory (MB) during a run in a process of its own, over what loading and a one-step plain run took."""
+    """Growth of the peak memory (MB) during a run in a process of its own, over what the loaded model takes."""
     code = f"from promptweave.apps.bench_speed import child; child({model!r}, {name!r}, {steps})"
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
     if done.returncode:

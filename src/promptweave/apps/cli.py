@@ -21,9 +21,13 @@ from promptweave.apps import commands_bench, commands_look
 from promptweave.apps.terminal import FAILURE, INTERRUPTED, USAGE, Terminal, size, span, spans, table, weights
 
 app = typer.Typer(
-    name="promptweave", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
+    name="promptweave",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
     help="See and steer the attention of text-to-image diffusion models.",
-)  # fmt: skip
+)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, for scripts.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
@@ -42,10 +46,19 @@ Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the res
 @app.command()
 def generate(
     prompt: Annotated[str, typer.Argument(help="What the picture is to show.")],
-    seed: Seed = 0, images: Images = 1, steps: Steps = 50, guidance: Guidance = 7.5, size_text: Size = None,
-    negative: Negative = "", model: ModelName = "toybox", device: Device = "auto", output: Output = Path("out/generate"),
-    force: Force = False, json: Json = False, quiet: Quiet = False,
-) -> None:  # fmt: skip
+    seed: Seed = 0,
+    images: Images = 1,
+    steps: Steps = 50,
+    guidance: Guidance = 7.5,
+    size_text: Size = None,
+    negative: Negative = "",
+    model: ModelName = "toybox",
+    device: Device = "auto",
+    output: Output = Path("out/generate"),
+    force: Force = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
     """Make a picture from a prompt."""
     from promptweave.edit import generate as make
     from promptweave.models.load import load
@@ -56,32 +69,58 @@ def generate(
     network = load(model, device=device)
     with terminal.progress("generating", steps) as advance:
         result = make(
-            prompt, model=network, seed=seed, images=images, steps=steps, guidance=guidance, size=size(size_text),
-            negative=negative, progress=advance,
-        )  # fmt: skip
+            prompt,
+            model=network,
+            seed=seed,
+            images=images,
+            steps=steps,
+            guidance=guidance,
+            size=size(size_text),
+            negative=negative,
+            progress=advance,
+        )
     _finish(terminal, result, output, force)
 
 
 @app.command()
 def edit(
     source: Annotated[str, typer.Argument(help="Prompt of the source picture.")],
-    targets: Annotated[list[str] | None, typer.Argument(help="Edited prompts; none with --weight on the source.")] = None,
+    targets: Annotated[
+        list[str] | None, typer.Argument(help="Edited prompts; none with --weight on the source.")
+    ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Word swap, whatever the prompts look like.")] = False,
     refine: Annotated[bool, typer.Option("--refine", help="Added phrase, whatever the prompts look like.")] = False,
     weight: Annotated[list[str] | None, typer.Option("--weight", "-w", help="word=factor; may be repeated.")] = None,
-    blend: Annotated[list[str] | None, typer.Option("--blend", help="Word in whose region alone the picture may change.")] = None,
+    blend: Annotated[
+        list[str] | None, typer.Option("--blend", help="Word in whose region alone the picture may change.")
+    ] = None,
     subtract: Annotated[list[str] | None, typer.Option("--subtract", help="Word whose region must not change.")] = None,
     mask: Annotated[Path | None, typer.Option("--mask", help="Picture, white where the result may change.")] = None,
     threshold: Annotated[float, typer.Option("--threshold", help="Of the local blend, 0 to 1.")] = 0.3,
-    cross: Annotated[list[str] | None, typer.Option("--cross", help="Share or range of steps, or word=share. [0.8]")] = None,
+    cross: Annotated[
+        list[str] | None, typer.Option("--cross", help="Share or range of steps, or word=share. [0.8]")
+    ] = None,
     self_attention: Annotated[str, typer.Option("--self", help="Share or range of steps for self-attention.")] = "0.4",
-    self_grid: Annotated[int | None, typer.Option("--self-grid", help="Pixels of the largest self-attention map used.")] = None,
+    self_grid: Annotated[
+        int | None, typer.Option("--self-grid", help="Pixels of the largest self-attention map used.")
+    ] = None,
     compare: Annotated[bool, typer.Option("--compare", help="Also make the targets without control.")] = False,
-    reference_compat: Annotated[bool, typer.Option("--reference-compat", help="Maps and windows of the authors' code.")] = False,
-    seed: Seed = 0, images: Images = 1, steps: Steps = 50, guidance: Guidance = 7.5, size_text: Size = None,
-    negative: Negative = "", model: ModelName = "toybox", device: Device = "auto", output: Output = Path("out/edit"),
-    force: Force = False, json: Json = False, quiet: Quiet = False,
-) -> None:  # fmt: skip
+    reference_compat: Annotated[
+        bool, typer.Option("--reference-compat", help="Maps and windows of the authors' code.")
+    ] = False,
+    seed: Seed = 0,
+    images: Images = 1,
+    steps: Steps = 50,
+    guidance: Guidance = 7.5,
+    size_text: Size = None,
+    negative: Negative = "",
+    model: ModelName = "toybox",
+    device: Device = "auto",
+    output: Output = Path("out/edit"),
+    force: Force = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
     """Edit a picture by changing its prompt: only what the words name changes."""
     from promptweave.edit import edit as make
     from promptweave.models.load import load
@@ -97,12 +136,28 @@ def edit(
     network = load(model, device=device)
     with terminal.progress("editing", steps * (2 if compare else 1)) as advance:
         result = make(
-            source, *(targets or []), model=network, kind="replace" if replace else "refine" if refine else "auto",
-            cross=spans(cross or ["0.8"], "--cross"), self_attention=span(self_attention, "--self"), self_grid=self_grid,
-            weights=weights(weight or []), blend=blend or (), subtract=subtract or (), threshold=threshold, mask=drawn,
-            seed=seed, images=images, steps=steps, guidance=guidance, size=size(size_text), negative=negative, compare=compare,
-            reference_compat=reference_compat, progress=advance,
-        )  # fmt: skip
+            source,
+            *(targets or []),
+            model=network,
+            kind="replace" if replace else "refine" if refine else "auto",
+            cross=spans(cross or ["0.8"], "--cross"),
+            self_attention=span(self_attention, "--self"),
+            self_grid=self_grid,
+            weights=weights(weight or []),
+            blend=blend or (),
+            subtract=subtract or (),
+            threshold=threshold,
+            mask=drawn,
+            seed=seed,
+            images=images,
+            steps=steps,
+            guidance=guidance,
+            size=size(size_text),
+            negative=negative,
+            compare=compare,
+            reference_compat=reference_compat,
+            progress=advance,
+        )
     _finish(terminal, result, output, force)
 
 

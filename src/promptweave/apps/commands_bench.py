@@ -23,17 +23,23 @@ def register(app: typer.Typer) -> None:
 
 def train(
     stage: Annotated[str, typer.Option("--stage", help="all, vae, diffusion, decoder or oracle.")] = "all",
-    folder: Annotated[Path, typer.Option("--folder", help="Where checkpoints, log and grids go.")] = Path("runs/toybox"),
+    folder: Annotated[Path, typer.Option("--folder", help="Where checkpoints, log and grids go.")] = Path(
+        "runs/toybox"
+    ),
     vae_minutes: Annotated[float, typer.Option("--vae-minutes", help="For the autoencoder, in all.")] = 11,
-    minutes: Annotated[float, typer.Option("--minutes", help="For text encoder and UNet, in all its runs together.")] = 180,
+    minutes: Annotated[
+        float, typer.Option("--minutes", help="For text encoder and UNet, in all its runs together.")
+    ] = 180,
     decoder_minutes: Annotated[float, typer.Option("--decoder-minutes", help="To improve the decoder, in all.")] = 15,
     seed: Annotated[int, typer.Option("--seed")] = 0,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
     install: Annotated[bool, typer.Option("--install", help="Copy the trained pipeline into the package.")] = False,
     score: Annotated[bool, typer.Option("--score", help="Only score --model, train nothing.")] = False,
     count: Annotated[int, typer.Option("--count", help="Prompts of each kind to score.")] = 200,
-    model: ModelName = "toybox", json: Json = False, quiet: Quiet = False,
-) -> None:  # fmt: skip
+    model: ModelName = "toybox",
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
     """Train the embedded model, going on from its checkpoints; or print the oracle's figures of a model."""
     terminal = Terminal(json, quiet)
     if score:
@@ -56,18 +62,28 @@ def _score(terminal: Terminal, model: str, count: int) -> None:
 
     figures = measure(load(model), count=count)
     terminal.give(figures)
-    terminal.say(table(f"{model}: {count} seeded prompts of each kind, guidance 7.5, 50 steps", ("", "right"),
-                       [(name, f"{value:.1%}" if "mIoU" not in name else f"{value:.3f}") for name, value in figures.items()]))  # fmt: skip
+    terminal.say(
+        table(
+            f"{model}: {count} seeded prompts of each kind, guidance 7.5, 50 steps",
+            ("", "right"),
+            [(name, f"{value:.1%}" if "mIoU" not in name else f"{value:.3f}") for name, value in figures.items()],
+        )
+    )
 
 
 @bench.command()
 def edits(
     pairs: Annotated[int, typer.Option("--pairs", help="Scene pairs of each kind.")] = 50,
     steps: Annotated[int, typer.Option("--steps")] = 50,
-    cross: Annotated[float, typer.Option("--cross")] = 0.8, self_attention: Annotated[float, typer.Option("--self")] = 0.4,
-    pictures: Annotated[Path | None, typer.Option("--pictures", help="Folder for a sheet of the first twelve pairs a kind.")] = None,
-    model: ModelName = "toybox", json: Json = False, quiet: Quiet = False,
-) -> None:  # fmt: skip
+    cross: Annotated[float, typer.Option("--cross")] = 0.8,
+    self_attention: Annotated[float, typer.Option("--self")] = 0.4,
+    pictures: Annotated[
+        Path | None, typer.Option("--pictures", help="Folder for a sheet of the first twelve pairs a kind.")
+    ] = None,
+    model: ModelName = "toybox",
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
     """Edit seeded scene pairs: does what the words name change, and does the rest stay?"""
     from promptweave.apps import bench_edits
     from promptweave.models.load import load
@@ -94,10 +110,12 @@ def edits(
 
 @bench.command()
 def speed(
-    steps: Annotated[int, typer.Option("--steps")] = 50, repeats: Annotated[int, typer.Option("--repeats")] = 5,
+    steps: Annotated[int, typer.Option("--steps")] = 50,
+    repeats: Annotated[int, typer.Option("--repeats")] = 5,
     model: Annotated[str, typer.Option("--model", "-m", help="toybox, sd15-random, a folder, ...")] = "toybox",
-    json: Json = False, quiet: Quiet = False,
-) -> None:  # fmt: skip
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
     """Time plain sampling, edits, edits with local blend, and explicit attention matrices."""
     from promptweave.apps import bench_speed
 

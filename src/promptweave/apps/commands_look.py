@@ -23,8 +23,10 @@ def register(app: typer.Typer) -> None:
 
 def words(
     prompts: Annotated[list[str], typer.Argument(help="A prompt, or a source and its targets.")],
-    model: ModelName = "toybox", json: Json = False, quiet: Quiet = False,
-) -> None:  # fmt: skip
+    model: ModelName = "toybox",
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
     """Show the tokens and spans of prompts, and how the words of the first become those of the others."""
     from dataclasses import asdict
 
@@ -36,8 +38,15 @@ def words(
         raise ValueError("A prompt is empty. Write at least one word.")
     found = [network.words(prompt) for prompt in prompts]
     for number, one in enumerate(found, 1):
-        rows = [(w.text, f"{w.start}:{w.end}", " ".join(map(str, w.tokens)), " ".join(one.pieces[t] for t in w.tokens if t < one.length))
-                for w in one.words]  # fmt: skip
+        rows = [
+            (
+                w.text,
+                f"{w.start}:{w.end}",
+                " ".join(map(str, w.tokens)),
+                " ".join(one.pieces[t] for t in w.tokens if t < one.length),
+            )
+            for w in one.words
+        ]
         terminal.say(table(f"prompt {number}: {one.prompt}", ("word", "characters", "tokens", "pieces"), rows))
         terminal.say(f"{one.length} of {one.limit} tokens, start and end included.")
         if one.truncated:
@@ -49,17 +58,24 @@ def words(
         terminal.say(table(f"prompt 1 -> prompt {number}: {kind}", ("", "source", "target"), rows))
     terminal.give(
         {
-            "prompts": [{"prompt": o.prompt, "length": o.length, "words": [asdict(w) for w in o.words], "pieces": o.pieces} for o in found],
-            "alignments": [{"edit": kind, "pairs": [asdict(pair) for pair in pairs]} for kind, pairs in zip(kinds, tables, strict=True)],
+            "prompts": [
+                {"prompt": o.prompt, "length": o.length, "words": [asdict(w) for w in o.words], "pieces": o.pieces}
+                for o in found
+            ],
+            "alignments": [
+                {"edit": kind, "pairs": [asdict(pair) for pair in pairs]}
+                for kind, pairs in zip(kinds, tables, strict=True)
+            ],
         }
-    )  # fmt: skip
+    )
 
 
 def sites(
     model: ModelName = "toybox",
     size_text: Annotated[str | None, typer.Option("--size", help="Pixels, height x width.")] = None,
-    json: Json = False, quiet: Quiet = False,
-) -> None:  # fmt: skip
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
     """List the attention layers in execution order, with the shape of their maps for one guided picture."""
     from promptweave.models.load import load
     from promptweave.sampling.loop import latent_grid
@@ -68,10 +84,15 @@ def sites(
     tokens = network.words("a").limit
     found = network.sites(latent_grid(network, size(size_text)))
     rows = [
-        (str(site.kind == "cross"), site.place, f"[{2 * site.heads}, {site.queries}, {tokens if site.kind == 'cross' else site.queries}]",
-         site.name, site.path)
+        (
+            str(site.kind == "cross"),
+            site.place,
+            f"[{2 * site.heads}, {site.queries}, {tokens if site.kind == 'cross' else site.queries}]",
+            site.name,
+            site.path,
+        )
         for site in found
-    ]  # fmt: skip
+    ]
     terminal.say(
         table(f"{len(found)} attention layers of {model}", ("is cross", "place", "maps", "name", "module"), rows)
     )
@@ -82,14 +103,17 @@ def sites(
 
 def maps(
     prompt: Annotated[str, typer.Argument(help="What the picture is to show.")],
-    seed: Annotated[int, typer.Option("--seed", "-s")] = 0, steps: Annotated[int, typer.Option("--steps")] = 50,
+    seed: Annotated[int, typer.Option("--seed", "-s")] = 0,
+    steps: Annotated[int, typer.Option("--steps")] = 50,
     guidance: Annotated[float, typer.Option("--guidance")] = 7.5,
     special: Annotated[bool, typer.Option("--special", help="Also the start and end tokens.")] = False,
     alone: Annotated[bool, typer.Option("--alone", help="The maps without the picture below.")] = False,
     output: Annotated[Path, typer.Option("--output", "-o", help="PNG to write.")] = Path("out/maps.png"),
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace the file.")] = False,
-    model: ModelName = "toybox", json: Json = False, quiet: Quiet = False,
-) -> None:  # fmt: skip
+    model: ModelName = "toybox",
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
     """Draw what each word looks at: one heat map per word."""
     from promptweave.maps import word_maps
     from promptweave.models.load import load
@@ -111,8 +135,9 @@ def maps(
 
 def replay(
     picture: Annotated[Path, typer.Argument(help="A PNG that promptweave saved.")],
-    json: Json = False, quiet: Quiet = False,
-) -> None:  # fmt: skip
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
     """Rebuild a saved picture from the recipe inside it and say whether the pixels match."""
     from promptweave.recipe import Recipe
     from promptweave.replay import replay as again

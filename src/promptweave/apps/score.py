@@ -89,7 +89,7 @@ KINDS = (
 def score(
     model: Model, *, count: int = 200, steps: int = 50, guidance: float = 7.5, seed: int = 1000
 ) -> dict[str, float]:
-    """Shares of right pictures by kind, over `count` prompts each, and the overlap of words' maps with things' regions."""
+    """Shares of right pictures, over `count` prompts of each kind, and the overlap of words' maps with things."""
     figures: dict[str, float] = {}
     for kind in KINDS:
         rng = random.Random(f"{kind.draw.__name__} {seed}")

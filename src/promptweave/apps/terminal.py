@@ -42,8 +42,12 @@ class Terminal:
     def progress(self, label: str, total: int) -> Iterator[Any]:
         """A bar on standard error with the time left; yields what `sample` calls after each step."""
         columns = (
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
-        )  # fmt: skip
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
         shown = not (self.json or self.quiet) and sys.stderr.isatty()
         with Progress(*columns, console=Console(stderr=True), disable=not shown, transient=True) as bar:
             task = bar.add_task(label, total=total)

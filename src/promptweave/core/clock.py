@@ -35,7 +35,7 @@ class Window:
                 raise ValueError(f"A window is two finite numbers in [0, 1]. Received {self.start!r}, {self.end!r}.")
         if not 0 <= self.start <= self.end <= 1:
             raise ValueError(
-                f"A window must satisfy 0 <= start <= end <= 1 (shares of the steps). Received {self.start}, {self.end}."
+                f"A window must satisfy 0 <= start <= end <= 1 (shares of steps). Received {self.start}, {self.end}."
             )
 
     @classmethod

@@ -72,7 +72,7 @@ class Hooks:
         return text
 
     def before_step(self, step: Step, z: Tensor, probe: Probe) -> Tensor:
-        """Change the latents [prompts, images, channels, height, width]; `probe(z, sites)` gives maps with gradients."""
+        """Change the latents [prompts, images, channels, height, width]; `probe(z, sites)` gives differentiable maps."""
         return z
 
     def attention(self, step: Step, site: Site, rows: Rows) -> Rows:

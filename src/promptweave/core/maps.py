@@ -41,8 +41,8 @@ class Maps:
         for prompt in self.prompts:
             row = rows["cond"][prompt]
             pattern = Pattern.of(row.q, row.k) if self.own else row.pattern
-            attention = pattern.dense
-            attention = attention.to(torch.promote_types(attention.dtype, torch.float32)).mean(1)
+            dense = pattern.dense
+            attention: Tensor = dense.to(torch.promote_types(dense.dtype, torch.float32)).mean(1)
             if self.weights is not None:
                 attention = attention @ self.weights[prompt].to(attention)
             attention = attention.unflatten(1, site.grid)

@@ -46,7 +46,7 @@ class Layout:
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """One prompt of one branch at one site, all its images: q, k, v [images, heads, tokens, dim] and who looks where."""
+    """One prompt of one branch at a site, all its images: q, k, v [images, heads, tokens, dim] and who looks where."""
 
     q: Float[Tensor, "images heads queries dim"]
     k: Float[Tensor, "images heads keys dim"]

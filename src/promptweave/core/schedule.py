@@ -19,7 +19,7 @@ class Schedule:
     """A discrete schedule and how sampling walks it (DDIM, Song et al. 2021).
 
     `alpha_bar` [training steps] descends from nearly 1; `final` is alpha_bar at the clean end (t < 0). `spacing` and
-    `offset` choose the training times of a run of S steps: leading k (T // S) + offset, trailing, or evenly from 0 to T - 1.
+    `offset` choose the training times of a run of S steps: leading k (T // S) + offset, trailing, or evenly over all.
     """
 
     alpha_bar: Float64[Tensor, "times"]

@@ -8,7 +8,7 @@ import numpy as np
 
 
 def mse(first: np.ndarray, second: np.ndarray, region: np.ndarray | None = None) -> float:
-    """Mean squared difference of two uint8 pictures [h, w, 3] on the scale 0..1, over the boolean `region` [h, w] if given."""
+    """Mean squared difference of two uint8 pictures [h, w, 3] on the scale 0..1, over the boolean `region` [h, w]."""
     if first.shape != second.shape:
         raise ValueError(f"Both pictures must have one shape. Received {first.shape} and {second.shape}.")
     squares = ((first.astype(np.float64) - second.astype(np.float64)) / 255) ** 2

@@ -22,7 +22,7 @@ def block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
 
 
 class OracleNetwork(nn.Module):
-    """A U-shaped network on [n, 3, 128, 128]: regions and colours at 32x32, things, background and style of the whole."""
+    """A U-shaped network on [n, 3, 128, 128]: regions and colours at 32x32, things, background, style of the whole."""
 
     def __init__(self, nouns: int, colours: int, backgrounds: int, styles: int) -> None:
         super().__init__()
@@ -44,14 +44,17 @@ class OracleNetwork(nn.Module):
         up = self.merge(nn.functional.interpolate(up, scale_factor=2) + self.rise[2](quarter))
         pooled = torch.cat([deep.mean((2, 3)), deep.amax((2, 3))], 1)
         return {
-            "region": up[:, : self.nouns + 1], "colour": up[:, self.nouns + 1 :], "things": self.things(pooled),
-            "background": self.background(pooled), "style": self.style(pooled),
-        }  # fmt: skip
+            "region": up[:, : self.nouns + 1],
+            "colour": up[:, self.nouns + 1 :],
+            "things": self.things(pooled),
+            "background": self.background(pooled),
+            "style": self.style(pooled),
+        }
 
 
 @dataclass(frozen=True)
 class Sight:
-    """What the oracle sees in one picture: `regions` and `colours` are name -> boolean [128, 128] and name -> colour."""
+    """What the oracle sees in one picture: `regions`: noun -> boolean [128, 128], `colours`: noun -> colour."""
 
     things: dict[str, float]
     background: str

@@ -111,8 +111,8 @@ class _Inject(Control):
         cross_open = any(m.from_source is not None for at in mixes for m in at.values())
         if not cross_open and not hooks.self_window.steps(run.steps):
             raise NoEffect(
-                f"{type(self).__name__} needs a cross or a self window that holds at least one of the {run.steps} steps. "
-                f"Received cross={self.cross}, self={self.self_attention}. Give one of them a larger share, such as cross=0.8."
+                f"{type(self).__name__} needs a cross or a self window that holds one of the {run.steps} steps. "
+                f"Received cross={self.cross}, self={self.self_attention}. Give one a larger share, cross=0.8 say."
             )
         return hooks
 
@@ -147,9 +147,11 @@ class _Injection(Hooks):
 
     def report(self) -> dict[str, Any]:
         return {
-            "cross_steps": len(self.steps["cross"]), "cross_sites": len(self.sites["cross"]),
-            "self_steps": len(self.steps["self"]), "self_sites": len(self.sites["self"]),
-        }  # fmt: skip
+            "cross_steps": len(self.steps["cross"]),
+            "cross_sites": len(self.sites["cross"]),
+            "self_steps": len(self.steps["self"]),
+            "self_sites": len(self.sites["self"]),
+        }
 
 
 @dataclass(frozen=True)
@@ -202,7 +204,8 @@ class Reweight(Control):
         window = Window.of(self.window)
         if all(bool((factor == 1).all()) for factor in factors.values()) or not window.steps(run.steps):
             raise NoEffect(
-                f"Reweight needs a factor other than 1 and a window with a step in it. Received {dict(self.weights)} and {window}."
+                "Reweight needs a factor other than 1 and a window with a step in it. "
+                f"Received {dict(self.weights)} and {window}."
             )
         return _Weighting(factors, window)
 
@@ -237,9 +240,7 @@ class SharedStart(Control):
     def bind(self, run: Run) -> Hooks:
         window = Window.of(self.share)
         if not window.steps(run.steps):
-            raise NoEffect(
-                f"SharedStart needs a share that holds at least one of the {run.steps} steps. Received {self.share}."
-            )
+            raise NoEffect(f"SharedStart needs a share that holds one of the {run.steps} steps. Received {self.share}.")
         return _Sharing(window, chosen(self.targets, run))
 
 

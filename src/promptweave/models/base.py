@@ -18,7 +18,7 @@ from promptweave.core.site import Site
 
 @dataclass(frozen=True, eq=False)
 class Tap:
-    """What is done at each attention layer of one forward pass. `values`: other text for the values than for the keys."""
+    """What is done at each attention layer of a forward pass. `values`: other text for the values than for the keys."""
 
     layout: Layout
     edit: Callable[[Site, Rows], Rows]
@@ -79,7 +79,7 @@ class Model(Protocol):
         tap: Tap | None = None,
     ) -> Float[Tensor, "batch channels height width"]:
         """The network's raw output; with `tap` under its edits."""
-        ...  # fmt: skip
+        ...
 
     def to_latent(self, pictures: Float[Tensor, "n height width 3"]) -> Float[Tensor, "n channels h w"]:
         """Encode pictures with values in [0, 1] (the mean of the posterior)."""

@@ -36,9 +36,14 @@ def build_tokenizer(sentences: Iterable[str], folder: Path, size: int = 1000) ->
     vocabulary = {piece: index for index, piece in enumerate(dict.fromkeys([*pieces, START, END]))}
     folder.mkdir(parents=True, exist_ok=True)
     clip = CLIPTokenizer(
-        vocab=vocabulary, merges=merges, model_max_length=MAXIMUM_LENGTH,
-        bos_token=START, eos_token=END, unk_token=END, pad_token=END,
-    )  # fmt: skip
+        vocab=vocabulary,
+        merges=merges,
+        model_max_length=MAXIMUM_LENGTH,
+        bos_token=START,
+        eos_token=END,
+        unk_token=END,
+        pad_token=END,
+    )
     clip.save_pretrained(folder)
     return clip
 
@@ -46,50 +51,78 @@ def build_tokenizer(sentences: Iterable[str], folder: Path, size: int = 1000) ->
 def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     """Four causal layers of width 192 over 77 positions (2 M parameters)."""
     config = CLIPTextConfig(
-        vocab_size=len(tokenizer), hidden_size=TEXT_WIDTH, intermediate_size=4 * TEXT_WIDTH, num_hidden_layers=4,
-        num_attention_heads=6, max_position_embeddings=MAXIMUM_LENGTH, projection_dim=TEXT_WIDTH,
-        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        hidden_size=TEXT_WIDTH,
+        intermediate_size=4 * TEXT_WIDTH,
+        num_hidden_layers=4,
+        num_attention_heads=6,
+        max_position_embeddings=MAXIMUM_LENGTH,
+        projection_dim=TEXT_WIDTH,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
     return CLIPTextModel(config)
 
 
 def build_vae() -> AutoencoderKL:
     """Factor 8, eight latent channels (2.7 M parameters): 128-pixel pictures become 16x16x8."""
     return AutoencoderKL(
-        block_out_channels=(16, 32, 64, 128), layers_per_block=1, latent_channels=LATENT_CHANNELS, norm_num_groups=8,
-        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4, sample_size=128,
+        block_out_channels=(16, 32, 64, 128),
+        layers_per_block=1,
+        latent_channels=LATENT_CHANNELS,
+        norm_num_groups=8,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        sample_size=128,
         scaling_factor=1.0,
-    )  # fmt: skip
+    )
 
 
 def build_unet() -> UNet2DConditionModel:
     """Attention at 16x16, 8x8 and, in the middle, 4x4 (19 M parameters)."""
     return UNet2DConditionModel(
-        sample_size=16, in_channels=LATENT_CHANNELS, out_channels=LATENT_CHANNELS, block_out_channels=(128, 192, 256),
-        layers_per_block=1, cross_attention_dim=TEXT_WIDTH, attention_head_dim=(4, 6, 8), norm_num_groups=16,
+        sample_size=16,
+        in_channels=LATENT_CHANNELS,
+        out_channels=LATENT_CHANNELS,
+        block_out_channels=(128, 192, 256),
+        layers_per_block=1,
+        cross_attention_dim=TEXT_WIDTH,
+        attention_head_dim=(4, 6, 8),
+        norm_num_groups=16,
         down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
-    )  # fmt: skip
+    )
 
 
 def build_scheduler() -> DDIMScheduler:
     """Cosine noise schedule (Nichol & Dhariwal 2021), v-prediction (Salimans & Ho 2022)."""
     return DDIMScheduler(
-        beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", clip_sample=False, set_alpha_to_one=False,
-        steps_offset=1, timestep_spacing="leading",
-    )  # fmt: skip
+        beta_schedule="squaredcos_cap_v2",
+        prediction_type="v_prediction",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        timestep_spacing="leading",
+    )
 
 
 def save_pipeline(
     folder: Path, vae: AutoencoderKL, unet: UNet2DConditionModel, text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer
 ) -> None:
-    """Write a StableDiffusionPipeline folder in half precision; the old one is replaced only when the new one is complete."""
+    """Write a StableDiffusionPipeline folder in half precision; the old one goes when the new one is complete."""
     fresh = folder.with_name(folder.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
     pipeline = StableDiffusionPipeline(
-        vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=build_scheduler(),
-        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-    )  # fmt: skip
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=build_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
     pipeline.to(dtype=torch.float16)  # pyright: ignore[reportArgumentType]
     pipeline.save_pretrained(fresh, safe_serialization=True)
     pipeline.to(dtype=torch.float32)  # pyright: ignore[reportArgumentType]
@@ -104,16 +137,31 @@ def random_sd15() -> StableDiffusionPipeline:
         tokenizer = build_tokenizer(sentences * 4, Path(folder), 600)
     text_encoder = CLIPTextModel(
         CLIPTextConfig(
-            vocab_size=len(tokenizer), hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12,
-            bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+            vocab_size=len(tokenizer),
+            hidden_size=768,
+            intermediate_size=3072,
+            num_hidden_layers=12,
+            num_attention_heads=12,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
         )
-    )  # fmt: skip
+    )
     unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
     vae = AutoencoderKL(
-        block_out_channels=(128, 256, 512, 512), layers_per_block=2, latent_channels=4, sample_size=512,
-        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-    )  # fmt: skip
+        block_out_channels=(128, 256, 512, 512),
+        layers_per_block=2,
+        latent_channels=4,
+        sample_size=512,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+    )
     return StableDiffusionPipeline(
-        vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=build_scheduler(),
-        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-    )  # fmt: skip
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=build_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )

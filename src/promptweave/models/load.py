@@ -60,6 +60,10 @@ def _read(model: str, dtype: torch.dtype, offline: bool) -> Any:
 
     path = toybox_folder() if model == EMBEDDED else Path(model).expanduser()
     options: dict[str, Any] = {"torch_dtype": dtype, "safety_checker": None, "requires_safety_checker": False}
+    if model == EMBEDDED and not path.is_dir():
+        raise ModelError(
+            f"The embedded model is missing from this installation: no folder {path}. Install the package anew."
+        )
     if path.suffix in PICKLES:
         raise ModelError(
             f"{path} is a pickle file, which can run any code when it is read. Convert it to .safetensors first."
@@ -81,7 +85,7 @@ def _read(model: str, dtype: torch.dtype, offline: bool) -> Any:
                 return StableDiffusionPipeline.from_single_file(str(path), local_files_only=offline, **options)
             if model.count("/") != 1 or model.startswith((".", "/", "~")):
                 raise ModelError(
-                    f"{model!r} is neither 'toybox', nor a folder, nor a .safetensors file, nor a hub id like 'owner/name'."
+                    f"{model!r} is neither 'toybox', a folder, a .safetensors file nor a hub id like 'owner/name'."
                 )
             return StableDiffusionPipeline.from_pretrained(
                 model, local_files_only=offline, use_safetensors=True, **options

@@ -27,9 +27,13 @@ class TapProcessor:
         self.site, self.tap = site, tap
 
     def __call__(
-        self, attn: Attention, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None, temb: Tensor | None = None,
-    ) -> Tensor:  # fmt: skip
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+    ) -> Tensor:
         residual, shape = hidden_states, hidden_states.shape
         if attn.spatial_norm is not None:
             hidden_states = attn.spatial_norm(hidden_states, temb)
@@ -39,14 +43,15 @@ class TapProcessor:
             hidden_states = attn.group_norm(hidden_states.transpose(1, 2)).transpose(1, 2)
         q, k, v = self._project(attn, hidden_states, encoder_hidden_states)
         rows = self.tap.edit(self.site, Rows(q, k, v, self.tap.layout))
-        output = rows.evaluate() if rows.touched else self._plain(attn, q, k, v, attention_mask)
         if rows.touched and attention_mask is not None:
             raise ValueError(
                 f"Attention under an attention mask cannot be edited, and layer {self.site.name} got one. "
                 "Run the model without a prompt mask, or leave this layer alone."
             )
+        output = rows.evaluate() if rows.touched else self._plain(attn, q, k, v, attention_mask)
         output = output.transpose(1, 2).flatten(2).to(q.dtype)
-        output = attn.to_out[1](attn.to_out[0](output))
+        for layer in attn.to_out or ():  # a projection and its dropout
+            output = layer(output)
         if len(shape) == 4:
             output = output.transpose(-1, -2).reshape(shape)
         if attn.residual_connection:
@@ -68,11 +73,8 @@ class TapProcessor:
                 context, values = (attn.norm_encoder_hidden_states(text) for text in (context, values))
         q, k, v = attn.to_q(x), attn.to_k(x if context is None else context), attn.to_v(values)
         q, k, v = (y.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for y in (q, k, v))
-        if attn.norm_q is not None:
-            q = attn.norm_q(q)
-        if attn.norm_k is not None:
-            k = attn.norm_k(k)
-        return q, k, v
+        norm_q, norm_k = attn.norm_q, attn.norm_k
+        return q if norm_q is None else norm_q(q), k if norm_k is None else norm_k(k), v
 
 
 def check_processors(layers: Mapping[str, nn.Module]) -> None:
@@ -82,7 +84,8 @@ def check_processors(layers: Mapping[str, nn.Module]) -> None:
         if type(processor) not in PLAIN:
             raise ForeignProcessor(
                 f"Attention layer {path} carries {type(processor).__name__}, which controls would have to drop. "
-                "Fuse or unload it first (pipeline.fuse_lora(), pipeline.unload_ip_adapter(), unet.set_default_attn_processor())."
+                "Fuse or unload it first: pipeline.fuse_lora(), pipeline.unload_ip_adapter(), "
+                "unet.set_default_attn_processor()."
             )
 
 

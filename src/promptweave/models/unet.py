@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
 from diffusers.models.attention_processor import Attention
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
 from torch import Tensor
 
 from promptweave.core.control import Text
@@ -66,9 +66,12 @@ class UNetModel:
             )
         alphas = self.pipeline.scheduler.alphas_cumprod.double().cpu()
         return Schedule(
-            alphas, config.get("prediction_type", "epsilon"), config.get("timestep_spacing", "leading"),
-            int(config.get("steps_offset", 0)), 1.0 if config.get("set_alpha_to_one", True) else float(alphas[0]),
-        )  # fmt: skip
+            alphas,
+            config.get("prediction_type", "epsilon"),
+            config.get("timestep_spacing", "leading"),
+            int(config.get("steps_offset", 0)),
+            1.0 if config.get("set_alpha_to_one", True) else float(alphas[0]),
+        )
 
     def words(self, prompt: str) -> Words:
         return Words(prompt, self.tokenizer)
@@ -93,7 +96,7 @@ class UNetModel:
 
     @cached_property
     def _blocks(self) -> tuple[tuple[str, Place, int, Attention], ...]:
-        """(path, place, level, layer) in execution order: down, mid, up; self, then cross, in each transformer block."""
+        """(path, place, level, layer) in execution order: down, mid, up; self before cross in each block."""
         paths = {id(module): path for path, module in self.unet.named_modules()}
         down, up = self.unet.down_blocks, self.unet.up_blocks
         stages: list[tuple[Place, int, Any]] = []
@@ -164,7 +167,7 @@ class UNetModel:
 def _layers(block: Any) -> Iterator[Attention]:
     """The attention layers of a block's transformers, in the order in which they run."""
     for transformer in getattr(block, "attentions", None) or ():
-        for inner in transformer.transformer_blocks:
+        for inner in getattr(transformer, "transformer_blocks", ()):  # a bare attention layer has no text to steer
             yield inner.attn1
             if inner.attn2 is not None:
                 yield inner.attn2

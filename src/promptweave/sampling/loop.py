@@ -25,7 +25,7 @@ Progress = Callable[[Step, Tensor], None]
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """What a run made: latents [prompts, images, channels, h, w], pictures uint8 [prompts, images, height, width, 3]."""
+    """What a run made: latents [prompts, images, channels, h, w], pictures uint8 [prompts, images, h, w, 3]."""
 
     latents: Tensor
     pictures: np.ndarray
@@ -63,9 +63,15 @@ def noise_for(
 
 
 def bind(
-    model: Model, prompts: Sequence[str], *, grid: tuple[int, int], images: int, steps: int, guidance: int | float,
+    model: Model,
+    prompts: Sequence[str],
+    *,
+    grid: tuple[int, int],
+    images: int,
+    steps: int,
+    guidance: int | float,
     controls: Sequence[Control],
-) -> tuple[Run, tuple[Hooks, ...]]:  # fmt: skip
+) -> tuple[Run, tuple[Hooks, ...]]:
     """Check everything that can be checked before the first step."""
     if not prompts:
         raise ValueError("A run needs at least one prompt. Received none.")
@@ -74,17 +80,33 @@ def bind(
     model.schedule.steps(steps)
     words = tuple(model.words(prompt) for prompt in prompts)
     run = Run(
-        tuple(prompts), words, steps, model.sites(grid), grid, model.map_grid(grid), images, guidance,
-        words[0].limit, model.device, model.dtype,
-    )  # fmt: skip
+        tuple(prompts),
+        words,
+        steps,
+        model.sites(grid),
+        grid,
+        model.map_grid(grid),
+        images,
+        guidance,
+        words[0].limit,
+        model.device,
+        model.dtype,
+    )
     return run, tuple(control.bind(run) for control in controls)
 
 
 @torch.no_grad()
 def sample(
-    model: Model, prompts: Sequence[str], *, noise: Float[Tensor, "images channels h w"], steps: int = 50,
-    guidance: int | float = 7.5, controls: Sequence[Control] = (), negative: str = "", progress: Progress | None = None,
-) -> Sample:  # fmt: skip
+    model: Model,
+    prompts: Sequence[str],
+    *,
+    noise: Float[Tensor, "images channels h w"],
+    steps: int = 50,
+    guidance: int | float = 7.5,
+    controls: Sequence[Control] = (),
+    negative: str = "",
+    progress: Progress | None = None,
+) -> Sample:
     """Generate a picture per prompt and noise. Controls see row 0 as the source, the others as targets.
 
     `noise` is shared by all prompts. Guidance leads away from `negative`. `progress` is called after every step with

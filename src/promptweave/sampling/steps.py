@@ -1,4 +1,4 @@
-"""Single steps as pure functions. a is alpha_bar where we are, b where we go (DDIM, Song et al. 2021, eq. 12, eta = 0)."""
+"""Single steps as pure functions. a: alpha_bar where we are, b: where we go (DDIM, Song et al. 2021, eq. 12)."""
 
 from __future__ import annotations
 

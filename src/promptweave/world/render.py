@@ -24,7 +24,7 @@ GROUNDS = {
 
 
 def render(scene: Scene, side: int = SIDE) -> tuple[np.ndarray, np.ndarray]:
-    """The picture, uint8 [side, side, 3], and one boolean mask per thing of what is visible of it, [things, side, side]."""
+    """The picture, uint8 [side, side, 3], and a boolean mask of what is visible of each thing, [things, side, side]."""
     image = background(scene.background, scene.detail, side)
     masks = np.zeros((len(scene.things), side, side), dtype=bool)
     for index, thing in enumerate(scene.things):

@@ -33,7 +33,7 @@ HELD_OUT_SHARE = 0.10
 
 @dataclass(frozen=True)
 class Thing:
-    """One thing in a scene. `x` is its centre, `bottom` its lower edge, `size` its longer side, as fractions of the side."""
+    """One thing in a scene. `x` is its centre, `bottom` its lower edge, `size` its longer side: fractions of the side."""
 
     noun: str
     x: float
@@ -50,7 +50,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture as data. `things` are drawn in order, so later ones hide earlier ones; `detail` seeds the background."""
+    """A picture as data. `things` are drawn in order, so later ones hide earlier ones; `detail` seeds the backdrop."""
 
     background: str
     style: str
@@ -77,7 +77,7 @@ class Scene:
 
 
 def held_out(first: str, second: str) -> bool:
-    """Whether the pair (animal and ride, or thing and colour) is kept out of the training scenes to measure composition."""
+    """Whether the pair (animal and ride, or thing and colour) is kept out of training to measure composition."""
     digest = hashlib.sha256(f"22:{first}|{second}".encode()).digest()
     return digest[0] < 256 * HELD_OUT_SHARE
 
@@ -149,7 +149,8 @@ _LAYOUTS = {"alone": _alone, "riding": _riding, "eating": _eating, "wearing": _w
 # and from the top, and the width of what is worn as a fraction of the animal's size.
 HEADS = {
     "cat": (0.19, 0.14, 0.44), "dog": (0.32, 0.06, 0.44), "lion": (0.50, 0.10, 0.56), "tiger": (0.26, 0.10, 0.42),
-    "zebra": (0.22, 0.08, 0.42), "horse": (0.22, 0.08, 0.42), "rabbit": (0.30, 0.20, 0.46), "penguin": (0.50, 0.07, 0.50),
+    "zebra": (0.22, 0.08, 0.42), "horse": (0.22, 0.08, 0.42), "rabbit": (0.30, 0.20, 0.46),
+    "penguin": (0.50, 0.07, 0.50),
     "fox": (0.50, 0.20, 0.52), "bear": (0.50, 0.10, 0.54), "panda": (0.50, 0.10, 0.54), "squirrel": (0.20, 0.12, 0.44),
     "bird": (0.33, 0.06, 0.46),
 }  # fmt: skip

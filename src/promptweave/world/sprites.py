@@ -1,4 +1,4 @@
-"""The pictures of the things: Fluent Emoji 3D (Microsoft, MIT licence), shrunk copies of which ship with the package."""
+"""The pictures of the things: Fluent Emoji 3D (Microsoft, MIT licence); shrunk copies ship with the package."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def train_oracle(path: Path, *, steps: int = 900, seed: int = 0) -> Oracle:
 
 
 def oracle_accuracy(oracle: Oracle, count: int = 512, seed: int = 10**7) -> dict[str, float]:
-    """Shares of unseen rendered scenes where the oracle is right: all things and no other, background, style, colours."""
+    """Shares of unseen rendered scenes where the oracle is right: all things and no other, background and so on."""
     rng = random.Random(seed)
     scenes = [random_scene(rng, seen_only=False) for _ in range(count)]
     right = {"things": 0, "background": 0, "style": 0}

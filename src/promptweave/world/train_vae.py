@@ -85,7 +85,7 @@ def vae_psnr(vae: nn.Module, count: int = 96, seed: int = 10**6) -> float:
 
 @torch.no_grad()
 def standardise(vae: nn.Module, recipe: Recipe) -> None:
-    """Fold mean and deviation of each latent channel into the 1x1 convolutions, so that codes have mean 0, variance 1."""
+    """Fold mean and deviation of each latent channel into the 1x1 convolutions: codes get mean 0, variance 1."""
     rng, device = random.Random(recipe.seed + 1), next(vae.parameters()).device
     x = pixels([random_scene(rng) for _ in range(256)]).to(device)
     z = torch.cat([vae.encode(part).latent_dist.mode() for part in x.split(16)])
