@@ -127,7 +127,7 @@ def longest_common(x: list[int], y: list[int]) -> int:
 
 
 def local_blend_mask(maps: list[Tensor], words: list[list[int]], size: int, threshold: float) -> Tensor:
-    """Union of the thresholded word maps of row 0 and row 1; `maps`: [2, heads, queries, keys] of each site and step."""
+    """Union of thresholded word maps of row 0 and row 1; `maps`: [2, heads, queries, keys] of all sites and steps."""
     masks = []
     for row in (0, 1):
         total = torch.zeros(maps[0].shape[2], dtype=maps[0].dtype)

@@ -107,6 +107,12 @@ def test_new_keys_make_a_new_pattern_and_new_values_do_not() -> None:
     assert rows.put("cond", 1, pattern=half).put("cond", 1, v=other.v)["cond"][1].pattern is half
 
 
+def test_new_queries_drop_an_earlier_edit_as_put_says() -> None:
+    rows = made()
+    edited = rows.put("cond", 1, pattern=rows["cond"][1].pattern * 0.5)
+    assert edited.put("cond", 1, q=rows["cond"][0].q)["cond"][1].pattern.plain
+
+
 def test_a_longer_row_gets_a_call_of_its_own() -> None:
     """Keys of source and target side by side (MasaCtrl's kind of edit)."""
     rows = made()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from promptweave import Control, Hooks, Record, Sites, noise_for, sample
+from promptweave import Control, Hooks, Record, Reweight, Sites, noise_for, sample
 from promptweave.core.clock import Step
 from promptweave.core.control import Run, Text
 from promptweave.core.rows import Rows
@@ -171,6 +171,38 @@ def test_a_probe_gives_maps_with_gradients(tiny):
     plain, moved = (sample(tiny, PROMPTS[:2], noise=noise, steps=2, controls=c).latents for c in ([], [Climb()]))
     torch.testing.assert_close(moved[0], plain[0], rtol=1e-4, atol=1e-5)  # the tapped network, the same arithmetic
     assert (moved[1] - plain[1]).abs().max() > 1e-4
+
+
+@dataclass(frozen=True)
+class Probe(Control):
+    """Looks once a step, and changes nothing."""
+
+    seen: tuple[list[torch.Tensor]] = ()
+
+    def bind(self, run: Run) -> Hooks:
+        return Probing(self.seen[0], run)
+
+
+@dataclass
+class Probing(Hooks):
+    seen: list[torch.Tensor]
+    run: Run
+
+    def before_step(self, step: Step, z, probe):
+        self.seen.append(probe(z, Sites("cross", grid=self.run.map_grid)).mean(1).detach())
+        return z
+
+
+def test_a_probe_sees_the_controls_to_its_left_only(tiny):
+    alone, before, after = [], [], []
+    noise, edit = noise_for(tiny, 0, 1), Reweight({"bike": 3.0})
+    for seen, controls in (
+        (alone, [Probe((alone,))]), (before, [Probe((before,)), edit]), (after, [edit, Probe((after,))]),
+    ):  # fmt: skip
+        sample(tiny, [PROMPTS[0]] * 2, noise=noise, steps=1, controls=controls)
+        assert len(seen) == 1
+    assert torch.equal(before[0], alone[0])
+    assert (after[0] - alone[0]).abs().max() > 1e-3
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ class Hooks:
         return text
 
     def before_step(self, step: Step, z: Tensor, probe: Probe) -> Tensor:
-        """Change the latents [prompts, images, channels, height, width]; `probe(z, sites)` gives differentiable maps."""
+        """Change the latents [prompts, images, channels, h, w]; `probe(z, sites)` gives maps with a gradient."""
         return z
 
     def attention(self, step: Step, site: Site, rows: Rows) -> Rows:

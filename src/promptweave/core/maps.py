@@ -42,10 +42,10 @@ class Maps:
             row = rows["cond"][prompt]
             pattern = Pattern.of(row.q, row.k) if self.own else row.pattern
             dense = pattern.dense
-            attention: Tensor = dense.to(torch.promote_types(dense.dtype, torch.float32)).mean(1)
+            attention = dense.to(torch.promote_types(dense.dtype, torch.float32)).mean(1)
             if self.weights is not None:
-                attention = attention @ self.weights[prompt].to(attention)
-            attention = attention.unflatten(1, site.grid)
+                attention = torch.matmul(attention, self.weights[prompt].to(attention))
+            attention = attention.reshape(len(attention), *site.grid, attention.shape[-1])
             key = (prompt, site.name if self.by_site else "", step.index if self.by_step else -1)
             self.sums[key] = self.sums[key] + attention if key in self.sums else attention
             self.counts[key] = self.counts.get(key, 0) + 1

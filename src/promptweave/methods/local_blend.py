@@ -1,6 +1,6 @@
 """Local editing of Prompt-to-Prompt (Hertz et al. 2022, arXiv 2208.01626, section 3.2 and algorithm 1, lines 11-14).
 
-    mask = B(source maps of the words) or B(target maps of the words);   z_t <- z_s + mask (z_t - z_s)
+    mask = B(source maps of the words) or B(target maps of the words);   z_t <- z_t in the mask, z_s outside
 
 B: mean over heads and layers of the words' cross-attention, summed over the steps so far, 3x3 max-pooled, enlarged to
 the latent, divided by its maximum, above a threshold. Words under `subtract` take their region out of the mask.
@@ -40,9 +40,9 @@ def region(maps: Heat, size: tuple[int, int], threshold: int | float, *, pool: b
     return maps > threshold * highest
 
 
-def blend(source: Tensor, edited: Tensor, mask: Tensor) -> Tensor:
+def blend(source: Tensor, edited: Tensor, mask: Bool[Tensor, "..."]) -> Tensor:
     """Keep the source outside the mask."""
-    return source + mask * (edited - source)
+    return torch.where(mask, edited, source)
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class _Blending(Hooks):
         for row in self.rows:
             mask = self.mask(row, (z.shape[-2], z.shape[-1]))
             self.areas.setdefault(row, []).append(float(mask.float().mean()))
-            z[row] = blend(z[SOURCE], z[row], mask[:, None].to(z.dtype))
+            z[row] = blend(z[SOURCE], z[row], mask[:, None])
         return z
 
     def mask(self, row: int, size: tuple[int, int]) -> Mask:

@@ -255,7 +255,7 @@ class _Sharing(Hooks):
             return z
         self.steps += 1
         z = z.clone()
-        z[list(self.rows)] = z[SOURCE]
+        z[list(self.rows)] = z[SOURCE].clone()
         return z
 
     def report(self) -> dict[str, Any]:

@@ -71,7 +71,9 @@ class TapProcessor:
             values = context if self.tap.values is None else self.tap.values
             if attn.norm_cross:
                 context, values = (attn.norm_encoder_hidden_states(text) for text in (context, values))
-        q, k, v = attn.to_q(x), attn.to_k(x if context is None else context), attn.to_v(values)
+        to_k, to_v = attn.to_k, attn.to_v
+        assert to_k is not None and to_v is not None  # None only in joint layers, which no UNet has
+        q, k, v = attn.to_q(x), to_k(x if context is None else context), to_v(values)
         q, k, v = (y.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for y in (q, k, v))
         norm_q, norm_k = attn.norm_q, attn.norm_k
         return q if norm_q is None else norm_q(q), k if norm_k is None else norm_k(k), v

@@ -33,7 +33,7 @@ HELD_OUT_SHARE = 0.10
 
 @dataclass(frozen=True)
 class Thing:
-    """One thing in a scene. `x` is its centre, `bottom` its lower edge, `size` its longer side: fractions of the side."""
+    """One thing in a scene. `x` is its centre, `bottom` its lower edge, `size` its longer side, in sides."""
 
     noun: str
     x: float
