@@ -104,7 +104,7 @@ class Result:
             (fresh / "edit.json").write_text(json.dumps(self.record, indent=1, ensure_ascii=False) + "\n")
             written = sorted(fresh.iterdir())
             if force:
-                for old in folder.glob("edit*.png"):
+                for old in (*folder.glob("edit*.png"), *folder.glob("source-seed-*.png")):
                     old.unlink()
             for path in written:
                 os.replace(path, folder / path.name)

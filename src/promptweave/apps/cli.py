@@ -162,6 +162,7 @@ def edit(
 
 
 def _read_mask(path: Path) -> list[list[float]]:
+    import numpy as np
     from PIL import Image
 
     try:
@@ -170,8 +171,7 @@ def _read_mask(path: Path) -> list[list[float]]:
             grey.thumbnail((256, 256))
     except OSError as error:
         raise ValueError(f"--mask takes a picture, and {path} cannot be read as one: {error}.") from error
-    values = list(grey.getdata())
-    return [[float(v > 127) for v in values[y * grey.width : (y + 1) * grey.width]] for y in range(grey.height)]
+    return (np.asarray(grey) > 127).astype(float).tolist()
 
 
 def _finish(terminal: Terminal, result: Any, output: Path, force: bool) -> None:

@@ -51,10 +51,10 @@ class LocalBlend(Control):
 
     `words` and `subtract` may name words of the source, of a target or of both; a word that was swapped brings its
     counterpart with it. `start`: share of the steps before the first blend. `mask`: an own mask [height, width] of
-    zeros and ones as nested tuples, joined with the words' region by `combine`.
+    zeros and ones as nested tuples, joined with the words' region by `combine`; without words it stands alone.
     """
 
-    words: tuple[str, ...] | str
+    words: tuple[str, ...] | str = ()
     subtract: tuple[str, ...] | str = ()
     threshold: int | float = 0.3
     subtract_threshold: int | float = 0.3
@@ -78,8 +78,8 @@ class LocalBlend(Control):
         weights = torch.zeros(len(run.prompts), run.tokens, 2)
         for channel, words in enumerate((self.words, self.subtract)):
             self._mark(weights[..., channel], run, rows, (words,) if isinstance(words, str) else tuple(words))
-        if not weights[..., 0].any():
-            raise NoEffect("LocalBlend needs at least one word whose region may change. Received none.")
+        if not weights[..., 0].any() and self.mask is None:
+            raise NoEffect("LocalBlend needs a word whose region may change, or a mask. Received neither.")
         own = self.maps == "own" and not self.reference_compat
         prompts = (SOURCE, *rows)
         maps = Maps(
@@ -149,6 +149,7 @@ class _Blending(Hooks):
         """Where the target may differ from the source, after the steps so far."""
         control = self.control
         mask = self._either(0, row, size, control.threshold, pool=True)
+        mask = mask if control.words else torch.ones_like(mask)
         if self.subtracts and control.reference_compat:
             mask = mask & ~self._either(1, row, size, control.subtract_threshold, pool=False)
         elif self.subtracts:
@@ -158,7 +159,7 @@ class _Blending(Hooks):
             return mask
         drawn = torch.tensor(control.mask, device=mask.device)[None, None].float()
         drawn = F.adaptive_avg_pool2d(drawn, size)[0] > 0.5
-        return mask & drawn if control.combine == "intersection" else mask | drawn
+        return mask | drawn if control.combine == "union" and control.words else mask & drawn
 
     def _channel(self, channel: int, prompt: int) -> Heat:
         return self.maps.total(prompt)[..., channel]

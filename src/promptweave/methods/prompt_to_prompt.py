@@ -99,7 +99,7 @@ class _Inject(Control):
             known: dict[tuple[float, ...], Mix] = {}
             for step in range(run.steps):
                 alpha = windows[step, column]
-                key = tuple(alpha.tolist())
+                key = tuple(map(float, alpha))
                 if key not in known:
                     made = mix(matrix, own, alpha)
                     known[key] = Mix(
@@ -214,8 +214,8 @@ class Reweight(Control):
 class _Weighting(Hooks):
     factors: dict[int, Float[Tensor, "target"]]
     window: Window
-    steps: set[int] = field(default_factory=set)
-    sites: set[str] = field(default_factory=set)
+    steps: set[int] = field(default_factory=set[int])
+    sites: set[str] = field(default_factory=set[str])
 
     def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
         if site.kind == "self" or step not in self.window:

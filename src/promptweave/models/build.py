@@ -1,4 +1,6 @@
 """The networks of the embedded model: the classes of Stable Diffusion 1.x in miniature, and how they are saved."""
+# pyright: reportArgumentType=false, reportReturnType=false
+# (diffusers says tuple[int] for tuples of any length, and does not say that parts of a pipeline may be None)
 
 from __future__ import annotations
 
@@ -9,7 +11,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -123,9 +128,9 @@ def save_pipeline(
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    pipeline.to(dtype=torch.float16)  # pyright: ignore[reportArgumentType]
+    pipeline.to(dtype=torch.float16)
     pipeline.save_pretrained(fresh, safe_serialization=True)
-    pipeline.to(dtype=torch.float32)  # pyright: ignore[reportArgumentType]
+    pipeline.to(dtype=torch.float32)
     shutil.rmtree(folder, ignore_errors=True)
     fresh.rename(folder)
 

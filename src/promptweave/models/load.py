@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import lru_cache
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from promptweave.models.quiet import quiet
 from promptweave.models.unet import UNetModel
 
 EMBEDDED = "toybox"
@@ -60,6 +61,7 @@ def _read(model: str, dtype: torch.dtype, offline: bool) -> Any:
 
     path = toybox_folder() if model == EMBEDDED else Path(model).expanduser()
     options: dict[str, Any] = {"torch_dtype": dtype, "safety_checker": None, "requires_safety_checker": False}
+    safe = {**options, "use_safetensors": True, "low_cpu_mem_usage": find_spec("accelerate") is not None}
     if model == EMBEDDED and not path.is_dir():
         raise ModelError(
             f"The embedded model is missing from this installation: no folder {path}. Install the package anew."
@@ -69,16 +71,13 @@ def _read(model: str, dtype: torch.dtype, offline: bool) -> Any:
             f"{path} is a pickle file, which can run any code when it is read. Convert it to .safetensors first."
         )
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             if path.is_dir():
                 if not (path / "model_index.json").is_file():
                     raise ModelError(
                         f"A model folder holds model_index.json. {path} has none: is it a pipeline folder?"
                     )
-                return StableDiffusionPipeline.from_pretrained(
-                    path, local_files_only=True, use_safetensors=True, **options
-                )
+                return StableDiffusionPipeline.from_pretrained(path, local_files_only=True, **safe)
             if path.suffix == ".safetensors":
                 if not path.is_file():
                     raise ModelError(f"There is no file {path}.")
@@ -87,9 +86,7 @@ def _read(model: str, dtype: torch.dtype, offline: bool) -> Any:
                 raise ModelError(
                     f"{model!r} is neither 'toybox', a folder, a .safetensors file nor a hub id like 'owner/name'."
                 )
-            return StableDiffusionPipeline.from_pretrained(
-                model, local_files_only=offline, use_safetensors=True, **options
-            )
+            return StableDiffusionPipeline.from_pretrained(model, local_files_only=offline, **safe)
     except ModelError:
         raise
     except Exception as error:

@@ -55,9 +55,13 @@ class UNetModel:
     def channels(self) -> int:
         return self.unet.config.in_channels
 
-    @cached_property
+    @property
     def schedule(self) -> Schedule:
         """The pipeline's noise schedule, walked by DDIM."""
+        return self._schedule
+
+    @cached_property
+    def _schedule(self) -> Schedule:
         config = self.pipeline.scheduler.config
         if config.get("clip_sample") or config.get("thresholding") or config.get("rescale_betas_zero_snr"):
             raise ValueError(

@@ -109,7 +109,9 @@ def _scaled(noun: str, colour: str | None, flip: bool, longer: int) -> Image.Ima
 def styled(image: Image.Image, style: str) -> Image.Image:
     """The picture in one of the world's four styles."""
     if style == "painting":
-        return Image.blend(image, image.filter(ImageFilter.ModeFilter(7)), 0.9).point(lambda v: min(255, int(v * 0.82)))
+        return Image.blend(image, image.filter(ImageFilter.ModeFilter(7)), 0.9).point(
+            [int(v % 256 * 0.82) for v in range(768)]
+        )
     if style == "watercolor":
         soft = image.filter(ImageFilter.GaussianBlur(image.width / 90))
         return Image.blend(soft, Image.new("RGB", image.size, (255, 250, 240)), 0.38)

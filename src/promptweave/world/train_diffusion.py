@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,7 +45,8 @@ def encode_scenes(folder: Path, recipe: Recipe, device: str) -> Tensor:
     """The codes of the training scenes, float16 [scenes, channels, h, w]; computed once and kept in `codes.npy`."""
     path = folder / "codes.npy"
     if not path.exists():
-        vae = build.build_vae().to(device, memory_format=torch.channels_last).eval()
+        vae: Any = build.build_vae().eval()
+        vae = vae.to(device, memory_format=torch.channels_last)
         vae.load_state_dict(torch.load(folder / "codes.pt"))
         scenes, parts = scenes_of(recipe), []
         chunks = [scenes[i : i + 32] for i in range(0, len(scenes), 32)]
@@ -63,6 +65,8 @@ def encode_scenes(folder: Path, recipe: Recipe, device: str) -> Tensor:
 
 class Diffusion(nn.Module):
     """Text encoder and UNet, trained jointly to predict v (Salimans & Ho 2022)."""
+
+    alpha_bar: Tensor
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -118,7 +122,8 @@ def train_diffusion(folder: Path, recipe: Recipe, minutes: float, device: str) -
         folder / "diffusion.pt",
     )
     torch.manual_seed(recipe.seed)
-    model = Diffusion(folder).to(device, memory_format=torch.channels_last)
+    model: Any = Diffusion(folder)
+    model = model.to(device, memory_format=torch.channels_last)
     average = copy.deepcopy(model).requires_grad_(False)
     optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     state = torch.load(path) if path.exists() else {"spent": 0.0, "samples": 0}
@@ -149,7 +154,8 @@ def train_diffusion(folder: Path, recipe: Recipe, minutes: float, device: str) -
         samples += recipe.batch
         with torch.no_grad():
             decay = min(AVERAGE_DECAY, steps / (steps + 10))
-            torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
+            for kept, new in zip(average.parameters(), model.parameters(), strict=True):
+                kept.lerp_(new, 1 - decay)
         mean = loss.item() if mean is None else 0.98 * mean + 0.02 * loss.item()
         log(stage="diffusion", samples=samples, minutes=clock.used, loss=mean, rate=optimiser.param_groups[0]["lr"])
         if time.time() - saved > 300:

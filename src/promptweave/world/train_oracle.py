@@ -6,6 +6,7 @@ import random
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,7 +71,8 @@ def train_oracle(path: Path, *, steps: int = 900, seed: int = 0) -> Oracle:
     """Train from nothing (about ten minutes on two cores) and save to `path`."""
     torch.manual_seed(seed)
     generator, oracle, started = torch.Generator().manual_seed(seed), Oracle.create(NAMES), time.time()
-    network = oracle.network.to(memory_format=torch.channels_last).train()
+    network: Any = oracle.network.train()
+    network = network.to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=steps)
     with ProcessPoolExecutor(1) as pool:

@@ -6,10 +6,11 @@ import math
 import random
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from promptweave.models import build
 from promptweave.world.muon import Muon
@@ -31,7 +32,8 @@ def reconstruction_loss(output: Tensor, target: Tensor) -> Tensor:
 def train_vae(folder: Path, recipe: Recipe, minutes: float, device: str, *, decoder_only: bool = False) -> None:
     """Train the autoencoder, or with `decoder_only` improve its decoder for the codes that it has."""
     name = "decoder" if decoder_only else "vae"
-    vae = build.build_vae().to(device, memory_format=torch.channels_last)
+    vae: Any = build.build_vae()
+    vae = vae.to(device, memory_format=torch.channels_last)
     log, path = Log(folder), folder / f"{name}.pt"
     state = torch.load(path) if path.exists() else {"spent": 0.0, "samples": 0}
     if "model" in state:
@@ -74,7 +76,7 @@ def train_vae(folder: Path, recipe: Recipe, minutes: float, device: str, *, deco
 
 
 @torch.no_grad()
-def vae_psnr(vae: nn.Module, count: int = 96, seed: int = 10**6) -> float:
+def vae_psnr(vae: Any, count: int = 96, seed: int = 10**6) -> float:
     """Mean PSNR (dB) of reconstructions of scenes that no training saw."""
     rng, device = random.Random(seed), next(vae.parameters()).device
     x = pixels([random_scene(rng, seen_only=False) for _ in range(count)]).to(device)
@@ -84,7 +86,7 @@ def vae_psnr(vae: nn.Module, count: int = 96, seed: int = 10**6) -> float:
 
 
 @torch.no_grad()
-def standardise(vae: nn.Module, recipe: Recipe) -> None:
+def standardise(vae: Any, recipe: Recipe) -> None:
     """Fold mean and deviation of each latent channel into the 1x1 convolutions: codes get mean 0, variance 1."""
     rng, device = random.Random(recipe.seed + 1), next(vae.parameters()).device
     x = pixels([random_scene(rng) for _ in range(256)]).to(device)

@@ -28,8 +28,8 @@ class Recipe:
     scenes: int = 30_000
     vae_batch: int = 12
     vae_rate: float = 0.02
-    batch: int = 48
-    rate: float = 1.2e-3
+    batch: int = 24
+    rate: float = 1.0e-3
     warm_up: int = 200
     decay_share: float = 0.3
 
