@@ -24,6 +24,10 @@ Number = int | float
 Span = Number | tuple[Number, Number]
 
 
+class PromptTooLong(ValueError):
+    """A prompt with words beyond the model's length."""
+
+
 def edit(
     source: str,
     *targets: str,
@@ -45,6 +49,7 @@ def edit(
     guidance: Number = 7.5,
     size: tuple[int, int] | None = None,
     negative: str = "",
+    truncate: bool = False,
     compare: bool = False,
     reference_compat: bool = False,
     progress: Progress | None = None,
@@ -53,14 +58,16 @@ def edit(
 
     Without targets the source's own words are re-weighted. `cross` and `self_attention`: share of the steps in which
     the source's maps are used. `weights`: factors on words of the targets. `blend`: words in whose region alone the
-    picture may change. `controls` replaces everything these build. `compare` also makes the targets without control.
+    picture may change. `controls` replaces everything these build. `truncate` allows prompts longer than the model
+    reads. `compare` also makes the targets without control.
     """
     network = load_cached(model) if isinstance(model, str) else model
     targets = targets or ((source,) if weights else ())
     if not targets:
         raise NoEffect("An edit needs a target prompt, or weights for words of the source. Received neither.")
-    recipe = Recipe(source, tuple(targets), (), seed, images, steps, guidance, size, negative, network.name)
+    recipe = Recipe(source, tuple(targets), (), seed, images, steps, guidance, size, negative, network.name, truncate)
     recipe.check()
+    _check_lengths(recipe, network)
     if controls is None:
         controls = build_controls(
             network,
@@ -131,17 +138,19 @@ def generate(
     guidance: Number = 7.5,
     size: tuple[int, int] | None = None,
     negative: str = "",
+    truncate: bool = False,
     progress: Progress | None = None,
 ) -> Result:
     """Make a picture from a prompt, without any control."""
     network = load_cached(model) if isinstance(model, str) else model
-    recipe = Recipe(prompt, (), (), seed, images, steps, guidance, size, negative, network.name)
+    recipe = Recipe(prompt, (), (), seed, images, steps, guidance, size, negative, network.name, truncate)
     return run(recipe, network, progress=progress)
 
 
 def run(recipe: Recipe, model: Model, *, compare: bool = False, progress: Progress | None = None) -> Result:
     """Run a recipe."""
     recipe.check()
+    _check_lengths(recipe, model)
     noise = noise_for(model, recipe.seed, recipe.images, recipe.size)
     made = _sample(model, recipe.prompts, noise, recipe, recipe.controls, progress)
     plain: np.ndarray | None = None
@@ -149,6 +158,18 @@ def run(recipe: Recipe, model: Model, *, compare: bool = False, progress: Progre
         plain = _sample(model, recipe.targets, noise, recipe, (), progress).pictures
     report = effect_report(recipe, made, plain)
     return Result(recipe, made, plain, report, model.fingerprint(), latent_grid(model, recipe.size))
+
+
+def _check_lengths(recipe: Recipe, model: Model) -> None:
+    """Raise on words that the model would not read, unless the recipe allows them."""
+    for number, prompt in enumerate(recipe.prompts, 1):
+        words = model.words(prompt)
+        if words.truncated and not recipe.truncate:
+            raise PromptTooLong(
+                f"Prompt {number} is longer than the {words.limit} tokens that the model reads: "
+                f"it would not see {words.truncated[0].text!r} and what follows. "
+                "Shorten the prompt, or allow the cut with truncate=True (--truncate)."
+            )
 
 
 def _sample(

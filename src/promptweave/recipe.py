@@ -24,7 +24,10 @@ class BrokenRecipe(ValueError):
 
 @dataclass(frozen=True)
 class Recipe:
-    """A run: prompts, seed, schedule, controls. `size` is (height, width) in pixels; None: the model's own."""
+    """A run: prompts, seed, schedule, controls.
+
+    `size` is (height, width) in pixels; None: the model's own. `truncate` allows prompts longer than the model reads.
+    """
 
     source: str
     targets: tuple[str, ...] = ()
@@ -36,6 +39,7 @@ class Recipe:
     size: tuple[int, int] | None = None
     negative: str = ""
     model: str = "toybox"
+    truncate: bool = False
 
     @property
     def prompts(self) -> tuple[str, ...]:

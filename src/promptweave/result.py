@@ -136,8 +136,10 @@ def check_output(folder: Path, *, force: bool = False) -> None:
     parent = folder
     while not parent.exists():
         parent = parent.parent
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise PermissionError(f"{folder} cannot be written to. Choose another folder with -o.")
+    try:
+        tempfile.TemporaryFile(dir=parent).close()
+    except OSError as error:
+        raise PermissionError(f"{folder} cannot be written to ({error.strerror}). Choose another with -o.") from error
 
 
 def read_record(path: Path | str) -> dict[str, Any]:

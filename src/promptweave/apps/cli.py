@@ -39,6 +39,7 @@ Steps = Annotated[int, typer.Option("--steps", help="Sampling steps.")]
 Guidance = Annotated[float, typer.Option("--guidance", help="Strength of classifier-free guidance; 1 switches it off.")]
 Size = Annotated[str | None, typer.Option("--size", help="Pixels, height x width, such as 128 or 128x192.")]
 Negative = Annotated[str, typer.Option("--negative", help="What guidance leads away from.")]
+Truncate = Annotated[bool, typer.Option("--truncate", help="Let prompts be longer than the model reads.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace an earlier run in the output folder.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")]
 
@@ -52,6 +53,7 @@ def generate(
     guidance: Guidance = 7.5,
     size_text: Size = None,
     negative: Negative = "",
+    truncate: Truncate = False,
     model: ModelName = "toybox",
     device: Device = "auto",
     output: Output = Path("out/generate"),
@@ -77,6 +79,7 @@ def generate(
             guidance=guidance,
             size=size(size_text),
             negative=negative,
+            truncate=truncate,
             progress=advance,
         )
     _finish(terminal, result, output, force)
@@ -114,6 +117,7 @@ def edit(
     guidance: Guidance = 7.5,
     size_text: Size = None,
     negative: Negative = "",
+    truncate: Truncate = False,
     model: ModelName = "toybox",
     device: Device = "auto",
     output: Output = Path("out/edit"),
@@ -154,6 +158,7 @@ def edit(
             guidance=guidance,
             size=size(size_text),
             negative=negative,
+            truncate=truncate,
             compare=compare,
             reference_compat=reference_compat,
             progress=advance,
@@ -211,17 +216,18 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(_fail("Interrupted. Nothing was written.", INTERRUPTED))
     except Exception as error:
         sys.exit(_explain(error))
+    if code == INTERRUPTED:  # typer turns Ctrl-C into this exit code
+        _fail("Interrupted. Nothing was written.", INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _explain(error: Exception) -> int:
-    import click
-
-    if isinstance(error, click.exceptions.Abort):
+    if isinstance(error, typer.Abort):
         return _fail("Interrupted. Nothing was written.", INTERRUPTED)
-    if isinstance(error, click.ClickException):
-        error.show()
-        return error.exit_code
+    if hasattr(error, "show") and hasattr(error, "exit_code"):  # a usage error, click's or typer's own
+        usage: Any = error
+        usage.show()
+        return usage.exit_code
     if (
         isinstance(error, MemoryError)
         or "out of memory" in str(error).lower()

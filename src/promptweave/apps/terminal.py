@@ -55,12 +55,12 @@ class Terminal:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
-    """A plain table."""
+    """A plain table; None is an empty cell."""
     made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in columns:
         made.add_column(name, style="" if name else "dim", header_style="dim")
     for row in rows:
-        made.add_row(*(str(cell) for cell in row))
+        made.add_row(*("" if cell is None else str(cell) for cell in row))
     return made
 
 

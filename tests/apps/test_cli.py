@@ -1,0 +1,208 @@
+"""Every command: what it prints, writes and returns; and what it says of bad input."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from promptweave.apps.cli import main
+
+SOURCE = "a photo of a cat riding a bike"
+SWAP = "a photo of a dog riding a bike"
+
+
+@pytest.fixture()
+def run(tiny_folder, tmp_path, monkeypatch, capsys):
+    """Run the command line in an empty folder with the tiny model: (exit code, standard output, standard error)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*arguments: str, model: bool = True):
+        code = 0
+        try:
+            main([*arguments, *(["--model", str(tiny_folder)] if model else [])])
+        except SystemExit as end:
+            code = end.code
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+def width_and_height(path: str) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
+
+
+def files(folder: Path = Path(".")) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_edit_and_replay(run):
+    code, out, _ = run(
+        "edit", SOURCE, SWAP, "--steps", "3", "--compare", "-o", "run", "--blend", "dog", "--cross", "0.7"
+    )
+    assert code == 0 and files(Path("run")) == {"source.png", "edit.png", "comparison.png", "edit.json"}
+    assert "swapped" in out and "PSNR" in out and "LocalBlend" in out and "wrote run/edit.png" in out
+    code, out, _ = run("replay", "run/edit.png", model=False)
+    assert code == 0 and "The pixels match." in out
+    with Image.open("run/edit.png") as image:
+        picture, text = np.array(image), image.info["promptweave"]
+    picture[0, 0] ^= 64
+    info = PngInfo()
+    info.add_itxt("promptweave", text)
+    Image.fromarray(picture).save("touched.png", pnginfo=info)
+    code, out, _ = run("replay", "touched.png", "--json", model=False)
+    assert code == 1 and json.loads(out) == {"matches": False, "largest_difference": 64, "notes": []}
+
+
+def test_every_option_reaches_the_recipe(run):
+    Image.new("L", (32, 32), 255).save("mask.png")
+    code, out, err = run(
+        "edit", SOURCE, SWAP, "a dog", "--refine", "--weight", "dog=2", "--blend", "dog", "--subtract", "photo",
+        "--mask", "mask.png", "--threshold", "0.4", "--cross", "0.8", "--cross", "dog=0.2:0.6", "--self", "0.1:0.5",
+        "--self-grid", "64", "--seed", "4", "--images", "2", "--steps", "4", "--guidance", "5", "--size", "16x32",
+        "--negative", "snow", "--reference-compat", "--json", "-o", "all",
+    )  # fmt: skip
+    assert code == 0, err
+    recipe = json.loads(out)["recipe"]
+    assert (recipe["seed"], recipe["images"], recipe["steps"], recipe["guidance"]) == (4, 2, 4, 5.0)
+    assert (recipe["size"], recipe["negative"]) == ([16, 32], "snow")
+    refine, weight, blend = recipe["controls"]
+    assert refine["control"] == "Refine" and refine["cross"] == {"default": 0.8, "dog": [0.2, 0.6]}
+    assert (refine["self_attention"], refine["self_grid"], refine["reference_compat"]) == ([0.1, 0.5], 64, True)
+    assert weight["weights"] == {"dog": 2.0}
+    assert (blend["words"], blend["subtract"], blend["threshold"]) == (["dog"], ["photo"], 0.4)
+    assert np.array(blend["mask"]).shape == (32, 32)
+    assert width_and_height("all/edit-2-seed-5.png") == (32, 16)
+
+
+def test_generate(run):
+    code, out, _ = run("generate", "a red car", "--steps", "2", "--quiet")
+    assert code == 0 and not out and "source.png" in str(files())
+    code, _, err = run("generate", "a red car", "--steps", "2")
+    assert code == 2 and "--force" in err
+    assert run("generate", "a red car", "--steps", "2", "--force")[0] == 0
+
+
+def test_words(run):
+    code, out, _ = run("words", SOURCE, "a photo of a dog riding a red bike")
+    assert code == 0 and "prompt 1 -> prompt 2: refine" in out
+    assert "added" in out and "None" not in out
+    code, out, _ = run("words", SOURCE, SWAP, "--json")
+    made = json.loads(out)
+    assert made["alignments"][0]["edit"] == "replace"
+    assert [w["text"] for w in made["prompts"][0]["words"]] == SOURCE.split()
+
+
+def test_sites(run):
+    code, out, _ = run("sites", "--json", "--size", "32x16")
+    made = json.loads(out)
+    assert code == 0 and len(made) == 14 and made[0]["maps"] == "[4, 128, 128]" and made[0]["place"] == "down"
+    assert [site["is_cross"] for site in made] == ["False", "True"] * 7
+    assert "down_cross_0_res_16" in run("sites")[1]
+
+
+def test_maps(run):
+    code, out, _ = run("maps", "a cat on a bike", "--steps", "2", "-o", "m/maps.png")
+    assert code == 0 and width_and_height("m/maps.png")[0] > 1000
+    code, _, err = run("maps", "a cat on a bike", "--steps", "2", "-o", "m/maps.png")
+    assert code == 2 and "--force" in err
+    _, out, _ = run(
+        "maps", "a cat on a bike", "--steps", "2", "-o", "m/maps.png", "--force", "--json", "--special", "--alone"
+    )
+    assert json.loads(out)["words"] == ["<start>", "a", "cat", "on", "a#2", "bike", "<end>"]
+
+
+def test_doctor(run, tiny_folder):
+    code, out, _ = run("doctor", "--json")
+    made = json.loads(out)
+    assert code == 0 and made["download"] == "nothing" and made["model"] == str(tiny_folder)
+    assert any(name.endswith(".safetensors") for name in made["files"])
+    code, out, _ = run("doctor", "--json", "--model", "owner/name", model=False)
+    assert json.loads(out)["download"].startswith("owner/name")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["edit", SOURCE, SWAP, "--blend", "hors"], "horse|'hors'"),
+        (["edit", SOURCE, "--weight", "bikes=2"], "bike"),
+        (["edit", SOURCE, "--weight", "bike"], "word=factor"),
+        (["edit", SOURCE, "--weight", "bike=much"], "number"),
+        (["edit", "", SWAP], "empty"),
+        (["edit", SOURCE], "target prompt, or weights"),
+        (["edit", SOURCE, SWAP, "--replace", "--refine"], "exclude each other"),
+        (["edit", SOURCE, "a " * 80 + "dog"], "Shorten the prompt"),
+        (["edit", SOURCE, SWAP, "--steps", "0"], "steps"),
+        (["edit", SOURCE, SWAP, "--steps", "-5"], "steps"),
+        (["edit", SOURCE, SWAP, "--cross", "1.5"], "0 <= start <= end <= 1"),
+        (["edit", SOURCE, SWAP, "--self", "0.6:0.2"], "0 <= start <= end <= 1"),
+        (["edit", SOURCE, SWAP, "--guidance", "nan"], "finite"),
+        (["edit", SOURCE, SWAP, "--size", "33"], "multiples of 2"),
+        (["edit", SOURCE, SWAP, "--size", "big"], "--size takes pixels"),
+        (["edit", SOURCE, SWAP, "--mask", "nothing.png"], "--mask takes a picture"),
+        (["edit", SOURCE, SWAP, "-o", "/proc/run"], "cannot be written"),
+        (["edit", SOURCE, SWAP, "--device", "cuda:9"], "cannot be used"),
+        (["edit", SOURCE, SWAP, "--no-such-option"], "No such option"),
+        (["maps", "a cat", "--steps", "0"], "steps"),
+        (["words", ""], "empty"),
+        (["replay", "nothing.png"], "no file"),
+        (["train", "--stage", "dream"], "--stage must be"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_leaves_nothing(run, arguments, message):
+    code, out, err = run(*arguments, model=arguments[0] not in ("replay", "train"))
+    assert code == 2 and not out and re.search(message, err), (code, out, err)
+    assert "Traceback" not in err and not files()
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "corrupt"])
+def test_bad_models(run, tiny_folder, damage):
+    if damage == "empty":
+        Path("model").mkdir()
+    elif damage == "corrupt":
+        shutil.copytree(tiny_folder, "model")
+        weights = next(Path("model/unet").glob("*.safetensors"))
+        weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
+    code, out, err = run("edit", SOURCE, SWAP, "--model", "./model", "-o", "run", model=False)
+    assert code == 2 and "model" in err and "Traceback" not in err and not Path("run").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (KeyboardInterrupt(), 130, "Nothing was written"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), 1, "out of memory"),
+        (MemoryError(), 1, "out of memory"),
+        (ZeroDivisionError("x"), 1, "defect of promptweave"),
+    ],
+)
+def test_interruptions_leave_nothing(run, monkeypatch, error, code, message):
+    def broken(*_, **__):
+        raise error
+
+    monkeypatch.setattr("promptweave.models.unet.UNetModel.predict", broken)
+    found, out, err = run("edit", SOURCE, SWAP, "--steps", "3", "-o", "run")
+    assert found == code and message in err and not out and not files()
+
+
+def test_an_earlier_run_survives_without_force(run):
+    run("edit", SOURCE, SWAP, "--steps", "2", "-o", "run")
+    before = Path("run/edit.json").read_bytes()
+    code, _, err = run("edit", SOURCE, SWAP, "--steps", "3", "-o", "run")
+    assert code == 2 and "already holds a run" in err and Path("run/edit.json").read_bytes() == before
+
+
+def test_help_names_every_command(run):
+    code, out, _ = run("--help", model=False)
+    assert code == 0
+    for command in ("generate", "edit", "words", "sites", "maps", "replay", "doctor", "train", "bench"):
+        assert command in out
