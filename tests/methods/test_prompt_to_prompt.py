@@ -10,7 +10,7 @@ from promptweave import LocalBlend, NoEffect, Refine, Replace, Reweight, SharedS
 from promptweave.words import refine_map, replace_map
 
 SOURCE = "a photo of a cat riding a bike"
-SWAP = "a photo of a squirrel riding a bike"  # a swap of one token for several
+SWAP = "a photo of a chipmunk riding a bike"  # a swap of one token for several
 PHRASE = "a photo of a black cat riding a red bike at night"
 STEPS, GUIDANCE = 5, 7.5
 
@@ -74,7 +74,7 @@ def test_edit_equals_its_dense_form(tiny, tiny64, noise64, kind, precision):
 def test_local_blend_equals_its_dense_form(tiny64, noise64, maps):
     words = [tiny64.words(p) for p in (SOURCE, SWAP)]
     matrix = replace_map(*words).numpy()
-    tokens = [list(words[0].find("cat")), list(words[1].find("squirrel"))]
+    tokens = [list(words[0].find("cat")), list(words[1].find("chipmunk"))]
     seen = []
 
     def make(step):
@@ -97,7 +97,7 @@ def test_local_blend_equals_its_dense_form(tiny64, noise64, maps):
         return z
 
     want = dense_sample(tiny64, [SOURCE, SWAP], noise64, STEPS, GUIDANCE, make, after)
-    blend = LocalBlend("squirrel", threshold=0.5, maps=maps)
+    blend = LocalBlend("chipmunk", threshold=0.5, maps=maps)
     made = sample(
         tiny64, [SOURCE, SWAP], noise=noise64, steps=STEPS, guidance=GUIDANCE, controls=[Replace(0.6, 0.4), blend]
     )
@@ -115,7 +115,7 @@ def test_same_prompt_changes_nothing(tiny64, noise64):
 def test_weight_one_over_an_edit_is_the_edit(tiny64, noise64):
     run = [
         ours(tiny64, [SOURCE, SWAP], noise64, [Replace(), *more])
-        for more in ([], [Reweight({"squirrel": 1.0, "a#1": 1.0000001})])
+        for more in ([], [Reweight({"chipmunk": 1.0, "a#1": 1.0000001})])
     ]
     assert relative(run[1], run[0]) < 1e-5
 
@@ -159,7 +159,7 @@ def test_masks_at_the_ends(tiny64, noise64):
 def test_subtracted_words_leave_the_mask(tiny64, noise64):
     kept, cut = (
         sample(tiny64, [SOURCE, SWAP], noise=noise64, steps=STEPS, controls=[Replace(), b]).reports[1]["mask_area"][1]
-        for b in (LocalBlend("squirrel", threshold=0.1), LocalBlend("squirrel", "bike", threshold=0.1))
+        for b in (LocalBlend("chipmunk", threshold=0.1), LocalBlend("chipmunk", "bike", threshold=0.1))
     )
     assert all(after < before for before, after in zip(kept, cut, strict=True))
 
@@ -170,16 +170,16 @@ def test_shared_start_copies_the_source(tiny64, noise64):
 
 
 def test_per_word_windows(tiny64, noise64):
-    per_word = ours(tiny64, [SOURCE, SWAP], noise64, [Replace({"default": 0.6, "squirrel": 0.6})])
+    per_word = ours(tiny64, [SOURCE, SWAP], noise64, [Replace({"default": 0.6, "chipmunk": 0.6})])
     assert relative(per_word, ours(tiny64, [SOURCE, SWAP], noise64, [Replace(0.6)])) < 1e-13
-    other = ours(tiny64, [SOURCE, SWAP], noise64, [Replace({"default": 0.6, "squirrel": (0.2, 0.4)})])
+    other = ours(tiny64, [SOURCE, SWAP], noise64, [Replace({"default": 0.6, "chipmunk": (0.2, 0.4)})])
     assert relative(other[1], per_word[1]) > 1e-4
 
 
 def test_other_shapes_than_squares(tiny64):
     noise = torch.randn(1, 4, 10, 14, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     made = sample(
-        tiny64, [SOURCE, SWAP], noise=noise, steps=3, controls=[Replace(), LocalBlend("squirrel", threshold=0.6)]
+        tiny64, [SOURCE, SWAP], noise=noise, steps=3, controls=[Replace(), LocalBlend("chipmunk", threshold=0.6)]
     )
     assert made.pictures.shape == (2, 1, 20, 28, 3)
     assert made.run.map_grid == (10, 14)
@@ -203,8 +203,8 @@ def test_an_edit_that_cannot_do_anything_is_an_error(tiny64, noise64, control):
 
 
 def test_unknown_words_and_targets_are_errors(tiny64, noise64):
-    for control in (Reweight({"skwirrel": 2}), LocalBlend("skwirrel"), Replace({"skwirrel": 0.5})):
-        with pytest.raises(ValueError, match="Did you mean 'squirrel'"):
+    for control in (Reweight({"chipmank": 2}), LocalBlend("chipmank"), Replace({"chipmank": 0.5})):
+        with pytest.raises(ValueError, match="Did you mean 'chipmunk'"):
             ours(tiny64, [SOURCE, SWAP], noise64, [control])
     with pytest.raises(ValueError, match="rows 1 to 1"):
         ours(tiny64, [SOURCE, SWAP], noise64, [Replace(targets=(2,))])
