@@ -35,7 +35,8 @@ def train(
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
     install: Annotated[bool, typer.Option("--install", help="Copy the trained pipeline into the package.")] = False,
     score: Annotated[bool, typer.Option("--score", help="Only score --model, train nothing.")] = False,
-    count: Annotated[int, typer.Option("--count", help="Prompts of each kind to score.")] = 200,
+    count: Annotated[int, typer.Option("--count", help="Prompts of each family to score.")] = 200,
+    steps: Annotated[int, typer.Option("--steps", help="Sampling steps of the scored pictures.")] = 25,
     model: ModelName = "toybox",
     json: Json = False,
     quiet: Quiet = False,
@@ -43,7 +44,7 @@ def train(
     """Train the embedded model, going on from its checkpoints; or print the oracle's figures of a model."""
     terminal = Terminal(json, quiet)
     if score:
-        _score(terminal, model, count)
+        _score(terminal, model, count, steps)
         return
     from promptweave.world import train as recipe
 
@@ -56,15 +57,15 @@ def train(
         terminal.say(f"installed {recipe.install(folder)}")
 
 
-def _score(terminal: Terminal, model: str, count: int) -> None:
+def _score(terminal: Terminal, model: str, count: int, steps: int) -> None:
     from promptweave.apps.score import score as measure
     from promptweave.models.load import load
 
-    figures = measure(load(model), count=count)
+    figures = measure(load(model), count=count, steps=steps)
     terminal.give(figures)
     terminal.say(
         table(
-            f"{model}: {count} seeded prompts of each kind, guidance 7.5, 50 steps",
+            f"{model}: {count} seeded prompts of each family, guidance 7.5, {steps} steps",
             ("", "right"),
             [(name, f"{value:.1%}" if "mIoU" not in name else f"{value:.3f}") for name, value in figures.items()],
         )

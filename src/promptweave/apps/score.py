@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,15 +18,6 @@ from promptweave.world.caption import caption
 from promptweave.world.scene import RELATIONS, Scene, has_held_out_pair, random_scene
 
 MAP_THRESHOLD = 0.5  # of its maximum: where a word's map counts as its region
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A family of prompts: how scenes are drawn, and what must be seen in a scene's picture."""
-
-    name: str
-    draw: Callable[[random.Random], Scene]
-    right: Callable[[Scene, Sight], bool]
 
 
 def things_seen(scene: Scene, sight: Sight) -> bool:
@@ -53,51 +43,63 @@ def placed_right(scene: Scene, sight: Sight) -> bool:
     return bool(abs(difference[1]) > abs(difference[0]))
 
 
-def _one(rng: random.Random) -> Scene:
-    return random_scene(rng, relation="alone")
+def _coloured(scene: Scene, sight: Sight) -> bool | None:
+    """Whether the colours are right; None for scenes that say none, and for sketches, which have none."""
+    if scene.style == "sketch" or not any(thing.colour for thing in scene.things):
+        return None
+    return colours_seen(scene, sight)
 
 
-def _two(rng: random.Random) -> Scene:
-    return random_scene(rng, relation=rng.choice(RELATIONS[1:]))
+def background_seen(scene: Scene, sight: Sight) -> bool:
+    """The background asked for."""
+    return sight.background == scene.background
 
 
-def _coloured(rng: random.Random) -> Scene:
+def style_seen(scene: Scene, sight: Sight) -> bool:
+    """The style asked for."""
+    return sight.style == scene.style
+
+
+# What is judged -> (the families of prompts it is judged on, the judge; None: does not apply).
+JUDGES: dict[str, tuple[tuple[str, ...], Callable[[Scene, Sight], bool | None]]] = {
+    "one thing": (("one",), things_seen),
+    "both of two things": (("two",), things_seen),
+    "relation of two things": (("two",), placed_right),
+    "colours": (("one", "two"), _coloured),
+    "background": (("one", "two"), background_seen),
+    "style": (("one", "two"), style_seen),
+    "things of held-out pairs": (("held out",), things_seen),
+}
+
+
+def draw(family: str, rng: random.Random) -> Scene:
+    """A scene with one thing, with two, or with a pair that training never showed."""
     while True:
-        scene = random_scene(rng)
-        if any(thing.colour for thing in scene.things) and scene.style != "sketch":
+        scene = random_scene(
+            rng,
+            relation={"one": "alone", "two": rng.choice(RELATIONS[1:])}.get(family),
+            seen_only=family != "held out",
+        )
+        if family != "held out" or has_held_out_pair(scene):
             return scene
-
-
-def _held_out(rng: random.Random) -> Scene:
-    while True:
-        scene = random_scene(rng, seen_only=False)
-        if has_held_out_pair(scene):
-            return scene
-
-
-KINDS = (
-    Kind("one thing", _one, things_seen),
-    Kind("both of two things", _two, things_seen),
-    Kind("relation of two things", _two, placed_right),
-    Kind("colour", _coloured, colours_seen),
-    Kind("background", random_scene, lambda scene, sight: sight.background == scene.background),
-    Kind("style", random_scene, lambda scene, sight: sight.style == scene.style),
-    Kind("things of held-out pairs", _held_out, things_seen),
-)
 
 
 def score(
-    model: Model, *, count: int = 200, steps: int = 50, guidance: float = 7.5, seed: int = 1000
+    model: Model, *, count: int = 200, steps: int = 25, guidance: float = 7.5, seed: int = 1000
 ) -> dict[str, float]:
-    """Shares of right pictures, over `count` prompts of each kind, and the overlap of words' maps with things."""
-    figures: dict[str, float] = {}
-    for kind in KINDS:
-        rng = random.Random(f"{kind.draw.__name__} {seed}")
-        scenes = [kind.draw(rng) for _ in range(count)]
+    """Shares of right pictures, over `count` prompts of each family, and the overlap of words' maps with things."""
+    judged: dict[str, list[tuple[Scene, Sight]]] = {}
+    for family in ("one", "two", "held out"):
+        rng = random.Random(f"{family} {seed}")
+        scenes = [draw(family, rng) for _ in range(count)]
         made = pictures(model, [caption(scene) for scene in scenes], seed, steps, guidance)
-        figures[kind.name] = share([kind.right(s, sight) for s, sight in zip(scenes, oracle().look(made), strict=True)])
+        judged[family] = list(zip(scenes, oracle().look(made), strict=True))
+    figures: dict[str, float] = {}
+    for name, (families, judge) in JUDGES.items():
+        found = [judge(scene, sight) for family in families for scene, sight in judged[family]]
+        figures[name] = share([right for right in found if right is not None])
     figures["overlap of maps and things (mIoU)"] = map_overlap(
-        model, count=min(count, 60), steps=steps, guidance=guidance, seed=seed
+        model, count=min(count, 40), steps=steps, guidance=guidance, seed=seed
     )
     return figures
 

@@ -18,6 +18,8 @@ from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from promptweave.models.quiet import quiet
+
 LATENT_CHANNELS = 8
 TEXT_WIDTH = 192
 MAXIMUM_LENGTH = 77
@@ -128,9 +130,11 @@ def save_pipeline(
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    pipeline.to(dtype=torch.float16)
-    pipeline.save_pretrained(fresh, safe_serialization=True)
-    pipeline.to(dtype=torch.float32)
+    with quiet():
+        pipeline.to(dtype=torch.float16)
+        pipeline.save_pretrained(fresh, safe_serialization=True)
+        pipeline.to(dtype=torch.float32)
+    tokenizer.backend_tokenizer.model.save(str(fresh / "tokenizer"))  # vocab.json and merges.txt, for older readers
     shutil.rmtree(folder, ignore_errors=True)
     fresh.rename(folder)
 
