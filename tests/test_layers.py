@@ -27,7 +27,7 @@ ARROWS: dict[str, set[str]] = {
     "evaluate": set(),
     "world": {"core", "words", "evaluate"},
 }
-TRAINING = {"models"}  # what world/train*.py import on top: training builds the networks
+TRAINING = {"models", "sampling", "view"}  # what world/train*.py import on top: they build networks and show samples
 PURE = {"torch", "jaxtyping", "numpy"}  # all that core, words and methods may import from others
 NETWORKS = {"diffusers", "transformers"}  # only models and world/train*.py
 EXTRAS = {"typer", "rich", "spacy", "ray", "gradio", "matplotlib"}  # only apps, or inside a function

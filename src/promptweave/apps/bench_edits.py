@@ -136,7 +136,7 @@ KINDS: dict[str, Callable[[random.Random], Pair]] = {
 }
 
 
-def controls_of(model: Model, pair: Pair, cross: float, self_attention: float) -> list[Control]:
+def controls_of(model: Model, pair: Pair, cross: int | float, self_attention: int | float) -> list[Control]:
     """Injection for rows 1 and 2, local blend for row 2; row 3 has no control."""
     from promptweave.words import suggest
 
@@ -161,7 +161,13 @@ class Row:
 
 
 def measure(
-    model: Model, pair: Pair, seed: int, steps: int, guidance: float, cross: float, self_attention: float
+    model: Model,
+    pair: Pair,
+    seed: int,
+    steps: int,
+    guidance: int | float,
+    cross: int | float,
+    self_attention: int | float,
 ) -> Row:
     """Run one pair: all four pictures in one batch from one noise."""
     prompts = [pair.source, pair.target, pair.target, pair.target]
@@ -198,9 +204,9 @@ def bench_edits(
     *,
     pairs: int = 50,
     steps: int = 50,
-    guidance: float = 7.5,
-    cross: float = 0.8,
-    self_attention: float = 0.4,
+    guidance: int | float = 7.5,
+    cross: int | float = 0.8,
+    self_attention: int | float = 0.4,
     seed: int = 2000,
     progress: Callable[..., None] | None = None,
 ) -> tuple[dict[str, dict[str, float]], dict[str, list[Row]]]:
@@ -224,7 +230,8 @@ def _figures(rows: Sequence[Row]) -> dict[str, float]:
         if name == "edit + local blend" and not rows[0].pair.blend:
             continue
         made[f"{name}: success"] = share([row.success[place] for row in rows])
-        made[f"{name}: PSNR"] = float(np.nanmean([row.kept[place] for row in rows]))
+        known = [row.kept[place] for row in rows if not np.isnan(row.kept[place])]
+        made[f"{name}: PSNR"] = float(np.mean(known)) if known else float("nan")
     return made
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -52,9 +54,32 @@ def train(
     if not set(stages) <= set(recipe.STAGES):
         raise ValueError(f"--stage must be all, {', '.join(recipe.STAGES)}. Received {stage!r}.")
     times = {"vae": vae_minutes, "diffusion": minutes, "decoder": decoder_minutes, "oracle": 0.0}
-    recipe.train(folder, recipe.Recipe(seed=seed), {name: times[name] for name in stages}, device)
+    with _training_bar(terminal, times) as watch:
+        recipe.train(folder, recipe.Recipe(seed=seed), {name: times[name] for name in stages}, device, watch)
+    terminal.say(f"log and sample grids are in {folder}")
     if install:
         terminal.say(f"installed {recipe.install(folder)}")
+
+
+@contextmanager
+def _training_bar(terminal: Terminal, minutes: dict[str, float]) -> Iterator[Any]:
+    """A bar per stage on standard error: share of its minutes, loss and samples a second."""
+    with terminal.bar() as bar:
+        tasks: dict[str, Any] = {}
+        first: dict[str, tuple[float, float]] = {}
+
+        def watch(values: Mapping[str, Any]) -> None:
+            stage = str(values["stage"])
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=1.0)
+            spent, samples = float(values["minutes"]), float(values.get("samples", 0))
+            begun, before = first.setdefault(stage, (spent, samples))
+            done = values.get("share") or spent / max(minutes.get(stage, 0.0), 1e-9)
+            rate = (samples - before) / max(60 * (spent - begun), 1e-9)
+            loss = f" loss {values['loss']:.3f}" if "loss" in values else ""
+            bar.update(tasks[stage], completed=done, description=f"{stage}{loss}, {rate:.0f} samples/s")
+
+        yield watch
 
 
 def _score(terminal: Terminal, model: str, count: int, steps: int) -> None:

@@ -30,7 +30,7 @@ def oracle() -> Oracle:
 
 
 def pictures(
-    model: Model, prompts: Sequence[str], seed: int, steps: int, guidance: float, batch: int = 20
+    model: Model, prompts: Sequence[str], seed: int, steps: int, guidance: int | float, batch: int = 20
 ) -> np.ndarray:
     """A picture per prompt, uint8 [prompts, h, w, 3]; each batch of prompts starts from noise of its own."""
     made = [

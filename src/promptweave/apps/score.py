@@ -85,7 +85,7 @@ def draw(family: str, rng: random.Random) -> Scene:
 
 
 def score(
-    model: Model, *, count: int = 200, steps: int = 25, guidance: float = 7.5, seed: int = 1000
+    model: Model, *, count: int = 200, steps: int = 25, guidance: int | float = 7.5, seed: int = 1000
 ) -> dict[str, float]:
     """Shares of right pictures, over `count` prompts of each family, and the overlap of words' maps with things."""
     judged: dict[str, list[tuple[Scene, Sight]]] = {}
@@ -104,7 +104,7 @@ def score(
     return figures
 
 
-def map_overlap(model: Model, *, count: int, steps: int, guidance: float, seed: int) -> float:
+def map_overlap(model: Model, *, count: int, steps: int, guidance: int | float, seed: int) -> float:
     """Mean IoU of each noun's thresholded cross-attention with the region where the oracle sees the thing."""
     rng, overlaps = random.Random(f"maps {seed}"), []
     for number in range(count):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 USAGE, FAILURE, INTERRUPTED = 2, 1, 130
@@ -38,18 +38,22 @@ class Terminal:
         if self.json:
             print(json.dumps(value, indent=1, ensure_ascii=False))
 
-    @contextmanager
-    def progress(self, label: str, total: int) -> Iterator[Any]:
-        """A bar on standard error with the time left; yields what `sample` calls after each step."""
+    def bar(self) -> Progress:
+        """A progress bar on standard error, hidden where nobody watches."""
+        shown = not (self.json or self.quiet) and sys.stderr.isatty()
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
-            MofNCompleteColumn(),
+            TaskProgressColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
-        shown = not (self.json or self.quiet) and sys.stderr.isatty()
-        with Progress(*columns, console=Console(stderr=True), disable=not shown, transient=True) as bar:
+        return Progress(*columns, console=Console(stderr=True), disable=not shown, transient=True)
+
+    @contextmanager
+    def progress(self, label: str, total: int) -> Iterator[Any]:
+        """A bar with the time left; yields what `sample` calls after each step."""
+        with self.bar() as bar:
             task = bar.add_task(label, total=total)
             yield lambda *_: bar.advance(task)
 

@@ -17,7 +17,7 @@ def mse(first: np.ndarray, second: np.ndarray, region: np.ndarray | None = None)
     return float(squares[region].mean()) if region.any() else math.nan
 
 
-def psnr(first: np.ndarray, second: np.ndarray, region: np.ndarray | None = None, ceiling: float = 60.0) -> float:
+def psnr(first: np.ndarray, second: np.ndarray, region: np.ndarray | None = None, ceiling: int | float = 60.0) -> float:
     """Peak signal-to-noise ratio in dB over `region`; equal pictures give `ceiling`, an empty region NaN."""
     error = mse(first, second, region)
     return math.nan if math.isnan(error) else min(ceiling, -10 * math.log10(max(error, 1e-12)))

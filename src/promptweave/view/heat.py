@@ -28,7 +28,7 @@ def heat(values: Float[Tensor, "height width"], size: tuple[int, int]) -> np.nda
     return np.asarray(image).clip(0, 1)
 
 
-def over(values: Float[Tensor, "height width"], picture: np.ndarray, strength: float = 0.65) -> np.ndarray:
+def over(values: Float[Tensor, "height width"], picture: np.ndarray, strength: int | float = 0.65) -> np.ndarray:
     """The map as colour over a darkened picture, uint8 [h, w, 3]."""
     hot = heat(values, (picture.shape[1], picture.shape[0]))
     grey = picture.astype(np.float32).mean(-1, keepdims=True).repeat(3, -1) * 0.8

@@ -26,7 +26,7 @@ def orthogonalise(matrix: Tensor, rounds: int = 5) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """For weights of two and more dimensions; convolution kernels are seen as [out, in * height * width]."""
 
-    def __init__(self, parameters: Iterable[Tensor], lr: float = 0.02, momentum: float = 0.95) -> None:
+    def __init__(self, parameters: Iterable[Tensor], lr: int | float = 0.02, momentum: int | float = 0.95) -> None:
         super().__init__(list(parameters), {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()

@@ -36,9 +36,9 @@ class Thing:
     """One thing in a scene. `x` is its centre, `bottom` its lower edge, `size` its longer side, in sides."""
 
     noun: str
-    x: float
-    bottom: float
-    size: float
+    x: int | float
+    bottom: int | float
+    size: int | float
     colour: str | None = None
     flip: bool = False
 
@@ -104,7 +104,7 @@ def _draw(rng: random.Random, relation: str) -> Scene:
     return Scene(rng.choice(BACKGROUNDS), style, relation, things, rng.randrange(1 << 30))
 
 
-def _pick(rng: random.Random, nouns: Iterable[str], x: float, bottom: float, size: float) -> Thing:
+def _pick(rng: random.Random, nouns: Iterable[str], x: int | float, bottom: int | float, size: int | float) -> Thing:
     noun = rng.choice(tuple(nouns))
     colour = rng.choice(COLOURS) if noun in TINTABLE and rng.random() < COLOURED_SHARE else None
     return Thing(noun, x, bottom, size, colour)

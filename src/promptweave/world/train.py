@@ -12,21 +12,26 @@ from promptweave.models.load import toybox_folder
 from promptweave.world.train_diffusion import export_latest, train_diffusion
 from promptweave.world.train_oracle import train_oracle
 from promptweave.world.train_vae import train_vae
-from promptweave.world.training import Recipe
+from promptweave.world.training import Recipe, Watch
 
 STAGES = ("vae", "diffusion", "decoder", "oracle")
 
 
-def train(folder: Path, recipe: Recipe, minutes: Mapping[str, float], device: str = "auto") -> None:
-    """Run the stages named in `minutes`, each for so long in all its runs together (the oracle takes what it needs)."""
+def train(
+    folder: Path, recipe: Recipe, minutes: Mapping[str, float], device: str = "auto", watch: Watch | None = None
+) -> None:
+    """Run the stages named in `minutes`, each for so long in all its runs together (the oracle takes what it needs).
+
+    `watch` is called after every step with what the log gets: stage, samples, minutes, loss ...
+    """
     place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     for stage, time in minutes.items():
         if stage in ("vae", "decoder"):
-            train_vae(folder, recipe, time, place, decoder_only=stage == "decoder")
+            train_vae(folder, recipe, time, place, decoder_only=stage == "decoder", watch=watch)
         elif stage == "diffusion":
-            train_diffusion(folder, recipe, time, place)
+            train_diffusion(folder, recipe, time, place, watch=watch)
         else:
-            train_oracle(folder / "oracle.safetensors", seed=recipe.seed)
+            train_oracle(folder / "oracle.safetensors", seed=recipe.seed, watch=watch)
     if "decoder" in minutes:
         export_latest(folder)
 

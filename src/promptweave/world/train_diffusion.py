@@ -15,10 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from promptweave.models import build
+from promptweave.models.load import load
+from promptweave.sampling.loop import noise_for, sample
+from promptweave.view.sheet import sheet
 from promptweave.world.caption import caption
 from promptweave.world.render import render
 from promptweave.world.scene import Scene, random_scene
-from promptweave.world.training import Clock, Log, Recipe, rate_at
+from promptweave.world.training import Clock, Log, Recipe, Watch, rate_at
 
 SPLIT_WORDS = (
     "skateboard",
@@ -43,23 +46,22 @@ def _pictures(scenes: list[Scene]) -> np.ndarray:
 
 
 @torch.no_grad()
-def encode_scenes(folder: Path, recipe: Recipe, device: str) -> Tensor:
+def encode_scenes(folder: Path, recipe: Recipe, device: str, watch: Watch | None = None) -> Tensor:
     """The codes of the training scenes, float16 [scenes, channels, h, w]; computed once and kept in `codes.npy`."""
     path = folder / "codes.npy"
     if not path.exists():
         vae: Any = build.build_vae().eval()
         vae = vae.to(device, memory_format=torch.channels_last)
         vae.load_state_dict(torch.load(folder / "codes.pt"))
-        scenes, parts = scenes_of(recipe), []
+        scenes, parts, log = scenes_of(recipe), [], Log(folder, watch)
         chunks = [scenes[i : i + 32] for i in range(0, len(scenes), 32)]
-        started = time.time()
+        clock = Clock(0)
         with ProcessPoolExecutor(1) as pool:
-            for index, pictures in enumerate(pool.map(_pictures, chunks)):
+            for index, pictures in enumerate(pool.map(_pictures, chunks), 1):
                 x = torch.from_numpy(pictures).permute(0, 3, 1, 2).to(device).float() / 127.5 - 1
                 z = vae.encode(x.contiguous(memory_format=torch.channels_last)).latent_dist.mode()
                 parts.append(z.half().cpu().numpy())
-                if index % 100 == 0:
-                    print(f"encoded {index * 32} of {len(scenes)} scenes in {time.time() - started:.0f} s", flush=True)
+                log(stage="codes", samples=32 * index, minutes=clock.used, share=index / len(chunks))
         np.save(folder / "codes.partial.npy", np.concatenate(parts))
         (folder / "codes.partial.npy").rename(path)
     return torch.from_numpy(np.load(path))
@@ -114,14 +116,12 @@ def batches(codes: Tensor, scenes: list[Scene], recipe: Recipe, start: int) -> I
             yield codes[chosen].float(), texts
 
 
-def train_diffusion(folder: Path, recipe: Recipe, minutes: float, device: str) -> None:
+def train_diffusion(
+    folder: Path, recipe: Recipe, minutes: int | float, device: str, *, watch: Watch | None = None
+) -> None:
     """Train text encoder and UNet on the codes of the scenes; the averaged weights are what is exported."""
-    codes, scenes, log, path = (
-        encode_scenes(folder, recipe, device),
-        scenes_of(recipe),
-        Log(folder),
-        folder / "diffusion.pt",
-    )
+    codes, scenes = encode_scenes(folder, recipe, device, watch), scenes_of(recipe)
+    log, path = Log(folder, watch), folder / "diffusion.pt"
     torch.manual_seed(recipe.seed)
     model: Any = Diffusion(folder)
     model = model.to(device, memory_format=torch.channels_last)
@@ -162,9 +162,11 @@ def train_diffusion(folder: Path, recipe: Recipe, minutes: float, device: str) -
         if time.time() - saved > 300:
             save()
             export(folder, folder / "pipeline", average)
+            sample_grid(folder, samples)
             saved = time.time()
     save()
     export(folder, folder / "pipeline", average)
+    sample_grid(folder, samples)
 
 
 def export(folder: Path, target: Path, model: Diffusion) -> None:
@@ -175,6 +177,22 @@ def export(folder: Path, target: Path, model: Diffusion) -> None:
     build.save_pipeline(
         target, vae, copy.deepcopy(model.unet).cpu(), copy.deepcopy(model.text_encoder).cpu(), model.tokenizer
     )
+
+
+GRID = (
+    "a photo of a cat riding a bike", "a painting of a squirrel eating a burger", "a lion wearing a hat on the grass",
+    "a photo of a red car on the grass", "a dog next to a house in the snow", "a sketch of a horse on a beach",
+)  # fmt: skip
+
+
+def sample_grid(folder: Path, samples: int, steps: int = 12) -> Path:
+    """Pictures of six prompts from the exported pipeline, in `grids/`: how far the training has come."""
+    model = load(folder / "pipeline", device="cpu")
+    made = sample(model, GRID, noise=noise_for(model, 0), steps=steps, guidance=5.0)
+    path = folder / "grids" / f"{samples:09d}.webp"
+    path.parent.mkdir(exist_ok=True)
+    sheet([list(made.pictures[:, 0])], [list(GRID)]).save(path, quality=88)
+    return path
 
 
 def export_latest(folder: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor
 from promptweave.evaluate.oracle import Oracle
 from promptweave.world.render import render
 from promptweave.world.scene import BACKGROUNDS, COLOURS, NOUNS, STYLES, Scene, random_scene
+from promptweave.world.training import Clock, Log, Watch
 
 NAMES = {"nouns": list(NOUNS), "colours": list(COLOURS), "backgrounds": list(BACKGROUNDS), "styles": list(STYLES)}
 BATCH = 64
@@ -67,10 +67,11 @@ def losses(out: dict[str, Tensor], batch: dict[str, Tensor]) -> Tensor:
     )
 
 
-def train_oracle(path: Path, *, steps: int = 900, seed: int = 0) -> Oracle:
+def train_oracle(path: Path, *, steps: int = 900, seed: int = 0, watch: Watch | None = None) -> Oracle:
     """Train from nothing (about ten minutes on two cores) and save to `path`."""
     torch.manual_seed(seed)
-    generator, oracle, started = torch.Generator().manual_seed(seed), Oracle.create(NAMES), time.time()
+    generator, oracle, clock = torch.Generator().manual_seed(seed), Oracle.create(NAMES), Clock(0)
+    log = Log(path.parent, watch)
     network: Any = oracle.network.train()
     network = network.to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=0.02)
@@ -84,11 +85,15 @@ def train_oracle(path: Path, *, steps: int = 900, seed: int = 0) -> Oracle:
             optimiser.step()
             optimiser.zero_grad()
             schedule.step()
-            if step % 50 == 0:
-                print(
-                    f"oracle step {step} of {steps}, loss {loss.item():.3f}, {time.time() - started:.0f} s", flush=True
-                )
+            log(
+                stage="oracle",
+                samples=(step + 1) * BATCH,
+                minutes=clock.used,
+                loss=loss.item(),
+                share=(step + 1) / steps,
+            )
     network.eval()
+    log(stage="oracle", minutes=clock.used, share=1.0, **oracle_accuracy(oracle), force=True)
     oracle.save(path)
     return oracle
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from promptweave.models import build
 from promptweave.world.muon import Muon
 from promptweave.world.scene import random_scene
-from promptweave.world.training import Clock, Log, Recipe, pixels, rate_at
+from promptweave.world.training import Clock, Log, Recipe, Watch, pixels, rate_at
 
 
 def edges(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -29,12 +29,20 @@ def reconstruction_loss(output: Tensor, target: Tensor) -> Tensor:
     return loss + sum(F.l1_loss(a, b) for a, b in zip(edges(output), edges(target), strict=True))
 
 
-def train_vae(folder: Path, recipe: Recipe, minutes: float, device: str, *, decoder_only: bool = False) -> None:
+def train_vae(
+    folder: Path,
+    recipe: Recipe,
+    minutes: int | float,
+    device: str,
+    *,
+    decoder_only: bool = False,
+    watch: Watch | None = None,
+) -> None:
     """Train the autoencoder, or with `decoder_only` improve its decoder for the codes that it has."""
     name = "decoder" if decoder_only else "vae"
     vae: Any = build.build_vae()
     vae = vae.to(device, memory_format=torch.channels_last)
-    log, path = Log(folder), folder / f"{name}.pt"
+    log, path = Log(folder, watch), folder / f"{name}.pt"
     state = torch.load(path) if path.exists() else {"spent": 0.0, "samples": 0}
     if "model" in state:
         vae.load_state_dict(state["model"])

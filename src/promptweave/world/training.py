@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,11 +29,11 @@ class Recipe:
     seed: int = 0
     scenes: int = 30_000
     vae_batch: int = 12
-    vae_rate: float = 0.02
+    vae_rate: int | float = 0.02
     batch: int = 24
-    rate: float = 1.0e-3
+    rate: int | float = 1.0e-3
     warm_up: int = 200
-    decay_share: float = 0.3
+    decay_share: int | float = 0.3
 
 
 def pixels(scenes: list[Scene]) -> Tensor:
@@ -40,23 +42,27 @@ def pixels(scenes: list[Scene]) -> Tensor:
     return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
+Watch = Callable[[Mapping[str, Any]], None]
+
+
 class Log:
-    """Lines of JSON in `log.jsonl`, a line at most every `every` seconds, and the same on the terminal."""
+    """Lines of JSON in `log.jsonl`, one every `every` seconds; `watch` is told of every step."""
 
-    def __init__(self, folder: Path, every: float = 60) -> None:
+    def __init__(self, folder: Path, watch: Watch | None = None, every: int | float = 60) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.path, self.every, self.last = folder / "log.jsonl", every, 0.0
+        self.path, self.watch, self.every, self.last = folder / "log.jsonl", watch, every, 0.0
 
-    def __call__(self, *, force: bool = False, **values: object) -> None:
+    def __call__(self, *, force: bool = False, **values: Any) -> None:
+        if self.watch:
+            self.watch(values)
         if force or time.time() - self.last >= self.every:
             self.last = time.time()
             line = json.dumps({k: round(v, 5) if isinstance(v, float) else v for k, v in values.items()})
-            print(line, flush=True)
             with self.path.open("a") as file:
                 file.write(line + "\n")
 
 
-def rate_at(progress: float, decay_share: float) -> float:
+def rate_at(progress: int | float, decay_share: int | float) -> float:
     """Factor on the learning rate: one, then linearly to zero over the last `decay_share` of the run."""
     return min(1.0, max(0.0, (1 - progress) / decay_share))
 
@@ -64,7 +70,7 @@ def rate_at(progress: float, decay_share: float) -> float:
 class Clock:
     """Minutes spent in a stage, over all its runs."""
 
-    def __init__(self, minutes: float, spent: float = 0.0) -> None:
+    def __init__(self, minutes: int | float, spent: int | float = 0.0) -> None:
         self.minutes, self.spent, self.started = minutes, spent, time.time()
 
     @property

@@ -1,0 +1,190 @@
+"""Every stage of the training for a moment: it goes on from its checkpoints, logs, and ends in a model that loads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import promptweave as pw
+from promptweave.apps import bench_edits, judging, score
+from promptweave.evaluate.oracle import Oracle
+from promptweave.world import train
+from promptweave.world.muon import Muon, orthogonalise
+from promptweave.world.train_diffusion import Diffusion, encode_scenes
+from promptweave.world.train_oracle import NAMES, oracle_accuracy, train_oracle
+from promptweave.world.train_vae import reconstruction_loss, vae_psnr
+from promptweave.world.training import Clock, Recipe, rate_at
+
+SMALL = Recipe(scenes=8, batch=2, vae_batch=2)
+MOMENT = 0.02  # minutes
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("toybox")
+    train.train(folder, SMALL, {"vae": MOMENT, "diffusion": MOMENT, "decoder": MOMENT}, "cpu")
+    return folder
+
+
+def test_stages_end_in_a_model_that_loads(trained):
+    model = pw.load(trained / "pipeline", device="cpu")
+    assert model.default_size == (128, 128) and model.schedule.prediction == "v_prediction"
+    made = pw.generate("a photo of a cat", model=model, steps=2)
+    assert made.source.size == (128, 128)
+    assert {"vocab.json", "merges.txt", "tokenizer.json"} <= {
+        p.name for p in (trained / "pipeline/tokenizer").iterdir()
+    }
+    size = sum(path.stat().st_size for path in (trained / "pipeline").rglob("*") if path.is_file())
+    assert size <= 48e6, "the embedded model must stay small enough to ship"
+    assert list((trained / "grids").glob("*.webp")), "sample grids show how far the training has come"
+
+
+def test_stages_log_and_go_on_from_their_checkpoints(trained):
+    def samples() -> int:
+        return torch.load(trained / "diffusion.pt")["samples"]
+
+    before, weights = samples(), torch.load(trained / "diffusion.pt")["model"]
+    lines = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
+    assert {"vae", "diffusion", "decoder"} <= {line["stage"] for line in lines}
+    train.train(trained, SMALL, {"diffusion": MOMENT / 2}, "cpu")
+    assert samples() == before, "the minutes are those of all runs together"
+    seen = []
+    train.train(trained, SMALL, {"diffusion": 2.5 * torch.load(trained / "diffusion.pt")["spent"]}, "cpu", seen.append)
+    assert samples() > before and seen[0]["samples"] == before + SMALL.batch
+    again = torch.load(trained / "diffusion.pt")["model"]
+    drift = max(float((again[k].float() - weights[k].float()).abs().max()) for k in weights)
+    assert 0 < drift < 0.05, "it goes on from the weights, not from the start"
+
+
+def test_codes_have_unit_variance(trained):
+    codes = encode_scenes(trained, SMALL, "cpu").float()
+    assert codes.shape == (8, 8, 16, 16) and 0.5 < float(codes.std()) < 2
+    assert np.isfinite(vae_psnr_of(trained))
+
+
+def vae_psnr_of(folder: Path) -> float:
+    return vae_psnr(pw.load(folder / "pipeline", device="cpu").vae, count=4)
+
+
+def test_install_copies_pipeline_and_oracle(trained, tmp_path, monkeypatch):
+    (tmp_path / "evaluate").mkdir()
+    monkeypatch.setattr(train, "toybox_folder", lambda: tmp_path / "models" / "toybox")
+    Oracle.create(NAMES).save(trained / "oracle.safetensors")
+    target = train.install(trained)
+    assert pw.load(target, device="cpu").fingerprint() == pw.load(trained / "pipeline", device="cpu").fingerprint()
+    assert (tmp_path / "evaluate" / "oracle.safetensors").is_file()
+    with pytest.raises(FileNotFoundError, match="Train first"):
+        train.install(tmp_path / "nothing")
+
+
+def test_the_loss_is_that_of_v(trained):
+    """A network that answers v exactly has no loss; times lean to the noisy end."""
+    model = Diffusion(trained)
+    z = torch.randn(64, 8, 16, 16, generator=torch.Generator().manual_seed(1))
+    seen = []
+
+    class Perfect(torch.nn.Module):
+        def forward(self, x, t, context):
+            a = model.alpha_bar[t].view(-1, 1, 1, 1)
+            noise = (x - a.sqrt() * z) / (1 - a).sqrt()
+            seen.extend(t.tolist())
+            return type("Out", (), {"sample": a.sqrt() * noise - (1 - a).sqrt() * z})
+
+    model.unet = Perfect()
+    assert model.loss(z, ["a cat"] * 64, torch.Generator().manual_seed(0)).item() < 1e-6
+    assert 500 < np.mean(seen) < 700 and min(seen) < 300 and max(seen) > 850
+
+
+def test_clock_and_rate():
+    assert [round(rate_at(p, 0.3), 3) for p in (0, 0.5, 0.7, 0.85, 1.0, 1.2)] == [1, 1, 1, 0.5, 0, 0]
+    clock = Clock(10, spent=4.0)
+    assert 4.0 <= clock.used < 4.1 and 0.4 <= clock.progress < 0.41
+
+
+def test_muon_orthogonalises_and_learns():
+    for shape in ((6, 11), (11, 6)):
+        x = orthogonalise(torch.randn(shape, generator=torch.Generator().manual_seed(0)))
+        singular = torch.linalg.svdvals(x)
+        assert 0.5 < float(singular.min()) and float(singular.max()) < 1.4
+    layer, x = torch.nn.Linear(4, 4, bias=False), torch.eye(4)
+    optimiser = Muon([layer.weight], lr=0.05)
+    first = (layer(x) - 2 * x).square().mean().item()
+    for _ in range(60):
+        loss = (layer(x) - 2 * x).square().mean()
+        loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+    assert loss.item() < 0.1 * first
+
+
+def test_reconstruction_loss_sees_edges():
+    flat, edge = torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 8)
+    edge[..., 4:] = 1
+    assert float(reconstruction_loss(flat, flat)) == 0
+    smooth = edge.mean().expand_as(edge)
+    assert float(reconstruction_loss(smooth, edge)) > float((smooth - edge).abs().mean())
+
+
+def test_an_oracle_learns_saves_and_judges(tmp_path, monkeypatch):
+    told = []
+    oracle = train_oracle(tmp_path / "oracle.safetensors", steps=2, watch=told.append)
+    assert told[-1]["share"] == 1.0 and {"things", "background"} <= set(told[-1])
+    again = Oracle.load(tmp_path / "oracle.safetensors")
+    picture = np.random.default_rng(0).integers(0, 255, (2, 128, 128, 3), dtype=np.uint8)
+    for one, other in zip(oracle.look(picture), again.look(picture), strict=True):
+        assert one.background == other.background
+        assert max(abs(one.things[n] - other.things[n]) for n in NAMES["nouns"]) < 0.02
+        assert set(one.regions) == set(NAMES["nouns"]) and one.regions["cat"].shape == (128, 128)
+    monkeypatch.setattr(judging, "oracle_path", lambda: tmp_path / "none")
+    judging.oracle.cache_clear()
+    with pytest.raises(FileNotFoundError, match="--stage oracle"):
+        judging.oracle()
+    judging.oracle.cache_clear()
+
+
+@pytest.fixture()
+def judge(monkeypatch):
+    """The shipped oracle."""
+    judging.oracle.cache_clear()
+    return judging.oracle()
+
+
+def test_the_shipped_oracle_can_be_trusted(judge):
+    """On rendered scenes that it never saw. Measured on 512: see docs/toybox.md."""
+    figures = oracle_accuracy(judge, count=128)
+    assert figures["background"] > 0.97 and figures["style"] > 0.95 and figures["things"] > 0.85
+    assert figures["colour"] > 0.9
+
+
+def test_score_of_true_pictures_is_high(judge, monkeypatch):
+    """Rendered scenes in place of a model's pictures: the judges must agree with the truth."""
+    import random
+
+    from promptweave.world.render import render
+
+    scenes = {f: [score.draw(f, rng) for _ in range(40)] for f in ("one", "two") for rng in [random.Random(f)]}
+    sights = {f: judge.look(np.stack([render(s)[0] for s in scenes[f]])) for f in scenes}
+    for name, (families, right) in score.JUDGES.items():
+        pairs = [(s, v) for f in families if f in scenes for s, v in zip(scenes[f], sights[f], strict=True)]
+        found = [right(s, v) for s, v in pairs]
+        if pairs:
+            assert np.mean([v for v in found if v is not None]) > 0.8, name
+            wrong = [right(s, v) for (s, _), (_, v) in zip(pairs, pairs[1:] + pairs[:1], strict=True)]
+            assert np.mean([v for v in wrong if v is not None]) < 0.6, name
+
+
+def test_score_and_bench_of_a_model(judge, trained):
+    model = pw.load(trained / "pipeline", device="cpu")
+    figures = score.score(model, count=2, steps=2)
+    assert set(score.JUDGES) < set(figures) and all(0 <= figures[name] <= 1 for name in score.JUDGES)
+    table, rows = bench_edits.bench_edits(model, pairs=2, steps=2)
+    assert set(table) == set(bench_edits.KINDS)
+    for kind, found in table.items():
+        assert {"edit: success", "edit: PSNR", "no control: success", "no control: PSNR"} <= set(found)
+        assert len(rows[kind]) == 2
+        assert not np.array_equal(rows[kind][0].pictures[1], rows[kind][0].pictures[3])
+    assert bench_edits.examples(rows["object swap"]).width > 700
