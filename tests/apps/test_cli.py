@@ -51,8 +51,9 @@ def test_edit_and_replay(run):
     )
     assert code == 0 and files(Path("run")) == {"source.png", "edit.png", "comparison.png", "edit.json"}
     assert "swapped" in out and "PSNR" in out and "LocalBlend" in out and "wrote run/edit.png" in out
-    code, out, _ = run("replay", "run/edit.png", model=False)
-    assert code == 0 and "The pixels match." in out
+    for named in (False, True):  # the model of the recipe, and one given in its place
+        code, out, _ = run("replay", "run/edit.png", model=named)
+        assert code == 0 and "The pixels match." in out
     with Image.open("run/edit.png") as image:
         picture, text = np.array(image), image.info["promptweave"]
     picture[0, 0] ^= 64

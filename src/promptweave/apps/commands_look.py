@@ -135,10 +135,12 @@ def maps(
 
 def replay(
     picture: Annotated[Path, typer.Argument(help="A PNG that promptweave saved.")],
+    model: Annotated[str | None, typer.Option("--model", "-m", help="Instead of the one that the recipe names.")] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Rebuild a saved picture from the recipe inside it and say whether the pixels match."""
+    from promptweave.models.load import load
     from promptweave.recipe import Recipe
     from promptweave.replay import replay as again
     from promptweave.result import read_record
@@ -146,7 +148,7 @@ def replay(
     terminal = Terminal(json, quiet)
     recipe = Recipe.from_dict(read_record(picture)["recipe"])
     with terminal.progress("replaying", recipe.steps) as advance:
-        made = again(picture, progress=advance)
+        made = again(picture, model=load(model) if model else None, progress=advance)
     terminal.give({"matches": made.matches, "largest_difference": made.difference, "notes": list(made.notes)})
     terminal.say(
         "The pixels match." if made.matches else f"The pixels differ, by up to {made.difference} of 255.", *made.notes
