@@ -149,6 +149,7 @@ def speed(
     with terminal.progress("timing", repeats * len(bench_speed.VARIANTS)) as advance:
         figures = bench_speed.bench_speed(model, steps=steps, repeats=repeats, progress=advance)
     terminal.give(figures)
-    columns = list(next(iter(figures.values())))
-    lines: list[Any] = [(name, *(f"{f[key]:.2f}" for key in columns)) for name, f in figures.items()]
-    terminal.say(table(f"{model}, source and one target, {steps} steps, medians of {repeats}", ("", *columns), lines))
+    columns = ("seconds", "process seconds", "peak growth MB")
+    lines = [(name, *(f"{f[key]:.2f} ({f[f'{key} / plain']:.2f})" for key in columns)) for name, f in figures.items()]
+    title = f"{model}, source and one target, {steps} steps, medians of {repeats} (in brackets: over plain)"
+    terminal.say(table(title, ("", *columns), lines))

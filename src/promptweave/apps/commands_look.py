@@ -135,7 +135,9 @@ def maps(
 
 def replay(
     picture: Annotated[Path, typer.Argument(help="A PNG that promptweave saved.")],
-    model: Annotated[str | None, typer.Option("--model", "-m", help="Instead of the one that the recipe names.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Instead of the one that the recipe names.")
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:

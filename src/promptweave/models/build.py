@@ -23,6 +23,7 @@ from promptweave.models.quiet import quiet
 LATENT_CHANNELS = 8
 TEXT_WIDTH = 192
 MAXIMUM_LENGTH = 77
+END_LOUDNESS = 1000.0
 START, END = "<|startoftext|>", "<|endoftext|>"
 WORD_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
@@ -69,7 +70,21 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    return CLIPTextModel(config)
+    encoder = CLIPTextModel(config)
+    with torch.no_grad():
+        encoder.get_input_embeddings().weight[tokenizer.eos_token_id] = loud_row(TEXT_WIDTH)
+    return encoder
+
+
+def loud_row(width: int) -> torch.Tensor:
+    """The first embedding of the end token, which is also the padding: much larger than all others.
+
+    Padding sees the whole prompt (the encoder is causal), and there is more of it than of words, so a network left to
+    itself reads the prompt from the padding, looks at it from everywhere alike, and no word has a place. After the
+    last normalisation a large vector drowns what it has seen: padding says nothing, and words must be looked at.
+    """
+    signs = torch.randint(0, 2, (width,), generator=torch.Generator().manual_seed(0)) * 2.0 - 1
+    return END_LOUDNESS * (signs - signs.mean())
 
 
 def build_vae() -> AutoencoderKL:

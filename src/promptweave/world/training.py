@@ -33,7 +33,7 @@ class Recipe:
     batch: int = 24
     rate: int | float = 1.0e-3
     warm_up: int = 200
-    decay_share: int | float = 0.3
+    decay_share: int | float = 0.2
 
 
 def pixels(scenes: list[Scene]) -> Tensor:

@@ -1,0 +1,45 @@
+"""The speed benchmark and the training command, for a moment each."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from promptweave.apps import bench_speed
+from promptweave.apps.cli import main
+from promptweave.sampling.loop import noise_for, sample
+
+
+def test_variants_compute_the_same_edit(tiny):
+    """The explicit matrices are the same mathematics as the edit, so the race is fair."""
+    noise = noise_for(tiny, 0)
+
+    def run(name):
+        return sample(tiny, bench_speed.PROMPTS, noise=noise, steps=3, controls=bench_speed.VARIANTS[name]).latents
+
+    plain, edit, explicit = (run(name) for name in ("plain", "edit", "explicit matrices"))
+    assert float((edit - explicit).norm() / edit.norm()) < 2e-5 < float((edit - plain).norm() / edit.norm())
+
+
+def test_speed_table(tiny_folder, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["bench", "speed", "--steps", "2", "--repeats", "1", "--model", str(tiny_folder), "--json"])
+    assert end.value.code == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert set(figures) == set(bench_speed.VARIANTS)
+    for found in figures.values():
+        assert found["seconds"] > 0 and found["peak growth MB"] > 0
+        assert found["seconds / plain"] == pytest.approx(found["seconds"] / figures["plain"]["seconds"])
+
+
+def test_a_failing_memory_run_says_why(tmp_path):
+    with pytest.raises(RuntimeError, match="memory run of 'plain' failed"):
+        bench_speed.peak(str(tmp_path / "none"), "plain", 1, 1)
+
+
+def test_train_command(tmp_path, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["train", "--stage", "vae", "--vae-minutes", "0.001", "--folder", str(tmp_path / "t"), "--quiet"])
+    assert end.value.code == 0 and not capsys.readouterr().out
+    assert (tmp_path / "t" / "codes.pt").is_file() and (tmp_path / "t" / "log.jsonl").is_file()
