@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from promptweave.core.control import Control, NoEffect
-from promptweave.methods import LocalBlend, Refine, Replace, Reweight
+from promptweave.methods import LocalBlend, Refine, Replace, Reweight, SharedStart
 from promptweave.models.base import Model
 from promptweave.models.load import load_cached
 from promptweave.recipe import Recipe
@@ -42,6 +42,8 @@ def edit(
     threshold: Number = 0.3,
     blend_start: Number = 0.2,
     mask: Sequence[Sequence[float]] | None = None,
+    combine: Literal["intersection", "union"] = "intersection",
+    shared_start: Number | None = None,
     controls: Sequence[Control] | None = None,
     seed: int = 0,
     images: int = 1,
@@ -58,8 +60,10 @@ def edit(
 
     Without targets the source's own words are re-weighted. `cross` and `self_attention`: share of the steps in which
     the source's maps are used. `weights`: factors on words of the targets. `blend`: words in whose region alone the
-    picture may change. `controls` replaces everything these build. `truncate` allows prompts longer than the model
-    reads. `compare` also makes the targets without control.
+    picture may change; `mask` adds a drawn region ([height, width] of zeros and ones), `combine` says how.
+    `shared_start`: share of the steps in which the targets' latents are the source's. `controls` replaces everything
+    these build. `truncate` allows prompts longer than the model reads. `compare` also makes the targets without
+    control.
     """
     network = load_cached(model) if isinstance(model, str) else model
     targets = targets or ((source,) if weights else ())
@@ -82,6 +86,8 @@ def edit(
             threshold,
             blend_start,
             mask,
+            combine,
+            shared_start,
             reference_compat,
         )
     return run(replace(recipe, controls=tuple(controls)), network, compare=compare, progress=progress)
@@ -100,6 +106,8 @@ def build_controls(
     threshold: Number,
     blend_start: Number,
     mask: Any,
+    combine: Literal["intersection", "union"],
+    shared_start: Number | None,
     reference_compat: bool,
 ) -> list[Control]:
     """The controls of an edit: injection for each target, then weights, then the local blend."""
@@ -119,11 +127,21 @@ def build_controls(
         controls.append(group(cross, self_attention, self_grid, chosen, reference_compat))
     if weights:
         controls.append(Reweight(dict(weights)))
+    if shared_start is not None:
+        controls.append(SharedStart(shared_start))
     if blend or mask is not None:
         names, without = ((w,) if isinstance(w, str) else tuple(w) for w in (blend, subtract))
         drawn = None if mask is None else tuple(tuple(float(v) for v in row) for row in mask)
         controls.append(
-            LocalBlend(names, without, threshold, start=blend_start, mask=drawn, reference_compat=reference_compat)
+            LocalBlend(
+                names,
+                without,
+                threshold,
+                start=blend_start,
+                mask=drawn,
+                combine=combine,
+                reference_compat=reference_compat,
+            )
         )
     return controls
 

@@ -70,13 +70,16 @@ def test_every_option_reaches_the_recipe(run):
         "edit", SOURCE, SWAP, "a dog", "--refine", "--weight", "dog=2", "--blend", "dog", "--subtract", "photo",
         "--mask", "mask.png", "--threshold", "0.4", "--cross", "0.8", "--cross", "dog=0.2:0.6", "--self", "0.1:0.5",
         "--self-grid", "64", "--seed", "4", "--images", "2", "--steps", "4", "--guidance", "5", "--size", "16x32",
-        "--negative", "snow", "--reference-compat", "--json", "-o", "all",
+        "--negative", "snow", "--reference-compat",
+        "--mask-union", "--blend-start", "0.3", "--shared-start", "0.25", "--json", "-o", "all",
     )  # fmt: skip
     assert code == 0, err
     recipe = json.loads(out)["recipe"]
     assert (recipe["seed"], recipe["images"], recipe["steps"], recipe["guidance"]) == (4, 2, 4, 5.0)
     assert (recipe["size"], recipe["negative"]) == ([16, 32], "snow")
-    refine, weight, blend = recipe["controls"]
+    refine, weight, shared, blend = recipe["controls"]
+    assert shared == {"control": "SharedStart", "share": 0.25, "targets": None}
+    assert (blend["combine"], blend["start"]) == ("union", 0.3)
     assert refine["control"] == "Refine" and refine["cross"] == {"default": 0.8, "dog": [0.2, 0.6]}
     assert (refine["self_attention"], refine["self_grid"], refine["reference_compat"]) == ([0.1, 0.5], 64, True)
     assert weight["weights"] == {"dog": 2.0}

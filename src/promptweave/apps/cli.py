@@ -99,7 +99,12 @@ def edit(
     ] = None,
     subtract: Annotated[list[str] | None, typer.Option("--subtract", help="Word whose region must not change.")] = None,
     mask: Annotated[Path | None, typer.Option("--mask", help="Picture, white where the result may change.")] = None,
+    mask_union: Annotated[bool, typer.Option("--mask-union", help="Add the mask to the words' region.")] = False,
     threshold: Annotated[float, typer.Option("--threshold", help="Of the local blend, 0 to 1.")] = 0.3,
+    blend_start: Annotated[float, typer.Option("--blend-start", help="Share of the steps before it.")] = 0.2,
+    shared_start: Annotated[
+        float | None, typer.Option("--shared-start", help="Share of the steps that all prompts have in common.")
+    ] = None,
     cross: Annotated[
         list[str] | None, typer.Option("--cross", help="Share or range of steps, or word=share. [0.8]")
     ] = None,
@@ -152,6 +157,9 @@ def edit(
             subtract=subtract or (),
             threshold=threshold,
             mask=drawn,
+            combine="union" if mask_union else "intersection",
+            blend_start=blend_start,
+            shared_start=shared_start,
             seed=seed,
             images=images,
             steps=steps,

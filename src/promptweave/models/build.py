@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -72,7 +73,8 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     )
     encoder = CLIPTextModel(config)
     with torch.no_grad():
-        encoder.get_input_embeddings().weight[tokenizer.eos_token_id] = loud_row(TEXT_WIDTH)
+        table: Any = encoder.get_input_embeddings()
+        table.weight[tokenizer.eos_token_id] = loud_row(TEXT_WIDTH)
     return encoder
 
 
