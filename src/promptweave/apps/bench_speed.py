@@ -20,6 +20,7 @@ from promptweave.core.rows import Rows
 from promptweave.core.site import Site
 from promptweave.methods import LocalBlend, Replace
 
+Size = tuple[int, int] | None  # height and width in pixels; None: the model's own
 PROMPTS = ("a photo of a cat riding a bike", "a photo of a lion riding a bike")
 
 
@@ -56,18 +57,18 @@ def load_for_speed(model: str) -> Any:
     return load(random_sd15()) if model == "sd15-random" else load(model)
 
 
-def once(model: Any, name: str, steps: int) -> tuple[float, float]:
+def once(model: Any, name: str, steps: int, size: Size = None) -> tuple[float, float]:
     """Wall and process seconds of one run."""
     from promptweave.sampling.loop import noise_for, sample
 
-    noise, wall, cpu = noise_for(model, 0), time.perf_counter(), time.process_time()
+    noise, wall, cpu = noise_for(model, 0, 1, size), time.perf_counter(), time.process_time()
     sample(model, PROMPTS, noise=noise, steps=steps, controls=VARIANTS[name])
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
-def peak(model: str, name: str, steps: int, repeats: int) -> float:
+def peak(model: str, name: str, steps: int, repeats: int, size: Size = None) -> float:
     """Growth of the peak memory (MB) during a run, over what the warm process takes; median of fresh processes."""
-    code = f"from promptweave.apps.bench_speed import child; child({model!r}, {name!r}, {steps})"
+    code = f"from promptweave.apps.bench_speed import child; child({model!r}, {name!r}, {steps}, {size!r})"
     # Every tensor from 64 kB on is mapped and given back by itself, so that resident memory is what is in use.
     tight = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
     command, values = [sys.executable, "-W", "ignore", "-c", code], []
@@ -86,39 +87,39 @@ def _status(field: str) -> float:
     raise RuntimeError(f"Peak memory on a CPU is read from /proc/self/status, and it has no {field}. Use Linux.")
 
 
-def child(model: str, name: str, steps: int) -> None:
+def child(model: str, name: str, steps: int, size: Size) -> None:
     """Runs in the process that `peak` starts."""
     import torch
 
     network = load_for_speed(model)
-    once(network, "plain", 2)
-    once(network, name, 2)
+    once(network, "plain", 1, size)
+    once(network, name, 2, size)
     gc.collect()
     if network.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated() / 1e6
-        once(network, name, steps)
+        once(network, name, steps, size)
         growth = torch.cuda.max_memory_allocated() / 1e6 - before
     else:
         Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
         before = _status("VmRSS")
-        once(network, name, steps)
+        once(network, name, steps, size)
         growth = _status("VmHWM") - before
     print(json.dumps(growth))
 
 
 def bench_speed(
-    model: str = "toybox", *, steps: int = 50, repeats: int = 5, progress: Any = None
+    model: str = "toybox", *, steps: int = 50, repeats: int = 5, size: Size = None, progress: Any = None
 ) -> dict[str, dict[str, float]]:
     """Medians of alternating runs: seconds, process seconds, peak growth (MB), and each over that of `plain`."""
     network = load_for_speed(model)
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in VARIANTS}
     for name in VARIANTS:
-        once(network, name, 2)
+        once(network, name, 2, size)
     for repeat in range(repeats):
         names = list(VARIANTS)
         for name in names[repeat % len(names) :] + names[: repeat % len(names)]:
-            times[name].append(once(network, name, steps))
+            times[name].append(once(network, name, steps, size))
             if progress:
                 progress()
     figures: dict[str, dict[str, float]] = {}

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from promptweave.apps.terminal import Terminal, table
+from promptweave.apps.terminal import Terminal, size, table
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, for scripts.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
@@ -138,6 +138,7 @@ def edits(
 def speed(
     steps: Annotated[int, typer.Option("--steps")] = 50,
     repeats: Annotated[int, typer.Option("--repeats")] = 5,
+    size_text: Annotated[str | None, typer.Option("--size", help="Pixels, height x width.")] = None,
     model: Annotated[str, typer.Option("--model", "-m", help="toybox, sd15-random, a folder, ...")] = "toybox",
     json: Json = False,
     quiet: Quiet = False,
@@ -147,7 +148,7 @@ def speed(
 
     terminal = Terminal(json, quiet)
     with terminal.progress("timing", repeats * len(bench_speed.VARIANTS)) as advance:
-        figures = bench_speed.bench_speed(model, steps=steps, repeats=repeats, progress=advance)
+        figures = bench_speed.bench_speed(model, steps=steps, repeats=repeats, size=size(size_text), progress=advance)
     terminal.give(figures)
     columns = ("seconds", "process seconds", "peak growth MB")
     lines = [(name, *(f"{f[key]:.2f} ({f[f'{key} / plain']:.2f})" for key in columns)) for name, f in figures.items()]
