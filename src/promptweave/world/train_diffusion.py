@@ -32,7 +32,7 @@ DROPPED_PROMPTS = 0.10
 # Times are the sigmoid of a normal variable (Esser et al. 2024), towards the noisy end: min-SNR weights (Hang et al.
 # 2023) all but leave out the times at which the prompt decides, and things stayed blobs.
 TIME_CENTRE, TIME_SPREAD = 0.5, 1.2
-AVERAGE_DECAY = 0.9985
+AVERAGE_DECAY = 0.995
 
 
 def scenes_of(recipe: Recipe) -> list[Scene]:
