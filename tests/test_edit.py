@@ -213,6 +213,7 @@ def test_word_maps(tiny):
     assert abs(float(made.attention.sum(-1).mean()) - 1) < 1e-4, "the maps of all tokens sum to one"
     assert not np.array_equal(made.of("cat"), made.of("cat#2"))
     strip = made.strip()
-    assert strip.width > 8 * 190 and strip.height > 190
+    assert 7 * 190 < strip.width < 8 * 210 and strip.height > 2 * 190, "nine tiles, seven in a row"
+    assert made.strip(columns=9).height < strip.height
     with pytest.raises(ValueError, match="has no map"):
         made.of("dog")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from PIL import Image
@@ -34,15 +35,15 @@ class WordMaps:
             raise ValueError(f"{word!r} has no map. Words: {', '.join(known)}.")
         return self.attention[..., list(known[word])].sum(-1)
 
-    def strip(self, *, on_picture: bool = True) -> Image.Image:
-        """The picture and one labelled map per word."""
-        import numpy as np
-
+    def strip(self, *, on_picture: bool = True, columns: int = 7) -> Image.Image:
+        """The picture and one labelled map per word, `columns` in a row."""
         picture = np.asarray(self.picture)
         size = (picture.shape[1], picture.shape[0])
         maps = [self.of(word) for word, _ in self.words]
         tiles = [over(m, picture) if on_picture else coloured(heat(m, size)) for m in maps]
-        return sheet([[picture, *tiles]], [["picture", *(word for word, _ in self.words)]])
+        pictures, labels = [picture, *tiles], ["picture", *(word for word, _ in self.words)]
+        starts = range(0, len(pictures), columns)
+        return sheet([pictures[i : i + columns] for i in starts], [labels[i : i + columns] for i in starts])
 
 
 def word_maps(
