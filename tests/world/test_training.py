@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from promptweave.apps import bench_edits, judging, score
 from promptweave.evaluate.oracle import Oracle
 from promptweave.world import train
 from promptweave.world.muon import Muon, orthogonalise
-from promptweave.world.train_diffusion import Diffusion, encode_scenes
+from promptweave.world.scene import Scene, Thing
+from promptweave.world.train_diffusion import Diffusion, batches, emphasis, encode_scenes
 from promptweave.world.train_oracle import NAMES, oracle_accuracy, train_oracle
 from promptweave.world.train_vae import reconstruction_loss, vae_psnr
 from promptweave.world.training import Clock, Recipe, rate_at
@@ -188,3 +190,17 @@ def test_score_and_bench_of_a_model(judge, trained):
         assert len(rows[kind]) == 2
         assert not np.array_equal(rows[kind][0].pictures[1], rows[kind][0].pictures[3])
     assert bench_edits.examples(rows["object swap"]).width > 700
+
+
+def test_rare_scenes_come_more_often():
+    """Coloured things twice, single things other than animals twice, both three times; nothing is left out."""
+    cat, car = Thing("cat", 0.5, 0.9, 0.6), Thing("car", 0.5, 0.9, 0.6)
+    red = dataclasses.replace(car, colour="red")
+    plain = Scene("snow", "photo", "alone", (cat,))
+    scenes = [plain, plain.with_(things=(car,)), plain.with_(things=(red,)), plain.with_(things=(red, cat))]
+    assert [emphasis(scene) for scene in scenes] == [1, 2, 3, 2]
+    assert emphasis(scenes[3].with_(style="sketch")) == 1
+    codes = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 8, 2, 2)
+    drawn = batches(codes, scenes, Recipe(batch=4), 0)
+    seen = [int(value) for _ in range(4) for value in next(drawn)[0][:, 0, 0, 0]]
+    assert sorted(seen) == sorted([0, 1, 1, 2, 2, 2, 3, 3] * 2)

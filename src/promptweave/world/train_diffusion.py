@@ -20,7 +20,7 @@ from promptweave.sampling.loop import noise_for, sample
 from promptweave.view.sheet import sheet
 from promptweave.world.caption import caption
 from promptweave.world.render import render
-from promptweave.world.scene import Scene, random_scene
+from promptweave.world.scene import ANIMALS, Scene, random_scene
 from promptweave.world.training import Clock, Log, Recipe, Watch, rate_at
 
 SPLIT_WORDS = (
@@ -105,11 +105,19 @@ def tokenizer_of(folder: Path):  # noqa: ANN201
     )
 
 
+def emphasis(scene: Scene) -> int:
+    """How often a scene is drawn: colours, and things other than animals alone in a picture, are rare and harder."""
+    coloured = any(thing.colour for thing in scene.things) and scene.style != "sketch"
+    alone = len(scene.things) == 1 and scene.things[0].noun not in ANIMALS
+    return 1 + coloured + alone
+
+
 def batches(codes: Tensor, scenes: list[Scene], recipe: Recipe, start: int) -> Iterator[tuple[Tensor, list[str]]]:
     """Endless shuffled batches of codes with fresh wordings, beginning after `start` samples."""
     rng = random.Random(f"batches {recipe.seed} {start}")
+    pool = [index for index, scene in enumerate(scenes) for _ in range(emphasis(scene))]
     while True:
-        order = rng.sample(range(len(scenes)), len(scenes))
+        order = rng.sample(pool, len(pool))
         for begin in range(0, len(order) - recipe.batch + 1, recipe.batch):
             chosen = order[begin : begin + recipe.batch]
             texts = ["" if rng.random() < DROPPED_PROMPTS else caption(scenes[i], rng) for i in chosen]
