@@ -245,8 +245,9 @@ def _explain(error: Exception) -> int:
             "The machine is out of memory. Make smaller or fewer pictures: --size, --images, fewer targets.", FAILURE
         )
     if isinstance(error, ValueError | OSError | TypeError | ImportError):
-        name = type(error).__name__
-        prefix = "" if name in ("ValueError", "OSError", "TypeError", "ImportError") else f"{name}: "
+        prefix = (
+            "" if type(error).__module__ == "builtins" else f"{type(error).__name__}: "
+        )  # ours are in docs/errors.md
         return _fail(f"{prefix}{error}", USAGE)
     if os.environ.get("PROMPTWEAVE_DEBUG"):
         raise error
