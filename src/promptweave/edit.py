@@ -36,6 +36,8 @@ def edit(
     cross: Span | Mapping[str, Span] = 0.8,
     self_attention: Span = 0.4,
     self_grid: int | None = None,
+    joint: Span = 0.2,
+    blocks: tuple[str, ...] | None = None,
     weights: Mapping[str, Number] | None = None,
     blend: Sequence[str] | str = (),
     subtract: Sequence[str] | str = (),
@@ -47,8 +49,8 @@ def edit(
     controls: Sequence[Control] | None = None,
     seed: int = 0,
     images: int = 1,
-    steps: int = 50,
-    guidance: Number = 7.5,
+    steps: int | None = None,
+    guidance: Number | None = None,
     size: tuple[int, int] | None = None,
     negative: str = "",
     truncate: bool = False,
@@ -59,17 +61,22 @@ def edit(
     """Make the picture of `source` and, from the same noise, that of each target, changed only where the words differ.
 
     Without targets the source's own words are re-weighted. `cross` and `self_attention`: share of the steps in which
-    the source's maps are used. `weights`: factors on words of the targets. `blend`: words in whose region alone the
-    picture may change; `mask` adds a drawn region ([height, width] of zeros and ones), `combine` says how.
-    `shared_start`: share of the steps in which the targets' latents are the source's. `controls` replaces everything
-    these build. `truncate` allows prompts longer than the model reads. `compare` also makes the targets without
-    control.
+    the source's maps are used; `joint`: the same in networks of joint attention, in the layers that `blocks` names
+    (all). `weights`: factors on words of the targets. `blend`: words in whose region alone the picture may change;
+    `mask` adds a drawn region ([height, width] of zeros and ones), `combine` says how. `shared_start`: share of the
+    steps in which the targets' latents are the source's. `controls` replaces everything these build. `steps` and
+    `guidance` are those that suit the model, unless given. `truncate` allows prompts longer than the model reads.
+    `compare` also makes the targets without control.
     """
     network = load_cached(model) if isinstance(model, str) else model
     targets = targets or ((source,) if weights else ())
     if not targets:
         raise NoEffect("An edit needs a target prompt, or weights for words of the source. Received neither.")
-    recipe = Recipe(source, tuple(targets), (), seed, images, steps, guidance, size, negative, network.name, truncate)
+    steps, guidance = settings(network, steps, guidance)
+    recipe = Recipe(
+        source, tuple(targets), (), seed, images, steps, guidance, size, negative, network.name, truncate,
+        network.scheduler,
+    )  # fmt: skip
     recipe.check()
     _check_lengths(recipe, network)
     if controls is None:
@@ -80,6 +87,8 @@ def edit(
             cross,
             self_attention,
             self_grid,
+            joint,
+            blocks,
             weights or {},
             blend,
             subtract,
@@ -100,6 +109,8 @@ def build_controls(
     cross: Any,
     self_attention: Any,
     self_grid: int | None,
+    joint: Span,
+    blocks: tuple[str, ...] | None,
     weights: Mapping[str, Number],
     blend: Sequence[str] | str,
     subtract: Sequence[str] | str,
@@ -124,7 +135,7 @@ def build_controls(
     controls: list[Control] = []
     for group, rows in groups.items():
         chosen = None if len(groups) == 1 else tuple(rows)
-        controls.append(group(cross, self_attention, self_grid, chosen, reference_compat))
+        controls.append(group(cross, self_attention, self_grid, chosen, reference_compat, joint, blocks))
     if weights:
         controls.append(Reweight(dict(weights)))
     if shared_start is not None:
@@ -152,8 +163,8 @@ def generate(
     model: Model | str = "toybox",
     seed: int = 0,
     images: int = 1,
-    steps: int = 50,
-    guidance: Number = 7.5,
+    steps: int | None = None,
+    guidance: Number | None = None,
     size: tuple[int, int] | None = None,
     negative: str = "",
     truncate: bool = False,
@@ -161,8 +172,17 @@ def generate(
 ) -> Result:
     """Make a picture from a prompt, without any control."""
     network = load_cached(model) if isinstance(model, str) else model
-    recipe = Recipe(prompt, (), (), seed, images, steps, guidance, size, negative, network.name, truncate)
+    steps, guidance = settings(network, steps, guidance)
+    recipe = Recipe(
+        prompt, (), (), seed, images, steps, guidance, size, negative, network.name, truncate, network.scheduler
+    )
     return run(recipe, network, progress=progress)
+
+
+def settings(model: Model, steps: int | None, guidance: Number | None) -> tuple[int, Number]:
+    """Steps and guidance: those given, else those that suit the model."""
+    usual = model.defaults
+    return usual[0] if steps is None else steps, usual[1] if guidance is None else guidance
 
 
 def run(recipe: Recipe, model: Model, *, compare: bool = False, progress: Progress | None = None) -> Result:
@@ -206,5 +226,6 @@ def _sample(
         guidance=recipe.guidance,
         controls=controls,
         negative=recipe.negative,
+        seed=recipe.seed,
         progress=progress,
     )

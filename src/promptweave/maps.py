@@ -66,6 +66,7 @@ def word_maps(
         noise=noise_for(network, seed, 1, size),
         steps=steps,
         guidance=guidance,
+        seed=seed,
         controls=[Record()],
         progress=progress,
     )

@@ -40,6 +40,7 @@ class Recipe:
     negative: str = ""
     model: str = "toybox"
     truncate: bool = False
+    scheduler: str = "ddim"
 
     @property
     def prompts(self) -> tuple[str, ...]:
@@ -66,6 +67,7 @@ class Recipe:
         """The recipe that `as_dict` gave."""
         try:
             controls = tuple(control_from_dict(c) for c in values["controls"])
+            values = {"scheduler": "ddim", **values}  # recipes of version 0.1 do not say it
             plain = {field.name: values[field.name] for field in fields(cls) if field.name != "controls"}
             size = tuple(plain["size"]) if plain["size"] else None
             return cls(**{**plain, "targets": tuple(plain["targets"]), "size": size}, controls=controls)

@@ -37,7 +37,7 @@ def replay(path: Path | str, *, model: Model | None = None, progress: Progress |
     if "picture" not in record:
         raise BrokenRecipe(f"{path} holds no picture to compare with. Replay one of its PNG files.")
     recipe = Recipe.from_dict(record["recipe"])
-    network = model or load_cached(recipe.model)
+    network = model or load_cached(recipe.model, recipe.scheduler)
     notes = [
         f"{package} was {old}, is {versions()[package]}"
         for package, old in record["versions"].items()
@@ -45,6 +45,8 @@ def replay(path: Path | str, *, model: Model | None = None, progress: Progress |
     ]
     if network.fingerprint() != record["model"]["hash"]:
         notes.insert(0, f"the model's weights were {record['model']['hash']}, are {network.fingerprint()}")
+    if network.scheduler != recipe.scheduler:
+        notes.insert(0, f"the scheduler was {recipe.scheduler}, is {network.scheduler}")
     result = run(recipe, network, progress=progress)
     prompt, image = record["picture"]["prompt"], record["picture"]["image"]
     again = result.sample.pictures[prompt, image]

@@ -57,7 +57,7 @@ class Result:
             "format": FORMAT,
             "recipe": self.recipe.as_dict(),
             "spans": spans,
-            "schedule": {"sampler": "ddim", "steps": self.recipe.steps, "latent": list(self.grid)},
+            "schedule": {"sampler": self.recipe.scheduler, "steps": self.recipe.steps, "latent": list(self.grid)},
             "model": {"name": self.recipe.model, "hash": self.model_hash},
             "versions": versions(),
             "report": self.report,

@@ -35,7 +35,7 @@ def unchanged(site: Site, rows: Rows) -> Rows:
 
 def test_without_edits_the_network_is_bit_identical(tiny, batch):
     with torch.no_grad():
-        assert torch.equal(tiny.predict(*batch), tiny.predict(*batch, Tap(LAYOUT, unchanged)))
+        assert torch.equal(tiny.predict(*batch), tiny.predict(*batch, Tap.of(LAYOUT, unchanged)))
 
 
 def test_reading_attention_changes_nothing(tiny, batch):
@@ -44,7 +44,7 @@ def test_reading_attention_changes_nothing(tiny, batch):
         return rows
 
     with torch.no_grad():
-        assert torch.equal(tiny.predict(*batch), tiny.predict(*batch, Tap(LAYOUT, look)))
+        assert torch.equal(tiny.predict(*batch), tiny.predict(*batch, Tap.of(LAYOUT, look)))
 
 
 def test_sites_are_visited_in_their_order_with_their_shapes(tiny, batch):
@@ -57,7 +57,7 @@ def test_sites_are_visited_in_their_order_with_their_shapes(tiny, batch):
         return rows
 
     with torch.no_grad():
-        tiny.predict(*batch, Tap(LAYOUT, note))
+        tiny.predict(*batch, Tap.of(LAYOUT, note))
     assert tuple(seen) == tiny.sites(GRID)
 
 
@@ -70,7 +70,7 @@ def test_the_very_same_processors_come_back_after_an_exception(tiny, batch):
         return rows
 
     with pytest.raises(RuntimeError, match="in the middle"):
-        tiny.predict(*batch, Tap(LAYOUT, fail))
+        tiny.predict(*batch, Tap.of(LAYOUT, fail))
     after = tiny.unet.attn_processors
     assert before.keys() == after.keys() and all(after[path] is before[path] for path in before)
 
@@ -86,7 +86,7 @@ def test_foreign_processors_are_refused_by_name_before_anything_changes(tiny, ba
     last[3].set_processor(Foreign())
     before = dict(model.unet.attn_processors)
     with pytest.raises(ForeignProcessor, match=rf"{last[0]} carries Foreign.*set_default_attn_processor"):
-        model.predict(*batch, Tap(LAYOUT, unchanged))
+        model.predict(*batch, Tap.of(LAYOUT, unchanged))
     assert all(model.unet.attn_processors[path] is before[path] for path in before)
     with torch.no_grad():
         model.predict(*batch)  # without controls nothing is in the way
@@ -97,7 +97,7 @@ def test_fused_projections_are_refused(tiny, batch):
     model.unet = copy.deepcopy(tiny.unet)
     model.unet.fuse_qkv_projections()
     with pytest.raises(ForeignProcessor, match="FusedAttnProcessor2_0"):
-        model.predict(*batch, Tap(LAYOUT, unchanged))
+        model.predict(*batch, Tap.of(LAYOUT, unchanged))
 
 
 LAYERS = {
@@ -120,7 +120,7 @@ def test_every_path_of_the_plain_processor(name, shape):
     x, temb = draw(*shape), draw(6, 6, 3, 5, seed=1) if name == "spatial norm" else None
     with torch.no_grad():
         wanted = layer(x, temb=temb)
-        with installed({"layer": layer}, {"layer": SITE}, Tap(LAYOUT, unchanged)):
+        with installed({"layer": layer}, {"layer": SITE}, Tap.of(LAYOUT, unchanged)):
             assert isinstance(layer.processor, TapProcessor)
             assert torch.equal(layer(x, temb=temb), wanted)
 
@@ -132,7 +132,7 @@ def test_cross_attention_with_a_norm_of_the_text(normed):
     x, text = draw(6, 15, 10), draw(6, 7, 6)
     with torch.no_grad():
         wanted = layer(x, text)
-        with installed({"layer": layer}, {"layer": SITE}, Tap(LAYOUT, unchanged)):
+        with installed({"layer": layer}, {"layer": SITE}, Tap.of(LAYOUT, unchanged)):
             assert torch.equal(layer(x, text), wanted)
 
 
@@ -148,9 +148,9 @@ def test_a_mask_is_obeyed_where_nothing_is_edited_and_refused_where_something_is
     with torch.no_grad():
         wanted = layer(x, text, mask)
         assert not torch.equal(wanted, layer(x, text))
-        with installed({"layer": layer}, {"layer": SITE}, Tap(LAYOUT, unchanged)):
+        with installed({"layer": layer}, {"layer": SITE}, Tap.of(LAYOUT, unchanged)):
             assert torch.equal(layer(x, text, mask), wanted)
-        with installed({"layer": layer}, {"layer": SITE}, Tap(LAYOUT, edit)):
+        with installed({"layer": layer}, {"layer": SITE}, Tap.of(LAYOUT, edit)):
             with pytest.raises(ValueError, match="attention mask"):
                 layer(x, text, mask)
 
@@ -161,9 +161,9 @@ def test_values_from_another_text():
     layer = Attention(query_dim=10, cross_attention_dim=6, heads=2, dim_head=4).eval()
     x, keys, values = draw(6, 15, 10), draw(6, 7, 6), draw(6, 7, 6, seed=1)
     with torch.no_grad():
-        with installed({"layer": layer}, {"layer": SITE}, Tap(LAYOUT, unchanged, keys.clone())):
+        with installed({"layer": layer}, {"layer": SITE}, Tap.of(LAYOUT, unchanged, keys.clone())):
             assert torch.equal(layer(x, keys), layer(x, keys.clone()))
-        with installed({"layer": layer}, {"layer": SITE}, Tap(LAYOUT, unchanged, values)):
+        with installed({"layer": layer}, {"layer": SITE}, Tap.of(LAYOUT, unchanged, values)):
             got = layer(x, keys)
         q, k, v = (
             y.unflatten(-1, (2, 4)).transpose(1, 2) for y in (layer.to_q(x), layer.to_k(keys), layer.to_v(values))
@@ -182,6 +182,6 @@ def test_gradients_reach_the_latent_through_maps(tiny, batch):
             found.append(rows["cond"][1].pattern.dense[..., 2].sum())
         return rows
 
-    tiny.predict(z, t, context, Tap(LAYOUT, look))
+    tiny.predict(z, t, context, Tap.of(LAYOUT, look))
     (gradient,) = torch.autograd.grad(found[0], z)
     assert gradient[4].abs().max() > 0 and gradient[[0, 1, 2, 3, 5]].abs().max() == 0

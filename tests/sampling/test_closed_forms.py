@@ -25,12 +25,12 @@ def draw(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def test_the_table_of_stable_diffusion(tiny):
-    table = tiny.schedule.alpha_bar
+    table = tiny.schedule().alpha_bar
     checks = {0: 0.99915, 1: 0.998296, 500: 0.276333, 980: 0.0058438, 981: 0.0057755, 999: 0.0046601}
     for t, value in checks.items():
         assert float(table[t]) == pytest.approx(value, rel=1e-4)  # given to five digits
     torch.testing.assert_close(table, scaled_linear(), rtol=1e-5, atol=0)  # diffusers keeps it in single precision
-    assert tiny.schedule.final == float(table[0])
+    assert tiny.schedule().final == float(table[0])
 
 
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])

@@ -34,7 +34,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_stages_end_in_a_model_that_loads(trained):
     model = pw.load(trained / "pipeline", device="cpu")
-    assert model.default_size == (128, 128) and model.schedule.prediction == "v_prediction"
+    assert model.default_size == (128, 128) and model.schedule().prediction == "v_prediction"
     made = pw.generate("a photo of a cat", model=model, steps=2)
     assert made.source.size == (128, 128)
     assert {"vocab.json", "merges.txt", "tokenizer.json"} <= {

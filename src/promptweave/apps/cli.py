@@ -35,8 +35,12 @@ ModelName = Annotated[str, typer.Option("--model", "-m", help="toybox, a folder,
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda ...")]
 Seed = Annotated[int, typer.Option("--seed", "-s", help="Seed of the starting noise.")]
 Images = Annotated[int, typer.Option("--images", help="Pictures per prompt, from seed, seed + 1, ...")]
-Steps = Annotated[int, typer.Option("--steps", help="Sampling steps.")]
-Guidance = Annotated[float, typer.Option("--guidance", help="Strength of classifier-free guidance; 1 switches it off.")]
+Steps = Annotated[int | None, typer.Option("--steps", help="Sampling steps. [what suits the model, 50 for toybox]")]
+Guidance = Annotated[
+    float | None, typer.Option("--guidance", help="Strength of guidance; 1 switches it off. [suits the model, 7.5]")
+]
+Scheduler = Annotated[str | None, typer.Option("--scheduler", help="ddim, euler, dpm++, heun ... [the model's own]")]
+AllowPickle = Annotated[bool, typer.Option("--allow-pickle", help="Read weights that can run code. Trust them first.")]
 Size = Annotated[str | None, typer.Option("--size", help="Pixels, height x width, such as 128 or 128x192.")]
 Negative = Annotated[str, typer.Option("--negative", help="What guidance leads away from.")]
 Truncate = Annotated[bool, typer.Option("--truncate", help="Let prompts be longer than the model reads.")]
@@ -49,13 +53,15 @@ def generate(
     prompt: Annotated[str, typer.Argument(help="What the picture is to show.")],
     seed: Seed = 0,
     images: Images = 1,
-    steps: Steps = 50,
-    guidance: Guidance = 7.5,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    scheduler: Scheduler = None,
     size_text: Size = None,
     negative: Negative = "",
     truncate: Truncate = False,
     model: ModelName = "toybox",
     device: Device = "auto",
+    allow_pickle: AllowPickle = False,
     output: Output = Path("out/generate"),
     force: Force = False,
     json: Json = False,
@@ -68,7 +74,8 @@ def generate(
 
     terminal = Terminal(json, quiet)
     check_output(output, force=force)
-    network = load(model, device=device)
+    network = load(model, device=device, scheduler=scheduler, allow_pickle=allow_pickle)
+    steps = network.defaults[0] if steps is None else steps
     with terminal.progress("generating", steps) as advance:
         result = make(
             prompt,
@@ -112,19 +119,24 @@ def edit(
     self_grid: Annotated[
         int | None, typer.Option("--self-grid", help="Pixels of the largest self-attention map used.")
     ] = None,
+    joint: Annotated[
+        str, typer.Option("--joint", help="Share or range of steps, in networks of joint attention.")
+    ] = "0.2",
     compare: Annotated[bool, typer.Option("--compare", help="Also make the targets without control.")] = False,
     reference_compat: Annotated[
         bool, typer.Option("--reference-compat", help="Maps and windows of the authors' code.")
     ] = False,
     seed: Seed = 0,
     images: Images = 1,
-    steps: Steps = 50,
-    guidance: Guidance = 7.5,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    scheduler: Scheduler = None,
     size_text: Size = None,
     negative: Negative = "",
     truncate: Truncate = False,
     model: ModelName = "toybox",
     device: Device = "auto",
+    allow_pickle: AllowPickle = False,
     output: Output = Path("out/edit"),
     force: Force = False,
     json: Json = False,
@@ -142,7 +154,8 @@ def edit(
     terminal = Terminal(json, quiet)
     check_output(output, force=force)
     drawn = None if mask is None else _read_mask(mask)
-    network = load(model, device=device)
+    network = load(model, device=device, scheduler=scheduler, allow_pickle=allow_pickle)
+    steps = network.defaults[0] if steps is None else steps
     with terminal.progress("editing", steps * (2 if compare else 1)) as advance:
         result = make(
             source,
@@ -152,6 +165,7 @@ def edit(
             cross=spans(cross or ["0.8"], "--cross"),
             self_attention=span(self_attention, "--self"),
             self_grid=self_grid,
+            joint=span(joint, "--joint"),
             weights=weights(weight or []),
             blend=blend or (),
             subtract=subtract or (),

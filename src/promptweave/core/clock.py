@@ -10,12 +10,12 @@ ROUNDING = 1e-6  # so that 0.29 of 100 steps is 29, not 28
 
 @dataclass(frozen=True)
 class Step:
-    """Step `index` of `count` (0 is the noisiest), at training time `t`, going to `t_next` (-1: the clean end)."""
+    """Step `index` of `count` (0 is the noisiest), at training time `t`, going to `t_next` (below 0: the clean end)."""
 
     index: int
     count: int
-    t: int
-    t_next: int
+    t: int | float
+    t_next: int | float
 
 
 @dataclass(frozen=True)

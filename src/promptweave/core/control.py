@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -35,21 +35,29 @@ class Spans(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Text:
-    """Encoded prompts [prompts, tokens, dim]: what the layers' keys, and what their values, are projected from."""
+    """Encoded prompts [prompts, tokens, dim]: what the layers' keys, and what their values, are projected from.
+
+    `pooled` [prompts, dim]: one vector for a whole prompt, where the network takes one.
+    """
 
     keys: Float[Tensor, "prompts tokens dim"]
     values: Float[Tensor, "prompts tokens dim"]
     uncond: Float[Tensor, "prompts tokens dim"]
-    extras: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    pooled: Float[Tensor, "prompts pooled"] | None = None
+    uncond_pooled: Float[Tensor, "prompts pooled"] | None = None
 
     def with_(self, **changes: Tensor) -> Text:
         """A copy with changed fields."""
-        return replace(self, **changes)  # pyright: ignore[reportArgumentType]
+        return replace(self, **changes)
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """Everything a control may know before the first step. `map_grid` is where words are best localised."""
+    """Everything a control may know before the first step.
+
+    Words are best localised at `map_sites`, all of `map_grid`. `recorded` are the prompts whose attention comes from a
+    recording instead of the network.
+    """
 
     prompts: tuple[str, ...]
     words: tuple[Any, ...]  # words.Words of each prompt
@@ -57,11 +65,13 @@ class Run:
     sites: tuple[Site, ...]
     latent_grid: tuple[int, int]
     map_grid: tuple[int, int]
+    map_sites: Sites
     images: int
     guidance: int | float
     tokens: int
     device: torch.device
     dtype: torch.dtype
+    recorded: int = 0
 
 
 class Hooks:

@@ -182,6 +182,21 @@ class Pattern:
         outputs = [term.gated(term.kernel.apply(term.values(v))) for term in self.terms]
         return torch.stack(outputs).sum(0) if len(outputs) > 1 else outputs[0]
 
+    def weigh(
+        self, weights: Float[Tensor, "keys channels"], heads: int, dim: int
+    ) -> Float[Tensor, "*batch heads queries channels"]:
+        """A · weights without the matrix: the weights take the place of values of width `dim`, in passes if need be.
+
+        `heads` and `dim` are those of the queries and keys, so that fused kernels take them.
+        """
+        parts: list[Tensor] = []
+        lead = next((t.kernel.q.shape[:-3] for t in self.terms if isinstance(t.kernel, Softmax)), torch.Size())
+        for first in range(0, weights.shape[-1], dim):
+            columns = weights[:, first : first + dim]
+            values = F.pad(columns, (0, dim - columns.shape[-1])).expand(*lead, heads, *columns.shape[:1], dim)
+            parts.append(self.apply(values)[..., : columns.shape[-1]])
+        return torch.cat(parts, -1)
+
     @cached_property
     def dense(self) -> Attention:
         """The matrix [.., heads, queries, keys]. Reading it pays for it; it keeps its gradient and is shared."""

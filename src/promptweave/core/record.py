@@ -15,7 +15,7 @@ from promptweave.core.site import Site, Sites
 class Record(Control):
     """Accumulate cross-attention. Last in the list of controls it sees effective maps, first the original ones.
 
-    Without `sites` those of `run.map_grid` are taken, without `prompts` all.
+    Without `sites` those of `run.map_sites` are taken, without `prompts` all.
     """
 
     sites: Sites | None = None
@@ -24,7 +24,7 @@ class Record(Control):
     by_step: bool = False
 
     def bind(self, run: Run) -> Recording:
-        sites = self.sites or Sites("cross", grid=run.map_grid)
+        sites = self.sites or run.map_sites
         prompts = tuple(range(len(run.prompts))) if self.prompts is None else self.prompts
         return Recording(Maps(sites, prompts, by_site=self.by_site, by_step=self.by_step))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -21,26 +21,35 @@ Keys = Float[Tensor, "batch heads keys dim"]
 
 @dataclass(frozen=True)
 class Layout:
-    """How a batch is laid out: by branch, then prompt (0 is the source), then image (seed)."""
+    """How a batch is laid out: by branch, then prompt (0 is the source), then image (seed).
+
+    The prompts before `first` are not computed: their rows come from a recording.
+    """
 
     branches: tuple[Branch, ...]
     prompts: int
     images: int = 1
+    first: int = 0
 
     @property
     def size(self) -> int:
         """Rows of the batch."""
-        return len(self.branches) * self.prompts * self.images
+        return len(self.branches) * (self.prompts - self.first) * self.images
 
     def slice(self, branch: Branch, prompt: int) -> slice:
         """Where the images of a prompt stand."""
         if not 0 <= prompt < self.prompts:
             raise IndexError(f"A batch of {self.prompts} prompts has rows 0 to {self.prompts - 1}. Received {prompt}.")
+        if prompt < self.first:
+            raise ValueError(
+                f"Prompt {prompt} comes from a recording, which holds its conditional attention only. "
+                f"Received branch {branch!r}. Edit without a recording."
+            )
         if branch not in self.branches:
             raise ValueError(
                 f"This batch has the branches {self.branches}; uncond is there with guidance only. Received {branch!r}."
             )
-        begin = (self.branches.index(branch) * self.prompts + prompt) * self.images
+        begin = (self.branches.index(branch) * (self.prompts - self.first) + prompt - self.first) * self.images
         return slice(begin, begin + self.images)
 
 
@@ -67,6 +76,7 @@ class Rows:
     k: Keys
     v: Keys
     layout: Layout
+    given: Callable[[int], Row] | None = None  # conditional rows of the prompts that a recording holds
     _changed: Mapping[tuple[Branch, int], Row] = field(default_factory=dict[tuple[Branch, int], Row])
     _seen: dict[tuple[Branch, int], Row] = field(default_factory=dict[tuple[Branch, int], Row])
 
@@ -75,9 +85,13 @@ class Rows:
 
     def row(self, branch: Branch, prompt: int) -> Row:
         """The row as the controls so far left it."""
+        return self._changed.get((branch, prompt)) or self.original(branch, prompt)
+
+    def original(self, branch: Branch, prompt: int) -> Row:
+        """The row as the network made it."""
         key = (branch, prompt)
-        if key in self._changed:
-            return self._changed[key]
+        if key not in self._seen and branch == "cond" and self.given and prompt < self.layout.first:
+            self._seen[key] = self.given(prompt)
         if key not in self._seen:
             where = self.layout.slice(branch, prompt)
             self._seen[key] = Row(self.q[where], self.k[where], self.v[where])
@@ -96,34 +110,31 @@ class Rows:
         return bool(self._changed)
 
     def evaluate(self) -> Stack:
-        """The outputs [batch, heads, queries, dim]: rows nobody changed as one view, all soft-max terms in one call."""
-        if not self._changed:
-            return F.scaled_dot_product_attention(self.q, self.k, self.v)
-        calls: dict[tuple[int, int], _Call] = {}
-        parts: list[list[tuple[Term | None, _Call | Tensor, int]]] = []
+        """The outputs [batch, heads, queries, dim]."""
+        return evaluate([self])
+
+    def parts(self, calls: Calls) -> Iterator[Part]:
+        """What each run of batch rows is the sum of; soft-max terms enter `calls`."""
         for first, count, row in self._runs():
             if row is None:
                 where = slice(first, first + count)
-                parts.append([(None, *_enter(calls, self.q[where], self.k[where], self.v[where]))])
+                yield [(None, *_enter(calls, self.q[where], self.k[where], self.v[where]))]
                 continue
-            terms: list[tuple[Term | None, _Call | Tensor, int]] = []
+            terms: Part = []
             for term in row.pattern.terms:
                 kernel, v = term.kernel, term.values(row.v)
                 if isinstance(kernel, Softmax) and not kernel.computed:
                     terms.append((term, *_enter(calls, kernel.q, kernel.k, v)))
                 else:
                     terms.append((term, kernel.apply(v), 0))
-            parts.append(terms)
-        for call in calls.values():
-            call.run()
-        return torch.cat([_total(terms) for terms in parts])
+            yield terms
 
     def _runs(self) -> Iterator[tuple[int, int, Row | None]]:
         """(first batch row, batch rows, row): changed rows one by one, unchanged ones in runs with None."""
         first, images = 0, self.layout.images
         begin = 0
         for branch in self.layout.branches:
-            for prompt in range(self.layout.prompts):
+            for prompt in range(self.layout.first, self.layout.prompts):
                 row = self._changed.get((branch, prompt))
                 if row is not None:
                     if begin > first:
@@ -160,13 +171,27 @@ class _Call:
         self.outputs = torch.split(F.scaled_dot_product_attention(q, k, v), sizes)
 
 
-def _enter(calls: dict[tuple[int, int], _Call], q: Tensor, k: Tensor, v: Tensor) -> tuple[_Call, int]:
+Calls = dict[tuple[int, int], _Call]
+Part = list[tuple[Term | None, _Call | Tensor, int]]
+
+
+def evaluate(batches: Sequence[Rows]) -> Stack:
+    """The outputs of batches that stand one behind the other: rows nobody changed as views, all soft-max terms of
+    equal shape in one call."""
+    calls: Calls = {}
+    parts = [part for rows in batches for part in rows.parts(calls)]
+    for call in calls.values():
+        call.run()
+    return torch.cat([_total(part) for part in parts])
+
+
+def _enter(calls: Calls, q: Tensor, k: Tensor, v: Tensor) -> tuple[_Call, int]:
     call = calls.setdefault((q.shape[-2], k.shape[-2]), _Call())
     call.pieces.append((q, k, v))
     return call, len(call.pieces) - 1
 
 
-def _total(terms: list[tuple[Term | None, _Call | Tensor, int]]) -> Tensor:
+def _total(terms: Part) -> Tensor:
     outputs: list[Tensor] = []
     for term, source, place in terms:
         output = source.outputs[place] if isinstance(source, _Call) else source

@@ -49,6 +49,6 @@ class Schedule:
         times = [min(t, size - 1) for t in times]
         return [Step(i, count, t, t - stride) for i, t in enumerate(times)]
 
-    def level(self, t: int) -> float:
+    def level(self, t: int | float) -> float:
         """alpha_bar at a training time; `final` for times before 0."""
-        return float(self.alpha_bar[t]) if t >= 0 else self.final
+        return float(self.alpha_bar[int(t)]) if t >= 0 else self.final

@@ -50,6 +50,15 @@ class Site:
             wide[self.text, self.text] = tokens
         return wide
 
+    def with_image(
+        self, own: Float[Tensor, "*batch tokens dim"], other: Float[Tensor, "*batch tokens dim"]
+    ) -> Float[Tensor, "*batch tokens dim"]:
+        """`other` for the image's tokens of a joint layer, `own` for the text's; `other` elsewhere."""
+        if self.image is None or self.text is None:
+            return other
+        parts = {self.image.start: other[..., self.image, :], self.text.start: own[..., self.text, :]}
+        return torch.cat([parts[start] for start in sorted(parts)], -2)
+
     def on_image(self, new: Pattern, old: Pattern) -> Pattern:
         """`new` for the image queries of a joint layer and `old` for its text queries; `new` elsewhere."""
         if self.image is None or self.text is None:
@@ -68,6 +77,7 @@ class Sites:
     places: tuple[Place, ...] | None = None
     grid: tuple[int, int] | None = None
     max_queries: int | None = None
+    names: tuple[str, ...] | None = None
 
     def __contains__(self, site: Site) -> bool:
         return (
@@ -75,4 +85,5 @@ class Sites:
             and (self.places is None or site.place in self.places)
             and (self.grid is None or site.grid == self.grid)
             and (self.max_queries is None or site.queries <= self.max_queries)
+            and (self.names is None or site.name in self.names)
         )

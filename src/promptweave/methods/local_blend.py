@@ -5,6 +5,9 @@
 B: mean over heads and layers of the words' cross-attention, summed over the steps so far, 3x3 max-pooled, enlarged to
 the latent, divided by its maximum, above a threshold. Words under `subtract` take their region out of the mask.
 
+Maps of joint-attention networks (SD3, FLUX) are the image's attention to the words and are noisier: they are smoothed
+by a Gaussian of deviation 1 first (Shin et al. 2025, arXiv 2508.07519), whose blend, unlike ours, ends halfway.
+
 Differs from the authors' code: maps of any latent size and shape; the target's own maps are read (`maps="own"`), as in
 the paper, not those with the source's injected; a word that a prompt lacks has an empty region instead of NaN; what is
 subtracted is the target's region, not also the source's. `reference_compat=True` restores the last two and the maps.
@@ -24,16 +27,25 @@ from promptweave.core.clock import Step, Window
 from promptweave.core.control import Control, Hooks, NoEffect, Run
 from promptweave.core.maps import Maps
 from promptweave.core.rows import Rows
-from promptweave.core.site import Site, Sites
+from promptweave.core.site import Site
 from promptweave.methods.prompt_to_prompt import SOURCE, chosen
 from promptweave.words import AmbiguousWord, Words, alignment
 
 Heat = Float[Tensor, "images height width"]
-Mask = Bool[Tensor, "images height width"]
+Mask = Bool[Tensor, "images rows columns"]
 
 
-def region(maps: Heat, size: tuple[int, int], threshold: int | float, *, pool: bool = True) -> Mask:
+def smooth(maps: Heat) -> Heat:
+    """A Gaussian of deviation 1 on 7 x 7 cells with zeros around."""
+    line = torch.exp(-0.5 * torch.arange(-3, 4, device=maps.device, dtype=maps.dtype) ** 2)
+    line = line / line.sum()
+    across = F.conv2d(maps[:, None], line.view(1, 1, 7, 1), padding=(3, 0))
+    return F.conv2d(across, line.view(1, 1, 1, 7), padding=(0, 3))[:, 0]
+
+
+def region(maps: Heat, size: tuple[int, int], threshold: int | float, *, pool: bool = True, soft: bool = False) -> Mask:
     """B of the module's docstring; `size` is that of the latent. An all-zero map has an empty region."""
+    maps = smooth(maps) if soft else maps
     maps = F.max_pool2d(maps[:, None], 3, 1, 1) if pool else maps[:, None]
     maps = F.interpolate(maps, size=size)[:, 0]
     highest = maps.amax((-2, -1), keepdim=True)
@@ -82,10 +94,9 @@ class LocalBlend(Control):
             raise NoEffect("LocalBlend needs a word whose region may change, or a mask. Received neither.")
         own = self.maps == "own" and not self.reference_compat
         prompts = (SOURCE, *rows)
-        maps = Maps(
-            Sites("cross", grid=run.map_grid), prompts, {p: weights[p].to(run.device) for p in prompts}, own=own
-        )
-        return _Blending(self, rows, window, maps, bool(weights[..., 1].any()))
+        maps = Maps(run.map_sites, prompts, {p: weights[p].to(run.device) for p in prompts}, own=own)
+        soft = any(site.kind == "joint" for site in run.sites)
+        return _Blending(self, rows, window, maps, bool(weights[..., 1].any()), soft)
 
     def _mark(
         self, weights: Float[Tensor, "prompts tokens"], run: Run, rows: tuple[int, ...], words: tuple[str, ...]
@@ -129,6 +140,7 @@ class _Blending(Hooks):
     window: Window
     maps: Maps
     subtracts: bool
+    soft: bool = False
     areas: dict[int, list[float]] = field(default_factory=dict[int, list[float]])
 
     def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
@@ -154,7 +166,7 @@ class _Blending(Hooks):
             mask = mask & ~self._either(1, row, size, control.subtract_threshold, pool=False)
         elif self.subtracts:
             owner = row if self._channel(1, row).any() else SOURCE
-            mask = mask & ~region(self._channel(1, owner), size, control.subtract_threshold, pool=False)
+            mask = mask & ~region(self._channel(1, owner), size, control.subtract_threshold, pool=False, soft=self.soft)
         if control.mask is None:
             return mask
         drawn = torch.tensor(control.mask, device=mask.device)[None, None].float()
@@ -165,7 +177,9 @@ class _Blending(Hooks):
         return self.maps.total(prompt)[..., channel]
 
     def _either(self, channel: int, row: int, size: tuple[int, int], threshold: int | float, *, pool: bool) -> Mask:
-        source, target = (region(self._channel(channel, p), size, threshold, pool=pool) for p in (SOURCE, row))
+        source, target = (
+            region(self._channel(channel, p), size, threshold, pool=pool, soft=self.soft) for p in (SOURCE, row)
+        )
         return source | target
 
     def report(self) -> dict[str, Any]:

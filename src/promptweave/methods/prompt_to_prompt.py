@@ -9,6 +9,10 @@ A [source tokens, target tokens], D [target tokens], so nothing but values is ev
 (`core.pattern`): word swap has A = M, D = 0; an added phrase has A = G, D = 1 - a; a window scales A by its alpha and
 gives the rest, 1 - alpha, back to the target's own map. In its window self-attention takes the source's map whole.
 
+Joint-attention networks (SD3, FLUX) have no cross map of their own, and the whole map holds the text's queries and
+keys, which would not fit the target's values. There the source's queries and keys of the image are put in place of the
+target's, in the first `joint` of the steps; text and values stay the target's (Shin et al. 2025, arXiv 2508.07519).
+
 Differs from the authors' code: the tail of a prompt is shifted along with its words; padding is aligned with padding;
 both windows are fractions of the same number of steps; weights act on what the controls before them left. With
 `reference_compat=True` the maps and windows are those of that code.
@@ -75,7 +79,8 @@ class _Inject(Control):
     `cross` and `self_attention` are the share of the steps, counted from the noisy end, in which the source's maps are
     used: a number f for (0, f), a pair, or for `cross` a mapping from words of the targets to either, with "default".
     `self_grid` is the number of pixels of the largest self-attention map that is taken over; None: those of the
-    latent's quarter size, 16 x 16 at 512 pixels.
+    latent's quarter size, 16 x 16 at 512 pixels. `joint` is the window of joint layers, which heed no other; `blocks`
+    names those to use, None: all.
     """
 
     cross: Span | Mapping[str, Span] = 0.8
@@ -83,6 +88,8 @@ class _Inject(Control):
     self_grid: int | None = None
     targets: tuple[int, ...] | None = None
     reference_compat: bool = False
+    joint: Span = 0.2
+    blocks: tuple[str, ...] | None = None
 
     def maps(self, run: Run, row: int) -> tuple[Float[Tensor, "source target"], Float[Tensor, "target"]]:
         """A and D of a target, before windows."""
@@ -90,6 +97,8 @@ class _Inject(Control):
 
     def bind(self, run: Run) -> Hooks:
         rows = chosen(self.targets, run)
+        if any(site.kind == "joint" for site in run.sites):
+            return self._bind_joint(run, rows)
         windows = word_windows(
             [run.words[row] for row in rows], self.cross, run.steps, reference_compat=self.reference_compat
         )
@@ -115,6 +124,44 @@ class _Inject(Control):
                 f"Received cross={self.cross}, self={self.self_attention}. Give one a larger share, cross=0.8 say."
             )
         return hooks
+
+    def _bind_joint(self, run: Run, rows: tuple[int, ...]) -> Hooks:
+        window = Window.of(self.joint)
+        names = {site.name for site in run.sites if site.kind == "joint"}
+        wanted = names if self.blocks is None else set(self.blocks)
+        if not wanted or not wanted <= names:
+            raise ValueError(
+                f"blocks must name joint layers of the model: {', '.join(sorted(names))}. Received {self.blocks}."
+            )
+        if not window.steps(run.steps):
+            raise NoEffect(
+                f"{type(self).__name__} needs a joint window that holds one of the {run.steps} steps. "
+                f"Received joint={self.joint}. Give it a larger share, joint=0.2 say."
+            )
+        return _Joint(window, frozenset(wanted), rows)
+
+
+@dataclass
+class _Joint(Hooks):
+    window: Window
+    names: frozenset[str]
+    rows: tuple[int, ...]
+    steps: set[int] = field(default_factory=set[int])
+    sites: set[str] = field(default_factory=set[str])
+
+    def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
+        if site.name not in self.names or step not in self.window:
+            return rows
+        self.steps.add(step.index)
+        self.sites.add(site.name)
+        source = rows["cond"][SOURCE]
+        for row in self.rows:
+            own = rows["cond"][row]
+            rows = rows.put("cond", row, q=site.with_image(own.q, source.q), k=site.with_image(own.k, source.k))
+        return rows
+
+    def report(self) -> dict[str, Any]:
+        return {"joint_steps": len(self.steps), "joint_sites": len(self.sites)}
 
 
 @dataclass
@@ -223,40 +270,9 @@ class _Weighting(Hooks):
         self.steps.add(step.index)
         self.sites.add(site.name)
         for row, factor in self.factors.items():
-            rows = rows.put("cond", row, pattern=rows["cond"][row].pattern * factor)
+            old = rows["cond"][row].pattern
+            rows = rows.put("cond", row, pattern=site.on_image(old * site.widen(factor), old))
         return rows
 
     def report(self) -> dict[str, Any]:
         return {"cross_steps": len(self.steps), "cross_sites": len(self.sites)}
-
-
-@dataclass(frozen=True)
-class SharedStart(Control):
-    """Every target's latent is the source's for the first `share` of the steps (the authors' SpatialReplace)."""
-
-    share: Number = 0.2
-    targets: tuple[int, ...] | None = None
-
-    def bind(self, run: Run) -> Hooks:
-        window = Window.of(self.share)
-        if not window.steps(run.steps):
-            raise NoEffect(f"SharedStart needs a share that holds one of the {run.steps} steps. Received {self.share}.")
-        return _Sharing(window, chosen(self.targets, run))
-
-
-@dataclass
-class _Sharing(Hooks):
-    window: Window
-    rows: tuple[int, ...]
-    steps: int = 0
-
-    def after_step(self, step: Step, z: Tensor) -> Tensor:
-        if step not in self.window:
-            return z
-        self.steps += 1
-        z = z.clone()
-        z[list(self.rows)] = z[SOURCE].clone()
-        return z
-
-    def report(self) -> dict[str, Any]:
-        return {"latent_steps": self.steps}

@@ -10,19 +10,77 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from promptweave.core.clock import Step
 from promptweave.core.control import Text
-from promptweave.core.rows import Layout, Rows
+from promptweave.core.rows import Keys, Layout, Row, Rows, Stack, evaluate
 from promptweave.core.schedule import Schedule
-from promptweave.core.site import Site
+from promptweave.core.site import Site, Sites
+
+Edit = Callable[[Site, Rows], Rows]
+
+
+@dataclass(frozen=True, eq=False)
+class Tapped:
+    """What is done with some rows of a batch: how they are laid out, the edit, and rows that a recording gives."""
+
+    layout: Layout
+    edit: Edit
+    given: Callable[[Site, int], Row] | None = None
+
+    def rows(self, site: Site, q: Tensor, k: Tensor, v: Tensor) -> Rows:
+        """The rows at a site after the edit."""
+        given = self.given
+        known = None if given is None else lambda prompt: given(site, prompt)
+        return self.edit(site, Rows(q, k, v, self.layout, known))
 
 
 @dataclass(frozen=True, eq=False)
 class Tap:
-    """What is done at each attention layer of a forward pass. `values`: other text for the values than for the keys."""
+    """What is done at each attention layer of a forward pass, part by part of the batch.
 
-    layout: Layout
-    edit: Callable[[Site, Rows], Rows]
+    `values`: other text for the values than for the keys.
+    """
+
+    parts: tuple[Tapped, ...]
     values: Tensor | None = None
+
+    @classmethod
+    def of(cls, layout: Layout, edit: Edit, values: Tensor | None = None) -> Tap:
+        """A tap of a batch that is one run's."""
+        return cls((Tapped(layout, edit),), values)
+
+    def attend(self, site: Site, q: Stack, k: Keys, v: Keys) -> Stack | None:
+        """The edited output [batch, heads, queries, dim], or None if nobody changed a row."""
+        batches: list[Rows] = []
+        begin = 0
+        for part in self.parts:
+            end = begin + part.layout.size
+            batches.append(part.rows(site, q[begin:end], k[begin:end], v[begin:end]))
+            begin = end
+        return evaluate(batches) if any(rows.touched for rows in batches) else None
+
+
+@runtime_checkable
+class Solver(Protocol):
+    """A walk from noise to the picture in `steps`; the latents in between are scaled as it likes."""
+
+    steps: Sequence[Step]
+
+    def start(self, noise: Tensor) -> Tensor:
+        """The first latent, of noise of unit variance."""
+        ...
+
+    def calls(self, step: Step) -> Sequence[int | float]:
+        """The times at which the network is asked in a step: two for a second-order solver."""
+        ...
+
+    def scale(self, z: Tensor, t: int | float) -> Tensor:
+        """The network's input."""
+        ...
+
+    def advance(self, output: Tensor, z: Tensor, t: int | float) -> Tensor:
+        """The latent after a call."""
+        ...
 
 
 @runtime_checkable
@@ -37,12 +95,41 @@ class Model(Protocol):
     @property
     def dtype(self) -> torch.dtype: ...
 
+    def schedule(self) -> Schedule:
+        """The noise schedule of a diffusion model, for DDIM and for inversion."""
+        ...
+
     @property
-    def schedule(self) -> Schedule: ...
+    def scheduler(self) -> str:
+        """The solver's name: "ddim", "euler" ..."""
+        ...
+
+    @property
+    def defaults(self) -> tuple[int, int | float]:
+        """Steps and guidance that suit the model."""
+        ...
+
+    @property
+    def guided(self) -> bool:
+        """Whether guidance needs a second pass, away from the negative prompt; else it is an input of the network."""
+        ...
+
+    def solver(self, steps: int, shape: tuple[int, ...], prompts: int, seed: int) -> Solver | None:
+        """How this model is sampled; None: by DDIM on `schedule`.
+
+        `shape` [images, channels, h, w] is the noise's. A solver that adds noise gives all prompts the same, image i
+        that of a generator seeded with seed + i which has drawn the starting noise.
+        """
+        ...
 
     @property
     def factor(self) -> int:
         """Pixels per latent cell along a side."""
+        ...
+
+    @property
+    def multiple(self) -> int:
+        """Pixels of which height and width must be multiples."""
         ...
 
     @property
@@ -71,14 +158,21 @@ class Model(Protocol):
         """The grid on which words are best localised."""
         ...
 
+    def map_sites(self, latent_grid: tuple[int, int]) -> Sites:
+        """The layers of that grid where they are."""
+        ...
+
     def predict(
         self,
         z: Float[Tensor, "batch channels height width"],
-        t: int,
+        t: int | float | Float[Tensor, "batch"],
         context: Float[Tensor, "batch tokens dim"],
         tap: Tap | None = None,
+        *,
+        pooled: Float[Tensor, "batch pooled"] | None = None,
+        guidance: int | float | Float[Tensor, "batch"] = 1.0,
     ) -> Float[Tensor, "batch channels height width"]:
-        """The network's raw output; with `tap` under its edits."""
+        """The network's raw output; with `tap` under its edits. `guidance` is for networks that take it as input."""
         ...
 
     def to_latent(self, pictures: Float[Tensor, "n height width 3"]) -> Float[Tensor, "n channels h w"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache
 from importlib import resources
 from importlib.util import find_spec
@@ -10,11 +11,26 @@ from typing import Any
 
 import torch
 
+from promptweave.models.flux import FluxModel
+from promptweave.models.ldm import LDMModel
 from promptweave.models.quiet import quiet
+from promptweave.models.sd3 import SD3Model
+from promptweave.models.sdxl import SDXLModel
+from promptweave.models.single_file import pipeline_class
+from promptweave.models.solvers import scheduler_name, with_scheduler
 from promptweave.models.unet import UNetModel
 
 EMBEDDED = "toybox"
 PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
+Loaded = UNetModel | SD3Model | FluxModel
+FAMILIES: dict[str, type[UNetModel] | type[SD3Model] | type[FluxModel]] = {
+    "StableDiffusionPipeline": UNetModel,
+    "LatentConsistencyModelPipeline": UNetModel,
+    "StableDiffusionXLPipeline": SDXLModel,
+    "LDMTextToImagePipeline": LDMModel,
+    "StableDiffusion3Pipeline": SD3Model,
+    "FluxPipeline": FluxModel,
+}
 
 
 class ModelError(ValueError):
@@ -27,66 +43,73 @@ def toybox_folder() -> Path:
 
 
 def load(
-    model: Any = EMBEDDED, *, device: str = "auto", dtype: torch.dtype | None = None, offline: bool = False
-) -> UNetModel:
+    model: Any = EMBEDDED,
+    *,
+    device: str = "auto",
+    dtype: torch.dtype | None = None,
+    offline: bool = False,
+    scheduler: str | None = None,
+    allow_pickle: bool = False,
+    config: Path | str | None = None,
+) -> Loaded:
     """Load a model for sampling.
 
-    `model`: "toybox" (the embedded model), a folder or a .safetensors file of a Stable Diffusion pipeline, a hub id, or
-    a ready StableDiffusionPipeline. `device` "auto" takes a GPU if there is one; `dtype` is float32 on a CPU and
-    float16 on a GPU unless given. The embedded model and folders never touch the network; with `offline` a hub id is
-    looked for in the cache only. A ready pipeline is taken as it is: device and dtype are its own.
+    `model`: "toybox" (the embedded model), a pipeline's folder, a single .safetensors file, a hub id, or a ready
+    pipeline of one of the classes in FAMILIES. `device` "auto" takes a GPU if there is one; `dtype` is float32 on a CPU
+    and float16 on a GPU unless given. The embedded model and folders never touch the network; with `offline` a hub id
+    is looked for in the cache only. `scheduler`: another than the model's own, by its name in `models.solvers.NAMES`.
+    `allow_pickle` reads weights in pickle files, which can run any code; do so only with files that you trust.
+    `config`: a pipeline's folder that describes a single file's parts, instead of the hub's. A ready pipeline is taken
+    as it is: device and dtype are its own.
     """
     if not isinstance(model, str | Path):
-        return UNetModel(_checked(model), type(model).__name__)
+        return _steered(model, type(model).__name__, scheduler)
     place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     dtype = dtype or (torch.float32 if place == "cpu" else torch.float16)
-    pipeline = _read(str(model), dtype, offline)
+    pipeline = _read(str(model), dtype, offline, allow_pickle, config)
+    found = _steered(pipeline, str(model), scheduler)
     try:
-        pipeline = _checked(pipeline).to(place)
+        pipeline.to(place)
     except (RuntimeError, AssertionError) as error:
         raise ModelError(
             f"Device {device!r} cannot be used: {str(error).splitlines()[0]} Choose cpu or auto."
         ) from error
-    return UNetModel(pipeline, str(model))
+    return found
 
 
 @lru_cache(maxsize=2)
-def load_cached(model: str = EMBEDDED) -> UNetModel:
+def load_cached(model: str = EMBEDDED, scheduler: str | None = None) -> Loaded:
     """`load` with default settings, kept for the next call."""
-    return load(model)
+    return load(model, scheduler=scheduler)
 
 
-def _read(model: str, dtype: torch.dtype, offline: bool) -> Any:
-    from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
-
+def _read(model: str, dtype: torch.dtype, offline: bool, allow_pickle: bool, config: Path | str | None) -> Any:
     path = toybox_folder() if model == EMBEDDED else Path(model).expanduser()
-    options: dict[str, Any] = {"torch_dtype": dtype, "safety_checker": None, "requires_safety_checker": False}
-    safe = {**options, "use_safetensors": True, "low_cpu_mem_usage": find_spec("accelerate") is not None}
     if model == EMBEDDED and not path.is_dir():
         raise ModelError(
             f"The embedded model is missing from this installation: no folder {path}. Install the package anew."
         )
-    if path.suffix in PICKLES:
+    if path.suffix in PICKLES and not allow_pickle:
         raise ModelError(
-            f"{path} is a pickle file, which can run any code when it is read. Convert it to .safetensors first."
+            f"{path} is a pickle file, which can run any code when it is read. Convert it to .safetensors, or, if you "
+            "trust where it comes from, allow it with allow_pickle=True (--allow-pickle)."
         )
+    single = path.suffix in (".safetensors", *PICKLES)
+    if not path.is_dir() and not single and (model.count("/") != 1 or model.startswith((".", "/", "~"))):
+        raise ModelError(
+            f"{model!r} is neither 'toybox', a folder, a .safetensors file nor a hub id like 'owner/name'."
+        )
+    if single and not path.is_file():
+        raise ModelError(f"There is no file {path}.")
     try:
         with quiet():
-            if path.is_dir():
-                if not (path / "model_index.json").is_file():
-                    raise ModelError(
-                        f"A model folder holds model_index.json. {path} has none: is it a pipeline folder?"
-                    )
-                return StableDiffusionPipeline.from_pretrained(path, local_files_only=True, **safe)
-            if path.suffix == ".safetensors":
-                if not path.is_file():
-                    raise ModelError(f"There is no file {path}.")
-                return StableDiffusionPipeline.from_single_file(str(path), local_files_only=offline, **options)
-            if model.count("/") != 1 or model.startswith((".", "/", "~")):
-                raise ModelError(
-                    f"{model!r} is neither 'toybox', a folder, a .safetensors file nor a hub id like 'owner/name'."
-                )
-            return StableDiffusionPipeline.from_pretrained(model, local_files_only=offline, **safe)
+            if single:
+                made = pipeline_class(path, Path(config).expanduser() if config else None)
+                return made.from_single_file(
+                    str(path), torch_dtype=dtype, local_files_only=offline or config is not None,
+                    **({"config": str(config)} if config else {}), **_unsafe(made.__name__),
+                )  # fmt: skip
+            return _read_folder(model, path, dtype, offline, allow_pickle)
     except ModelError:
         raise
     except Exception as error:
@@ -97,13 +120,56 @@ def _read(model: str, dtype: torch.dtype, offline: bool) -> Any:
         ) from error
 
 
-def _checked(pipeline: Any) -> Any:
-    from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
+def _read_folder(model: str, path: Path, dtype: torch.dtype, offline: bool, allow_pickle: bool) -> Any:
+    import diffusers
 
-    if not isinstance(pipeline, StableDiffusionPipeline):
-        raise ModelError(
-            f"promptweave steers pipelines of class StableDiffusionPipeline. Received {type(pipeline).__name__}."
-        )
-    if not getattr(pipeline.tokenizer, "is_fast", True):
-        raise ModelError("Words are found with a fast tokenizer's offsets. Load the pipeline with CLIPTokenizerFast.")
-    return pipeline
+    options: dict[str, Any] = {"torch_dtype": dtype, "low_cpu_mem_usage": find_spec("accelerate") is not None}
+    options["use_safetensors"] = None if allow_pickle else True
+    if not path.is_dir():
+        anything: Any = getattr(diffusers, "DiffusionPipeline")  # noqa: B009 - its lazy module exports nothing
+        config = anything.load_config(model, local_files_only=offline)
+        kind, options = config.get("_class_name", ""), {**options, **_absent(config)}
+        return _class(kind).from_pretrained(model, local_files_only=offline, **options)
+    index = path / "model_index.json"
+    if not index.is_file():
+        raise ModelError(f"A model folder holds model_index.json. {path} has none: is it a pipeline folder?")
+    config = json.loads(index.read_text())
+    kind, options = config.get("_class_name", ""), {**options, **_absent(config)}
+    return _class(kind).from_pretrained(path, local_files_only=True, **options)
+
+
+def _class(name: str) -> Any:
+    import diffusers
+
+    if name not in FAMILIES:
+        raise ModelError(f"promptweave steers pipelines of the classes {', '.join(FAMILIES)}. Received {name or None}.")
+    return getattr(diffusers, name)
+
+
+def _absent(config: dict[str, Any]) -> dict[str, Any]:
+    """Parts that a pipeline was saved without, and the safety checker."""
+    parts = {name: None for name, value in config.items() if value == [None, None]}
+    return {**parts, **_unsafe(config.get("_class_name", ""))}
+
+
+def _unsafe(kind: str) -> dict[str, Any]:
+    """The safety checker of Stable Diffusion 1 is a classifier of finished pictures; attention is no concern of it."""
+    return {"safety_checker": None, "requires_safety_checker": False} if kind == "StableDiffusionPipeline" else {}
+
+
+def _steered(pipeline: Any, name: str, scheduler: str | None) -> Loaded:
+    kind = type(pipeline).__name__
+    if kind not in FAMILIES:
+        raise ModelError(f"promptweave steers pipelines of the classes {', '.join(FAMILIES)}. Received {kind}.")
+    for part in ("tokenizer", "tokenizer_2", "tokenizer_3"):
+        tokenizer = getattr(pipeline, part, None)
+        if tokenizer is not None and not getattr(tokenizer, "is_fast", True):
+            raise ModelError(
+                f"Words are found with a fast tokenizer's offsets. Received {type(tokenizer).__name__} as {part}. "
+                f"Load the pipeline with {type(tokenizer).__name__}Fast."
+            )
+    made = FAMILIES[kind](pipeline, name)
+    if scheduler is not None:
+        made.sampler = with_scheduler(pipeline.scheduler, scheduler)
+    scheduler_name(made.sampler)  # raises for one that we cannot walk
+    return made

@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
 from torch import Tensor, nn
 
-from promptweave.core.rows import Rows
 from promptweave.core.site import Site
 from promptweave.models.base import Tap
 
@@ -42,13 +41,13 @@ class TapProcessor:
         if attn.group_norm is not None:
             hidden_states = attn.group_norm(hidden_states.transpose(1, 2)).transpose(1, 2)
         q, k, v = self._project(attn, hidden_states, encoder_hidden_states)
-        rows = self.tap.edit(self.site, Rows(q, k, v, self.tap.layout))
-        if rows.touched and attention_mask is not None:
+        output = self.tap.attend(self.site, q, k, v)
+        if output is not None and attention_mask is not None:
             raise ValueError(
                 f"Attention under an attention mask cannot be edited, and layer {self.site.name} got one. "
                 "Run the model without a prompt mask, or leave this layer alone."
             )
-        output = rows.evaluate() if rows.touched else self._plain(attn, q, k, v, attention_mask)
+        output = self._plain(attn, q, k, v, attention_mask) if output is None else output
         output = output.transpose(1, 2).flatten(2).to(q.dtype)
         for layer in attn.to_out or ():  # a projection and its dropout
             output = layer(output)
@@ -79,11 +78,11 @@ class TapProcessor:
         return q if norm_q is None else norm_q(q), k if norm_k is None else norm_k(k), v
 
 
-def check_processors(layers: Mapping[str, nn.Module]) -> None:
+def check_processors(layers: Mapping[str, nn.Module], known: tuple[type, ...] = PLAIN) -> None:
     """Refuse layers whose processor is neither diffusers' plain one nor known to us, before anything is changed."""
     for path, layer in layers.items():
         processor = layer.processor
-        if type(processor) not in PLAIN:
+        if type(processor) not in known:
             raise ForeignProcessor(
                 f"Attention layer {path} carries {type(processor).__name__}, which controls would have to drop. "
                 "Fuse or unload it first: pipeline.fuse_lora(), pipeline.unload_ip_adapter(), "

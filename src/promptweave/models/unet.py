@@ -2,83 +2,34 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from diffusers.models.attention_processor import Attention
-from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
 from torch import Tensor
 
 from promptweave.core.control import Text
-from promptweave.core.schedule import Schedule
-from promptweave.core.site import Place, Site
+from promptweave.core.site import Place, Site, Sites
 from promptweave.models.base import Tap
+from promptweave.models.pipeline import PipelineModel
 from promptweave.models.tap import check_processors, installed
-from promptweave.words import Words
 
 FINEST_MAP = 16  # words are well localised on 16 x 16 maps, and on a quarter of the latent where that is finer
 
 
-class UNetModel:
-    """A StableDiffusionPipeline behind the door of `models.base.Model`."""
+class UNetModel(PipelineModel):
+    """A StableDiffusionPipeline, or one of the same parts, behind the door of `models.base.Model`."""
 
-    def __init__(self, pipeline: StableDiffusionPipeline, name: str) -> None:
-        self.pipeline, self.name = pipeline, name
-        self.unet, self.vae = pipeline.unet, pipeline.vae
-        self.tokenizer, self.text_encoder = pipeline.tokenizer, pipeline.text_encoder
-        for part in (self.unet, self.vae, self.text_encoder):
-            part.eval().requires_grad_(False)
+    def __init__(self, pipeline: Any, name: str) -> None:
+        super().__init__(pipeline, name, pipeline.unet)
+        self.unet: Any = pipeline.unet
+        self.text_encoder: Any = getattr(pipeline, self.encoders[0])
 
     @property
-    def device(self) -> torch.device:
-        return self.unet.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.unet.dtype
-
-    @property
-    def factor(self) -> int:
-        return 2 ** (len(self.vae.config.block_out_channels) - 1)
-
-    @property
-    def default_size(self) -> tuple[int, int]:
-        side = self.unet.config.sample_size
-        height, width = side if isinstance(side, tuple | list) else (side, side)
-        return height * self.factor, width * self.factor
-
-    @property
-    def channels(self) -> int:
-        return self.unet.config.in_channels
-
-    @property
-    def schedule(self) -> Schedule:
-        """The pipeline's noise schedule, walked by DDIM."""
-        return self._schedule
-
-    @cached_property
-    def _schedule(self) -> Schedule:
-        config = self.pipeline.scheduler.config
-        if config.get("clip_sample") or config.get("thresholding") or config.get("rescale_betas_zero_snr"):
-            raise ValueError(
-                "Schedules with clip_sample, thresholding or rescale_betas_zero_snr are not supported. "
-                f"Received {dict(config)}. Load the model with a scheduler that has these switched off."
-            )
-        alphas = self.pipeline.scheduler.alphas_cumprod.double().cpu()
-        return Schedule(
-            alphas,
-            config.get("prediction_type", "epsilon"),
-            config.get("timestep_spacing", "leading"),
-            int(config.get("steps_offset", 0)),
-            1.0 if config.get("set_alpha_to_one", True) else float(alphas[0]),
-        )
-
-    def words(self, prompt: str) -> Words:
-        return Words(prompt, self.tokenizer)
+    def guided(self) -> bool:
+        return self.unet.config.time_cond_proj_dim is None
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str], negative: Sequence[str]) -> Text:
@@ -94,8 +45,8 @@ class UNetModel:
             return_tensors="pt",
         )
         uses_mask = getattr(self.text_encoder.config, "use_attention_mask", False)
-        mask = tokens.attention_mask.to(self.text_encoder.device) if uses_mask else None
-        states = self.text_encoder(tokens.input_ids.to(self.text_encoder.device), attention_mask=mask)
+        mask = tokens.attention_mask.to(self.device) if uses_mask else None
+        states = self.text_encoder(tokens.input_ids.to(self.device), attention_mask=mask)
         return states.last_hidden_state.to(self.dtype)
 
     @cached_property
@@ -129,9 +80,27 @@ class UNetModel:
         grids = {site.grid for site in self.sites(latent_grid) if site.kind == "cross"}
         return min(grids, key=lambda grid: abs(grid[0] - height) + abs(grid[1] - width))
 
-    def predict(self, z: Tensor, t: int, context: Tensor, tap: Tap | None = None) -> Tensor:
+    def map_sites(self, latent_grid: tuple[int, int]) -> Sites:
+        return Sites("cross", grid=self.map_grid(latent_grid))
+
+    def predict(
+        self,
+        z: Tensor,
+        t: int | float | Tensor,
+        context: Tensor,
+        tap: Tap | None = None,
+        *,
+        pooled: Tensor | None = None,
+        guidance: int | float | Tensor = 1.0,
+    ) -> Tensor:
         def run() -> Tensor:
-            return self.unet(z.to(self.dtype), t, encoder_hidden_states=context).sample.to(z.dtype)
+            return self.unet(
+                z.to(self.dtype),
+                t,
+                encoder_hidden_states=context,
+                timestep_cond=self._guidance_input(guidance, len(z)),
+                added_cond_kwargs=self._added(z, pooled),
+            ).sample.to(z.dtype)
 
         if tap is None:
             return run()
@@ -140,32 +109,22 @@ class UNetModel:
         with installed(layers, sites, tap):
             return run()
 
+    def _guidance_input(self, guidance: int | float | Tensor, rows: int) -> Tensor | None:
+        """The embedding of guidance for networks distilled to take it as an input (LCM, Luo et al. 2023)."""
+        if self.guided:
+            return None
+        scale = torch.as_tensor(guidance, device=self.device, dtype=torch.float32).expand(rows) - 1
+        return self.pipeline.get_guidance_scale_embedding(scale, embedding_dim=self.unet.config.time_cond_proj_dim).to(
+            self.device, self.dtype
+        )
+
+    def _added(self, z: Tensor, pooled: Tensor | None) -> dict[str, Tensor] | None:
+        """What the network takes beside the text: nothing."""
+        return None
+
     def check(self) -> None:
         """Raise if a layer carries a processor that controls would have to drop."""
         check_processors({path: layer for path, _, _, layer in self._blocks})
-
-    @torch.no_grad()
-    def to_latent(self, pictures: Tensor) -> Tensor:
-        x = pictures.permute(0, 3, 1, 2).to(self.vae.device, self.vae.dtype) * 2 - 1
-        z = self.vae.encode(x).latent_dist.mode()
-        return z.to(torch.promote_types(z.dtype, torch.float32)) * self.vae.config.scaling_factor
-
-    @torch.no_grad()
-    def to_image(self, z: Tensor) -> Tensor:
-        x = self.vae.decode((z / self.vae.config.scaling_factor).to(self.vae.device, self.vae.dtype)).sample
-        return (x.to(torch.promote_types(x.dtype, torch.float32)) / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu()
-
-    @cached_property
-    def _hash(self) -> str:
-        digest = hashlib.sha256()
-        for part in (self.text_encoder, self.unet, self.vae):
-            for name, tensor in sorted(part.state_dict().items()):
-                digest.update(name.encode())
-                digest.update(np.ascontiguousarray(tensor.detach().cpu().half().numpy()).tobytes())
-        return digest.hexdigest()[:16]
-
-    def fingerprint(self) -> str:
-        return self._hash
 
 
 def _layers(block: Any) -> Iterator[Attention]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,15 +12,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptweave.core.clock import Step
-from promptweave.core.control import Control, Hooks, Run, Text
-from promptweave.core.maps import Maps
-from promptweave.core.rows import Layout, Rows
-from promptweave.core.site import Site, Sites
-from promptweave.models.base import Model, Tap
-from promptweave.sampling.steps import ddim_step, guide
-
-Progress = Callable[[Step, Tensor], None]
+from promptweave.core.control import Control, Hooks, Run
+from promptweave.models.base import Model, Solver
+from promptweave.sampling.solver import Ddim
+from promptweave.sampling.walk import Progress, Request, Source, drive, walk
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,10 +36,10 @@ class Sample:
 def latent_grid(model: Model, size: tuple[int, int] | None = None) -> tuple[int, int]:
     """Height and width of the latent of a picture of `size` (height, width) pixels."""
     height, width = size or model.default_size
-    if height % model.factor or width % model.factor or height <= 0 or width <= 0:
+    if height % model.multiple or width % model.multiple or height <= 0 or width <= 0:
         raise ValueError(
-            f"Height and width must be positive multiples of {model.factor}, the factor of this model's autoencoder. "
-            f"Received {height} x {width}; {_near(height, model.factor)} x {_near(width, model.factor)} would do."
+            f"Height and width must be positive multiples of {model.multiple} pixels for this model. "
+            f"Received {height} x {width}; {_near(height, model.multiple)} x {_near(width, model.multiple)} would do."
         )
     return height // model.factor, width // model.factor
 
@@ -62,40 +57,60 @@ def noise_for(
     return torch.cat(draws)
 
 
-def bind(
-    model: Model,
-    prompts: Sequence[str],
-    *,
-    grid: tuple[int, int],
-    images: int,
-    steps: int,
-    guidance: int | float,
-    controls: Sequence[Control],
-) -> tuple[Run, tuple[Hooks, ...]]:
-    """Check everything that can be checked before the first step."""
-    if not prompts:
-        raise ValueError("A run needs at least one prompt. Received none.")
-    if isinstance(guidance, bool) or not math.isfinite(guidance):
-        raise ValueError(f"guidance must be a finite number (7.5 is usual, 1 switches it off). Received {guidance}.")
-    model.schedule.steps(steps)
-    words = tuple(model.words(prompt) for prompt in prompts)
-    run = Run(
-        tuple(prompts),
-        words,
-        steps,
-        model.sites(grid),
-        grid,
-        model.map_grid(grid),
-        images,
-        guidance,
-        words[0].limit,
-        model.device,
-        model.dtype,
-    )
-    return run, tuple(control.bind(run) for control in controls)
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A run to be made: prompts (row 0 is the source), noise, and how."""
+
+    prompts: Sequence[str]
+    noise: Float[Tensor, "images channels h w"]
+    steps: int = 50
+    guidance: int | float = 7.5
+    controls: Sequence[Control] = ()
+    negative: str = ""
+    seed: int = 0
+    source: Source | None = None
+    progress: Progress | None = None
+
+    def bind(self, model: Model) -> tuple[Run, tuple[Hooks, ...]]:
+        """Check everything that can be checked before the first step."""
+        noise, guidance = self.noise, self.guidance
+        if not self.prompts:
+            raise ValueError("A run needs at least one prompt. Received none.")
+        if noise.ndim != 4 or noise.shape[1] != model.channels or not noise.numel():
+            raise ValueError(
+                f"noise must be [images, {model.channels}, h, w] with at least one image for this model. "
+                f"Received {tuple(noise.shape)}. Draw it with noise_for(model, seed)."
+            )
+        if isinstance(guidance, bool) or not math.isfinite(guidance):
+            raise ValueError(
+                f"guidance must be a finite number (7.5 is usual, 1 switches it off). Received {guidance!r}."
+            )
+        grid = (noise.shape[-2], noise.shape[-1])
+        words = tuple(model.words(prompt) for prompt in self.prompts)
+        run = Run(
+            tuple(self.prompts),
+            words,
+            len(self.solver(model).steps),
+            model.sites(grid),
+            grid,
+            model.map_grid(grid),
+            model.map_sites(grid),
+            len(noise),
+            guidance,
+            words[0].limit,
+            model.device,
+            model.dtype,
+            0 if self.source is None else 1,
+        )
+        return run, tuple(control.bind(run) for control in self.controls)
+
+    def solver(self, model: Model) -> Solver:
+        """A fresh solver."""
+        computed = len(self.prompts) - (0 if self.source is None else 1)
+        made = model.solver(self.steps, tuple(self.noise.shape), computed, self.seed)
+        return made or Ddim(model.schedule(), self.steps)
 
 
-@torch.no_grad()
 def sample(
     model: Model,
     prompts: Sequence[str],
@@ -105,77 +120,33 @@ def sample(
     guidance: int | float = 7.5,
     controls: Sequence[Control] = (),
     negative: str = "",
+    seed: int = 0,
+    source: Source | None = None,
     progress: Progress | None = None,
 ) -> Sample:
     """Generate a picture per prompt and noise. Controls see row 0 as the source, the others as targets.
 
-    `noise` is shared by all prompts. Guidance leads away from `negative`. `progress` is called after every step with
-    the latents. Sampling is deterministic (DDIM, eta = 0).
+    `noise` is shared by all prompts. Guidance leads away from `negative`. `seed` is that of the noise which some
+    solvers add on the way. A recorded `source` takes the place of row 0, which is then not computed. `progress` is
+    called after every step with the latents.
     """
-    if noise.ndim != 4 or noise.shape[1] != model.channels or not noise.numel():
-        raise ValueError(
-            f"noise must be [images, {model.channels}, h, w] with at least one image for this model. "
-            f"Received {tuple(noise.shape)}. Draw it with noise_for(model, seed)."
+    return sample_jobs(model, [Job(prompts, noise, steps, guidance, controls, negative, seed, source, progress)])[0]
+
+
+@torch.no_grad()
+def sample_jobs(model: Model, jobs: Sequence[Job]) -> list[Sample]:
+    """Independent runs, each with its own prompts, controls and steps, in shared forward passes."""
+    bound = [job.bind(model) for job in jobs]
+    runs: list[Generator[Request, Tensor, Tensor]] = []
+    for job, (_, hooks) in zip(jobs, bound, strict=True):
+        text = model.encode(job.prompts, [job.negative] * len(job.prompts))
+        precision = torch.promote_types(job.noise.dtype, torch.float32)  # whatever the network computes in
+        z = job.noise.to(model.device, precision)
+        runs.append(
+            walk(model, job.solver(model), text, z, job.guidance, hooks, source=job.source, progress=job.progress)
         )
-    grid = (noise.shape[-2], noise.shape[-1])
-    run, hooks = bind(model, prompts, grid=grid, images=len(noise), steps=steps, guidance=guidance, controls=controls)
-    text = model.encode(prompts, [negative] * len(prompts))
-    schedule = model.schedule
-    precision = torch.promote_types(noise.dtype, torch.float32)  # of the latents, whatever the network computes in
-    z = noise.to(model.device, precision).expand(len(prompts), *noise.shape)
-    for step in schedule.steps(steps):
-        for index, hook in enumerate(hooks):
-            z = hook.before_step(step, z, _prober(model, text, step, hooks[:index]))
-        conditioned = text
-        for hook in hooks:
-            conditioned = hook.condition(step, conditioned)
-        output = predict(model, z, step, conditioned, guidance, hooks)
-        z = ddim_step(output, z, schedule.level(step.t), schedule.level(step.t_next), schedule.prediction)
-        for hook in hooks:
-            z = hook.after_step(step, z)
-        if progress:
-            progress(step, z)
-    return Sample(z, decode(model, z), run, hooks)
-
-
-def predict(model: Model, z: Tensor, step: Step, text: Text, guidance: int | float, hooks: Sequence[Hooks]) -> Tensor:
-    """The guided output of the network for every prompt and image, under the hooks."""
-    layout = Layout(("uncond", "cond") if guidance != 1 else ("cond",), z.shape[0], z.shape[1])
-    output = _forward(model, z, step, text, layout, hooks).unflatten(0, (len(layout.branches), *z.shape[:2]))
-    return guide(output[0], output[1], guidance) if len(layout.branches) == 2 else output[0]
-
-
-def _forward(model: Model, z: Tensor, step: Step, text: Text, layout: Layout, hooks: Sequence[Hooks]) -> Tensor:
-    def edit(site: Site, rows: Rows) -> Rows:
-        for hook in hooks:
-            rows = hook.attention(step, site, rows)
-        return rows
-
-    def contexts(cond: Tensor) -> Tensor:
-        stacked = torch.cat([text.uncond, cond]) if len(layout.branches) == 2 else cond
-        return stacked.repeat_interleave(layout.images, 0)
-
-    values = None if text.values is text.keys else contexts(text.values)
-    tap = Tap(layout, edit, values) if hooks or values is not None else None
-    batch = z.flatten(0, 1).repeat(len(layout.branches), 1, 1, 1)
-    return model.predict(batch, step.t, contexts(text.keys), tap)
-
-
-def _prober(model: Model, text: Text, step: Step, hooks: Sequence[Hooks]) -> Callable[[Tensor, Sites], Maps]:
-    def probe(z: Tensor, sites: Sites) -> Maps:
-        """One conditional pass under the controls to the left; the maps keep their gradient to `z`."""
-        maps = Maps(sites, tuple(range(z.shape[0])))
-
-        class Look(Hooks):
-            def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
-                maps.add(step, site, rows)
-                return rows
-
-        with torch.enable_grad():
-            _forward(model, z, step, text, Layout(("cond",), z.shape[0], z.shape[1]), (*hooks, Look()))
-        return maps
-
-    return probe
+    finished = zip(bound, drive(model, runs), strict=True)
+    return [Sample(z, decode(model, z), run, hooks) for (run, hooks), z in finished]
 
 
 def decode(model: Model, z: Tensor) -> np.ndarray:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import difflib
 import re
-import unicodedata
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, InitVar, dataclass, field
+from copy import copy
+from dataclasses import KW_ONLY, InitVar, dataclass, field, replace
 from typing import Any
+
+from promptweave.words.units import is_punctuation, key, split
 
 Selector = str | int | tuple[int, int]
 
-JOINERS = frozenset("'’-‐‑_")  # these stay inside a word: "o'clock", "t-shirt"
-DIGIT_JOINERS = frozenset(".,:/")  # and these between two digits: "1.5", "16:9"
 LONGEST = 100_000  # a tokenizer without a limit of its own states a huge one
 
 
@@ -45,13 +45,15 @@ class Words:
     `ids` are padded to the model's length, `limit`; `length` of them count BOS to EOS. `words` leave punctuation out;
     `units` are words and runs of punctuation, in order, and together hold every token between BOS and EOS. `truncated`
     are the words that the model does not read to their end. `pieces` are the texts of the first `length` tokens, for
-    display. `number`, where given, is the prompt's in messages.
+    display. `number`, where given, is the prompt's in messages. `at_most`: tokens that the model reads, where that is
+    less than the tokenizer's own limit.
     """
 
     prompt: str
     tokenizer: InitVar[Any]
     _: KW_ONLY
     allow_empty: InitVar[bool] = False
+    at_most: InitVar[int | None] = None
     number: int | None = None
     limit: int = field(init=False)
     ids: tuple[int, ...] = field(init=False)
@@ -62,9 +64,9 @@ class Words:
     pieces: tuple[str, ...] = field(init=False)
     _cut: frozenset[Word] = field(init=False, repr=False)
 
-    def __post_init__(self, tokenizer: Any, allow_empty: bool) -> None:
-        _check(self.prompt, tokenizer, allow_empty)
-        limit = int(tokenizer.model_max_length)
+    def __post_init__(self, tokenizer: Any, allow_empty: bool, at_most: int | None) -> None:
+        _check(self.prompt, tokenizer, allow_empty, at_most)
+        limit = at_most or int(tokenizer.model_max_length)
         padded = tokenizer(self.prompt, padding="max_length", max_length=limit, truncation=True)
         whole = tokenizer(
             self.prompt, truncation=False, verbose=False, return_offsets_mapping=True, return_special_tokens_mask=True
@@ -106,6 +108,34 @@ class Words:
             else:
                 chunks.append([unit])
         return tuple(tuple(chunk) for chunk in chunks)
+
+    def beside(self, other: Words) -> Words:
+        """The same prompt read by two encoders whose tokens stand one behind the other: a word has those of both.
+
+        What one encoder reads of a word is enough to find it.
+        """
+        merged = {
+            (unit.start, unit.end): replace(unit, tokens=unit.tokens + tuple(t + self.limit for t in twin.tokens))
+            for unit, twin in zip(self.units, other.units, strict=True)
+        }
+        cut = {(unit.start, unit.end) for unit in self._cut} & {(unit.start, unit.end) for unit in other._cut}
+        units = tuple(merged[unit.start, unit.end] for unit in self.units)
+        words = tuple(merged[unit.start, unit.end] for unit in self.words)
+        values: dict[str, Any] = {
+            "limit": self.limit + other.limit, "ids": self.ids + other.ids, "units": units, "words": words,
+            "_cut": frozenset(unit for span, unit in merged.items() if span in cut),
+            "truncated": tuple(word for word in words if (word.start, word.end) in cut),
+        }  # fmt: skip
+        both = copy(self)
+        for name, value in values.items():
+            object.__setattr__(both, name, value)
+        return both
+
+    def padded(self, tokens: int) -> Words:
+        """The same prompt with so many more columns that hold no word."""
+        wider = copy(self)
+        object.__setattr__(wider, "limit", self.limit + tokens)
+        return wider
 
     def find(self, selector: Selector, number: int | None = None) -> tuple[int, ...]:
         """Token positions (BOS is 0) of what a selector names, whatever its case.
@@ -192,56 +222,6 @@ class Words:
         return f'"{self.prompt}"'
 
 
-def key(text: str) -> str:
-    """What makes two words the same: composed characters, lower case."""
-    return unicodedata.normalize("NFC", text).lower()
-
-
-def is_punctuation(text: str) -> bool:
-    """Whether a unit of `split` is a run of punctuation."""
-    return unicodedata.category(text[0])[0] == "P" and not any(c.isalnum() for c in text)
-
-
-def split(text: str) -> list[tuple[int, int]]:
-    """Character spans of the units: words, and the runs of punctuation beside them.
-
-    >>> text = "don't, well-known 1.5!"
-    >>> [text[a:b] for a, b in split(text)]
-    ["don't", ',', 'well-known', '1.5', '!']
-    """
-    kinds = _kinds(text)
-    spans: list[tuple[int, int]] = []
-    for index, kind in enumerate(kinds):
-        if kind == "space":
-            continue
-        if index and kinds[index - 1] == kind:
-            spans[-1] = (spans[-1][0], index + 1)
-        else:
-            spans.append((index, index + 1))
-    return spans
-
-
-def _kinds(text: str) -> list[str]:
-    """ "word", "punctuation" or "space" for each character; marks go with the character that they are set on."""
-    kinds: list[str] = []
-    for character in text:
-        category = unicodedata.category(character)
-        if character.isspace():
-            kinds.append("space")
-        elif category[0] == "P":
-            kinds.append("punctuation")
-        elif category[0] == "M" or category == "Cf":
-            kinds.append(kinds[-1] if kinds and kinds[-1] != "space" else "word")
-        else:
-            kinds.append("word")
-    for i in range(1, len(text) - 1):
-        between_words = kinds[i - 1] == kinds[i + 1] == "word"
-        between_digits = text[i - 1].isdigit() and text[i + 1].isdigit()
-        if between_words and (text[i] in JOINERS or (between_digits and text[i] in DIGIT_JOINERS)):
-            kinds[i] = "word"
-    return kinds
-
-
 def _owners(
     offsets: Sequence[tuple[int, int]], body: Sequence[int], spans: Sequence[tuple[int, int]], characters: int
 ) -> list[tuple[int, ...]]:
@@ -267,13 +247,13 @@ def _pieces(tokenizer: Any, ids: Sequence[int], offsets: Sequence[tuple[int, int
     )
 
 
-def _check(prompt: str, tokenizer: Any, allow_empty: bool) -> None:
+def _check(prompt: str, tokenizer: Any, allow_empty: bool, at_most: int | None) -> None:
     if not getattr(tokenizer, "is_fast", False):
         raise ValueError(
             "Words are found by character offsets, which only a fast tokenizer gives. "
             f"Received {type(tokenizer).__name__}. Load it with AutoTokenizer.from_pretrained(..., use_fast=True)."
         )
-    if tokenizer.model_max_length > LONGEST:
+    if at_most is None and tokenizer.model_max_length > LONGEST:
         raise ValueError(
             f"The tokenizer must state the model's length. Received model_max_length={tokenizer.model_max_length}. "
             "Set tokenizer.model_max_length = 77, or what the model reads."

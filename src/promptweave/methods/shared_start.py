@@ -1,0 +1,44 @@
+"""One start for all pictures: the SpatialReplace of the authors of Prompt-to-Prompt (arXiv 2208.01626)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from promptweave.core.clock import Step, Window
+from promptweave.core.control import Control, Hooks, NoEffect, Run
+from promptweave.methods.prompt_to_prompt import SOURCE, Number, chosen
+
+
+@dataclass(frozen=True)
+class SharedStart(Control):
+    """Every target's latent is the source's for the first `share` of the steps (the authors' SpatialReplace)."""
+
+    share: Number = 0.2
+    targets: tuple[int, ...] | None = None
+
+    def bind(self, run: Run) -> Hooks:
+        window = Window.of(self.share)
+        if not window.steps(run.steps):
+            raise NoEffect(f"SharedStart needs a share that holds one of the {run.steps} steps. Received {self.share}.")
+        return _Sharing(window, chosen(self.targets, run))
+
+
+@dataclass
+class _Sharing(Hooks):
+    window: Window
+    rows: tuple[int, ...]
+    steps: int = 0
+
+    def after_step(self, step: Step, z: Tensor) -> Tensor:
+        if step not in self.window:
+            return z
+        self.steps += 1
+        z = z.clone()
+        z[list(self.rows)] = z[SOURCE].clone()
+        return z
+
+    def report(self) -> dict[str, Any]:
+        return {"latent_steps": self.steps}

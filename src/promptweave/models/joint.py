@@ -1,0 +1,105 @@
+"""What the joint-attention networks (MM-DiT) share: the processor of a layer, the sites, the blocks for maps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.attention_processor import JointAttnProcessor2_0
+from diffusers.models.embeddings import apply_rotary_emb
+from diffusers.models.transformers.transformer_flux import FluxAttention, FluxAttnProcessor
+from torch import Tensor
+
+from promptweave.core.site import Site
+from promptweave.models.base import Tap
+from promptweave.models.tap import check_processors
+
+PLAIN = (JointAttnProcessor2_0, FluxAttnProcessor)
+FLUX_BLOCKS = (18, 17, 12, 14, 11)  # double blocks
+# The five blocks whose image-to-text attention segments best (arXiv 2508.07519), by depth and dual attention.
+BEST_BLOCKS: dict[tuple[int, bool], tuple[int, ...]] = {
+    (24, False): (7, 8, 5, 4, 9),  # Stable Diffusion 3 medium
+    (24, True): (7, 9, 8, 5, 10),  # 3.5 medium
+    (38, False): (18, 21, 20, 24, 16),  # 3.5 large
+}
+
+
+def middle(depth: int) -> tuple[int, ...]:
+    """The middle half of the blocks, where nothing better is known."""
+    return tuple(range(depth // 4, max(depth // 4 + 1, 3 * depth // 4)))
+
+
+class JointTap:
+    """Attention of one joint layer, or of one layer over the image alone, under a tap."""
+
+    _attention_backend = None
+    _parallel_config = None
+
+    def __init__(self, site: Site, tap: Tap) -> None:
+        self.site, self.tap = site, tap
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        image_rotary_emb: Any = None,
+    ) -> Any:
+        flux = isinstance(attn, FluxAttention)
+        q, k, v = self._project(attn, hidden_states, encoder_hidden_states, flux)
+        if image_rotary_emb is not None:
+            rotate: Any = apply_rotary_emb
+            q, k = (rotate(x, image_rotary_emb, sequence_dim=2) for x in (q, k))
+        output = self.tap.attend(self.site, q, k, v)
+        if output is None:
+            output = F.scaled_dot_product_attention(q, k, v)
+        output = output.transpose(1, 2).flatten(2).to(q.dtype)
+        if encoder_hidden_states is None:
+            return output if attn.pre_only else attn.to_out[1](attn.to_out[0](output))
+        assert self.site.image is not None and self.site.text is not None
+        image, text = output[:, self.site.image], output[:, self.site.text]
+        image = attn.to_out[1](attn.to_out[0](image.contiguous()))
+        if not getattr(attn, "context_pre_only", False):
+            text = attn.to_add_out(text.contiguous())
+        return image, text
+
+    @staticmethod
+    def _project(attn: Any, x: Tensor, text: Tensor | None, flux: bool) -> tuple[Tensor, Tensor, Tensor]:
+        def heads(y: Tensor, norm: Any = None) -> Tensor:
+            y = y.unflatten(-1, (attn.heads, -1))
+            if not flux:
+                y = y.transpose(1, 2)
+            y = y if norm is None else norm(y)
+            return y.transpose(1, 2) if flux else y
+
+        image = heads(attn.to_q(x), attn.norm_q), heads(attn.to_k(x), attn.norm_k), heads(attn.to_v(x))
+        if text is None:
+            return image
+        written = (
+            heads(attn.add_q_proj(text), attn.norm_added_q),
+            heads(attn.add_k_proj(text), attn.norm_added_k),
+            heads(attn.add_v_proj(text)),
+        )
+        pairs = zip(written, image, strict=True) if flux else zip(image, written, strict=True)
+        q, k, v = (torch.cat(pair, dim=2) for pair in pairs)
+        return q, k, v
+
+
+@contextmanager
+def joint_installed(layers: dict[str, Any], sites: Sequence[Site], tap: Tap) -> Iterator[None]:
+    """Put our processor into every layer, and the very same old ones back at the end, also after an exception."""
+    check_processors(layers, PLAIN)
+    if tap.values is not None:
+        raise ValueError("Joint attention reads keys and values from one text. Drop the control that gives two texts.")
+    before = {path: layer.processor for path, layer in layers.items()}
+    try:
+        for site in sites:
+            layers[site.path].processor = JointTap(site, tap)
+        yield
+    finally:
+        for path, layer in layers.items():
+            layer.processor = before[path]

@@ -1,0 +1,145 @@
+"""What all pipelines have in common behind the door of `models.base.Model`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from promptweave.core.schedule import Schedule
+from promptweave.models.autoencoder import Autoencoder
+from promptweave.models.base import Solver
+from promptweave.models.solvers import SchedulerSolver, Settings, default_settings, scheduler_name
+from promptweave.words import Words
+
+
+class PipelineModel:
+    """A diffusers pipeline: its network, text encoders, tokenizers, scheduler and autoencoder."""
+
+    usual: Settings = (50, 7.5)
+    encoders: tuple[str, ...] = ("text_encoder",)
+    autoencoder: str = "vae"
+
+    def __init__(self, pipeline: Any, name: str, network: Any) -> None:
+        self.pipeline, self.name, self.network = pipeline, name, network
+        self.vae = getattr(pipeline, self.autoencoder)
+        self.tokenizer = pipeline.tokenizer
+        self.sampler: Any = pipeline.scheduler
+        for part in self.parts:
+            part.eval().requires_grad_(False)
+
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        """The networks, in the order in which the fingerprint reads them."""
+        encoders = (getattr(self.pipeline, name, None) for name in self.encoders)
+        return tuple(part for part in (*encoders, self.network, self.vae) if part is not None)
+
+    @property
+    def device(self) -> torch.device:
+        return self.pipeline._execution_device  # that of the computation, also under offload
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.network.dtype
+
+    @cached_property
+    def _autoencoder(self) -> Autoencoder:
+        return Autoencoder(self.vae)
+
+    @property
+    def factor(self) -> int:
+        return self._autoencoder.factor
+
+    @property
+    def multiple(self) -> int:
+        return self.factor
+
+    @property
+    def default_size(self) -> tuple[int, int]:
+        side = self.network.config.sample_size
+        height, width = side if isinstance(side, tuple | list) else (side, side)
+        return height * self.factor, width * self.factor
+
+    @property
+    def channels(self) -> int:
+        return self.network.config.in_channels
+
+    @property
+    def guided(self) -> bool:
+        return True
+
+    @property
+    def scheduler(self) -> str:
+        return scheduler_name(self.sampler)
+
+    @property
+    def defaults(self) -> Settings:
+        return default_settings(self.name, self.scheduler, self.guided, self.usual)
+
+    def schedule(self) -> Schedule:
+        return self._schedule
+
+    @cached_property
+    def _schedule(self) -> Schedule:
+        config = self.sampler.config
+        if config.get("clip_sample") or config.get("thresholding") or config.get("rescale_betas_zero_snr"):
+            raise ValueError(
+                "Schedules with clip_sample, thresholding or rescale_betas_zero_snr are not supported. "
+                f"Received {dict(config)}. Load the model with a scheduler that has these switched off."
+            )
+        alphas = getattr(self.sampler, "alphas_cumprod", None)
+        if alphas is None:
+            raise ValueError(
+                f"A table of noise levels is needed, and {type(self.sampler).__name__}, the scheduler of "
+                f"{self.name}, has none: it is a flow model's. Choose a diffusion model."
+            )
+        alphas = alphas.double().cpu()
+        return Schedule(
+            alphas,
+            config.get("prediction_type", "epsilon"),
+            config.get("timestep_spacing", "leading"),
+            int(config.get("steps_offset", 0)),
+            1.0 if config.get("set_alpha_to_one", True) else float(alphas[0]),
+        )
+
+    def solver(self, steps: int, shape: tuple[int, ...], prompts: int, seed: int) -> Solver | None:
+        if self.scheduler == "ddim":
+            return None
+        timetable = self.timetable(steps, (shape[-2], shape[-1]))
+        return SchedulerSolver(self.sampler, steps, shape, prompts, seed, self.device, **timetable)
+
+    def timetable(self, steps: int, latent_grid: tuple[int, int]) -> dict[str, Any]:
+        """What else the scheduler must know to set its times."""
+        return {}
+
+    def words(self, prompt: str) -> Words:
+        return Words(prompt, self.tokenizer)
+
+    def to_latent(self, pictures: Tensor) -> Tensor:
+        return self._autoencoder.to_latent(pictures, self.device)
+
+    def to_image(self, z: Tensor) -> Tensor:
+        return self._autoencoder.to_image(z, self.device)
+
+    @cached_property
+    def _hash(self) -> str:
+        digest = hashlib.sha256()
+        for part in self.parts:
+            for name, tensor in sorted(part.state_dict().items()):
+                digest.update(name.encode())
+                if not tensor.is_meta:  # offloaded to disk: its name and place must do
+                    digest.update(np.ascontiguousarray(tensor.detach().cpu().half().numpy()).tobytes())
+        return digest.hexdigest()[:16]
+
+    def fingerprint(self) -> str:
+        return self._hash
+
+
+def all_empty(prompts: Sequence[str]) -> bool:
+    """Whether guidance leads away from nothing in particular."""
+    return not any(prompt.strip() for prompt in prompts)

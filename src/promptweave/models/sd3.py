@@ -1,0 +1,120 @@
+"""Stable Diffusion 3 and 3.5: joint attention over [image ; text], where the text is CLIP's tokens, then T5's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from promptweave.core.control import Text
+from promptweave.core.site import Site, Sites
+from promptweave.models.base import Tap
+from promptweave.models.joint import BEST_BLOCKS, joint_installed, middle
+from promptweave.models.pipeline import PipelineModel
+from promptweave.models.shift import shift
+from promptweave.words import Words
+
+T5_LENGTH = 256
+
+
+class SD3Model(PipelineModel):
+    """A StableDiffusion3Pipeline behind the door of `models.base.Model`."""
+
+    usual = (28, 7.0)
+    encoders = ("text_encoder", "text_encoder_2", "text_encoder_3")
+
+    def __init__(self, pipeline: Any, name: str) -> None:
+        super().__init__(pipeline, name, pipeline.transformer)
+        self.transformer: Any = pipeline.transformer
+        self.patch: int = self.transformer.config.patch_size
+
+    @property
+    def multiple(self) -> int:
+        return self.factor * self.patch
+
+    @property
+    def clip_length(self) -> int:
+        """Tokens of CLIP, which come before T5's."""
+        return int(self.pipeline.tokenizer_max_length)
+
+    def timetable(self, steps: int, latent_grid: tuple[int, int]) -> dict[str, Any]:
+        if not self.sampler.config.get("use_dynamic_shifting"):
+            return {}
+        height, width = self.map_grid(latent_grid)
+        return {"mu": shift(height * width, self.sampler.config)}
+
+    def words(self, prompt: str) -> Words:
+        clip = Words(prompt, self.tokenizer, at_most=self.clip_length)
+        if self.pipeline.text_encoder_3 is None:
+            return clip.padded(T5_LENGTH)
+        return clip.beside(Words(prompt, self.pipeline.tokenizer_3, at_most=T5_LENGTH))
+
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[str], negative: Sequence[str]) -> Text:
+        keys, uncond, pooled, uncond_pooled = self.pipeline.encode_prompt(
+            list(prompts), None, None, device=self.device, negative_prompt=list(negative), max_sequence_length=T5_LENGTH
+        )
+        keys, uncond, pooled, uncond_pooled = (x.to(self.dtype) for x in (keys, uncond, pooled, uncond_pooled))
+        return Text(keys, keys, uncond, pooled, uncond_pooled)
+
+    @cached_property
+    def layers(self) -> dict[str, Any]:
+        """Attention layers by path, in execution order."""
+        found: dict[str, Any] = {}
+        for index, block in enumerate(self.transformer.transformer_blocks):
+            found[f"transformer_blocks.{index}.attn"] = block.attn
+            if block.use_dual_attention:
+                found[f"transformer_blocks.{index}.attn2"] = block.attn2
+        return found
+
+    def sites(self, latent_grid: tuple[int, int]) -> tuple[Site, ...]:
+        grid = self.map_grid(latent_grid)
+        pixels, tokens = grid[0] * grid[1], self.clip_length + T5_LENGTH
+        image, text = slice(0, pixels), slice(pixels, pixels + tokens)
+        sites: list[Site] = []
+        for index, (path, layer) in enumerate(self.layers.items()):
+            number = path.split(".")[1]
+            if path.endswith("attn2"):
+                sites.append(Site(f"stream_self_{number}", "self", "stream", index, layer.heads, grid, path))
+            else:
+                name = f"stream_joint_{number}"
+                sites.append(Site(name, "joint", "stream", index, layer.heads, grid, path, text, image))
+        return tuple(sites)
+
+    def map_grid(self, latent_grid: tuple[int, int]) -> tuple[int, int]:
+        return latent_grid[0] // self.patch, latent_grid[1] // self.patch
+
+    def map_sites(self, latent_grid: tuple[int, int]) -> Sites:
+        blocks = self.transformer.transformer_blocks
+        dual = any(block.use_dual_attention for block in blocks)
+        best = BEST_BLOCKS.get((len(blocks), dual), middle(len(blocks)))
+        return Sites("joint", names=tuple(f"stream_joint_{number}" for number in best))
+
+    def predict(
+        self,
+        z: Tensor,
+        t: int | float | Tensor,
+        context: Tensor,
+        tap: Tap | None = None,
+        *,
+        pooled: Tensor | None = None,
+        guidance: int | float | Tensor = 1.0,
+    ) -> Tensor:
+        times = torch.as_tensor(t, device=z.device, dtype=z.dtype).expand(len(z))
+
+        def run() -> Tensor:
+            output = self.transformer(
+                hidden_states=z.to(self.dtype),
+                timestep=times,
+                encoder_hidden_states=context,
+                pooled_projections=pooled,
+            ).sample
+            return output.to(z.dtype)
+
+        if tap is None:
+            return run()
+        with joint_installed(self.layers, self.sites((z.shape[-2], z.shape[-1])), tap):
+            return run()

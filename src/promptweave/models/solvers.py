@@ -1,0 +1,150 @@
+"""The schedulers of diffusers as solvers: any of them walks a run, whatever its number of calls a step."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
+from torch import Tensor
+
+from promptweave.core.clock import Step
+
+NAMES = {
+    "ddim": "DDIMScheduler",
+    "euler": "EulerDiscreteScheduler",
+    "euler-ancestral": "EulerAncestralDiscreteScheduler",
+    "dpm++": "DPMSolverMultistepScheduler",
+    "dpm++-single": "DPMSolverSinglestepScheduler",
+    "heun": "HeunDiscreteScheduler",
+    "pndm": "PNDMScheduler",
+    "lms": "LMSDiscreteScheduler",
+    "lcm": "LCMScheduler",
+    "unipc": "UniPCMultistepScheduler",
+    "deis": "DEISMultistepScheduler",
+    "ddpm": "DDPMScheduler",
+    "flow-euler": "FlowMatchEulerDiscreteScheduler",
+}
+FLOW = "flow-euler"
+FEW_STEPS = ("turbo", "lightning", "schnell", "lcm")
+
+
+class UnknownScheduler(ValueError):
+    """A scheduler that we cannot walk."""
+
+
+def scheduler_name(scheduler: Any) -> str:
+    """Our name of a scheduler; raises UnknownScheduler for one that we do not know."""
+    for name, wanted in NAMES.items():
+        if type(scheduler).__name__ == wanted:
+            return name
+    raise UnknownScheduler(
+        f"This scheduler is not supported: {type(scheduler).__name__}. "
+        f"Load the model with another: load(model, scheduler=...), one of {', '.join(NAMES)}."
+    )
+
+
+def with_scheduler(old: Any, name: str) -> Any:
+    """A scheduler of another kind with the noise schedule of `old`."""
+    import diffusers
+
+    if name not in NAMES:
+        raise UnknownScheduler(f"There is no scheduler {name!r}. Choose one of {', '.join(NAMES)}.")
+    if (name == FLOW) != (type(old).__name__ == NAMES[FLOW]):
+        raise UnknownScheduler(
+            f"{name!r} cannot walk this model, whose own scheduler is {type(old).__name__}: flow models go with "
+            f"{FLOW!r} and diffusion models with the others."
+        )
+    changes = {"clip_sample": False} if "clip_sample" in old.config else {}
+    if name == "pndm" and "skip_prk_steps" not in old.config:
+        changes["skip_prk_steps"] = True  # as Stable Diffusion has it
+    try:
+        return getattr(diffusers, NAMES[name]).from_config(old.config, **changes)
+    except ImportError as error:
+        raise UnknownScheduler(f"Scheduler {name!r} needs scipy. Install it with: pip install scipy") from error
+
+
+Settings = tuple[int, int | float]  # steps and guidance
+
+
+def default_settings(model: str, scheduler: str, guided: bool, usual: Settings) -> Settings:
+    """Steps and guidance: `usual` ones, or few steps and none for distilled models, known by name or scheduler."""
+    if not guided:
+        return (4, 8.0) if scheduler == "lcm" else usual
+    few = scheduler == "lcm" or any(word in model.lower() for word in FEW_STEPS)
+    return (4, 1.0) if few else usual
+
+
+class SchedulerSolver:
+    """One run of a scheduler. `shape` [images, channels, h, w] is the noise's; `prompts` rows of each image are walked.
+
+    A step is one of the schedule, however often its solver asks the network. Noise that is added on the way is the same
+    for all prompts; that of image i continues the generator of seed + i that drew its starting noise.
+    """
+
+    def __init__(
+        self,
+        scheduler: SchedulerMixin,
+        count: int,
+        shape: tuple[int, ...],
+        prompts: int,
+        seed: int,
+        device: torch.device,
+        **timetable: Any,
+    ) -> None:
+        made: Any = type(scheduler).from_config(scheduler.config)  # pyright: ignore
+        size = made.config.num_train_timesteps
+        if isinstance(count, bool) or not 1 <= count <= size:
+            raise ValueError(f"The number of steps must be a whole number from 1 to {size}. Received {count!r}.")
+        try:
+            made.set_timesteps(**{"num_inference_steps": count, **timetable}, device=device)
+        except (ValueError, IndexError) as error:
+            raise ValueError(f"{type(scheduler).__name__} cannot take {count} steps: {error}") from error
+        self.scheduler = made
+        self._tensors = {float(t): t for t in made.timesteps}
+        times = [float(t) for t in made.timesteps]
+        self._calls = _grouped(times, count, made)
+        starts = [group[0] for group in self._calls]
+        count = len(starts)
+        self.steps: Sequence[Step] = [
+            Step(i, count, t, after) for i, (t, after) in enumerate(zip(starts, [*starts[1:], -1], strict=True))
+        ]
+        self._options: dict[str, Any] = {"return_dict": False}
+        if "generator" in inspect.signature(made.step).parameters:
+            self._options["generator"] = [_generator(seed + i, shape) for _ in range(prompts) for i in range(shape[0])]
+
+    def start(self, noise: Tensor) -> Tensor:
+        """Noise of the first level."""
+        return noise * getattr(self.scheduler, "init_noise_sigma", 1.0)
+
+    def calls(self, step: Step) -> Sequence[int | float]:
+        """The times of a step's calls."""
+        return self._calls[step.index]
+
+    def scale(self, z: Tensor, t: int | float) -> Tensor:
+        """What the network is trained to read: unit variance."""
+        scale = getattr(self.scheduler, "scale_model_input", None)
+        return scale(z, self._tensors[t]) if scale else z
+
+    def advance(self, output: Tensor, z: Tensor, t: int | float) -> Tensor:
+        """The scheduler's step."""
+        return self.scheduler.step(output, self._tensors[t], z, **self._options)[0].to(z.dtype)
+
+
+def _generator(seed: int, shape: tuple[int, ...]) -> torch.Generator:
+    generator = torch.Generator().manual_seed(seed)
+    torch.randn(1, *shape[1:], generator=generator)  # the starting noise, drawn elsewhere
+    return generator
+
+
+def _grouped(times: list[float], count: int, scheduler: Any) -> list[list[float]]:
+    """The calls of each step: second-order solvers make two, except in the last; PNDM more in its first steps."""
+    order = getattr(scheduler, "order", 1)
+    if type(scheduler).__name__ == NAMES["pndm"]:
+        if scheduler.config.skip_prk_steps:
+            return [times[:2], *([t] for t in times[2:])] if len(times) > count else [[t] for t in times]
+        warm = [times[i : i + 4] for i in range(0, min(12, len(times)), 4)]
+        return [*warm, *([t] for t in times[12:])]
+    return [times[i : i + order] for i in range(0, len(times), order)]

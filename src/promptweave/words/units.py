@@ -1,0 +1,58 @@
+"""Words and runs of punctuation in a text, by its characters alone."""
+
+from __future__ import annotations
+
+import unicodedata
+
+JOINERS = frozenset("'’-‐‑_")  # these stay inside a word: "o'clock", "t-shirt"
+DIGIT_JOINERS = frozenset(".,:/")  # and these between two digits: "1.5", "16:9"
+
+
+def key(text: str) -> str:
+    """What makes two words the same: composed characters, lower case."""
+    return unicodedata.normalize("NFC", text).lower()
+
+
+def is_punctuation(text: str) -> bool:
+    """Whether a unit of `split` is a run of punctuation."""
+    return unicodedata.category(text[0])[0] == "P" and not any(c.isalnum() for c in text)
+
+
+def split(text: str) -> list[tuple[int, int]]:
+    """Character spans of the units: words, and the runs of punctuation beside them.
+
+    >>> text = "don't, well-known 1.5!"
+    >>> [text[a:b] for a, b in split(text)]
+    ["don't", ',', 'well-known', '1.5', '!']
+    """
+    kinds = _kinds(text)
+    spans: list[tuple[int, int]] = []
+    for index, kind in enumerate(kinds):
+        if kind == "space":
+            continue
+        if index and kinds[index - 1] == kind:
+            spans[-1] = (spans[-1][0], index + 1)
+        else:
+            spans.append((index, index + 1))
+    return spans
+
+
+def _kinds(text: str) -> list[str]:
+    """ "word", "punctuation" or "space" for each character; marks go with the character that they are set on."""
+    kinds: list[str] = []
+    for character in text:
+        category = unicodedata.category(character)
+        if character.isspace():
+            kinds.append("space")
+        elif category[0] == "P":
+            kinds.append("punctuation")
+        elif category[0] == "M" or category == "Cf":
+            kinds.append(kinds[-1] if kinds and kinds[-1] != "space" else "word")
+        else:
+            kinds.append("word")
+    for i in range(1, len(text) - 1):
+        between_words = kinds[i - 1] == kinds[i + 1] == "word"
+        between_digits = text[i - 1].isdigit() and text[i + 1].isdigit()
+        if between_words and (text[i] in JOINERS or (between_digits and text[i] in DIGIT_JOINERS)):
+            kinds[i] = "word"
+    return kinds
