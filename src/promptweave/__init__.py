@@ -11,11 +11,12 @@ from promptweave.core.clock import Window as Window
 from promptweave.core.control import Control as Control
 from promptweave.core.control import Hooks as Hooks
 from promptweave.core.control import NoEffect as NoEffect
-from promptweave.core.record import Record as Record
+from promptweave.core.record_maps import RecordMaps as RecordMaps
 from promptweave.core.site import Site as Site
 from promptweave.core.site import Sites as Sites
 from promptweave.edit import edit as edit
 from promptweave.edit import generate as generate
+from promptweave.edit import record as record
 from promptweave.edit import run as run
 from promptweave.maps import word_maps as word_maps
 from promptweave.methods import LocalBlend as LocalBlend
@@ -25,6 +26,7 @@ from promptweave.methods import Reweight as Reweight
 from promptweave.methods import SharedStart as SharedStart
 from promptweave.models.load import load as load
 from promptweave.recipe import Recipe as Recipe
+from promptweave.record import Recording as Recording
 from promptweave.replay import replay as replay
 from promptweave.result import Result as Result
 from promptweave.sampling.loop import Sample as Sample

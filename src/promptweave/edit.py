@@ -9,27 +9,72 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor
 
+from promptweave.controls import Kind, Number, Span, build_controls
 from promptweave.core.control import Control, NoEffect
-from promptweave.methods import LocalBlend, Refine, Replace, Reweight, SharedStart
 from promptweave.models.base import Model
 from promptweave.models.load import load_cached
 from promptweave.recipe import Recipe
+from promptweave.record import Recording, base_of, recipe_of, record_run
 from promptweave.report import effect_report
 from promptweave.result import Result
 from promptweave.sampling.loop import Progress, Sample, latent_grid, noise_for, sample
-from promptweave.words import suggest
-
-Kind = Literal["auto", "replace", "refine"]
-Number = int | float
-Span = Number | tuple[Number, Number]
+from promptweave.sampling.recording import Kept, Place, Track
 
 
 class PromptTooLong(ValueError):
     """A prompt with words beyond the model's length."""
 
 
+def record(
+    prompt: str | Result,
+    *,
+    row: int = 1,
+    model: Model | str = "toybox",
+    cross: Span = 0.8,
+    self_attention: Span = 0.4,
+    joint: Span = 0.2,
+    self_grid: int | None = None,
+    maps: bool = True,
+    values: bool = False,
+    place: Place = "cpu",
+    budget: int | None = None,
+    seed: int = 0,
+    images: int = 1,
+    steps: int | None = None,
+    guidance: Number | None = None,
+    size: tuple[int, int] | None = None,
+    negative: str = "",
+    truncate: bool = False,
+    progress: Progress | None = None,
+) -> Recording:
+    """Make a picture and keep what edits of it read, so that an edit needs the target's rows only.
+
+    `prompt` may be an edit's result: its target `row` then becomes a source, and the settings are those of its run.
+
+    `cross`, `self_attention`, `joint`: the windows in which the source's queries and keys are kept; edits may use any
+    windows inside. `self_grid`: pixels of the largest self-attention map. `maps`: what word maps and local blends read.
+    `values`: also the values. `place`: "cpu", "device" or "disk". `budget`: bytes above which TooLarge is raised before
+    anything is computed.
+    """
+    network = load_cached(model) if isinstance(model, str) else model
+    kept = Kept(cross, self_attention, joint, self_grid, maps, values)
+    if isinstance(prompt, Result):
+        base = base_of(prompt.recipe, network, progress)
+        source = None if base is None else base.track
+        return record_run(
+            prompt.recipe, network, row=row, kept=kept, place=place, budget=budget, progress=progress, source=source
+        )
+    steps, guidance = settings(network, steps, guidance)
+    recipe = Recipe(
+        prompt, (), (), seed, images, steps, guidance, size, negative, network.name, truncate, network.scheduler
+    )
+    recipe.check()
+    _check_lengths(recipe, network)
+    return record_run(recipe, network, kept=kept, place=place, budget=budget, progress=progress)
+
+
 def edit(
-    source: str,
+    source: str | Recording,
     *targets: str,
     model: Model | str = "toybox",
     kind: Kind = "auto",
@@ -47,12 +92,12 @@ def edit(
     combine: Literal["intersection", "union"] = "intersection",
     shared_start: Number | None = None,
     controls: Sequence[Control] | None = None,
-    seed: int = 0,
-    images: int = 1,
+    seed: int | None = None,
+    images: int | None = None,
     steps: int | None = None,
     guidance: Number | None = None,
     size: tuple[int, int] | None = None,
-    negative: str = "",
+    negative: str | None = None,
     truncate: bool = False,
     compare: bool = False,
     reference_compat: bool = False,
@@ -69,14 +114,20 @@ def edit(
     `compare` also makes the targets without control.
     """
     network = load_cached(model) if isinstance(model, str) else model
-    targets = targets or ((source,) if weights else ())
+    prompt = source.prompt if isinstance(source, Recording) else source
+    targets = targets or ((prompt,) if weights else ())
     if not targets:
         raise NoEffect("An edit needs a target prompt, or weights for words of the source. Received neither.")
-    steps, guidance = settings(network, steps, guidance)
-    recipe = Recipe(
-        source, tuple(targets), (), seed, images, steps, guidance, size, negative, network.name, truncate,
-        network.scheduler,
-    )  # fmt: skip
+    if isinstance(source, Recording):
+        given = {"seed": seed, "images": images, "steps": steps, "guidance": guidance, "size": size,
+                 "negative": negative}  # fmt: skip
+        recipe = _on_recording(source, tuple(targets), network, given, truncate)
+    else:
+        steps, guidance = settings(network, steps, guidance)
+        recipe = Recipe(
+            source, tuple(targets), (), seed or 0, 1 if images is None else images, steps, guidance, size,
+            negative or "", network.name, truncate, network.scheduler,
+        )  # fmt: skip
     recipe.check()
     _check_lengths(recipe, network)
     if controls is None:
@@ -99,62 +150,24 @@ def edit(
             shared_start,
             reference_compat,
         )
-    return run(replace(recipe, controls=tuple(controls)), network, compare=compare, progress=progress)
+    recording = source if isinstance(source, Recording) else None
+    recipe = replace(recipe, controls=tuple(controls))
+    return run(recipe, network, compare=compare, recording=recording, progress=progress)
 
 
-def build_controls(
-    model: Model,
-    recipe: Recipe,
-    kind: Kind,
-    cross: Any,
-    self_attention: Any,
-    self_grid: int | None,
-    joint: Span,
-    blocks: tuple[str, ...] | None,
-    weights: Mapping[str, Number],
-    blend: Sequence[str] | str,
-    subtract: Sequence[str] | str,
-    threshold: Number,
-    blend_start: Number,
-    mask: Any,
-    combine: Literal["intersection", "union"],
-    shared_start: Number | None,
-    reference_compat: bool,
-) -> list[Control]:
-    """The controls of an edit: injection for each target, then weights, then the local blend."""
-    words = [model.words(prompt) for prompt in recipe.prompts]
-    groups: dict[type[Replace] | type[Refine], list[int]] = {}
-    for row, target in enumerate(words[1:], 1):
-        found = suggest(words[0], target)
-        if found == "same" and not weights:
-            raise NoEffect(
-                f"Target {row} says the same as the source, {recipe.source!r}. Change a word or give a weight."
+def _on_recording(
+    recording: Recording, targets: tuple[str, ...], model: Model, given: Mapping[str, Any], truncate: bool
+) -> Recipe:
+    """The recipe of an edit of a recording; raises on settings that are not the recording's."""
+    recording.check(model)
+    recipe = recipe_of(recording, targets)
+    for name, value in given.items():
+        if value is not None and value != getattr(recipe, name):
+            raise ValueError(
+                f"An edit of a recording has the recording's {name}, {getattr(recipe, name)!r}. Received {value!r}. "
+                "Leave it out, or record anew."
             )
-        group = Refine if kind == "refine" or (kind == "auto" and found == "refine") else Replace
-        groups.setdefault(group, []).append(row)
-    controls: list[Control] = []
-    for group, rows in groups.items():
-        chosen = None if len(groups) == 1 else tuple(rows)
-        controls.append(group(cross, self_attention, self_grid, chosen, reference_compat, joint, blocks))
-    if weights:
-        controls.append(Reweight(dict(weights)))
-    if shared_start is not None:
-        controls.append(SharedStart(shared_start))
-    if blend or mask is not None:
-        names, without = ((w,) if isinstance(w, str) else tuple(w) for w in (blend, subtract))
-        drawn = None if mask is None else tuple(tuple(float(v) for v in row) for row in mask)
-        controls.append(
-            LocalBlend(
-                names,
-                without,
-                threshold,
-                start=blend_start,
-                mask=drawn,
-                combine=combine,
-                reference_compat=reference_compat,
-            )
-        )
-    return controls
+    return replace(recipe, truncate=recipe.truncate or truncate)
 
 
 def generate(
@@ -185,12 +198,21 @@ def settings(model: Model, steps: int | None, guidance: Number | None) -> tuple[
     return usual[0] if steps is None else steps, usual[1] if guidance is None else guidance
 
 
-def run(recipe: Recipe, model: Model, *, compare: bool = False, progress: Progress | None = None) -> Result:
-    """Run a recipe."""
+def run(
+    recipe: Recipe,
+    model: Model,
+    *,
+    compare: bool = False,
+    recording: Recording | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Run a recipe; a `recording` of its source saves the source's rows."""
     recipe.check()
     _check_lengths(recipe, model)
+    recording = recording or base_of(recipe, model, progress)
     noise = noise_for(model, recipe.seed, recipe.images, recipe.size)
-    made = _sample(model, recipe.prompts, noise, recipe, recipe.controls, progress)
+    track = None if recording is None else recording.track
+    made = _sample(model, recipe.prompts, noise, recipe, recipe.controls, progress, track)
     plain: np.ndarray | None = None
     if compare and recipe.targets:
         plain = _sample(model, recipe.targets, noise, recipe, (), progress).pictures
@@ -217,6 +239,7 @@ def _sample(
     recipe: Recipe,
     controls: Sequence[Control],
     progress: Progress | None,
+    source: Track | None = None,
 ) -> Sample:
     return sample(
         model,
@@ -227,5 +250,6 @@ def _sample(
         controls=controls,
         negative=recipe.negative,
         seed=recipe.seed,
+        source=source,
         progress=progress,
     )

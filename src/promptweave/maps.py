@@ -10,7 +10,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from promptweave.core.record import Record, Recording
+from promptweave.core.record_maps import RecordedMaps, RecordMaps
 from promptweave.models.base import Model
 from promptweave.models.load import load_cached
 from promptweave.recipe import Recipe
@@ -67,11 +67,11 @@ def word_maps(
         steps=steps,
         guidance=guidance,
         seed=seed,
-        controls=[Record()],
+        controls=[RecordMaps()],
         progress=progress,
     )
     recording = made.hooks[0]
-    assert isinstance(recording, Recording)
+    assert isinstance(recording, RecordedMaps)
     words = made.run.words[0]
     named: list[tuple[str, tuple[int, ...]]] = []
     for word in words.words:

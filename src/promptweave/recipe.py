@@ -27,6 +27,7 @@ class Recipe:
     """A run: prompts, seed, schedule, controls.
 
     `size` is (height, width) in pixels; None: the model's own. `truncate` allows prompts longer than the model reads.
+    With `base` the source is not made anew: it is row `base_row` of that run, as its edits left it.
     """
 
     source: str
@@ -41,6 +42,8 @@ class Recipe:
     model: str = "toybox"
     truncate: bool = False
     scheduler: str = "ddim"
+    base: Recipe | None = None
+    base_row: int = 0
 
     @property
     def prompts(self) -> tuple[str, ...]:
@@ -60,17 +63,21 @@ class Recipe:
     def as_dict(self) -> dict[str, Any]:
         """JSON-able."""
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "controls"}
-        return {**values, "targets": list(self.targets), "controls": [control_as_dict(c) for c in self.controls]}
+        controls = [control_as_dict(c) for c in self.controls]
+        base = None if self.base is None else self.base.as_dict()
+        return {**values, "targets": list(self.targets), "controls": controls, "base": base}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
         """The recipe that `as_dict` gave."""
         try:
             controls = tuple(control_from_dict(c) for c in values["controls"])
-            values = {"scheduler": "ddim", **values}  # recipes of version 0.1 do not say it
+            values = {"scheduler": "ddim", "base": None, "base_row": 0, **values}  # the first recipes do not say them
             plain = {field.name: values[field.name] for field in fields(cls) if field.name != "controls"}
             size = tuple(plain["size"]) if plain["size"] else None
-            return cls(**{**plain, "targets": tuple(plain["targets"]), "size": size}, controls=controls)
+            base = None if plain["base"] is None else cls.from_dict(plain["base"])
+            changes = {"targets": tuple(plain["targets"]), "size": size, "base": base}
+            return cls(**{**plain, **changes}, controls=controls)
         except (KeyError, TypeError) as error:
             raise BrokenRecipe(
                 f"A recipe holds {', '.join(f.name for f in fields(cls))}. This one does not: {error}."

@@ -8,7 +8,7 @@ import torch
 from diffusers import DiffusionPipeline
 from families import BUILDERS
 
-from promptweave import Record, Replace, Reweight, edit, load, noise_for, sample
+from promptweave import RecordMaps, Replace, Reweight, edit, load, noise_for, sample
 from promptweave.core.rows import Layout
 from promptweave.models.base import Tap
 
@@ -106,7 +106,7 @@ def test_an_edit_with_a_weight_and_a_blend_keeps_the_source_outside(model):
 def test_weights_and_maps(model):
     noise = noise_for(model, 3, 1)
     settings = {"noise": noise, "steps": STEPS, "guidance": guidance(model)}
-    made = sample(model, [SOURCE, SOURCE], controls=[Reweight({"cat": -2.0}), Record()], **settings)
+    made = sample(model, [SOURCE, SOURCE], controls=[Reweight({"cat": -2.0}), RecordMaps()], **settings)
     assert (made.latents[0] - made.latents[1]).abs().max() > 1e-3
     maps = made.hooks[1].maps.mean(0)[0]
     assert maps.shape == (*made.run.map_grid, model.words(SOURCE).limit)

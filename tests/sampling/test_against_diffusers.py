@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from promptweave import Control, Hooks, Record, Reweight, Sites, noise_for, sample
+from promptweave import Control, Hooks, RecordMaps, Reweight, Sites, noise_for, sample
 from promptweave.core.clock import Step
 from promptweave.core.control import Run, Text
 from promptweave.core.rows import Rows
@@ -55,7 +55,7 @@ def test_pictures_equal_those_of_diffusers(tiny):
 def test_a_recorder_changes_nothing_and_sums_to_one(tiny):
     noise = noise_for(tiny, 0, 2)
     plain = sample(tiny, PROMPTS, noise=noise, steps=STEPS)
-    seen = sample(tiny, PROMPTS, noise=noise, steps=STEPS, controls=[Record(prompts=(0, 2))])
+    seen = sample(tiny, PROMPTS, noise=noise, steps=STEPS, controls=[RecordMaps(prompts=(0, 2))])
     assert torch.equal(plain.latents, seen.latents)
     maps = seen.hooks[0].maps
     mean = maps.mean(2)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from promptweave.apps.judging import oracle, pictures, share
-from promptweave.core.record import Record, Recording
+from promptweave.core.record_maps import RecordedMaps, RecordMaps
 from promptweave.evaluate.metrics import iou
 from promptweave.evaluate.oracle import Sight
 from promptweave.models.base import Model
@@ -115,10 +115,10 @@ def map_overlap(model: Model, *, count: int, steps: int, guidance: int | float, 
             noise=noise_for(model, seed + number),
             steps=steps,
             guidance=guidance,
-            controls=[Record()],
+            controls=[RecordMaps()],
         )
         recording = made.hooks[0]
-        assert isinstance(recording, Recording)
+        assert isinstance(recording, RecordedMaps)
         attention, picture = recording.maps.mean(0)[0], made.pictures[0, 0]
         sight = oracle().look(picture[None])[0]
         for thing in scene.things:

@@ -53,14 +53,31 @@ class Layout:
         return slice(begin, begin + self.images)
 
 
+class NotRecorded(ValueError):
+    """Something of the source that a recording does not hold."""
+
+
 @dataclass(frozen=True, eq=False)
 class Row:
-    """One prompt of one branch at a site, all its images: q, k, v [images, heads, tokens, dim] and who looks where."""
+    """One prompt of one branch at a site, all its images: q, k, v [images, heads, tokens, dim] and who looks where.
+
+    `values` is v; a recording may do without.
+    """
 
     q: Float[Tensor, "images heads queries dim"]
     k: Float[Tensor, "images heads keys dim"]
-    v: Float[Tensor, "images heads values dim"]
+    values: Float[Tensor, "images heads values dim"] | None
     edited: Pattern | None = None
+
+    @property
+    def v(self) -> Float[Tensor, "images heads values dim"]:
+        """The values; raises NotRecorded if the row comes from a recording without them."""
+        if self.values is None:
+            raise NotRecorded(
+                "A control reads the source's values, and this recording was made without them. "
+                "Record with values=True, or edit without a recording."
+            )
+        return self.values
 
     @cached_property
     def pattern(self) -> Pattern:
@@ -101,7 +118,8 @@ class Rows:
         """Change q, k, v or the pattern of a row. Without `pattern`, new q or k make a new default pattern."""
         row = self.row(branch, prompt)
         keep = row.edited if not {"q", "k"} & set(tensors) else None
-        changes: dict[str, Any] = {**tensors, "edited": pattern or keep}
+        renamed = {"values" if name == "v" else name: tensor for name, tensor in tensors.items()}
+        changes: dict[str, Any] = {**renamed, "edited": pattern or keep}
         return replace(self, _changed={**self._changed, (branch, prompt): replace(row, **changes)})
 
     @property

@@ -18,7 +18,8 @@ Place = Literal["down", "mid", "up", "stream"]
 
 @dataclass(frozen=True)
 class Site:
-    """One attention layer. `index` counts in execution order; `grid` is (height, width) of the queries' pixels.
+    """One attention layer. `index` counts in execution order; `grid` is (height, width) of the queries' pixels; `dim`
+    is the width of a head.
 
     `text` and `image` are the slices of a joint layer's sequence; None in a self- or cross-attention layer.
     """
@@ -32,6 +33,7 @@ class Site:
     path: str = ""
     text: slice | None = None
     image: slice | None = None
+    dim: int = 0
 
     @property
     def queries(self) -> int:

@@ -94,11 +94,12 @@ class FluxModel(PipelineModel):
     def sites(self, latent_grid: tuple[int, int]) -> tuple[Site, ...]:
         grid = self.map_grid(latent_grid)
         text, image = slice(0, self.length), slice(self.length, self.length + grid[0] * grid[1])
+        dim: int = self.transformer.config.attention_head_dim
         sites: list[Site] = []
         for index, (path, layer) in enumerate(self.layers.items()):
             kind, number = path.split(".")[:2]
             name = f"stream_{'single' if kind.startswith('single') else 'double'}_{number}"
-            sites.append(Site(name, "joint", "stream", index, layer.heads, grid, path, text, image))
+            sites.append(Site(name, "joint", "stream", index, layer.heads, grid, path, text, image, dim))
         return tuple(sites)
 
     def map_grid(self, latent_grid: tuple[int, int]) -> tuple[int, int]:

@@ -74,14 +74,15 @@ class SD3Model(PipelineModel):
         grid = self.map_grid(latent_grid)
         pixels, tokens = grid[0] * grid[1], self.clip_length + T5_LENGTH
         image, text = slice(0, pixels), slice(pixels, pixels + tokens)
+        dim: int = self.transformer.config.attention_head_dim
         sites: list[Site] = []
         for index, (path, layer) in enumerate(self.layers.items()):
             number = path.split(".")[1]
             if path.endswith("attn2"):
-                sites.append(Site(f"stream_self_{number}", "self", "stream", index, layer.heads, grid, path))
+                sites.append(Site(f"stream_self_{number}", "self", "stream", index, layer.heads, grid, path, dim=dim))
             else:
                 name = f"stream_joint_{number}"
-                sites.append(Site(name, "joint", "stream", index, layer.heads, grid, path, text, image))
+                sites.append(Site(name, "joint", "stream", index, layer.heads, grid, path, text, image, dim))
         return tuple(sites)
 
     def map_grid(self, latent_grid: tuple[int, int]) -> tuple[int, int]:

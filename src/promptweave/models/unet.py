@@ -71,7 +71,16 @@ class UNetModel(PipelineModel):
             number = counts[place, kind] = counts.get((place, kind), -1) + 1
             side = str(height) if height == width else f"{height}x{width}"
             sites.append(
-                Site(f"{place}_{kind}_{number}_res_{side}", kind, place, index, layer.heads, (height, width), path)
+                Site(
+                    f"{place}_{kind}_{number}_res_{side}",
+                    kind,
+                    place,
+                    index,
+                    layer.heads,
+                    (height, width),
+                    path,
+                    dim=layer.inner_dim // layer.heads,
+                )
             )
         return tuple(sites)
 

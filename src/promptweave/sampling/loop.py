@@ -145,8 +145,14 @@ def sample_jobs(model: Model, jobs: Sequence[Job]) -> list[Sample]:
         runs.append(
             walk(model, job.solver(model), text, z, job.guidance, hooks, source=job.source, progress=job.progress)
         )
-    finished = zip(bound, drive(model, runs), strict=True)
-    return [Sample(z, decode(model, z), run, hooks) for (run, hooks), z in finished]
+    finished = zip(jobs, bound, drive(model, runs), strict=True)
+    return [Sample(z, _pictures(model, z, job.source), run, hooks) for job, (run, hooks), z in finished]
+
+
+def _pictures(model: Model, z: Tensor, source: Source | None) -> np.ndarray:
+    if source is None:
+        return decode(model, z)
+    return np.concatenate([source.pictures[None], decode(model, z[1:])])
 
 
 def decode(model: Model, z: Tensor) -> np.ndarray:

@@ -22,7 +22,9 @@ Progress = Callable[[Step, Tensor], None]
 
 @runtime_checkable
 class Source(Protocol):
-    """A recorded source: its latents, and its rows at the sites and steps that were kept."""
+    """A recorded source: its latents, its rows at the sites and steps that were kept, and its pictures."""
+
+    pictures: Any  # uint8 [images, height, width, 3]
 
     def latents(self, index: int) -> Tensor:
         """[images, channels, h, w] before step `index`; at the number of steps: the result."""

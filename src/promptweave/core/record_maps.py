@@ -12,7 +12,7 @@ from promptweave.core.site import Site, Sites
 
 
 @dataclass(frozen=True)
-class Record(Control):
+class RecordMaps(Control):
     """Accumulate cross-attention. Last in the list of controls it sees effective maps, first the original ones.
 
     Without `sites` those of `run.map_sites` are taken, without `prompts` all.
@@ -23,14 +23,14 @@ class Record(Control):
     by_site: bool = False
     by_step: bool = False
 
-    def bind(self, run: Run) -> Recording:
+    def bind(self, run: Run) -> RecordedMaps:
         sites = self.sites or run.map_sites
         prompts = tuple(range(len(run.prompts))) if self.prompts is None else self.prompts
-        return Recording(Maps(sites, prompts, by_site=self.by_site, by_step=self.by_step))
+        return RecordedMaps(Maps(sites, prompts, by_site=self.by_site, by_step=self.by_step))
 
 
-class Recording(Hooks):
-    """A run of `Record`; what it saw is in `maps`."""
+class RecordedMaps(Hooks):
+    """A run of `RecordMaps`; what it saw is in `maps`."""
 
     def __init__(self, maps: Maps) -> None:
         self.maps = maps

@@ -1,0 +1,214 @@
+"""Record a run once, edit it many times: the source's path and, in the windows, its queries and keys."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from promptweave.core.clock import Step, Window
+from promptweave.core.control import Control, Hooks, Run
+from promptweave.core.pattern import Pattern, Softmax, Term
+from promptweave.core.rows import NotRecorded, Row, Rows
+from promptweave.core.site import Site
+
+Number = int | float
+Span = Number | tuple[Number, Number]
+Place = Literal["device", "cpu", "disk"]
+Key = tuple[int, int, str]  # step, call of the step, site
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a recording holds: cross-, self- and joint attention in these windows, and the layers of word maps in all
+    steps if `maps`. `self_grid`: pixels of the largest self-attention map, None: those of the map grid. `values`: also
+    the values, for methods that take them over."""
+
+    cross: Span = 0.8
+    self_attention: Span = 0.4
+    joint: Span = 0.2
+    self_grid: int | None = None
+    maps: bool = True
+    values: bool = False
+
+    def __contains__(self, where: tuple[Step, Site, Run]) -> bool:
+        step, site, run = where
+        if self.maps and site in run.map_sites:
+            return True
+        limit = run.map_grid[0] * run.map_grid[1] if self.self_grid is None else self.self_grid
+        if site.kind == "self" and site.queries > limit:
+            return False
+        windows = {"cross": self.cross, "self": self.self_attention, "joint": self.joint}
+        return step in Window.of(windows[site.kind])
+
+    def estimate(self, run: Run, itemsize: int, calls: int = 1) -> int:
+        """Bytes of the attention that a run of one prompt will keep; cross keys, equal in all steps, count once."""
+        total = 0
+        seen: set[str] = set()
+        for index in range(run.steps):
+            step = Step(index, run.steps, 0, 0)
+            for site in run.sites:
+                if (step, site, run) not in self:
+                    continue
+                text = 0 if site.text is None else site.text.stop - site.text.start
+                queries = keys = site.queries + text
+                if site.kind == "cross":
+                    keys = 0 if site.name in seen else run.tokens
+                    seen.add(site.name)
+                tokens = calls * queries + keys * (1 if site.kind == "cross" else calls)
+                tokens += calls * keys if self.values else 0
+                total += tokens * site.heads * site.dim * run.images * itemsize
+        return total
+
+
+@dataclass(frozen=True)
+class Store:
+    """Where tensors are kept: on their device, in main memory, or in files that are mapped when they are read."""
+
+    place: Place = "cpu"
+
+    def keep(self, x: Tensor) -> Tensor:
+        """A copy that does not hold on to the batch that `x` was a part of."""
+        if self.place == "device":
+            return x.detach().clone()
+        x = x.detach().to("cpu", copy=True).contiguous()
+        if self.place == "cpu":
+            return x
+        handle, path = tempfile.mkstemp(prefix="promptweave-")
+        os.close(handle)
+        mapped = torch.from_file(path, shared=True, size=x.numel(), dtype=x.dtype).view(x.shape)
+        os.unlink(path)  # the space is given back when the tensor is gone, also after a crash
+        return mapped.copy_(x)
+
+
+@dataclass(eq=False)
+class Track:
+    """A recorded run of one prompt: `path` [steps + 1] of latents [images, channels, h, w], its attention, its picture.
+
+    Takes the place of row 0 in a run of the same schedule (`sampling.walk.Source`).
+    """
+
+    kept: Kept
+    path: list[Tensor]
+    rows: Mapping[Key, Row]
+    pictures: np.ndarray
+    device: torch.device
+
+    def latents(self, index: int) -> Tensor:
+        return self.path[index].to(self.device)
+
+    def row(self, step: Step, call: int, site: Site) -> Row:
+        found = self.rows.get((step.index, call, site.name))
+        if found is None:
+            raise NotRecorded(
+                f"The recording must hold all that an edit reads. It lacks {site.name} at step {step.index + 1} of "
+                f"{step.count}: it was made with cross={self.kept.cross}, self={self.kept.self_attention}, "
+                f"joint={self.kept.joint}, maps={self.kept.maps}. Record with larger windows, or narrow those of the "
+                "edit."
+            )
+        return _moved(found, self.device)
+
+    @property
+    def bytes(self) -> int:
+        """Size of all tensors."""
+        tensors: dict[int, Tensor] = {x.data_ptr(): x for x in self.path}
+        for row in self.rows.values():
+            for x in (row.q, row.k, row.values, *_kernels(row.edited)):
+                if x is not None:
+                    tensors[x.data_ptr()] = x
+        return sum(x.numel() * x.element_size() for x in tensors.values())
+
+
+@dataclass(frozen=True)
+class Capture(Control):
+    """Last in the list of controls: keep what a row does, edits included, so that it can be a source later."""
+
+    kept: Kept = Kept()
+    row: int = 0
+    place: Place = "cpu"
+
+    def bind(self, run: Run) -> Captured:
+        return Captured(self, run, Store(self.place))
+
+
+class Captured(Hooks):
+    """A run of `Capture`."""
+
+    def __init__(self, control: Capture, run: Run, store: Store) -> None:
+        self.control, self.run, self.store = control, run, store
+        self.path: list[Tensor] = []
+        self.rows: dict[Key, Row] = {}
+        self._calls: dict[str, int] = {}
+        self._last_keys: dict[str, Tensor] = {}
+
+    def before_step(self, step: Step, z: Tensor, probe: object) -> Tensor:
+        self._calls.clear()
+        if not self.path:
+            self.path.append(self.store.keep(z[self.control.row]))
+        return z
+
+    def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
+        if (step, site, self.run) not in self.control.kept:
+            return rows
+        call = self._calls[site.name] = self._calls.get(site.name, -1) + 1
+        row = rows["cond"][self.control.row]
+        known: dict[int, Tensor] = {}
+
+        def keep(x: Tensor) -> Tensor:
+            if id(x) not in known:
+                known[id(x)] = self.store.keep(x)
+            return known[id(x)]
+
+        values = keep(row.v) if self.control.kept.values else None
+        edited = None if row.edited is None else _mapped(row.edited, keep)
+        self.rows[step.index, call, site.name] = Row(keep(row.q), self._keys(site, row.k), values, edited)
+        return rows
+
+    def _keys(self, site: Site, k: Tensor) -> Tensor:
+        """Keys; those of cross-attention come from the text and are kept once."""
+        last = self._last_keys.get(site.name)
+        if site.kind == "cross" and last is not None and torch.equal(last.to(k.device), k):
+            return last
+        self._last_keys[site.name] = self.store.keep(k)
+        return self._last_keys[site.name]
+
+    def after_step(self, step: Step, z: Tensor) -> Tensor:
+        self.path.append(self.store.keep(z[self.control.row]))
+        return z
+
+    def track(self, pictures: np.ndarray) -> Track:
+        """What was captured; `pictures` uint8 [images, h, w, 3] are those of the row."""
+        return Track(self.control.kept, self.path, self.rows, pictures, self.run.device)
+
+
+def _mapped(pattern: Pattern, change: Callable[[Tensor], Tensor]) -> Pattern:
+    """A pattern with `change` applied to all its tensors of queries and keys."""
+
+    def term(old: Term) -> Term:
+        if not isinstance(old.kernel, Softmax):
+            raise ValueError(
+                "Only edits whose patterns are made of soft-max terms can be recorded, and a control has put another "
+                "kind. Record the run without it."
+            )
+        return Term(Softmax(change(old.kernel.q), change(old.kernel.k)), old.tokens, old.gate)
+
+    return Pattern(tuple(map(term, pattern.terms)))
+
+
+def _kernels(pattern: Pattern | None) -> list[Tensor]:
+    terms = () if pattern is None else pattern.terms
+    return [x for term in terms if isinstance(term.kernel, Softmax) for x in (term.kernel.q, term.kernel.k)]
+
+
+def _moved(row: Row, device: torch.device) -> Row:
+    def move(x: Tensor) -> Tensor:
+        return x.to(device)
+
+    values = None if row.values is None else move(row.values)
+    return Row(move(row.q), move(row.k), values, None if row.edited is None else _mapped(row.edited, move))
