@@ -32,4 +32,6 @@ from promptweave.result import Result as Result
 from promptweave.sampling.loop import Sample as Sample
 from promptweave.sampling.loop import noise_for as noise_for
 from promptweave.sampling.loop import sample as sample
+from promptweave.sweep import Sweep as Sweep
+from promptweave.sweep import sweep as sweep
 from promptweave.words import Words as Words

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from promptweave.core.control import Control, NoEffect
 from promptweave.methods import LocalBlend, Refine, Replace, Reweight, SharedStart
@@ -16,56 +17,63 @@ Number = int | float
 Span = Number | tuple[Number, Number]
 
 
-def build_controls(
-    model: Model,
-    recipe: Recipe,
-    kind: Kind,
-    cross: Any,
-    self_attention: Any,
-    self_grid: int | None,
-    joint: Span,
-    blocks: tuple[str, ...] | None,
-    weights: Mapping[str, Number],
-    blend: Sequence[str] | str,
-    subtract: Sequence[str] | str,
-    threshold: Number,
-    blend_start: Number,
-    mask: Any,
-    combine: Literal["intersection", "union"],
-    shared_start: Number | None,
-    reference_compat: bool,
-) -> list[Control]:
+@dataclass(frozen=True)
+class Options:
+    """What can be asked of an edit, as `edit` explains it; `controls` replaces everything else."""
+
+    kind: Kind = "auto"
+    cross: Span | Mapping[str, Span] = 0.8
+    self_attention: Span = 0.4
+    self_grid: int | None = None
+    joint: Span = 0.2
+    blocks: tuple[str, ...] | None = None
+    weights: Mapping[str, Number] | None = None
+    blend: Sequence[str] | str = ()
+    subtract: Sequence[str] | str = ()
+    threshold: Number = 0.3
+    blend_start: Number = 0.2
+    mask: Sequence[Sequence[float]] | None = None
+    combine: Literal["intersection", "union"] = "intersection"
+    shared_start: Number | None = None
+    controls: Sequence[Control] | None = None
+    reference_compat: bool = False
+
+
+def build_controls(model: Model, recipe: Recipe, options: Options) -> tuple[Control, ...]:
     """The controls of an edit: injection for each target, then weights, then the local blend."""
+    if options.controls is not None:
+        return tuple(options.controls)
+    o = options
     words = [model.words(prompt) for prompt in recipe.prompts]
     groups: dict[type[Replace] | type[Refine], list[int]] = {}
     for row, target in enumerate(words[1:], 1):
         found = suggest(words[0], target)
-        if found == "same" and not weights:
+        if found == "same" and not o.weights:
             raise NoEffect(
                 f"Target {row} says the same as the source, {recipe.source!r}. Change a word or give a weight."
             )
-        group = Refine if kind == "refine" or (kind == "auto" and found == "refine") else Replace
+        group = Refine if o.kind == "refine" or (o.kind == "auto" and found == "refine") else Replace
         groups.setdefault(group, []).append(row)
     controls: list[Control] = []
     for group, rows in groups.items():
         chosen = None if len(groups) == 1 else tuple(rows)
-        controls.append(group(cross, self_attention, self_grid, chosen, reference_compat, joint, blocks))
-    if weights:
-        controls.append(Reweight(dict(weights)))
-    if shared_start is not None:
-        controls.append(SharedStart(shared_start))
-    if blend or mask is not None:
-        names, without = ((w,) if isinstance(w, str) else tuple(w) for w in (blend, subtract))
-        drawn = None if mask is None else tuple(tuple(float(v) for v in row) for row in mask)
+        controls.append(group(o.cross, o.self_attention, o.self_grid, chosen, o.reference_compat, o.joint, o.blocks))
+    if o.weights:
+        controls.append(Reweight(dict(o.weights)))
+    if o.shared_start is not None:
+        controls.append(SharedStart(o.shared_start))
+    if o.blend or o.mask is not None:
+        names, without = ((w,) if isinstance(w, str) else tuple(w) for w in (o.blend, o.subtract))
+        drawn = None if o.mask is None else tuple(tuple(float(v) for v in row) for row in o.mask)
         controls.append(
             LocalBlend(
                 names,
                 without,
-                threshold,
-                start=blend_start,
+                o.threshold,
+                start=o.blend_start,
                 mask=drawn,
-                combine=combine,
-                reference_compat=reference_compat,
+                combine=o.combine,
+                reference_compat=o.reference_compat,
             )
         )
-    return controls
+    return tuple(controls)

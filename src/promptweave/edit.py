@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
-from torch import Tensor
-
-from promptweave.controls import Kind, Number, Span, build_controls
-from promptweave.core.control import Control, NoEffect
+from promptweave.controls import Kind, Number, Options, Span
+from promptweave.core.control import Control
 from promptweave.models.base import Model
 from promptweave.models.load import load_cached
+from promptweave.plan import PromptTooLong as PromptTooLong
+from promptweave.plan import check_lengths, plan, settings
 from promptweave.recipe import Recipe
-from promptweave.record import Recording, base_of, recipe_of, record_run
+from promptweave.record import Recording, base_of, record_run
 from promptweave.report import effect_report
 from promptweave.result import Result
-from promptweave.sampling.loop import Progress, Sample, latent_grid, noise_for, sample
+from promptweave.sampling.loop import Job, Progress, latent_grid, noise_for, sample_jobs
 from promptweave.sampling.recording import Kept, Place, Track
-
-
-class PromptTooLong(ValueError):
-    """A prompt with words beyond the model's length."""
 
 
 def record(
@@ -69,7 +63,7 @@ def record(
         prompt, (), (), seed, images, steps, guidance, size, negative, network.name, truncate, network.scheduler
     )
     recipe.check()
-    _check_lengths(recipe, network)
+    check_lengths(recipe, network)
     return record_run(recipe, network, kept=kept, place=place, budget=budget, progress=progress)
 
 
@@ -114,60 +108,16 @@ def edit(
     `compare` also makes the targets without control.
     """
     network = load_cached(model) if isinstance(model, str) else model
-    prompt = source.prompt if isinstance(source, Recording) else source
-    targets = targets or ((prompt,) if weights else ())
-    if not targets:
-        raise NoEffect("An edit needs a target prompt, or weights for words of the source. Received neither.")
-    if isinstance(source, Recording):
-        given = {"seed": seed, "images": images, "steps": steps, "guidance": guidance, "size": size,
-                 "negative": negative}  # fmt: skip
-        recipe = _on_recording(source, tuple(targets), network, given, truncate)
-    else:
-        steps, guidance = settings(network, steps, guidance)
-        recipe = Recipe(
-            source, tuple(targets), (), seed or 0, 1 if images is None else images, steps, guidance, size,
-            negative or "", network.name, truncate, network.scheduler,
-        )  # fmt: skip
-    recipe.check()
-    _check_lengths(recipe, network)
-    if controls is None:
-        controls = build_controls(
-            network,
-            recipe,
-            kind,
-            cross,
-            self_attention,
-            self_grid,
-            joint,
-            blocks,
-            weights or {},
-            blend,
-            subtract,
-            threshold,
-            blend_start,
-            mask,
-            combine,
-            shared_start,
-            reference_compat,
-        )
+    options = Options(
+        kind, cross, self_attention, self_grid, joint, blocks, weights, blend, subtract, threshold, blend_start, mask,
+        combine, shared_start, controls, reference_compat,
+    )  # fmt: skip
+    recipe = plan(
+        source, targets, network, options, seed=seed, images=images, steps=steps, guidance=guidance, size=size,
+        negative=negative, truncate=truncate,
+    )  # fmt: skip
     recording = source if isinstance(source, Recording) else None
-    recipe = replace(recipe, controls=tuple(controls))
     return run(recipe, network, compare=compare, recording=recording, progress=progress)
-
-
-def _on_recording(
-    recording: Recording, targets: tuple[str, ...], model: Model, given: Mapping[str, Any], truncate: bool
-) -> Recipe:
-    """The recipe of an edit of a recording; raises on settings that are not the recording's."""
-    recording.check(model)
-    recipe = recipe_of(recording, targets)
-    for name, value in given.items():
-        if value is not None and value != getattr(recipe, name):
-            raise ValueError(
-                f"An edit of a recording has the recording's {name}, {getattr(recipe, name)!r}. Received {value!r}. "
-                "Leave it out, or record anew."
-            )
-    return replace(recipe, truncate=recipe.truncate or truncate)
 
 
 def generate(
@@ -192,12 +142,6 @@ def generate(
     return run(recipe, network, progress=progress)
 
 
-def settings(model: Model, steps: int | None, guidance: Number | None) -> tuple[int, Number]:
-    """Steps and guidance: those given, else those that suit the model."""
-    usual = model.defaults
-    return usual[0] if steps is None else steps, usual[1] if guidance is None else guidance
-
-
 def run(
     recipe: Recipe,
     model: Model,
@@ -207,49 +151,46 @@ def run(
     progress: Progress | None = None,
 ) -> Result:
     """Run a recipe; a `recording` of its source saves the source's rows."""
-    recipe.check()
-    _check_lengths(recipe, model)
-    recording = recording or base_of(recipe, model, progress)
-    noise = noise_for(model, recipe.seed, recipe.images, recipe.size)
-    track = None if recording is None else recording.track
-    made = _sample(model, recipe.prompts, noise, recipe, recipe.controls, progress, track)
-    plain: np.ndarray | None = None
-    if compare and recipe.targets:
-        plain = _sample(model, recipe.targets, noise, recipe, (), progress).pictures
-    report = effect_report(recipe, made, plain)
-    return Result(recipe, made, plain, report, model.fingerprint(), latent_grid(model, recipe.size))
+    return run_many([recipe], model, compare=compare, recordings=[recording], progress=progress)[0]
 
 
-def _check_lengths(recipe: Recipe, model: Model) -> None:
-    """Raise on words that the model would not read, unless the recipe allows them."""
-    for number, prompt in enumerate(recipe.prompts, 1):
-        words = model.words(prompt)
-        if words.truncated and not recipe.truncate:
-            raise PromptTooLong(
-                f"Prompt {number} is longer than the {words.limit} tokens that the model reads: "
-                f"it would not see {words.truncated[0].text!r} and what follows. "
-                "Shorten the prompt, or allow the cut with truncate=True (--truncate)."
-            )
+def run_many(
+    recipes: Sequence[Recipe],
+    model: Model,
+    *,
+    compare: bool = False,
+    recordings: Sequence[Recording | None] | None = None,
+    progress: Progress | None = None,
+) -> list[Result]:
+    """Run independent recipes in shared forward passes, each as if it were alone."""
+    jobs: list[Job] = []
+    for recipe, given in zip(recipes, recordings or [None] * len(recipes), strict=True):
+        recipe.check()
+        check_lengths(recipe, model)
+        recording = given or base_of(recipe, model, progress)
+        source = None if recording is None else recording.track
+        jobs.append(_job(recipe, model, recipe.prompts, recipe.controls, source, progress))
+        if compare and recipe.targets:
+            jobs.append(_job(recipe, model, recipe.targets, (), None, None))
+    made = iter(sample_jobs(model, jobs))
+    results: list[Result] = []
+    for recipe in recipes:
+        one = next(made)
+        plain = next(made).pictures if compare and recipe.targets else None
+        report = effect_report(recipe, one, plain)
+        results.append(Result(recipe, one, plain, report, model.fingerprint(), latent_grid(model, recipe.size)))
+    return results
 
 
-def _sample(
+def _job(
+    recipe: Recipe,
     model: Model,
     prompts: Sequence[str],
-    noise: Tensor,
-    recipe: Recipe,
     controls: Sequence[Control],
+    source: Track | None,
     progress: Progress | None,
-    source: Track | None = None,
-) -> Sample:
-    return sample(
-        model,
-        prompts,
-        noise=noise,
-        steps=recipe.steps,
-        guidance=recipe.guidance,
-        controls=controls,
-        negative=recipe.negative,
-        seed=recipe.seed,
-        source=source,
-        progress=progress,
-    )
+) -> Job:
+    noise = noise_for(model, recipe.seed, recipe.images, recipe.size)
+    return Job(
+        prompts, noise, recipe.steps, recipe.guidance, controls, recipe.negative, recipe.seed, source, progress
+    )  # fmt: skip

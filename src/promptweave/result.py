@@ -99,7 +99,7 @@ class Result:
         fresh = Path(tempfile.mkdtemp(prefix=".promptweave-", dir=folder))
         try:
             for name, (row, image) in self.files().items():
-                Image.fromarray(self.sample.pictures[row, image]).save(fresh / name, pnginfo=self._info(row, image))
+                self.save_picture(fresh / name, row, image)
             self.comparison().save(fresh / "comparison.png", pnginfo=self._info(0, 0))
             (fresh / "edit.json").write_text(json.dumps(self.record, indent=1, ensure_ascii=False) + "\n")
             written = sorted(fresh.iterdir())
@@ -111,6 +111,10 @@ class Result:
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
         return [folder / path.name for path in written]
+
+    def save_picture(self, path: Path, row: int, image: int) -> None:
+        """Write one picture, with the record in it, as a PNG."""
+        Image.fromarray(self.sample.pictures[row, image]).save(path, pnginfo=self._info(row, image))
 
     def _info(self, row: int, image: int) -> PngInfo:
         info = PngInfo()

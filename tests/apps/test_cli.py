@@ -210,3 +210,54 @@ def test_help_names_every_command(run):
     assert code == 0
     for command in ("generate", "edit", "words", "sites", "maps", "replay", "doctor", "train", "bench"):
         assert command in out
+
+
+def test_record_and_edit_the_recording(run):
+    code, out, _ = run("record", SOURCE, "--steps", "4", "-o", "run.safetensors")
+    assert code == 0 and "The recording will take 0." in out and "wrote run.safetensors" in out
+    code, _, err = run("record", SOURCE, "--steps", "4", "-o", "run.safetensors")
+    assert code == 2 and "exists" in err
+    code, out, _ = run("edit", "--recording", "run.safetensors", SWAP, "a photo of a lion riding a bike", "-o", "one")
+    assert code == 0 and files(Path("one")) == {"source.png", "edit.png", "edit-2.png", "comparison.png", "edit.json"}
+    code, out, _ = run("edit", SOURCE, SWAP, "a photo of a lion riding a bike", "--steps", "4", "-o", "two")
+    for name in ("source.png", "edit.png", "edit-2.png"):
+        with Image.open(f"one/{name}") as one, Image.open(f"two/{name}") as two:
+            assert np.abs(np.asarray(one).astype(int) - np.asarray(two)).max() <= 1
+    code, _, err = run("record", SOURCE, "--steps", "4", "-o", "big.safetensors", "--budget", "1k")
+    assert code == 2 and "budget" in err and not Path("big.safetensors").exists()
+    code, _, err = run("edit", "--recording", "run.safetensors", SWAP, "--steps", "5", "-o", "three")
+    assert code == 2 and "recording's steps" in err
+
+
+def test_a_sweep(run):
+    code, out, _ = run(
+        "sweep", SOURCE, SWAP, "--cross", "0,0.5,...,1", "--self", "0,1", "--steps", "4", "--blend", "dog", "-o", "s"
+    )
+    assert code == 0 and "wrote s/sweep.png" in out and len(files(Path("s"))) == 6 + 3
+    code, out, _ = run("sweep", SOURCE, SWAP, "-w", "bike=-1,2", "--seeds", "1,2", "--steps", "2", "-o", "t", "--json")
+    assert code == 0 and json.loads(out)["columns"] == ["seed", [1, 2]]
+    code, _, err = run("sweep", SOURCE, SWAP, "--cross", "0.5", "--self", "0.5", "-o", "u")
+    assert code == 2 and "two axes" in err
+
+
+def test_a_file_of_jobs(run):
+    lines = [{"source": SOURCE, "targets": [SWAP], "steps": 3}, {"name": "b", "source": SOURCE, "targets": [SWAP]}]
+    Path("jobs.jsonl").write_text("\n".join(json.dumps({**line, "steps": 3}) for line in lines))
+    code, out, _ = run("edit", "--jobs", "jobs.jsonl", "-o", "out")
+    assert code == 0 and "2 jobs run, 0 there already" in out and Path("out/b/edit.png").exists()
+    code, out, _ = run("edit", "--jobs", "jobs.jsonl", "-o", "out")
+    assert code == 0 and "0 jobs run, 2 there already" in out
+    Path("jobs.jsonl").write_text('{"source": "a cat", "targets": ["a horse"], "blend": "zebra"}')
+    code, _, err = run("edit", "--jobs", "jobs.jsonl", "-o", "new")
+    assert code == 2 and "line 1: " in err and not Path("new").exists()
+    code, _, err = run("edit", "-o", "new")
+    assert code == 2 and "SOURCE TARGET" in err
+
+
+def test_another_scheduler(run):
+    code, out, _ = run("edit", SOURCE, SWAP, "--steps", "3", "--scheduler", "euler-ancestral", "-o", "run", "--json")
+    assert code == 0 and json.loads(out)["schedule"]["sampler"] == "euler-ancestral"
+    code, out, _ = run("replay", "run/edit.png", model=False)
+    assert code == 0 and "The pixels match." in out
+    code, _, err = run("edit", SOURCE, SWAP, "--scheduler", "fast", "-o", "other")
+    assert code == 2 and "ddim" in err

@@ -17,7 +17,29 @@ except ImportError as missing:  # pragma: no cover - an environment without the 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # the libraries' advice on import is no news to our users
 os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
 
-from promptweave.apps import commands_bench, commands_look
+from promptweave.apps import commands_bench, commands_look, commands_many
+from promptweave.apps.options import (
+    AllowPickle,
+    Blend,
+    Device,
+    Force,
+    Guidance,
+    Images,
+    ImagesOrNone,
+    Json,
+    ModelName,
+    Negative,
+    NegativeOrNone,
+    Output,
+    Quiet,
+    Scheduler,
+    Seed,
+    SeedOrNone,
+    Size,
+    Steps,
+    Subtract,
+    Truncate,
+)
 from promptweave.apps.terminal import FAILURE, INTERRUPTED, USAGE, Terminal, size, span, spans, table, weights
 
 app = typer.Typer(
@@ -28,24 +50,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="See and steer the attention of text-to-image diffusion models.",
 )
-
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, for scripts.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
-ModelName = Annotated[str, typer.Option("--model", "-m", help="toybox, a folder, a .safetensors file or a hub id.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda ...")]
-Seed = Annotated[int, typer.Option("--seed", "-s", help="Seed of the starting noise.")]
-Images = Annotated[int, typer.Option("--images", help="Pictures per prompt, from seed, seed + 1, ...")]
-Steps = Annotated[int | None, typer.Option("--steps", help="Sampling steps. [what suits the model, 50 for toybox]")]
-Guidance = Annotated[
-    float | None, typer.Option("--guidance", help="Strength of guidance; 1 switches it off. [suits the model, 7.5]")
-]
-Scheduler = Annotated[str | None, typer.Option("--scheduler", help="ddim, euler, dpm++, heun ... [the model's own]")]
-AllowPickle = Annotated[bool, typer.Option("--allow-pickle", help="Read weights that can run code. Trust them first.")]
-Size = Annotated[str | None, typer.Option("--size", help="Pixels, height x width, such as 128 or 128x192.")]
-Negative = Annotated[str, typer.Option("--negative", help="What guidance leads away from.")]
-Truncate = Annotated[bool, typer.Option("--truncate", help="Let prompts be longer than the model reads.")]
-Force = Annotated[bool, typer.Option("--force", "-f", help="Replace an earlier run in the output folder.")]
-Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")]
 
 
 @app.command()
@@ -94,17 +98,15 @@ def generate(
 
 @app.command()
 def edit(
-    source: Annotated[str, typer.Argument(help="Prompt of the source picture.")],
+    source: Annotated[str | None, typer.Argument(help="Prompt of the source picture.")] = None,
     targets: Annotated[
         list[str] | None, typer.Argument(help="Edited prompts; none with --weight on the source.")
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Word swap, whatever the prompts look like.")] = False,
     refine: Annotated[bool, typer.Option("--refine", help="Added phrase, whatever the prompts look like.")] = False,
     weight: Annotated[list[str] | None, typer.Option("--weight", "-w", help="word=factor; may be repeated.")] = None,
-    blend: Annotated[
-        list[str] | None, typer.Option("--blend", help="Word in whose region alone the picture may change.")
-    ] = None,
-    subtract: Annotated[list[str] | None, typer.Option("--subtract", help="Word whose region must not change.")] = None,
+    blend: Blend = None,
+    subtract: Subtract = None,
     mask: Annotated[Path | None, typer.Option("--mask", help="Picture, white where the result may change.")] = None,
     mask_union: Annotated[bool, typer.Option("--mask-union", help="Add the mask to the words' region.")] = False,
     threshold: Annotated[float, typer.Option("--threshold", help="Of the local blend, 0 to 1.")] = 0.3,
@@ -122,17 +124,22 @@ def edit(
     joint: Annotated[
         str, typer.Option("--joint", help="Share or range of steps, in networks of joint attention.")
     ] = "0.2",
+    recording: Annotated[
+        Path | None, typer.Option("--recording", help="Edit a recording; all prompts are targets then.")
+    ] = None,
+    jobs: Annotated[Path | None, typer.Option("--jobs", help="Run a file of edits, one JSON object a line.")] = None,
+    rows: Annotated[int, typer.Option("--rows", help="Pictures made at once with --jobs.")] = 8,
     compare: Annotated[bool, typer.Option("--compare", help="Also make the targets without control.")] = False,
     reference_compat: Annotated[
         bool, typer.Option("--reference-compat", help="Maps and windows of the authors' code.")
     ] = False,
-    seed: Seed = 0,
-    images: Images = 1,
+    seed: SeedOrNone = None,
+    images: ImagesOrNone = None,
     steps: Steps = None,
     guidance: Guidance = None,
     scheduler: Scheduler = None,
     size_text: Size = None,
-    negative: Negative = "",
+    negative: NegativeOrNone = None,
     truncate: Truncate = False,
     model: ModelName = "toybox",
     device: Device = "auto",
@@ -145,6 +152,7 @@ def edit(
     """Edit a picture by changing its prompt: only what the words name changes."""
     from promptweave.edit import edit as make
     from promptweave.models.load import load
+    from promptweave.record import Recording
     from promptweave.result import check_output
 
     if replace and refine:
@@ -152,14 +160,21 @@ def edit(
             "--replace and --refine exclude each other. Give one of them, or none to let the prompts decide."
         )
     terminal = Terminal(json, quiet)
+    if jobs is not None:
+        commands_many.run_file(terminal, jobs, source, model, device, scheduler, allow_pickle, output, rows, force)
+        return
     check_output(output, force=force)
+    if recording is None and source is None:
+        raise ValueError("An edit needs a source prompt and a target. Received none: promptweave edit SOURCE TARGET.")
     drawn = None if mask is None else _read_mask(mask)
     network = load(model, device=device, scheduler=scheduler, allow_pickle=allow_pickle)
-    steps = network.defaults[0] if steps is None else steps
-    with terminal.progress("editing", steps * (2 if compare else 1)) as advance:
+    recorded = None if recording is None else Recording.load(recording, network.device)
+    prompts: Any = [recorded, source, *(targets or [])] if recorded else [source, *(targets or [])]
+    prompts = [prompt for prompt in prompts if prompt is not None]
+    usual = network.defaults[0] if recorded is None else recorded.recipe.steps
+    with terminal.progress("editing", usual if steps is None else steps) as advance:
         result = make(
-            source,
-            *(targets or []),
+            *prompts,
             model=network,
             kind="replace" if replace else "refine" if refine else "auto",
             cross=spans(cross or ["0.8"], "--cross"),
@@ -227,6 +242,7 @@ def _finish(terminal: Terminal, result: Any, output: Path, force: bool) -> None:
 
 commands_look.register(app)
 commands_bench.register(app)
+commands_many.register(app)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -9,11 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
+from promptweave.apps.options import Json, ModelName, Quiet
 from promptweave.apps.terminal import Terminal, size, table
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, for scripts.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
-ModelName = Annotated[str, typer.Option("--model", "-m", help="toybox, a folder, a .safetensors file or a hub id.")]
 bench = typer.Typer(no_args_is_help=True, help="Measure edits and speed.")
 
 

@@ -8,11 +8,8 @@ from typing import Annotated
 
 import typer
 
+from promptweave.apps.options import Json, ModelName, Quiet
 from promptweave.apps.terminal import FAILURE, Terminal, size, table
-
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, for scripts.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
-ModelName = Annotated[str, typer.Option("--model", "-m", help="toybox, a folder, a .safetensors file or a hub id.")]
 
 
 def register(app: typer.Typer) -> None:

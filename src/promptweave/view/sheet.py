@@ -52,6 +52,42 @@ def sheet(
     return page
 
 
+def grid_sheet(
+    pictures: Sequence[Sequence[np.ndarray | Image.Image]],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    *,
+    source: np.ndarray | Image.Image | None = None,
+    title: Sequence[str] = (),
+    gap: int = 6,
+) -> Image.Image:
+    """A grid of pictures with a label for each row and each column, under a title with the source beside it."""
+    images = [[_enlarged(picture) for picture in row] for row in pictures]
+    width, height = images[0][0].size
+    text = 16
+    side = max(int(font(text).getlength(label)) for label in rows) + 2 * gap
+    full = max(side + len(columns) * (width + gap), 3 * width)
+    left = gap if source is None else side + width + 2 * gap
+    lines = [line for part in title for line in wrapped(part, full - left - gap, text)]
+    banner = max(len(lines) * (text + 6), 0 if source is None else height) + 2 * gap
+    top = banner + text + 2 * gap
+    page = Image.new("RGB", (full, top + len(rows) * (height + gap)), PAPER)
+    draw = ImageDraw.Draw(page)
+    if source is not None:
+        page.paste(_enlarged(source), (side, gap))
+    for number, line in enumerate(lines):
+        draw.text((left, gap + number * (text + 6)), line, INK, font(text))
+    for column, label in enumerate(columns):
+        x = side + column * (width + gap) + width / 2
+        draw.text((x, banner + gap + text / 2), label, INK, font(text), anchor="mm")
+    for row, (label, line) in enumerate(zip(rows, images, strict=True)):
+        y = top + row * (height + gap)
+        draw.text((side - gap, y + height / 2), label, INK, font(text), anchor="rm")
+        for column, image in enumerate(line):
+            page.paste(image, (side + column * (width + gap), y))
+    return page
+
+
 def _enlarged(picture: np.ndarray | Image.Image) -> Image.Image:
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
     factor = -(-SMALLEST // min(image.size))

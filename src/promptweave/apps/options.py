@@ -1,0 +1,33 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, for scripts.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+ModelName = Annotated[str, typer.Option("--model", "-m", help="toybox, a folder, a .safetensors file or a hub id.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda ...")]
+Seed = Annotated[int, typer.Option("--seed", "-s", help="Seed of the starting noise.")]
+Images = Annotated[int, typer.Option("--images", help="Pictures per prompt, from seed, seed + 1, ...")]
+SeedOrNone = Annotated[int | None, typer.Option("--seed", "-s", help="Seed of the starting noise. [0]")]
+ImagesOrNone = Annotated[int | None, typer.Option("--images", help="Pictures per prompt, from seed, seed + 1, ... [1]")]
+NegativeOrNone = Annotated[str | None, typer.Option("--negative", help="What guidance leads away from.")]
+Steps = Annotated[int | None, typer.Option("--steps", help="Sampling steps. [what suits the model, 50 for toybox]")]
+Guidance = Annotated[
+    float | None, typer.Option("--guidance", help="Strength of guidance; 1 switches it off. [suits the model, 7.5]")
+]
+Scheduler = Annotated[str | None, typer.Option("--scheduler", help="ddim, euler, dpm++, heun ... [the model's own]")]
+AllowPickle = Annotated[bool, typer.Option("--allow-pickle", help="Read weights that can run code. Trust them first.")]
+Size = Annotated[str | None, typer.Option("--size", help="Pixels, height x width, such as 128 or 128x192.")]
+Negative = Annotated[str, typer.Option("--negative", help="What guidance leads away from.")]
+Truncate = Annotated[bool, typer.Option("--truncate", help="Let prompts be longer than the model reads.")]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Replace an earlier run in the output folder.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")]
+Place = Annotated[str, typer.Option("--place", help="Where recordings are kept: cpu, device or disk.")]
+Budget = Annotated[str | None, typer.Option("--budget", help="Largest recording, such as 500M or 2G.")]
+Blend = Annotated[list[str] | None, typer.Option("--blend", help="Word in whose region alone the picture may change.")]
+Subtract = Annotated[list[str] | None, typer.Option("--subtract", help="Word whose region must not change.")]

@@ -1,0 +1,138 @@
+"""Many independent edits in one go: a file of jobs, in shared forward passes, that goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from promptweave.controls import Options
+from promptweave.edit import run_many
+from promptweave.models.base import Model
+from promptweave.plan import bind, plan
+from promptweave.recipe import Recipe
+from promptweave.result import Result, check_output, read_record
+
+OPTIONS = {field.name for field in fields(Options)} - {"controls"}
+SETTINGS = {"seed", "images", "steps", "guidance", "size", "negative", "truncate"}
+
+
+class BadJobs(ValueError):
+    """Jobs that cannot be run; the message lists all of them."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A named recipe; `line` is its place in the file."""
+
+    name: str
+    recipe: Recipe
+    line: int
+
+
+def read_jobs(path: Path | str, model: Model) -> list[Job]:
+    """The jobs of a file, one JSON object a line: `source`, `targets`, `name` and whatever `edit` takes.
+
+    All lines are checked before anything runs; BadJobs lists every one that is wrong.
+    """
+    jobs: list[Job] = []
+    wrong: list[str] = []
+    lines = [(n, line) for n, line in enumerate(Path(path).read_text().splitlines(), 1) if line.strip()]
+    for number, line in lines:
+        try:
+            made = make_job(json.loads(line), model, number)
+            taken = [job.line for job in jobs if job.name == made.name]
+            if taken:
+                raise ValueError(f"A name must be given once, and line {taken[0]} has {made.name!r} too.")
+            jobs.append(made)
+        except (ValueError, TypeError) as error:
+            wrong.append(f"line {number}: {error}")
+    if wrong:
+        raise BadJobs(f"{len(wrong)} of {len(lines)} jobs in {path} cannot be run:\n" + "\n".join(wrong))
+    if not jobs:
+        raise BadJobs(f"{path} holds no jobs. Write one JSON object a line, with source and targets.")
+    return jobs
+
+
+def make_job(values: Any, model: Model, number: int) -> Job:
+    """A job from its JSON object."""
+    if not isinstance(values, dict) or not isinstance(values.get("source"), str):
+        raise ValueError('A job is a JSON object with a "source" and "targets".')
+    unknown = set(values) - OPTIONS - SETTINGS - {"source", "targets", "name"}
+    if unknown:
+        known = ", ".join(sorted(OPTIONS | SETTINGS | {"source", "targets", "name"}))
+        raise ValueError(f"A job knows the keys {known}. Received {', '.join(sorted(unknown))}.")
+    targets = values.get("targets", [])
+    targets = [targets] if isinstance(targets, str) else targets
+    name = str(values.get("name", f"{number:04d}"))
+    if name in ("", ".", "..") or any(c in name for c in "/\\\0"):
+        raise ValueError(f"A name becomes a folder's. Received {name!r}. Leave out slashes.")
+    options = Options(**{key: _tuples(value) for key, value in values.items() if key in OPTIONS})
+    settings: dict[str, Any] = {key: _tuples(value) for key, value in values.items() if key in SETTINGS}
+    recipe = plan(values["source"], targets, model, options, **settings)
+    bind(recipe, model)
+    return Job(name, recipe, number)
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _tuples(inner) for key, inner in value.items()}
+    return tuple(_tuples(inner) for inner in value) if isinstance(value, list) else value
+
+
+def rows_of(recipe: Recipe) -> int:
+    """Pictures that a recipe makes."""
+    return len(recipe.prompts) * recipe.images
+
+
+def batches(jobs: Sequence[Job], rows: int) -> Iterator[list[Job]]:
+    """The jobs in order, so many at a time that at most `rows` pictures are made at once (one job at least)."""
+    batch: list[Job] = []
+    for job in jobs:
+        if batch and sum(rows_of(other.recipe) for other in batch) + rows_of(job.recipe) > rows:
+            yield batch
+            batch = []
+        batch.append(job)
+    if batch:
+        yield batch
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    model: Model,
+    folder: Path | str,
+    *,
+    rows: int = 8,
+    force: bool = False,
+    done: Callable[[Job, Result | None], None] | None = None,
+) -> list[Path]:
+    """Run jobs and save each to a folder of its name. `done` is called after each; with None if it was there already.
+
+    A folder that holds a run of the same recipe is left alone, so a stopped run goes on; one of another recipe is an
+    error before anything runs, unless `force`.
+    """
+    folder = Path(folder)
+    waiting: list[Job] = []
+    for job in jobs:
+        place = folder / job.name
+        if (place / "edit.json").exists() and not force and _same(place / "edit.json", job.recipe):
+            if done:
+                done(job, None)
+            continue
+        check_output(place, force=force)
+        waiting.append(job)
+    for batch in batches(waiting, rows):
+        for job, result in zip(batch, run_many([job.recipe for job in batch], model), strict=True):
+            result.save(folder / job.name, force=force)
+            if done:
+                done(job, result)
+    return [folder / job.name for job in jobs]
+
+
+def _same(path: Path, recipe: Recipe) -> bool:
+    try:
+        return Recipe.from_dict(read_record(path)["recipe"]) == recipe
+    except (ValueError, KeyError):
+        return False
