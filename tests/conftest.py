@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import matrix
 import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
@@ -14,6 +15,7 @@ from promptweave.models.build import build_tokenizer
 from promptweave.models.unet import UNetModel
 
 torch.set_num_threads(1)
+OUTCOMES: dict[tuple[str, str], str] = {}
 SENTENCES = [
     "a photo of a cat riding a bike in the snow",
     "a painting of a squirrel eating a burger at night",
@@ -21,6 +23,22 @@ SENTENCES = [
     "a photo of a dog riding a blue car on a beach",
     "a lion wearing a crown",
 ]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--support-matrix", type=Path, help="file to write the families' support matrix into")
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    place = matrix.parts(report.nodeid)
+    if place and (report.when == "call" or report.failed):
+        OUTCOMES[place] = report.outcome
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    path = session.config.getoption("--support-matrix")
+    if path:
+        matrix.write(path, OUTCOMES)
 
 
 @pytest.fixture(scope="session")

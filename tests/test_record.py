@@ -14,7 +14,7 @@ from promptweave.record import Recording, TooLarge
 
 SOURCE, SWAP = "a photo of a cat riding a bike in the snow", "a photo of a dog riding a bike in the snow"
 LONGER = "a photo of a black cat riding a bike in the snow"
-FAMILIES = [name for name in BUILDERS if name not in ("Latent diffusion (KL)", "Stable Diffusion 3, no T5")]
+FAMILIES = list(BUILDERS)
 STEPS = 5
 
 

@@ -41,6 +41,9 @@ def main() -> None:
     keep(weights("snow", "a photo of a house in the snow"), "weights-snow")
     keep(weights("red", "a photo of a red car on the grass"), "weights-red")
     keep(pw.word_maps("a photo of a dog next to a house in the snow").strip(), "maps")
+    shares = (0.0, 0.25, 0.5, 0.75, 1.0)
+    riding = "a photo of a cat riding a bike on the grass", "a photo of a cat riding a car on the grass"
+    keep(pw.sweep(*riding, rows=("self_attention", shares), columns=("cross", shares), steps=25).sheet(), "sweep")
     rng = random.Random(5)
     scenes = [random_scene(rng) for _ in range(12)]
     pictures, captions = [render(scene)[0] for scene in scenes], [caption(scene) for scene in scenes]

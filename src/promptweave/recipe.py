@@ -10,11 +10,13 @@ from typing import Any
 
 from promptweave.core.clock import Window
 from promptweave.core.control import Control
-from promptweave.methods import LocalBlend, Refine, Replace, Reweight, SharedStart
+from promptweave.methods import Consist, FlowEdit, LocalBlend, Refine, Replace, Reweight, SharedStart
 
 FORMAT = 1
 KEY = "promptweave"  # of the PNG's text chunk
-CONTROLS: dict[str, type[Control]] = {c.__name__: c for c in (Replace, Refine, Reweight, LocalBlend, SharedStart)}
+CONTROLS: dict[str, type[Control]] = {
+    c.__name__: c for c in (Replace, Refine, Reweight, LocalBlend, SharedStart, FlowEdit, Consist)
+}
 PACKAGES = ("promptweave", "torch", "diffusers", "transformers", "numpy", "pillow")
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import matrix
 import numpy as np
 import pytest
 import torch
@@ -136,3 +139,12 @@ def test_a_saved_folder_loads_as_the_same_family(model, tmp_path):
     assert again.fingerprint() == model.fingerprint()
     assert isinstance(again.pipeline, DiffusionPipeline)
     assert again.words(SOURCE).find("cat") == model.words(SOURCE).find("cat")
+
+
+def test_the_support_matrix_of_the_documentation_is_of_these_tests():
+    """Every family has a row, every capability a column, and nothing claims what no test shows."""
+    text = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
+    rows = [line for line in text.split(matrix.BEGIN)[1].split(matrix.END)[0].splitlines() if line.startswith("| ")]
+    assert rows[0].strip("| ").split(" | ") == list(matrix.COLUMNS.values())
+    assert [row.split(" | ")[0].removeprefix("| ") for row in rows[1:]] == list(BUILDERS)
+    assert all(row.count("✓") >= len(matrix.COLUMNS) - 1 and "✗" not in row for row in rows[1:])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -52,11 +52,20 @@ class Text:
 
 
 @dataclass(frozen=True, eq=False)
+class FirstPass:
+    """A run of the source alone, before the edit: its final latents and the maps of its words."""
+
+    latents: Float[Tensor, "images channels height width"]
+    maps: Maps
+
+
+@dataclass(frozen=True, eq=False)
 class Run:
     """Everything a control may know before the first step.
 
-    Words are best localised at `map_sites`, all of `map_grid`. `recorded` are the prompts whose attention comes from a
-    recording instead of the network.
+    Words are best localised at `map_sites`, all of `map_grid`. `recorded` is the number of prompts whose attention
+    comes from a recording instead of the network. `flow`: the network is a flow model's, and a time t is 1000 times
+    the noise's share of the latent. `first_pass` is there for controls that need it.
     """
 
     prompts: tuple[str, ...]
@@ -72,10 +81,22 @@ class Run:
     device: torch.device
     dtype: torch.dtype
     recorded: int = 0
+    seed: int = 0
+    flow: bool = False
+    first_pass: FirstPass | None = None
 
 
 class Hooks:
-    """One run of a control: four places where it may act. Each hook takes what the control before it returned."""
+    """One run of a control: five places where it may act. Each hook takes what the control before it returned.
+
+    Steps before `first_step` are not made.
+    """
+
+    first_step = 0
+
+    def strength(self, step: Step, guidance: Float[Tensor, "prompts"]) -> Float[Tensor, "prompts"]:
+        """Change the guidance of each prompt."""
+        return guidance
 
     def condition(self, step: Step, text: Text) -> Text:
         """Change the encoded prompts of a step."""
@@ -100,7 +121,12 @@ class Hooks:
 
 @dataclass(frozen=True)
 class Control:
-    """The parameters of a method. `bind` checks them against a run and raises before anything is computed."""
+    """The parameters of a method. `bind` checks them against a run and raises before anything is computed.
+
+    With `needs_first_pass` the source is made alone first, and `run.first_pass` tells of it.
+    """
+
+    needs_first_pass: ClassVar[bool] = False
 
     def bind(self, run: Run) -> Hooks:
         """One run of this control."""

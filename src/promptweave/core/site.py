@@ -52,13 +52,17 @@ class Site:
             wide[self.text, self.text] = tokens
         return wide
 
+    def of_image(self, x: Float[Tensor, "*batch tokens dim"]) -> Float[Tensor, "*batch pixels dim"]:
+        """The image's tokens of a joint layer; everything elsewhere."""
+        return x if self.image is None else x[..., self.image, :]
+
     def with_image(
-        self, own: Float[Tensor, "*batch tokens dim"], other: Float[Tensor, "*batch tokens dim"]
+        self, own: Float[Tensor, "*batch tokens dim"], image: Float[Tensor, "*batch pixels dim"]
     ) -> Float[Tensor, "*batch tokens dim"]:
-        """`other` for the image's tokens of a joint layer, `own` for the text's; `other` elsewhere."""
+        """`image` for the image's tokens of a joint layer, `own` for the text's; `image` alone elsewhere."""
         if self.image is None or self.text is None:
-            return other
-        parts = {self.image.start: other[..., self.image, :], self.text.start: own[..., self.text, :]}
+            return image
+        parts = {self.image.start: image, self.text.start: own[..., self.text, :]}
         return torch.cat([parts[start] for start in sorted(parts)], -2)
 
     def on_image(self, new: Pattern, old: Pattern) -> Pattern:

@@ -1,5 +1,7 @@
 """One file per method. Imports core and words only."""
 
+from promptweave.methods.consist_edit import Consist as Consist
+from promptweave.methods.flow_edit import FlowEdit as FlowEdit
 from promptweave.methods.local_blend import LocalBlend as LocalBlend
 from promptweave.methods.prompt_to_prompt import Refine as Refine
 from promptweave.methods.prompt_to_prompt import Replace as Replace

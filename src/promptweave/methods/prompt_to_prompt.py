@@ -157,7 +157,8 @@ class _Joint(Hooks):
         source = rows["cond"][SOURCE]
         for row in self.rows:
             own = rows["cond"][row]
-            rows = rows.put("cond", row, q=site.with_image(own.q, source.q), k=site.with_image(own.k, source.k))
+            q, k = site.with_image(own.q, site.of_image(source.q)), site.with_image(own.k, site.of_image(source.k))
+            rows = rows.put("cond", row, q=q, k=k)
         return rows
 
     def report(self) -> dict[str, Any]:

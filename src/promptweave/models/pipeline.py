@@ -45,7 +45,7 @@ class PipelineModel:
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.network.dtype
+        return next(self.network.parameters()).dtype
 
     @cached_property
     def _autoencoder(self) -> Autoencoder:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptweave.core.control import Control, Hooks, Run
+from promptweave.core.control import Control, FirstPass, Hooks, Run
+from promptweave.core.record_maps import RecordedMaps, RecordMaps
+from promptweave.core.site import Sites
 from promptweave.models.base import Model, Solver
 from promptweave.sampling.solver import Ddim
 from promptweave.sampling.walk import Progress, Request, Source, drive, walk
+
+FLOW = "flow-euler"  # the scheduler of flow models
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +75,7 @@ class Job:
     source: Source | None = None
     progress: Progress | None = None
 
-    def bind(self, model: Model) -> tuple[Run, tuple[Hooks, ...]]:
+    def bind(self, model: Model, first_pass: FirstPass | None = None) -> tuple[Run, tuple[Hooks, ...]]:
         """Check everything that can be checked before the first step."""
         noise, guidance = self.noise, self.guidance
         if not self.prompts:
@@ -101,6 +105,9 @@ class Job:
             model.device,
             model.dtype,
             0 if self.source is None else 1,
+            self.seed,
+            model.scheduler == FLOW,
+            first_pass,
         )
         return run, tuple(control.bind(run) for control in self.controls)
 
@@ -137,6 +144,8 @@ def sample(
 def sample_jobs(model: Model, jobs: Sequence[Job]) -> list[Sample]:
     """Independent runs, each with its own prompts, controls and steps, in shared forward passes."""
     bound = [job.bind(model) for job in jobs]
+    passes = [_first_pass(model, job) if any(c.needs_first_pass for c in job.controls) else None for job in jobs]
+    bound = [job.bind(model, first) if first else made for job, first, made in zip(jobs, passes, bound, strict=True)]
     runs: list[Generator[Request, Tensor, Tensor]] = []
     for job, (_, hooks) in zip(jobs, bound, strict=True):
         text = model.encode(job.prompts, [job.negative] * len(job.prompts))
@@ -147,6 +156,19 @@ def sample_jobs(model: Model, jobs: Sequence[Job]) -> list[Sample]:
         )
     finished = zip(jobs, bound, drive(model, runs), strict=True)
     return [Sample(z, _pictures(model, z, job.source), run, hooks) for job, (run, hooks), z in finished]
+
+
+def _first_pass(model: Model, job: Job) -> FirstPass:
+    """The source alone, and where its words are."""
+    if job.source is not None:
+        raise ValueError(
+            "FlowEdit and Consist make the source alone first, which a recording does not hold. Edit without it."
+        )
+    look = RecordMaps(Sites("joint"))
+    made = sample_jobs(model, [replace(job, prompts=job.prompts[:1], controls=[look], progress=None)])[0]
+    seen = made.hooks[0]
+    assert isinstance(seen, RecordedMaps)
+    return FirstPass(made.latents[0], seen.maps)
 
 
 def _pictures(model: Model, z: Tensor, source: Source | None) -> np.ndarray:

@@ -34,6 +34,6 @@ def ddim_step(output: Latent, z: Latent, a: float, b: float, prediction: Predict
     return signal_next * clean + noise_next * noise
 
 
-def guide(uncond: Latent, cond: Latent, guidance: int | float) -> Latent:
+def guide(uncond: Latent, cond: Latent, guidance: int | float | Tensor) -> Latent:
     """Classifier-free guidance (Ho & Salimans 2022): e_u + w (e_c - e_u)."""
     return uncond + guidance * (cond - uncond)

@@ -42,7 +42,7 @@ class Request:
     context: Tensor
     values: Tensor | None
     pooled: Tensor | None
-    guidance: int | float
+    guidance: Tensor  # of each row
     part: Tapped | None  # None: nothing to do at any layer
 
 
@@ -53,7 +53,7 @@ class Pass:
     model: Model
     step: Step
     text: Text
-    guidance: int | float
+    guidance: Tensor  # of each prompt
     hooks: Sequence[Hooks]
     layout: Layout
     source: Source | None = None
@@ -73,7 +73,7 @@ class Pass:
             self._stack(text.keys, text.uncond),
             values,
             pooled,
-            self.guidance,
+            self.guidance[layout.first :].repeat(len(layout.branches)).repeat_interleave(layout.images),
             part if self.hooks else None,
         )
 
@@ -112,19 +112,26 @@ def walk(
     count, first = len(text.keys), 0 if source is None else 1
     layout = Layout(branches(model, guidance), count, len(z), first)
     z = solver.start(z).expand(count, *z.shape)
-    for step in solver.steps:
+    begin = max((hook.first_step for hook in hooks), default=0)
+    for step in solver.steps[begin:]:
+        strength = torch.full((count,), float(guidance), device=z.device)
+        for hook in hooks:
+            strength = hook.strength(step, strength)
         for index, hook in enumerate(hooks):
-            z = hook.before_step(step, z, prober(Pass(model, step, text, guidance, hooks[:index], layout, source)))
+            z = hook.before_step(step, z, prober(Pass(model, step, text, strength, hooks[:index], layout, source)))
         conditioned = text
         for hook in hooks:
             conditioned = hook.condition(step, conditioned)
         before = z
         moving = z[first:]
         for call, t in enumerate(solver.calls(step)):
-            here = Pass(model, step, conditioned, guidance, hooks, layout, source, call)
+            here = Pass(model, step, conditioned, strength, hooks, layout, source, call)
             output = yield here.request(solver.scale(moving, t), t)
             output = output.unflatten(0, (len(layout.branches), *moving.shape[:2]))
-            output = guide(output[0], output[1], guidance) if len(layout.branches) == 2 else output[0]
+            if len(layout.branches) == 2:
+                output = guide(output[0], output[1], strength[first:].to(output.dtype).view(-1, 1, 1, 1, 1))
+            else:
+                output = output[0]
             moving = solver.advance(output.flatten(0, 1), moving.flatten(0, 1), t).unflatten(0, moving.shape[:2])
         z = moving if source is None else torch.cat([source.latents(step.index + 1).to(before)[None], moving])
         for hook in hooks:
@@ -163,12 +170,8 @@ def answer(model: Model, requests: Sequence[Request]) -> list[Tensor]:
         found = [getattr(request, name) for request in requests]
         return found[0] if alone else None if found[0] is None else torch.cat(found)
 
-    def each(name: str) -> Any:
-        if alone:
-            return getattr(alone, name)
-        found = [float(getattr(r, name)) for r, size in zip(requests, sizes, strict=True) for _ in range(size)]
-        return torch.tensor(found, device=requests[0].z.device)
-
+    times = [float(r.t) for r, size in zip(requests, sizes, strict=True) for _ in range(size)]
+    t = alone.t if alone else torch.tensor(times, device=requests[0].z.device)
     values = None
     if any(request.values is not None for request in requests):
         values = torch.cat([r.context if r.values is None else r.values for r in requests])
@@ -176,9 +179,7 @@ def answer(model: Model, requests: Sequence[Request]) -> list[Tensor]:
     if values is not None or any(request.part for request in requests):
         untouched = [Tapped(Layout(("cond",), size), _keep) for size in sizes]
         tap = Tap(tuple(r.part or plain for r, plain in zip(requests, untouched, strict=True)), values)
-    output = model.predict(
-        joined("z"), each("t"), joined("context"), tap, pooled=joined("pooled"), guidance=each("guidance")
-    )
+    output = model.predict(joined("z"), t, joined("context"), tap, pooled=joined("pooled"), guidance=joined("guidance"))
     return list(output.split(sizes))
 
 
