@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -137,6 +138,7 @@ def build_ldm(kind: str = "vq") -> LDMTextToImagePipeline:
     return LDMTextToImagePipeline(vq if kind == "vq" else kl, bert, tokenizer, unet, scheduler)
 
 
+@lru_cache  # its trainer does not give the same pieces twice
 def t5_tokenizer(length: int = 512) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.normalizer = normalizers.NFKC()

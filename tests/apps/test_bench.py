@@ -43,3 +43,28 @@ def test_train_command(tmp_path, capsys):
         main(["train", "--stage", "vae", "--vae-minutes", "0.001", "--folder", str(tmp_path / "t"), "--quiet"])
     assert end.value.code == 0 and not capsys.readouterr().out
     assert (tmp_path / "t" / "codes.pt").is_file() and (tmp_path / "t" / "log.jsonl").is_file()
+
+
+def test_targets_table(tiny_folder, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["bench", "targets", "--steps", "2", "--repeats", "1", "--model", str(tiny_folder), "--json"])
+    assert end.value.code == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["4 targets in one run"]["least"] == 0.625
+    assert all(found["ratio"] > 0 and found["seconds"] > 0 for found in figures.values())
+
+
+@pytest.mark.parametrize("name", ["sd3-random", "flux-random"])
+def test_random_pipelines_have_the_true_shapes(name):
+    """Built on the meta device: their layers and sites are those of the real models, but for their number."""
+    import torch
+
+    from promptweave.models.load import load
+    from promptweave.models.random import RANDOM
+
+    with torch.device("meta"):
+        pipeline = RANDOM[name]()
+    model = load(pipeline)
+    site = model.sites((128, 128))[0]
+    assert (site.heads, site.dim) == ((24, 64) if name == "sd3-random" else (24, 128))
+    assert site.queries == 4096 and model.words("a photo of a lion riding a bike").limit in (333, 512)

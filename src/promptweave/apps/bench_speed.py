@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from promptweave.core.clock import Step
 from promptweave.core.control import Control, Hooks, Run
 from promptweave.core.pattern import Dense, Pattern, Term
@@ -50,11 +52,16 @@ VARIANTS: dict[str, tuple[Control, ...]] = {
 
 
 def load_for_speed(model: str) -> Any:
-    """The model to time: "sd15-random" is Stable Diffusion 1.5's shape with random weights."""
-    from promptweave.models.build import random_sd15
+    """The model to time: one that can be loaded, or one of `models.random.RANDOM`."""
     from promptweave.models.load import load
+    from promptweave.models.random import RANDOM
 
-    return load(random_sd15()) if model == "sd15-random" else load(model)
+    if model not in RANDOM:
+        return load(model)
+    pipeline = RANDOM[model]()
+    if torch.cuda.is_available():
+        pipeline.to("cuda", torch.bfloat16)
+    return load(pipeline)
 
 
 def once(model: Any, name: str, steps: int, size: Size = None) -> tuple[float, float]:
@@ -63,6 +70,8 @@ def once(model: Any, name: str, steps: int, size: Size = None) -> tuple[float, f
 
     noise, wall, cpu = noise_for(model, 0, 1, size), time.perf_counter(), time.process_time()
     sample(model, PROMPTS, noise=noise, steps=steps, controls=VARIANTS[name])
+    if model.device.type == "cuda":
+        torch.cuda.synchronize()
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
@@ -89,8 +98,6 @@ def _status(field: str) -> float:
 
 def child(model: str, name: str, steps: int, size: Size) -> None:
     """Runs in the process that `peak` starts."""
-    import torch
-
     network = load_for_speed(model)
     once(network, "plain", 1, size)
     once(network, name, 2, size)

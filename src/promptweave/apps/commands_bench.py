@@ -12,6 +12,9 @@ import typer
 from promptweave.apps.options import Json, ModelName, Quiet
 from promptweave.apps.terminal import Terminal, size, table
 
+TimedModel = Annotated[
+    str, typer.Option("--model", "-m", help="toybox, sd15-random, sdxl-random, sd3-random, flux-random, a folder ...")
+]
 bench = typer.Typer(no_args_is_help=True, help="Measure edits and speed.")
 
 
@@ -137,7 +140,9 @@ def speed(
     steps: Annotated[int, typer.Option("--steps")] = 50,
     repeats: Annotated[int, typer.Option("--repeats")] = 5,
     size_text: Annotated[str | None, typer.Option("--size", help="Pixels, height x width.")] = None,
-    model: Annotated[str, typer.Option("--model", "-m", help="toybox, sd15-random, a folder, ...")] = "toybox",
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="toybox, sd15-random, sdxl-random, sd3-random, flux-random, ...")
+    ] = "toybox",
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -152,3 +157,28 @@ def speed(
     lines = [(name, *(f"{f[key]:.2f} ({f[f'{key} / plain']:.2f})" for key in columns)) for name, f in figures.items()]
     title = f"{model}, source and one target, {steps} steps, medians of {repeats} (in brackets: over plain)"
     terminal.say(table(title, ("", *columns), lines))
+
+
+@bench.command()
+def targets(
+    steps: Annotated[int, typer.Option("--steps")] = 20,
+    repeats: Annotated[int, typer.Option("--repeats")] = 3,
+    size_text: Annotated[str | None, typer.Option("--size", help="Pixels, height x width.")] = None,
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="toybox, sd15-random, sdxl-random, sd3-random, flux-random, ...")
+    ] = "toybox",
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Time several targets in one run against as many runs, and an edit of a recording against a fresh one."""
+    from promptweave.apps import bench_targets
+
+    terminal = Terminal(json, quiet)
+    with terminal.progress("timing", repeats * (len(bench_targets.COUNTS) + 4)) as advance:
+        figures = bench_targets.bench_targets(
+            model, steps=steps, repeats=repeats, size=size(size_text), progress=advance
+        )
+    terminal.give(figures)
+    lines = [(name, f"{f['seconds']:.2f}", f"{f['ratio']:.3f}", f"{f['least']:.3f}") for name, f in figures.items()]
+    title = f"{model}, {steps} steps, medians of {repeats}; ratio: over separate, fresh or plain runs"
+    terminal.say(table(title, ("", "seconds", "ratio", "rows alone"), lines))

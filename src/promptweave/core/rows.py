@@ -14,6 +14,7 @@ from torch import Tensor
 
 from promptweave.core.pattern import Pattern, Softmax, Term
 
+MERGED = 4  # so many pieces are copied together for one call; for fewer the copies cost more than the calls
 Branch = Literal["uncond", "cond"]
 Stack = Float[Tensor, "batch heads queries dim"]
 Keys = Float[Tensor, "batch heads keys dim"]
@@ -184,6 +185,9 @@ class _Call:
         self.outputs: tuple[Tensor, ...] = ()
 
     def run(self) -> None:
+        if len(self.pieces) < MERGED:
+            self.outputs = tuple(F.scaled_dot_product_attention(*piece) for piece in self.pieces)
+            return
         q, k, v = (torch.cat(tensors) for tensors in zip(*self.pieces, strict=True))
         sizes = [len(piece[0]) for piece in self.pieces]
         self.outputs = torch.split(F.scaled_dot_product_attention(q, k, v), sizes)
@@ -194,7 +198,7 @@ Part = list[tuple[Term | None, _Call | Tensor, int]]
 
 
 def evaluate(batches: Sequence[Rows]) -> Stack:
-    """The outputs of batches that stand one behind the other: rows nobody changed as views, all soft-max terms of
+    """The outputs of batches that stand one behind the other: rows nobody changed as views, many soft-max terms of
     equal shape in one call."""
     calls: Calls = {}
     parts = [part for rows in batches for part in rows.parts(calls)]

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from promptweave.models.control_net import ControlPicture
 from promptweave.models.flux import FluxModel
 from promptweave.models.ldm import LDMModel
 from promptweave.models.quiet import quiet
@@ -27,10 +28,13 @@ FAMILIES: dict[str, type[UNetModel] | type[SD3Model] | type[FluxModel]] = {
     "StableDiffusionPipeline": UNetModel,
     "LatentConsistencyModelPipeline": UNetModel,
     "StableDiffusionXLPipeline": SDXLModel,
+    "StableDiffusionControlNetPipeline": UNetModel,
+    "StableDiffusionXLControlNetPipeline": SDXLModel,
     "LDMTextToImagePipeline": LDMModel,
     "StableDiffusion3Pipeline": SD3Model,
     "FluxPipeline": FluxModel,
 }
+CHECKED = ("StableDiffusionPipeline", "StableDiffusionControlNetPipeline")  # these bring a safety checker
 
 
 class ModelError(ValueError):
@@ -51,6 +55,8 @@ def load(
     scheduler: str | None = None,
     allow_pickle: bool = False,
     config: Path | str | None = None,
+    control: Any = None,
+    control_scale: int | float = 1.0,
 ) -> Loaded:
     """Load a model for sampling.
 
@@ -59,11 +65,12 @@ def load(
     and float16 on a GPU unless given. The embedded model and folders never touch the network; with `offline` a hub id
     is looked for in the cache only. `scheduler`: another than the model's own, by its name in `models.solvers.NAMES`.
     `allow_pickle` reads weights in pickle files, which can run any code; do so only with files that you trust.
-    `config`: a pipeline's folder that describes a single file's parts, instead of the hub's. A ready pipeline is taken
-    as it is: device and dtype are its own.
+    `config`: a pipeline's folder that describes a single file's parts, instead of the hub's. `control`: the picture
+    that a ControlNet reads (anything that diffusers takes as one), and `control_scale` its strength. A ready pipeline
+    is taken as it is: device and dtype are its own.
     """
     if not isinstance(model, str | Path):
-        return _steered(model, type(model).__name__, scheduler)
+        return _controlled(_steered(model, type(model).__name__, scheduler), control, control_scale)
     place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     dtype = dtype or (torch.float32 if place == "cpu" else torch.float16)
     pipeline = _read(str(model), dtype, offline, allow_pickle, config)
@@ -74,7 +81,19 @@ def load(
         raise ModelError(
             f"Device {device!r} cannot be used: {str(error).splitlines()[0]} Choose cpu or auto."
         ) from error
-    return found
+    return _controlled(found, control, control_scale)
+
+
+def _controlled(model: Loaded, control: Any, scale: int | float) -> Loaded:
+    """The model with the picture that its ControlNet reads."""
+    if control is None:
+        return model
+    if not isinstance(model, UNetModel) or getattr(model.pipeline, "controlnet", None) is None:
+        raise ModelError(
+            f"A control picture is read by a pipeline with a ControlNet. Received {type(model.pipeline).__name__}."
+        )
+    model.control = ControlPicture(model.pipeline, control, float(scale))
+    return model
 
 
 @lru_cache(maxsize=2)
@@ -154,7 +173,7 @@ def _absent(config: dict[str, Any]) -> dict[str, Any]:
 
 def _unsafe(kind: str) -> dict[str, Any]:
     """The safety checker of Stable Diffusion 1 is a classifier of finished pictures; attention is no concern of it."""
-    return {"safety_checker": None, "requires_safety_checker": False} if kind == "StableDiffusionPipeline" else {}
+    return {"safety_checker": None, "requires_safety_checker": False} if kind in CHECKED else {}
 
 
 def _steered(pipeline: Any, name: str, scheduler: str | None) -> Loaded:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor
 from promptweave.core.control import Text
 from promptweave.core.site import Place, Site, Sites
 from promptweave.models.base import Tap
+from promptweave.models.control_net import ControlPicture
 from promptweave.models.pipeline import PipelineModel
 from promptweave.models.tap import check_processors, installed
 
@@ -26,6 +28,17 @@ class UNetModel(PipelineModel):
         super().__init__(pipeline, name, pipeline.unet)
         self.unet: Any = pipeline.unet
         self.text_encoder: Any = getattr(pipeline, self.encoders[0])
+        self.control: ControlPicture | None = None
+
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        controlnet = getattr(self.pipeline, "controlnet", None)
+        return super().parts if controlnet is None else (*super().parts, controlnet)
+
+    def fingerprint(self) -> str:
+        if self.control is None:
+            return super().fingerprint()
+        return hashlib.sha256(super().fingerprint().encode() + self.control.digest()).hexdigest()[:16]
 
     @property
     def guided(self) -> bool:
@@ -102,13 +115,24 @@ class UNetModel(PipelineModel):
         pooled: Tensor | None = None,
         guidance: int | float | Tensor = 1.0,
     ) -> Tensor:
+        x, added = z.to(self.dtype), self._added(z, pooled)
+        controlled: dict[str, Any] = {}
+        if getattr(self.pipeline, "controlnet", None) is not None:
+            if self.control is None:
+                raise ValueError(
+                    "A ControlNet pipeline needs the picture that its ControlNet reads. Received none: "
+                    "load(pipeline, control=picture)."
+                )
+            controlled = self.control.residuals(x, t, context, added, self.factor)
+
         def run() -> Tensor:
             return self.unet(
-                z.to(self.dtype),
+                x,
                 t,
                 encoder_hidden_states=context,
                 timestep_cond=self._guidance_input(guidance, len(z)),
-                added_cond_kwargs=self._added(z, pooled),
+                added_cond_kwargs=added,
+                **controlled,
             ).sample.to(z.dtype)
 
         if tap is None:

@@ -1,0 +1,81 @@
+"""What do more targets cost in one run, and what does a recording save?"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from promptweave.apps.bench_speed import PROMPTS, Size, load_for_speed
+
+COUNTS = (1, 2, 4, 8)
+
+
+def seconds(device: torch.device, work: Callable[[], Any]) -> float:
+    """Wall seconds of one call."""
+    begin = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - begin
+
+
+def bench_targets(
+    model: str = "toybox",
+    *,
+    steps: int = 20,
+    repeats: int = 3,
+    size: Size = None,
+    counts: Sequence[int] = COUNTS,
+    progress: Any = None,
+) -> dict[str, dict[str, float]]:
+    """Medians of alternating runs: `seconds`, `ratio` to what they are compared with, and the `least` it could be.
+
+    "N targets": one run with N targets over N runs of one; the least that could be is (1 + N) / 2N, of the rows.
+    "on a recording": an edit of a recording over a fresh one; the least is 1/2. "recording": making it over a plain run
+    of the source.
+    """
+    import promptweave as pw
+
+    network = load_for_speed(model)
+    source, target = PROMPTS
+    settings: dict[str, Any] = {"model": network, "steps": steps, "size": size, "joint": 0.4}
+    recording = pw.record(source, **settings)
+
+    def joint(count: int) -> Any:
+        return pw.edit(source, *[target] * count, **settings)
+
+    work: dict[str, Callable[[], Any]] = {f"{count} targets": lambda count=count: joint(count) for count in counts}
+    work["on a recording"] = lambda: pw.edit(recording, target, model=network, joint=0.4)
+    work["recording"] = lambda: pw.record(source, **settings)
+    work["source alone"] = lambda: pw.generate(source, model=network, steps=steps, size=size)
+    work["1 target"] = lambda: joint(1)
+    times: dict[str, list[float]] = {name: [] for name in work}
+    for name in ("1 target", "on a recording", "source alone"):
+        work[name]()
+    for repeat in range(repeats):
+        names = list(work)
+        for name in names[repeat % len(names) :] + names[: repeat % len(names)]:
+            times[name].append(seconds(network.device, work[name]))
+            if progress:
+                progress()
+    median = {name: statistics.median(values) for name, values in times.items()}
+    one = median["1 target"]
+    figures = {
+        f"{count} targets in one run": {
+            "seconds": median[f"{count} targets"],
+            "ratio": median[f"{count} targets"] / (count * one),
+            "least": (1 + count) / (2 * count),
+        }
+        for count in counts
+    }
+    figures["a target on a recording"] = {
+        "seconds": median["on a recording"], "ratio": median["on a recording"] / one, "least": 0.5,
+    }  # fmt: skip
+    figures["making the recording"] = {
+        "seconds": median["recording"], "ratio": median["recording"] / median["source alone"], "least": 1.0,
+    }  # fmt: skip
+    return figures

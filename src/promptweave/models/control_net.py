@@ -1,0 +1,41 @@
+"""ControlNet (Zhang et al. 2023): a second network reads a picture of edges, depth ... and adds to the UNet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class ControlPicture:
+    """The picture that a pipeline's ControlNets read, and how strongly they speak."""
+
+    def __init__(self, pipeline: Any, picture: Any, scale: float = 1.0) -> None:
+        self.pipeline, self.picture, self.scale = pipeline, picture, scale
+        self._prepared: dict[tuple[int, int], Tensor] = {}
+
+    def residuals(
+        self, z: Tensor, t: Any, context: Tensor, added: dict[str, Tensor] | None, factor: int
+    ) -> dict[str, Any]:
+        """What the UNet takes beside its input; the same picture for every row."""
+        size = (z.shape[-2] * factor, z.shape[-1] * factor)
+        if size not in self._prepared:
+            processor = self.pipeline.control_image_processor
+            self._prepared[size] = processor.preprocess(self.picture, height=size[0], width=size[1])
+        picture = self._prepared[size].to(z.device, z.dtype).expand(len(z), -1, -1, -1)
+        down, mid = self.pipeline.controlnet(
+            z,
+            t,
+            encoder_hidden_states=context,
+            controlnet_cond=picture,
+            conditioning_scale=self.scale,
+            added_cond_kwargs=added,
+            return_dict=False,
+        )
+        return {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
+
+    def digest(self) -> bytes:
+        """What tells one picture from another."""
+        picture = self.pipeline.control_image_processor.preprocess(self.picture)
+        return (picture * 255).round().to(torch.int16).numpy().tobytes() + str(self.scale).encode()

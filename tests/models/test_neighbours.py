@@ -1,0 +1,116 @@
+"""LoRAs and ControlNets keep working under our controls; what we would have to drop is refused by name."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from conftest import build_tiny
+from diffusers import ControlNetModel, StableDiffusionControlNetPipeline
+from families import build_flux, build_sd3, build_sdxl
+
+from promptweave import LocalBlend, Replace, load, noise_for, sample
+from promptweave.models.load import ModelError
+from promptweave.models.tap import ForeignProcessor
+
+SOURCE, TARGET = "a photo of a cat riding a bike", "a photo of a dog riding a bike"
+BUILDERS = {"sd": build_tiny, "sdxl": build_sdxl, "sd3": build_sd3, "flux": build_flux}
+
+
+def with_lora(pipeline, seed: int = 0):
+    from peft import LoraConfig
+
+    network = getattr(pipeline, "unet", None) or pipeline.transformer
+    torch.manual_seed(seed)
+    targets = ["to_q", "to_k", "to_v", "to_out.0"]
+    network.add_adapter(LoraConfig(r=2, lora_alpha=8, target_modules=targets, init_lora_weights=False))
+    return pipeline
+
+
+@pytest.mark.parametrize("family", BUILDERS)
+def test_a_lora_acts_under_controls(family, tokenizer):
+    plain, adapted = load(BUILDERS[family](tokenizer)), load(with_lora(BUILDERS[family](tokenizer)))
+    settings = {"noise": noise_for(plain, 0), "steps": 5, "guidance": 3.0}
+    controls = [Replace(joint=0.4), LocalBlend("dog")]
+    without, alone = (sample(model, [SOURCE], **settings).latents for model in (plain, adapted))
+    assert (without - alone).abs().max() > 1e-3
+    made = sample(adapted, [SOURCE, TARGET], controls=controls, **settings).latents
+    torch.testing.assert_close(made[0], alone[0], rtol=1e-3, atol=1e-3)  # float32, other batch sizes
+    assert (made[1] - made[0]).abs().max() > 1e-3
+    network = adapted.network
+    network.disable_adapters()
+    torch.testing.assert_close(sample(adapted, [SOURCE], **settings).latents, without)
+    network.enable_adapters()
+    assert plain.fingerprint() != adapted.fingerprint()
+
+
+def control_pipeline(tokenizer) -> StableDiffusionControlNetPipeline:
+    parts = build_tiny(tokenizer).components
+    torch.manual_seed(7)
+    net = ControlNetModel.from_unet(parts["unet"], conditioning_embedding_out_channels=(16, 32))
+    for parameter in net.parameters():  # its last layers start at zero, and a ControlNet at zero says nothing
+        parameter.data += 0.1 * torch.randn(parameter.shape)
+    return StableDiffusionControlNetPipeline(**parts, controlnet=net, requires_safety_checker=False)
+
+
+def test_a_controlnet_acts_under_controls(tokenizer):
+    pipeline = control_pipeline(tokenizer)
+    pipeline.set_progress_bar_config(disable=True)
+    rng = np.random.default_rng(0)
+    pictures = [torch.tensor(rng.random((1, 3, 32, 32)), dtype=torch.float32) for _ in range(2)]
+    model = load(pipeline, control=pictures[0])
+    noise = noise_for(model, 2)
+    settings = {"noise": noise, "steps": 3, "guidance": 3.0}
+    ours = sample(model, [SOURCE], **settings).latents[0]
+    wanted = pipeline(
+        SOURCE, image=pictures[0], latents=noise, num_inference_steps=3, guidance_scale=3.0, output_type="latent"
+    ).images  # fmt: skip
+    torch.testing.assert_close(ours, wanted, rtol=1e-4, atol=1e-4)
+    made = sample(model, [SOURCE, TARGET], controls=[Replace()], **settings).latents
+    torch.testing.assert_close(made[0], ours, rtol=2e-4, atol=2e-4)
+    other = load(pipeline, control=pictures[1])
+    assert (sample(other, [SOURCE], **settings).latents[0] - ours).abs().max() > 1e-3
+    assert model.fingerprint() != other.fingerprint()
+
+
+def test_a_control_picture_is_needed_and_only_by_a_controlnet(tokenizer, tiny):
+    with pytest.raises(ValueError, match="needs the picture"):
+        model = load(control_pipeline(tokenizer))
+        sample(model, [SOURCE], noise=noise_for(model, 0), steps=1)
+    with pytest.raises(ModelError, match="pipeline with a ControlNet. Received StableDiffusionPipeline"):
+        load(tiny.pipeline, control=torch.zeros(1, 3, 32, 32))
+
+
+def test_an_ip_adapter_is_refused_by_name_and_left_in_place(tokenizer):
+    from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
+
+    pipeline = build_tiny(tokenizer)
+    layer = pipeline.unet.mid_block.attentions[0].transformer_blocks[0].attn2
+    width = pipeline.unet.config.cross_attention_dim
+    processor = IPAdapterAttnProcessor2_0(layer.inner_dim, width, num_tokens=(2,))
+    layer.set_processor(processor)
+    model = load(pipeline)
+    with pytest.raises(ForeignProcessor, match="IPAdapterAttnProcessor2_0.*unload_ip_adapter"):
+        sample(model, [SOURCE, TARGET], noise=noise_for(model, 0), steps=1, controls=[Replace(1.0)])
+    assert layer.processor is processor
+
+
+def test_tiling_and_slicing_of_the_autoencoder(tokenizer):
+    model = load(build_tiny(tokenizer))
+    settings = {"noise": noise_for(model, 0, 1, (64, 64)), "steps": 1, "guidance": 1.0}
+    plain = sample(model, [SOURCE], **settings)
+    model.pipeline.vae.enable_slicing()
+    assert np.array_equal(sample(model, [SOURCE], **settings).pictures, plain.pictures)
+    model.pipeline.vae.enable_tiling()
+    assert sample(model, [SOURCE], **settings).pictures.shape == plain.pictures.shape
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("family", BUILDERS)
+def test_half_precision(family, dtype, tokenizer):
+    model = load(BUILDERS[family](tokenizer).to(dtype))
+    exact = load(BUILDERS[family](tokenizer))
+    settings = {"noise": noise_for(exact, 0), "steps": 3, "guidance": 3.0, "controls": [Replace(joint=0.4)]}
+    half, single = (sample(m, [SOURCE, TARGET], **settings).latents for m in (model, exact))
+    assert half.dtype == torch.float32 and torch.isfinite(half).all()
+    assert float((half - single).norm() / single.norm()) < 0.2
