@@ -98,3 +98,56 @@ def test_a_hub_id_that_is_not_cached_when_offline(tmp_path, monkeypatch):
 def test_an_unknown_device(tiny_folder):
     with pytest.raises(ModelError, match="'abacus' cannot be used.*cpu or auto"):
         load(tiny_folder, device="abacus")
+
+
+@pytest.fixture()
+def checkpoint(tokenizer, tmp_path):
+    from conftest import build_tiny
+    from single_file import save_single_file
+
+    pipeline = build_tiny(tokenizer)
+    pipeline.save_pretrained(tmp_path / "folder", safe_serialization=True)
+    return save_single_file(pipeline, tmp_path / "model.safetensors"), tmp_path / "folder"
+
+
+def test_a_single_file_is_the_pipeline_that_it_was_made_of(tiny, checkpoint):
+    file, folder = checkpoint
+    model = load(file, device="cpu", config=folder)
+    assert model.fingerprint() == tiny.fingerprint()
+    for part in ("unet", "vae", "text_encoder"):
+        ours, theirs = (getattr(m.pipeline, part).state_dict() for m in (model, tiny))
+        assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_the_class_of_a_single_file_is_read_from_its_tensors(checkpoint, tmp_path):
+    from safetensors.torch import save_file
+
+    from promptweave.models.single_file import SIGNS, pipeline_class
+
+    assert pipeline_class(checkpoint[0]).__name__ == "StableDiffusionPipeline"
+    for kind, sign in SIGNS:
+        prefix = "" if kind in ("FluxPipeline", "StableDiffusionXLPipeline") else "model.diffusion_model."
+        path = tmp_path / f"{kind}.safetensors"
+        save_file({f"{prefix.removesuffix('model.diffusion_model.')}{sign}": torch.zeros(1)}, path)
+        assert pipeline_class(path).__name__ == kind
+    save_file({"weight": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(ModelError, match="other.safetensors holds none of the tensors"):
+        load(tmp_path / "other.safetensors", device="cpu", offline=True)
+
+
+def test_a_pickle_is_read_only_when_it_is_trusted(tiny, checkpoint, tmp_path):
+    from safetensors.torch import load_file
+
+    file, folder = checkpoint
+    pickled = tmp_path / "model.ckpt"
+    torch.save({"state_dict": load_file(file)}, pickled)
+    with pytest.raises(ModelError, match="pickle file.*allow_pickle=True"):
+        load(pickled, device="cpu", config=folder)
+    assert load(pickled, device="cpu", config=folder, allow_pickle=True).fingerprint() == tiny.fingerprint()
+
+
+def test_a_folder_with_pickled_weights(tiny, tmp_path):
+    tiny.pipeline.save_pretrained(tmp_path, safe_serialization=False)
+    with pytest.raises(ModelError, match="could not be read"):
+        load(tmp_path, device="cpu")
+    assert load(tmp_path, device="cpu", allow_pickle=True).fingerprint() == tiny.fingerprint()
