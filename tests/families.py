@@ -6,7 +6,6 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from conftest import SENTENCES, build_tiny
 from diffusers import (
     AutoencoderKL,
     FlowMatchEulerDiscreteScheduler,
@@ -25,6 +24,7 @@ from diffusers import (
 from diffusers.models.attention import Attention
 from diffusers.models.transformers.transformer_flux import FluxAttention
 from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import LDMBertConfig, LDMBertModel
+from tiny import SENTENCES, build_tiny
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
     BertTokenizerFast,

@@ -79,6 +79,6 @@ def word_maps(
             count = sum(name.partition("#")[0] == word.text for name, _ in named)
             named.append((f"{word.text}#{count + 1}" if count else word.text, word.tokens))
     if special:
-        named = [("<start>", (0,)), *named, ("<end>", (words.length - 1,))]
+        named = [("<start>", (0,)), *named, ("<end>", words.places[-1:])]
     attention = recording.maps.mean(0)[0].to(torch.float32).cpu()
     return WordMaps(prompt, Image.fromarray(made.pictures[0, 0]), attention, tuple(named))

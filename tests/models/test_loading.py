@@ -102,8 +102,8 @@ def test_an_unknown_device(tiny_folder):
 
 @pytest.fixture()
 def checkpoint(tokenizer, tmp_path):
-    from conftest import build_tiny
     from single_file import save_single_file
+    from tiny import build_tiny
 
     pipeline = build_tiny(tokenizer)
     pipeline.save_pretrained(tmp_path / "folder", safe_serialization=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import build_tiny
 from diffusers import ControlNetModel, StableDiffusionControlNetPipeline
 from families import build_flux, build_sd3, build_sdxl
+from tiny import build_tiny
 
 from promptweave import LocalBlend, Replace, load, noise_for, sample
 from promptweave.models.load import ModelError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import diffusers
 import pytest
 import torch
-from conftest import build_tiny
+from tiny import build_tiny
 
 from promptweave import Control, Hooks, Replace, load, noise_for, sample
 from promptweave.models.solvers import NAMES, SchedulerSolver, UnknownScheduler, scheduler_name, with_scheduler

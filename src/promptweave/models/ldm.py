@@ -25,10 +25,10 @@ class LDMModel(UNetModel):
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str], negative: Sequence[str]) -> Text:
-        states = [self._states(list(part)) for part in (prompts, negative)]
+        states = [self._read(list(part)) for part in (prompts, negative)]
         return Text(states[0], states[0], states[1])
 
-    def _states(self, prompts: list[str]) -> torch.Tensor:
+    def _read(self, prompts: list[str]) -> torch.Tensor:
         options = {"padding": "max_length", "max_length": LENGTH, "truncation": True, "return_tensors": "pt"}
         ids = self.tokenizer(prompts, **options).input_ids
         return self.pipeline.bert(ids.to(self.device))[0].to(self.dtype)

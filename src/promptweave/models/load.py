@@ -14,6 +14,7 @@ import torch
 from promptweave.models.control_net import ControlPicture
 from promptweave.models.flux import FluxModel
 from promptweave.models.ldm import LDMModel
+from promptweave.models.long_text import Reading
 from promptweave.models.quiet import quiet
 from promptweave.models.sd3 import SD3Model
 from promptweave.models.sdxl import SDXLModel
@@ -57,6 +58,8 @@ def load(
     config: Path | str | None = None,
     control: Any = None,
     control_scale: int | float = 1.0,
+    chunks: int = 1,
+    prompt_weights: bool = False,
 ) -> Loaded:
     """Load a model for sampling.
 
@@ -66,11 +69,14 @@ def load(
     is looked for in the cache only. `scheduler`: another than the model's own, by its name in `models.solvers.NAMES`.
     `allow_pickle` reads weights in pickle files, which can run any code; do so only with files that you trust.
     `config`: a pipeline's folder that describes a single file's parts, instead of the hub's. `control`: the picture
-    that a ControlNet reads (anything that diffusers takes as one), and `control_scale` its strength. A ready pipeline
-    is taken as it is: device and dtype are its own.
+    that a ControlNet reads (anything that diffusers takes as one), and `control_scale` its strength. `chunks`: read
+    prompts of so many times the encoder's length, and `prompt_weights`: read (word:1.3) and [word] as the web user
+    interfaces do; both for Stable Diffusion 1, 2 and XL. A ready pipeline is taken as it is: device and dtype are its
+    own.
     """
     if not isinstance(model, str | Path):
-        return _controlled(_steered(model, type(model).__name__, scheduler), control, control_scale)
+        made = _steered(model, type(model).__name__, scheduler)
+        return _reading(_controlled(made, control, control_scale), Reading(chunks, prompt_weights))
     place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     dtype = dtype or (torch.float32 if place == "cpu" else torch.float16)
     pipeline = _read(str(model), dtype, offline, allow_pickle, config)
@@ -81,7 +87,20 @@ def load(
         raise ModelError(
             f"Device {device!r} cannot be used: {str(error).splitlines()[0]} Choose cpu or auto."
         ) from error
-    return _controlled(found, control, control_scale)
+    return _reading(_controlled(found, control, control_scale), Reading(chunks, prompt_weights))
+
+
+def _reading(model: Loaded, reading: Reading) -> Loaded:
+    """The model with another way of reading prompts."""
+    if reading.plain:
+        return model
+    if not isinstance(model, UNetModel) or isinstance(model, LDMModel):
+        raise ModelError(
+            "Chunks and prompt weights are read with the CLIP encoders of Stable Diffusion 1, 2 and XL. "
+            f"Received {type(model.pipeline).__name__}, which reads {model.words('a').limit} tokens."
+        )
+    model.reading = reading
+    return model
 
 
 def _controlled(model: Loaded, control: Any, scale: int | float) -> Loaded:

@@ -32,6 +32,12 @@ class SDXLModel(UNetModel):
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str], negative: Sequence[str]) -> Text:
+        if not self.reading.plain:
+            keys, pooled = self._long(prompts)
+            uncond, uncond_pooled = self._long(negative)
+            if all_empty(negative) and self.pipeline.config.get("force_zeros_for_empty_prompt"):
+                uncond, uncond_pooled = torch.zeros_like(uncond), torch.zeros_like(uncond_pooled)
+            return Text(keys, keys, uncond, pooled, uncond_pooled)
         # As in the pipeline: nothing to lead away from is a text of zeros, if the model was trained so.
         away = None if all_empty(negative) else list(negative)
         keys, uncond, pooled, uncond_pooled = self.pipeline.encode_prompt(
@@ -39,6 +45,23 @@ class SDXLModel(UNetModel):
         )
         keys, uncond, pooled, uncond_pooled = (x.to(self.dtype) for x in (keys, uncond, pooled, uncond_pooled))
         return Text(keys, keys, uncond, pooled, uncond_pooled)
+
+    def _long(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """States of both encoders side by side, and the second's vector of the first chunk."""
+        pipeline, states, pooled = self.pipeline, list[Tensor](), None
+        for tokenizer, encoder in (
+            (pipeline.tokenizer, pipeline.text_encoder),
+            (pipeline.tokenizer_2, pipeline.text_encoder_2),
+        ):
+
+            def run(ids: Tensor, encoder: Any = encoder) -> tuple[Tensor, Tensor | None]:
+                output = encoder(ids.to(self.device), output_hidden_states=True)
+                return output.hidden_states[-2], output[0]
+
+            found, pooled = self.reading.encode(prompts, tokenizer, run)
+            states.append(found)
+        assert pooled is not None
+        return torch.cat(states, -1).to(self.dtype), pooled.to(self.dtype)
 
     def _added(self, z: Tensor, pooled: Tensor | None) -> dict[str, Tensor] | None:
         assert pooled is not None  # `encode` gives it

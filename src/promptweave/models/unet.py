@@ -15,8 +15,10 @@ from promptweave.core.control import Text
 from promptweave.core.site import Place, Site, Sites
 from promptweave.models.base import Tap
 from promptweave.models.control_net import ControlPicture
+from promptweave.models.long_text import Reading
 from promptweave.models.pipeline import PipelineModel
 from promptweave.models.tap import check_processors, installed
+from promptweave.words import Words
 
 FINEST_MAP = 16  # words are well localised on 16 x 16 maps, and on a quarter of the latent where that is finer
 
@@ -29,6 +31,7 @@ class UNetModel(PipelineModel):
         self.unet: Any = pipeline.unet
         self.text_encoder: Any = getattr(pipeline, self.encoders[0])
         self.control: ControlPicture | None = None
+        self.reading = Reading()
 
     @property
     def parts(self) -> tuple[Any, ...]:
@@ -44,23 +47,21 @@ class UNetModel(PipelineModel):
     def guided(self) -> bool:
         return self.unet.config.time_cond_proj_dim is None
 
+    def words(self, prompt: str) -> Words:
+        return self.reading.words(prompt, self.tokenizer)
+
     @torch.no_grad()
     def encode(self, prompts: Sequence[str], negative: Sequence[str]) -> Text:
-        texts = [self._encode(list(part)) for part in (prompts, negative)]
+        texts = [self.reading.encode(part, self.tokenizer, self._states)[0] for part in (prompts, negative)]
         return Text(texts[0], texts[0], texts[1])
 
-    def _encode(self, prompts: list[str]) -> Tensor:
-        tokens = self.tokenizer(
-            prompts,
-            padding="max_length",
-            max_length=self.tokenizer.model_max_length,
-            truncation=True,
-            return_tensors="pt",
-        )
-        uses_mask = getattr(self.text_encoder.config, "use_attention_mask", False)
-        mask = tokens.attention_mask.to(self.device) if uses_mask else None
-        states = self.text_encoder(tokens.input_ids.to(self.device), attention_mask=mask)
-        return states.last_hidden_state.to(self.dtype)
+    def _states(self, ids: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The encoder's states of token ids, and nothing for the prompt as a whole."""
+        mask = None
+        if getattr(self.text_encoder.config, "use_attention_mask", False):
+            mask = (ids != self.tokenizer.pad_token_id).long().to(self.device)
+        states = self.text_encoder(ids.to(self.device), attention_mask=mask)
+        return states.last_hidden_state.to(self.dtype), None
 
     @cached_property
     def _blocks(self) -> tuple[tuple[str, Place, int, Attention], ...]:

@@ -130,9 +130,14 @@ def refine_map(
     P_t'[n] = alphas[n] P_s[mapper[n]] + (1 - alphas[n]) P_t[n] (section 3.2). The k-th pad of the target maps to the
     k-th of the source, at most to the last; with `reference_compat` to its own position, which may be a word's.
     """
-    mapper = common_tokens(source.content, target.content)
-    first = target.length if reference_compat else source.length
-    mapper += [min(first + k, source.limit - 1) for k in range(target.limit - target.length)]
+    mapper = [-1] * target.limit
+    for place, index in zip(target.places, common_tokens(source.content, target.content), strict=True):
+        mapper[place] = -1 if index < 0 else source.places[index]
+    pads = (source.pads or (source.limit - 1,)) if not reference_compat else tuple(range(target.length, target.limit))
+    for number, place in enumerate(target.pads):
+        mapper[place] = pads[min(number, len(pads) - 1)]
+    for place in target.frame:
+        mapper[place] = place
     return mapper, torch.tensor([float(index >= 0) for index in mapper])
 
 
@@ -206,9 +211,9 @@ def _segments(source: Words, target: Words) -> list[tuple[Tokens, Tokens]]:
             segments += _token_by_token(_tokens(old), _tokens(new))
         else:
             segments.append((_tokens(old), _tokens(new)))
-    segments.append(((source.length - 1,), (target.length - 1,)))
-    pads = (tuple(range(words.length, words.limit)) for words in (source, target))
-    return segments + _token_by_token(*pads)
+    segments.append((source.places[-1:], target.places[-1:]))
+    segments += [((place,), (place,)) for place in target.frame if place in source.frame]
+    return segments + _token_by_token(source.pads, target.pads)
 
 
 def _token_by_token(rows: Tokens, columns: Tokens) -> list[tuple[Tokens, Tokens]]:

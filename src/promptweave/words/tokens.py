@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
 from copy import copy
 from dataclasses import KW_ONLY, InitVar, dataclass, field, replace
 from typing import Any
 
-from promptweave.words.units import is_punctuation, key, split
+from promptweave.words.units import is_punctuation, key, owners, pieces, split
 
 Selector = str | int | tuple[int, int]
 
@@ -47,6 +46,9 @@ class Words:
     are the words that the model does not read to their end. `pieces` are the texts of the first `length` tokens, for
     display. `number`, where given, is the prompt's in messages. `at_most`: tokens that the model reads, where that is
     less than the tokenizer's own limit.
+
+    `places` are the columns of the tokens from BOS to EOS; `frame` those of further starts and ends, where a long
+    prompt is read in chunks; all others are `pads`.
     """
 
     prompt: str
@@ -62,6 +64,8 @@ class Words:
     words: tuple[Word, ...] = field(init=False)
     truncated: tuple[Word, ...] = field(init=False)
     pieces: tuple[str, ...] = field(init=False)
+    frame: tuple[int, ...] = field(init=False, default=())
+    places: tuple[int, ...] = field(init=False)
     _cut: frozenset[Word] = field(init=False, repr=False)
 
     def __post_init__(self, tokenizer: Any, allow_empty: bool, at_most: int | None) -> None:
@@ -76,7 +80,7 @@ class Words:
         first = body[0] if body else 0
         end = first + min(len(body), limit - specials)  # of the tokens that the model reads
         spans = split(self.prompt)
-        owned = _owners(whole["offset_mapping"], body, spans, len(self.prompt))
+        owned = owners(whole["offset_mapping"], body, spans, len(self.prompt))
         units = [
             Word(self.prompt[a:b], a, b, tuple(t for t in mine if t < end))
             for (a, b), mine in zip(spans, owned, strict=True)
@@ -86,9 +90,9 @@ class Words:
         length = min(len(whole["input_ids"]), limit)
         ids = tuple(int(token) for token in padded["input_ids"])
         values: dict[str, Any] = {
-            "limit": limit, "ids": ids, "length": length, "units": tuple(units), "words": words, "_cut": cut,
-            "truncated": tuple(word for word in words if word in cut),
-            "pieces": _pieces(tokenizer, ids[:length], whole["offset_mapping"], self.prompt),
+            "limit": limit, "ids": ids, "length": length, "places": tuple(range(length)), "units": tuple(units),
+            "words": words, "_cut": cut, "truncated": tuple(word for word in words if word in cut),
+            "pieces": pieces(tokenizer, ids[:length], whole["offset_mapping"], self.prompt),
         }  # fmt: skip
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -130,6 +134,38 @@ class Words:
         for name, value in values.items():
             object.__setattr__(both, name, value)
         return both
+
+    @property
+    def pads(self) -> tuple[int, ...]:
+        """The columns of the padding, in order."""
+        taken = {*self.places, *self.frame}
+        return tuple(column for column in range(self.limit) if column not in taken)
+
+    def chunked(self, size: int) -> Words:
+        """The same prompt in chunks of `size` tokens, each with a start and an end of its own."""
+        count = -(-(self.limit - 2) // size)
+
+        def column(position: int) -> int:  # of a token, of the end after it, or of the start
+            chunk, place = divmod(position - 1, size)
+            if position == 0:
+                return 0
+            return count * (size + 2) - 1 if chunk == count else chunk * (size + 2) + 1 + place
+
+        def moved(unit: Word) -> Word:
+            return replace(unit, tokens=tuple(map(column, unit.tokens)))
+
+        places = tuple(map(column, range(self.length)))
+        edges = [c * (size + 2) + side for c in range(count) for side in (0, size + 1)]
+        values: dict[str, Any] = {
+            "limit": count * (size + 2), "places": places, "units": tuple(map(moved, self.units)),
+            "words": tuple(map(moved, self.words)), "truncated": tuple(map(moved, self.truncated)),
+            "_cut": frozenset(map(moved, self._cut)),
+            "frame": tuple(edge for edge in edges if edge not in places),
+        }  # fmt: skip
+        made = copy(self)
+        for name, value in values.items():
+            object.__setattr__(made, name, value)
+        return made
 
     def padded(self, tokens: int) -> Words:
         """The same prompt with so many more columns that hold no word."""
@@ -220,31 +256,6 @@ class Words:
     @property
     def _quoted(self) -> str:
         return f'"{self.prompt}"'
-
-
-def _owners(
-    offsets: Sequence[tuple[int, int]], body: Sequence[int], spans: Sequence[tuple[int, int]], characters: int
-) -> list[tuple[int, ...]]:
-    """The tokens of each span: a token goes with its first character in a span, or with the token before."""
-    owner = [-1] * characters
-    for unit, (start, end) in enumerate(spans):
-        owner[start:end] = [unit] * (end - start)
-    owned: list[list[int]] = [[] for _ in spans]
-    current = 0
-    for position in body:
-        start, end = offsets[position]
-        current = max(current, next((unit for unit in owner[start:end] if unit >= 0), current))
-        if spans:
-            owned[current].append(position)
-    return [tuple(tokens) for tokens in owned]
-
-
-def _pieces(tokenizer: Any, ids: Sequence[int], offsets: Sequence[tuple[int, int]], prompt: str) -> tuple[str, ...]:
-    """Decoded tokens; a token that is a part of a character only is shown as that character."""
-    texts = [str(tokenizer.decode([token])).strip() for token in ids]
-    return tuple(
-        prompt[a:b] if "\ufffd" in text and b > a else text for text, (a, b) in zip(texts, offsets, strict=False)
-    )
 
 
 def _check(prompt: str, tokenizer: Any, allow_empty: bool, at_most: int | None) -> None:

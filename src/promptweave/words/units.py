@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
+from typing import Any
 
 JOINERS = frozenset("'’-‐‑_")  # these stay inside a word: "o'clock", "t-shirt"
 DIGIT_JOINERS = frozenset(".,:/")  # and these between two digits: "1.5", "16:9"
@@ -56,3 +58,28 @@ def _kinds(text: str) -> list[str]:
         if between_words and (text[i] in JOINERS or (between_digits and text[i] in DIGIT_JOINERS)):
             kinds[i] = "word"
     return kinds
+
+
+def owners(
+    offsets: Sequence[tuple[int, int]], body: Sequence[int], spans: Sequence[tuple[int, int]], characters: int
+) -> list[tuple[int, ...]]:
+    """The tokens of each span: a token goes with its first character in a span, or with the token before."""
+    owner = [-1] * characters
+    for unit, (start, end) in enumerate(spans):
+        owner[start:end] = [unit] * (end - start)
+    owned: list[list[int]] = [[] for _ in spans]
+    current = 0
+    for position in body:
+        start, end = offsets[position]
+        current = max(current, next((unit for unit in owner[start:end] if unit >= 0), current))
+        if spans:
+            owned[current].append(position)
+    return [tuple(tokens) for tokens in owned]
+
+
+def pieces(tokenizer: Any, ids: Sequence[int], offsets: Sequence[tuple[int, int]], prompt: str) -> tuple[str, ...]:
+    """Decoded tokens; a token that is a part of a character only is shown as that character."""
+    texts = [str(tokenizer.decode([token])).strip() for token in ids]
+    return tuple(
+        prompt[a:b] if "\ufffd" in text and b > a else text for text, (a, b) in zip(texts, offsets, strict=False)
+    )
