@@ -10,7 +10,7 @@ from promptweave.core.control import Control
 from promptweave.models.base import Model
 from promptweave.models.load import load_cached
 from promptweave.plan import PromptTooLong as PromptTooLong
-from promptweave.plan import check_lengths, plan, settings
+from promptweave.plan import check_lengths, plan, recipe_for
 from promptweave.recipe import Recipe
 from promptweave.record import Recording, base_of, record_run
 from promptweave.report import effect_report
@@ -58,10 +58,7 @@ def record(
         return record_run(
             prompt.recipe, network, row=row, kept=kept, place=place, budget=budget, progress=progress, source=source
         )
-    steps, guidance = settings(network, steps, guidance)
-    recipe = Recipe(
-        prompt, (), (), seed, images, steps, guidance, size, negative, network.name, truncate, network.scheduler
-    )
+    recipe = recipe_for(network, prompt, (), seed, images, steps, guidance, size, negative, truncate)
     recipe.check()
     check_lengths(recipe, network)
     return record_run(recipe, network, kept=kept, place=place, budget=budget, progress=progress)
@@ -135,10 +132,7 @@ def generate(
 ) -> Result:
     """Make a picture from a prompt, without any control."""
     network = load_cached(model) if isinstance(model, str) else model
-    steps, guidance = settings(network, steps, guidance)
-    recipe = Recipe(
-        prompt, (), (), seed, images, steps, guidance, size, negative, network.name, truncate, network.scheduler
-    )
+    recipe = recipe_for(network, prompt, (), seed, images, steps, guidance, size, negative, truncate)
     return run(recipe, network, progress=progress)
 
 

@@ -24,6 +24,27 @@ def settings(model: Model, steps: int | None, guidance: Number | None) -> tuple[
     return usual[0] if steps is None else steps, usual[1] if guidance is None else guidance
 
 
+def recipe_for(
+    model: Model,
+    source: str,
+    targets: tuple[str, ...] = (),
+    seed: int | None = None,
+    images: int | None = None,
+    steps: int | None = None,
+    guidance: Number | None = None,
+    size: tuple[int, int] | None = None,
+    negative: str | None = None,
+    truncate: bool = False,
+) -> Recipe:
+    """A recipe without controls; None stands for what is usual, or suits the model."""
+    steps, guidance = settings(model, steps, guidance)
+    return Recipe(
+        source, targets, (), 0 if seed is None else seed, 1 if images is None else images, steps, guidance, size,
+        negative or "", model.name, truncate, model.scheduler, chunks=model.reading.chunks,
+        prompt_weights=model.reading.weights,
+    )  # fmt: skip
+
+
 def plan(
     source: str | Recording,
     targets: Sequence[str],
@@ -48,11 +69,7 @@ def plan(
                  "negative": negative}  # fmt: skip
         recipe = _on_recording(source, targets, model, given, truncate)
     else:
-        steps, guidance = settings(model, steps, guidance)
-        recipe = Recipe(
-            source, targets, (), 0 if seed is None else seed, 1 if images is None else images, steps, guidance, size,
-            negative or "", model.name, truncate, model.scheduler,
-        )  # fmt: skip
+        recipe = recipe_for(model, source, targets, seed, images, steps, guidance, size, negative, truncate)
     recipe.check()
     check_lengths(recipe, model)
     return replace(recipe, controls=build_controls(model, recipe, options))

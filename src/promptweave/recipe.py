@@ -29,7 +29,8 @@ class Recipe:
     """A run: prompts, seed, schedule, controls.
 
     `size` is (height, width) in pixels; None: the model's own. `truncate` allows prompts longer than the model reads.
-    With `base` the source is not made anew: it is row `base_row` of that run, as its edits left it.
+    `chunks` and `prompt_weights` are how prompts are read (`load`). With `base` the source is not made anew: it is row
+    `base_row` of that run, as its edits left it.
     """
 
     source: str
@@ -46,6 +47,8 @@ class Recipe:
     scheduler: str = "ddim"
     base: Recipe | None = None
     base_row: int = 0
+    chunks: int = 1
+    prompt_weights: bool = False
 
     @property
     def prompts(self) -> tuple[str, ...]:
@@ -74,7 +77,8 @@ class Recipe:
         """The recipe that `as_dict` gave."""
         try:
             controls = tuple(control_from_dict(c) for c in values["controls"])
-            values = {"scheduler": "ddim", "base": None, "base_row": 0, **values}  # the first recipes do not say them
+            younger = ("scheduler", "base", "base_row", "chunks", "prompt_weights")  # the first recipes lack them
+            values = {**{field.name: field.default for field in fields(cls) if field.name in younger}, **values}
             plain = {field.name: values[field.name] for field in fields(cls) if field.name != "controls"}
             size = tuple(plain["size"]) if plain["size"] else None
             base = None if plain["base"] is None else cls.from_dict(plain["base"])

@@ -37,7 +37,7 @@ def replay(path: Path | str, *, model: Model | None = None, progress: Progress |
     if "picture" not in record:
         raise BrokenRecipe(f"{path} holds no picture to compare with. Replay one of its PNG files.")
     recipe = Recipe.from_dict(record["recipe"])
-    network = model or load_cached(recipe.model, recipe.scheduler)
+    network = model or load_cached(recipe.model, recipe.scheduler, recipe.chunks, recipe.prompt_weights)
     notes = [
         f"{package} was {old}, is {versions()[package]}"
         for package, old in record["versions"].items()

@@ -131,3 +131,15 @@ def test_any_text_keeps_a_strength_for_each_character(prompt):
 @given(st.text(alphabet=st.characters(blacklist_characters="()[]\\")))
 def test_text_without_brackets_is_unchanged(prompt):
     assert parse(prompt).text == prompt and set(parse(prompt).strengths) <= {1.0}
+
+
+def test_a_recipe_says_how_prompts_are_read(tmp_path, tiny_folder, capsys):
+    from promptweave import replay
+    from promptweave.apps.cli import main
+
+    options = ["--model", str(tiny_folder), "--chunks", "2", "--prompt-weights", "--steps", "2", "-q"]
+    with pytest.raises(SystemExit) as end:
+        main(["edit", f"{LONG} (at night:1.5)", LONG, *options, "-o", str(tmp_path)])
+    assert end.value.code == 0, capsys.readouterr().err
+    again = replay(tmp_path / "edit.png")
+    assert again.matches and (again.result.recipe.chunks, again.result.recipe.prompt_weights) == (2, True)

@@ -18,9 +18,11 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # the libraries' advic
 os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
 
 from promptweave.apps import commands_bench, commands_look, commands_many
+from promptweave.apps.failures import explain, fail
 from promptweave.apps.options import (
     AllowPickle,
     Blend,
+    Chunks,
     Device,
     Force,
     Guidance,
@@ -31,6 +33,7 @@ from promptweave.apps.options import (
     Negative,
     NegativeOrNone,
     Output,
+    PromptWeights,
     Quiet,
     Scheduler,
     Seed,
@@ -40,7 +43,7 @@ from promptweave.apps.options import (
     Subtract,
     Truncate,
 )
-from promptweave.apps.terminal import FAILURE, INTERRUPTED, USAGE, Terminal, size, span, spans, table, weights
+from promptweave.apps.terminal import INTERRUPTED, Terminal, size, span, spans, table, weights
 
 app = typer.Typer(
     name="promptweave",
@@ -66,6 +69,8 @@ def generate(
     model: ModelName = "toybox",
     device: Device = "auto",
     allow_pickle: AllowPickle = False,
+    chunks: Chunks = 1,
+    prompt_weights: PromptWeights = False,
     output: Output = Path("out/generate"),
     force: Force = False,
     json: Json = False,
@@ -78,7 +83,14 @@ def generate(
 
     terminal = Terminal(json, quiet)
     check_output(output, force=force)
-    network = load(model, device=device, scheduler=scheduler, allow_pickle=allow_pickle)
+    opened: dict[str, Any] = {
+        "device": device,
+        "scheduler": scheduler,
+        "allow_pickle": allow_pickle,
+        "chunks": chunks,
+        "prompt_weights": prompt_weights,
+    }
+    network = load(model, **opened)
     steps = network.defaults[0] if steps is None else steps
     with terminal.progress("generating", steps) as advance:
         result = make(
@@ -144,6 +156,8 @@ def edit(
     model: ModelName = "toybox",
     device: Device = "auto",
     allow_pickle: AllowPickle = False,
+    chunks: Chunks = 1,
+    prompt_weights: PromptWeights = False,
     output: Output = Path("out/edit"),
     force: Force = False,
     json: Json = False,
@@ -159,15 +173,22 @@ def edit(
         raise ValueError(
             "--replace and --refine exclude each other. Give one of them, or none to let the prompts decide."
         )
+    opened: dict[str, Any] = {
+        "device": device,
+        "scheduler": scheduler,
+        "allow_pickle": allow_pickle,
+        "chunks": chunks,
+        "prompt_weights": prompt_weights,
+    }
     terminal = Terminal(json, quiet)
     if jobs is not None:
-        commands_many.run_file(terminal, jobs, source, model, device, scheduler, allow_pickle, output, rows, force)
+        commands_many.run_file(terminal, jobs, source, load(model, **opened), output, rows, force)
         return
     check_output(output, force=force)
     if recording is None and source is None:
         raise ValueError("An edit needs a source prompt and a target. Received none: promptweave edit SOURCE TARGET.")
     drawn = None if mask is None else _read_mask(mask)
-    network = load(model, device=device, scheduler=scheduler, allow_pickle=allow_pickle)
+    network = load(model, **opened)
     recorded = None if recording is None else Recording.load(recording, network.device)
     prompts: Any = [recorded, source, *(targets or [])] if recorded else [source, *(targets or [])]
     prompts = [prompt for prompt in prompts if prompt is not None]
@@ -251,44 +272,12 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         code = command.main(args=arguments, prog_name="promptweave", standalone_mode=False)
     except KeyboardInterrupt:
-        sys.exit(_fail("Interrupted. Nothing was written.", INTERRUPTED))
+        sys.exit(fail("Interrupted. Nothing was written.", INTERRUPTED))
     except Exception as error:
-        sys.exit(_explain(error))
+        sys.exit(explain(error))
     if code == INTERRUPTED:  # typer turns Ctrl-C into this exit code
-        _fail("Interrupted. Nothing was written.", INTERRUPTED)
+        fail("Interrupted. Nothing was written.", INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
-
-
-def _explain(error: Exception) -> int:
-    if isinstance(error, typer.Abort):
-        return _fail("Interrupted. Nothing was written.", INTERRUPTED)
-    if hasattr(error, "show") and hasattr(error, "exit_code"):  # a usage error, click's or typer's own
-        usage: Any = error
-        usage.show()
-        return usage.exit_code
-    if (
-        isinstance(error, MemoryError)
-        or "out of memory" in str(error).lower()
-        or "can't allocate memory" in str(error).lower()
-    ):
-        return _fail(
-            "The machine is out of memory. Make smaller or fewer pictures: --size, --images, fewer targets.", FAILURE
-        )
-    if isinstance(error, ValueError | OSError | TypeError | ImportError):
-        prefix = (
-            "" if type(error).__module__ == "builtins" else f"{type(error).__name__}: "
-        )  # ours are in docs/errors.md
-        return _fail(f"{prefix}{error}", USAGE)
-    if os.environ.get("PROMPTWEAVE_DEBUG"):
-        raise error
-    return _fail(
-        f"{type(error).__name__}: {error}\nThis is a defect of promptweave. PROMPTWEAVE_DEBUG=1 shows where.", FAILURE
-    )
-
-
-def _fail(message: str, code: int) -> int:
-    print(message, file=sys.stderr)
-    return code
 
 
 if __name__ == "__main__":

@@ -210,24 +210,13 @@ def _bytes(text: str | None) -> int | None:
 
 
 def run_file(
-    terminal: Terminal,
-    path: Path,
-    source: str | None,
-    model: str,
-    device: str,
-    scheduler: str | None,
-    allow_pickle: bool,
-    output: Path,
-    rows: int,
-    force: bool,
+    terminal: Terminal, path: Path, source: str | None, network: Any, output: Path, rows: int, force: bool
 ) -> None:
     """`edit --jobs`: run a file of jobs, each into a folder of its own below `output`."""
     from promptweave.jobs import read_jobs, run_jobs
-    from promptweave.models.load import load
 
     if source is not None:
         raise ValueError(f"--jobs takes its prompts from the file. Received {source!r} too.")
-    network = load(model, device=device, scheduler=scheduler, allow_pickle=allow_pickle)
     jobs = read_jobs(path, network)
     there: list[str] = []
 

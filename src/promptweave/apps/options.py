@@ -31,3 +31,5 @@ Place = Annotated[str, typer.Option("--place", help="Where recordings are kept: 
 Budget = Annotated[str | None, typer.Option("--budget", help="Largest recording, such as 500M or 2G.")]
 Blend = Annotated[list[str] | None, typer.Option("--blend", help="Word in whose region alone the picture may change.")]
 Subtract = Annotated[list[str] | None, typer.Option("--subtract", help="Word whose region must not change.")]
+Chunks = Annotated[int, typer.Option("--chunks", help="Read prompts of so many times the model's length.")]
+PromptWeights = Annotated[bool, typer.Option("--prompt-weights", help="Read (word:1.3) and [word] as weights.")]

@@ -105,6 +105,11 @@ class Model(Protocol):
         ...
 
     @property
+    def reading(self) -> Any:
+        """How prompts are read: `chunks` and `weights`."""
+        ...
+
+    @property
     def defaults(self) -> tuple[int, int | float]:
         """Steps and guidance that suit the model."""
         ...

@@ -116,9 +116,11 @@ def _controlled(model: Loaded, control: Any, scale: int | float) -> Loaded:
 
 
 @lru_cache(maxsize=2)
-def load_cached(model: str = EMBEDDED, scheduler: str | None = None) -> Loaded:
-    """`load` with default settings, kept for the next call."""
-    return load(model, scheduler=scheduler)
+def load_cached(
+    model: str = EMBEDDED, scheduler: str | None = None, chunks: int = 1, prompt_weights: bool = False
+) -> Loaded:
+    """`load` with these settings, kept for the next call."""
+    return load(model, scheduler=scheduler, chunks=chunks, prompt_weights=prompt_weights)
 
 
 def _read(model: str, dtype: torch.dtype, offline: bool, allow_pickle: bool, config: Path | str | None) -> Any:

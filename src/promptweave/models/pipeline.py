@@ -14,6 +14,7 @@ from torch import Tensor
 from promptweave.core.schedule import Schedule
 from promptweave.models.autoencoder import Autoencoder
 from promptweave.models.base import Solver
+from promptweave.models.long_text import Reading
 from promptweave.models.solvers import SchedulerSolver, Settings, default_settings, scheduler_name
 from promptweave.words import Words
 
@@ -30,6 +31,7 @@ class PipelineModel:
         self.vae = getattr(pipeline, self.autoencoder)
         self.tokenizer = pipeline.tokenizer
         self.sampler: Any = pipeline.scheduler
+        self.reading = Reading()
         for part in self.parts:
             part.eval().requires_grad_(False)
 

@@ -15,7 +15,6 @@ from promptweave.core.control import Text
 from promptweave.core.site import Place, Site, Sites
 from promptweave.models.base import Tap
 from promptweave.models.control_net import ControlPicture
-from promptweave.models.long_text import Reading
 from promptweave.models.pipeline import PipelineModel
 from promptweave.models.tap import check_processors, installed
 from promptweave.words import Words
@@ -31,7 +30,6 @@ class UNetModel(PipelineModel):
         self.unet: Any = pipeline.unet
         self.text_encoder: Any = getattr(pipeline, self.encoders[0])
         self.control: ControlPicture | None = None
-        self.reading = Reading()
 
     @property
     def parts(self) -> tuple[Any, ...]:
