@@ -119,6 +119,8 @@ def bench_speed(
     model: str = "toybox", *, steps: int = 50, repeats: int = 5, size: Size = None, progress: Any = None
 ) -> dict[str, dict[str, float]]:
     """Medians of alternating runs: seconds, process seconds, peak growth (MB), and each over that of `plain`."""
+    from promptweave.models.random import RANDOM
+
     network = load_for_speed(model)
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in VARIANTS}
     for name in VARIANTS:
@@ -135,7 +137,7 @@ def bench_speed(
         figures[name] = {
             "seconds": wall,
             "process seconds": cpu,
-            "peak growth MB": peak(model, name, min(steps, 4), min(repeats, 3)),
+            "peak growth MB": peak(model, name, min(steps, 4), 1 if model in RANDOM else min(repeats, 3), size),
         }
     plain = figures["plain"]
     return {name: {**f, **{f"{key} / plain": f[key] / plain[key] for key in plain}} for name, f in figures.items()}
