@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from promptweave.core.control import Control, NoEffect
-from promptweave.methods import LocalBlend, Refine, Replace, Reweight, SharedStart
+from promptweave.methods import Consist, FlowEdit, LocalBlend, Refine, Replace, Reweight, SharedStart
 from promptweave.models.base import Model
 from promptweave.recipe import Recipe
 from promptweave.words import suggest
 
-Kind = Literal["auto", "replace", "refine"]
+Kind = Literal["auto", "replace", "refine", "flow", "consist"]
 Number = int | float
 Span = Number | tuple[Number, Number]
 
@@ -35,6 +35,10 @@ class Options:
     mask: Sequence[Sequence[float]] | None = None
     combine: Literal["intersection", "union"] = "intersection"
     shared_start: Number | None = None
+    strength: Number = 0.66
+    source_guidance: Number | None = None
+    target_guidance: Number | None = None
+    structure: Number = 0.3
     controls: Sequence[Control] | None = None
     reference_compat: bool = False
 
@@ -54,7 +58,12 @@ def build_controls(model: Model, recipe: Recipe, options: Options) -> tuple[Cont
             )
         group = Refine if o.kind == "refine" or (o.kind == "auto" and found == "refine") else Replace
         groups.setdefault(group, []).append(row)
+    if o.kind == "consist":  # the words are those of the object, whose region the control itself keeps to
+        return (Consist((o.blend,) if isinstance(o.blend, str) else tuple(o.blend), o.structure, blocks=o.blocks),)
     controls: list[Control] = []
+    if o.kind == "flow":
+        controls.append(FlowEdit(o.strength, source_guidance=o.source_guidance, target_guidance=o.target_guidance))
+        groups = {}
     for group, rows in groups.items():
         chosen = None if len(groups) == 1 else tuple(rows)
         controls.append(group(o.cross, o.self_attention, o.self_grid, chosen, o.reference_compat, o.joint, o.blocks))

@@ -82,6 +82,10 @@ def edit(
     mask: Sequence[Sequence[float]] | None = None,
     combine: Literal["intersection", "union"] = "intersection",
     shared_start: Number | None = None,
+    strength: Number = 0.66,
+    source_guidance: Number | None = None,
+    target_guidance: Number | None = None,
+    structure: Number = 0.3,
     controls: Sequence[Control] | None = None,
     seed: int | None = None,
     images: int | None = None,
@@ -100,14 +104,16 @@ def edit(
     the source's maps are used; `joint`: the same in networks of joint attention, in the layers that `blocks` names
     (all). `weights`: factors on words of the targets. `blend`: words in whose region alone the picture may change;
     `mask` adds a drawn region ([height, width] of zeros and ones), `combine` says how. `shared_start`: share of the
-    steps in which the targets' latents are the source's. `controls` replaces everything these build. `steps` and
-    `guidance` are those that suit the model, unless given. `truncate` allows prompts longer than the model reads.
-    `compare` also makes the targets without control.
+    steps in which the targets' latents are the source's. In flow models (SD3, FLUX) `kind` may be "flow": `FlowEdit`
+    with its `strength`, `source_guidance` and `target_guidance`; or "consist": `Consist`, which keeps all but what the
+    words in `blend` name in the source, and of that its shape for the share `structure` of the steps. `controls`
+    replaces everything these build. `steps` and `guidance` are those that suit the model, unless given. `truncate`
+    allows prompts longer than the model reads. `compare` also makes the targets without control.
     """
     network = load_cached(model) if isinstance(model, str) else model
     options = Options(
         kind, cross, self_attention, self_grid, joint, blocks, weights, blend, subtract, threshold, blend_start, mask,
-        combine, shared_start, controls, reference_compat,
+        combine, shared_start, strength, source_guidance, target_guidance, structure, controls, reference_compat,
     )  # fmt: skip
     recipe = plan(
         source, targets, network, options, seed=seed, images=images, steps=steps, guidance=guidance, size=size,

@@ -116,6 +116,10 @@ def edit(
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Word swap, whatever the prompts look like.")] = False,
     refine: Annotated[bool, typer.Option("--refine", help="Added phrase, whatever the prompts look like.")] = False,
+    flow: Annotated[bool, typer.Option("--flow", help="FlowEdit, for Stable Diffusion 3 and FLUX.")] = False,
+    consist: Annotated[bool, typer.Option("--consist", help="Keep all but what --blend names; SD3 and FLUX.")] = False,
+    strength: Annotated[float, typer.Option("--strength", help="Of --flow: share of the steps that act.")] = 0.66,
+    structure: Annotated[float, typer.Option("--structure", help="Of --consist: how long the shape is kept.")] = 0.3,
     weight: Annotated[list[str] | None, typer.Option("--weight", "-w", help="word=factor; may be repeated.")] = None,
     blend: Blend = None,
     subtract: Subtract = None,
@@ -169,9 +173,12 @@ def edit(
     from promptweave.record import Recording
     from promptweave.result import check_output
 
-    if replace and refine:
+    kinds = {"replace": replace, "refine": refine, "flow": flow, "consist": consist}
+    named: list[Any] = [name for name, given in kinds.items() if given]
+    if len(named) > 1:
         raise ValueError(
-            "--replace and --refine exclude each other. Give one of them, or none to let the prompts decide."
+            f"{' and '.join(f'--{name}' for name in named)} exclude each other. "
+            "Give one of them, or none to let the prompts decide."
         )
     opened: dict[str, Any] = {
         "device": device,
@@ -197,7 +204,9 @@ def edit(
         result = make(
             *prompts,
             model=network,
-            kind="replace" if replace else "refine" if refine else "auto",
+            kind=named[0] if named else "auto",
+            strength=strength,
+            structure=structure,
             cross=spans(cross or ["0.8"], "--cross"),
             self_attention=span(self_attention, "--self"),
             self_grid=self_grid,

@@ -65,7 +65,8 @@ class Run:
 
     Words are best localised at `map_sites`, all of `map_grid`. `recorded` is the number of prompts whose attention
     comes from a recording instead of the network. `flow`: the network is a flow model's, and a time t is 1000 times
-    the noise's share of the latent. `first_pass` is there for controls that need it.
+    the noise's share of the latent. `guided`: guidance needs an unconditional half, else it is an
+    input of the network. `first_pass` is there for controls that need it.
     """
 
     prompts: tuple[str, ...]
@@ -83,6 +84,7 @@ class Run:
     recorded: int = 0
     seed: int = 0
     flow: bool = False
+    guided: bool = True
     first_pass: FirstPass | None = None
 
 

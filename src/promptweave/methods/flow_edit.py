@@ -22,6 +22,7 @@ from promptweave.core.clock import Step
 from promptweave.core.control import Control, Hooks, NoEffect, Probe, Run
 
 Number = int | float
+USUAL = {True: (3.5, 13.5), False: (1.5, 5.5)}  # guidance of source and target: classifier-free, or an input
 LEVEL = 1000  # a flow model's time over the noise's share of the latent
 
 
@@ -30,14 +31,15 @@ class FlowEdit(Control):
     """Walk from the source picture to the target's along the difference of two velocities; for flow models.
 
     `strength`: share of the steps that act, the noisier left out (33 of 50 for Stable Diffusion 3, 24 of 28 for FLUX).
-    `source_guidance` and `target_guidance`: 3.5 and 13.5 for Stable Diffusion 3, 1.5 and 5.5 for FLUX.1-dev.
+    `source_guidance` and `target_guidance`: None for the published ones, 3.5 and 13.5 with an unconditional half
+    (Stable Diffusion 3), 1.5 and 5.5 where guidance is an input (FLUX.1-dev).
     """
 
     needs_first_pass: ClassVar[bool] = True
     strength: Number = 0.66
     free: Number = 0.0
-    source_guidance: Number = 3.5
-    target_guidance: Number = 13.5
+    source_guidance: Number | None = None
+    target_guidance: Number | None = None
 
     def bind(self, run: Run) -> Hooks:
         if not run.flow:
@@ -59,14 +61,23 @@ class FlowEdit(Control):
             raise NoEffect("FlowEdit needs a target prompt. Received the source alone.")
         clean = None if run.first_pass is None else run.first_pass.latents
         generators = [torch.Generator().manual_seed(run.seed + image) for image in range(run.images)]
+        usual = USUAL[run.guided]
+        guidance = (
+            usual[0] if self.source_guidance is None else self.source_guidance,
+            usual[1] if self.target_guidance is None else self.target_guidance,
+        )
         return _Walking(
-            control=self, clean=clean, generators=generators, first_step=run.steps - acting, free_from=run.steps - free
+            guidance=guidance,
+            clean=clean,
+            generators=generators,
+            first_step=run.steps - acting,
+            free_from=run.steps - free,
         )
 
 
 @dataclass(kw_only=True)
 class _Walking(Hooks):
-    control: FlowEdit
+    guidance: tuple[Number, Number]
     clean: Tensor | None
     generators: list[torch.Generator]
     first_step: int
@@ -77,8 +88,8 @@ class _Walking(Hooks):
     steps: set[int] = field(default_factory=set[int])
 
     def strength(self, step: Step, guidance: Tensor) -> Tensor:
-        strength = torch.full_like(guidance, float(self.control.target_guidance))
-        strength[0] = float(self.control.source_guidance)
+        strength = torch.full_like(guidance, float(self.guidance[1]))
+        strength[0] = float(self.guidance[0])
         return strength
 
     def before_step(self, step: Step, z: Tensor, probe: Probe) -> Tensor:

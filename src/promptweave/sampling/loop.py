@@ -107,6 +107,7 @@ class Job:
             0 if self.source is None else 1,
             self.seed,
             model.scheduler == FLOW,
+            model.guided,
             first_pass,
         )
         return run, tuple(control.bind(run) for control in self.controls)
