@@ -13,6 +13,7 @@ from torch import Tensor
 from promptweave.core.record_maps import RecordedMaps, RecordMaps
 from promptweave.models.base import Model
 from promptweave.models.load import load_cached
+from promptweave.plan import settings
 from promptweave.recipe import Recipe
 from promptweave.sampling.loop import Progress, noise_for, sample
 from promptweave.view.heat import coloured, heat, over
@@ -51,14 +52,18 @@ def word_maps(
     *,
     model: Model | str = "toybox",
     seed: int = 0,
-    steps: int = 50,
-    guidance: int | float = 7.5,
+    steps: int | None = None,
+    guidance: int | float | None = None,
     size: tuple[int, int] | None = None,
     special: bool = False,
     progress: Progress | None = None,
 ) -> WordMaps:
-    """Generate a picture and record what each word looks at. `special` adds the start and end tokens."""
+    """Generate a picture and record what each word looks at. `special` adds the start and end tokens.
+
+    `steps` and `guidance` are those that suit the model, unless given.
+    """
     network = load_cached(model) if isinstance(model, str) else model
+    steps, guidance = settings(network, steps, guidance)
     Recipe(prompt, seed=seed).check()
     made = sample(
         network,

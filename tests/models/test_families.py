@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import matrix
@@ -12,6 +13,7 @@ from diffusers import DiffusionPipeline
 from families import BUILDERS
 
 from promptweave import RecordMaps, Replace, Reweight, edit, load, noise_for, sample
+from promptweave.apps.cli import main
 from promptweave.core.rows import Layout
 from promptweave.models.base import Tap
 
@@ -139,6 +141,31 @@ def test_a_saved_folder_loads_as_the_same_family(model, tmp_path):
     assert again.fingerprint() == model.fingerprint()
     assert isinstance(again.pipeline, DiffusionPipeline)
     assert again.words(SOURCE).find("cat") == model.words(SOURCE).find("cat")
+
+
+def test_the_commands_that_look(model, tmp_path, capsys):
+    """words, sites and maps of a saved folder."""
+    folder = tmp_path / "model"
+    model.pipeline.save_pretrained(folder, safe_serialization=True)
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as end:
+            main([*arguments, "--model", str(folder), "--json"])
+        out, err = capsys.readouterr()
+        assert end.value.code == 0, err
+        return json.loads(out)
+
+    assert run("words", SOURCE, TARGET)["alignments"][0]["edit"] == "replace"
+    size = ("--size", str(16 * model.factor))
+    sites, tokens = run("sites", *size), model.words("a").limit
+    assert len(sites) == len(model.sites((16, 16)))
+    heads, queries, keys = json.loads(sites[0]["maps"])
+    first = model.sites((16, 16))[0]
+    assert heads == first.heads * (2 if model.guided else 1)
+    assert (keys - queries, queries - first.queries) == ((0, tokens) if joint(model) else (0, 0))
+    picture = tmp_path / "maps.png"
+    run("maps", "a lion", "--steps", "2", "-o", str(picture), *size)
+    assert picture.is_file()
 
 
 def test_the_support_matrix_of_the_documentation_is_of_these_tests():

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import platform
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from promptweave.apps.options import Json, ModelName, Quiet
+from promptweave.apps.options import Guidance, Json, ModelName, Quiet, Size, Steps
 from promptweave.apps.terminal import FAILURE, Terminal, size, table
 
 
@@ -69,7 +69,7 @@ def words(
 
 def sites(
     model: ModelName = "toybox",
-    size_text: Annotated[str | None, typer.Option("--size", help="Pixels, height x width.")] = None,
+    size_text: Size = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -84,7 +84,7 @@ def sites(
         (
             str(site.kind == "cross"),
             site.place,
-            f"[{2 * site.heads}, {site.queries}, {tokens if site.kind == 'cross' else site.queries}]",
+            _shape(site, tokens, 2 if network.guided else 1),
             site.name,
             site.path,
         )
@@ -98,11 +98,18 @@ def sites(
     terminal.give([dict(zip(names, row, strict=True)) for row in rows])
 
 
+def _shape(site: Any, tokens: int, branches: int) -> str:
+    """[guidance x heads, queries, keys] of a site's map; a joint layer has the text among both."""
+    queries = site.queries + (tokens if site.kind == "joint" else 0)
+    return f"[{branches * site.heads}, {queries}, {tokens if site.kind == 'cross' else queries}]"
+
+
 def maps(
     prompt: Annotated[str, typer.Argument(help="What the picture is to show.")],
     seed: Annotated[int, typer.Option("--seed", "-s")] = 0,
-    steps: Annotated[int, typer.Option("--steps")] = 50,
-    guidance: Annotated[float, typer.Option("--guidance")] = 7.5,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    size_text: Size = None,
     special: Annotated[bool, typer.Option("--special", help="Also the start and end tokens.")] = False,
     alone: Annotated[bool, typer.Option("--alone", help="The maps without the picture below.")] = False,
     output: Annotated[Path, typer.Option("--output", "-o", help="PNG to write.")] = Path("out/maps.png"),
@@ -118,9 +125,17 @@ def maps(
     terminal = Terminal(json, quiet)
     if output.exists() and not force:
         raise FileExistsError(f"{output} exists. Choose another file with -o, or replace it with --force.")
-    with terminal.progress("generating", steps) as advance:
+    network = load(model)
+    with terminal.progress("generating", steps or network.defaults[0]) as advance:
         made = word_maps(
-            prompt, model=load(model), seed=seed, steps=steps, guidance=guidance, special=special, progress=advance
+            prompt,
+            model=network,
+            size=size(size_text),
+            seed=seed,
+            steps=steps,
+            guidance=guidance,
+            special=special,
+            progress=advance,
         )
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_name(f".{output.name}.partial")
