@@ -15,6 +15,7 @@ from promptweave.core.control import Text
 from promptweave.core.site import Place, Site, Sites
 from promptweave.models.base import Tap
 from promptweave.models.control_net import ControlPicture
+from promptweave.models.image_prompt import ImagePrompt
 from promptweave.models.pipeline import PipelineModel
 from promptweave.models.tap import check_processors, installed
 from promptweave.words import Words
@@ -30,6 +31,7 @@ class UNetModel(PipelineModel):
         self.unet: Any = pipeline.unet
         self.text_encoder: Any = getattr(pipeline, self.encoders[0])
         self.control: ControlPicture | None = None
+        self.image_prompt: ImagePrompt | None = None
 
     @property
     def parts(self) -> tuple[Any, ...]:
@@ -37,9 +39,10 @@ class UNetModel(PipelineModel):
         return super().parts if controlnet is None else (*super().parts, controlnet)
 
     def fingerprint(self) -> str:
-        if self.control is None:
+        pictures = [part.digest() for part in (self.control, self.image_prompt) if part is not None]
+        if not pictures:
             return super().fingerprint()
-        return hashlib.sha256(super().fingerprint().encode() + self.control.digest()).hexdigest()[:16]
+        return hashlib.sha256(b"".join([super().fingerprint().encode(), *pictures])).hexdigest()[:16]
 
     @property
     def guided(self) -> bool:
@@ -50,6 +53,11 @@ class UNetModel(PipelineModel):
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str], negative: Sequence[str]) -> Text:
+        text = self._text(prompts, negative)
+        return text if self.image_prompt is None else self.image_prompt.join(text)
+
+    def _text(self, prompts: Sequence[str], negative: Sequence[str]) -> Text:
+        """The encoded prompts."""
         texts = [self.reading.encode(part, self.tokenizer, self._states)[0] for part in (prompts, negative)]
         return Text(texts[0], texts[0], texts[1])
 
@@ -114,6 +122,14 @@ class UNetModel(PipelineModel):
         pooled: Tensor | None = None,
         guidance: int | float | Tensor = 1.0,
     ) -> Tensor:
+        pictures: list[Tensor] = []
+        if self.image_prompt is not None and pooled is not None:
+            pooled, pictures = self.image_prompt.split(pooled)
+        elif getattr(self.unet.config, "encoder_hid_dim_type", None) == "ip_image_proj":
+            raise ValueError(
+                "A pipeline with an IP-Adapter needs the picture that it reads. Received none: "
+                "load(pipeline, image_prompt=picture)."
+            )
         x, added = z.to(self.dtype), self._added(z, pooled)
         controlled: dict[str, Any] = {}
         if getattr(self.pipeline, "controlnet", None) is not None:
@@ -123,6 +139,8 @@ class UNetModel(PipelineModel):
                     "load(pipeline, control=picture)."
                 )
             controlled = self.control.residuals(x, t, context, added, self.factor)
+        if pictures:
+            added = {**(added or {}), "image_embeds": pictures}
 
         def run() -> Tensor:
             return self.unet(
@@ -150,7 +168,7 @@ class UNetModel(PipelineModel):
             self.device, self.dtype
         )
 
-    def _added(self, z: Tensor, pooled: Tensor | None) -> dict[str, Tensor] | None:
+    def _added(self, z: Tensor, pooled: Tensor | None) -> dict[str, Any] | None:
         """What the network takes beside the text: nothing."""
         return None
 
