@@ -44,11 +44,13 @@ class Tapped:
 class Tap:
     """What is done at each attention layer of a forward pass, part by part of the batch.
 
-    `values`: other text for the values than for the keys.
+    `values`: other text for the values than for the keys. `copies`: the batch's latents are so many times the same,
+    one behind the other.
     """
 
     parts: tuple[Tapped, ...]
     values: Tensor | None = None
+    copies: int = 1
 
     @classmethod
     def of(cls, layout: Layout, edit: Edit, values: Tensor | None = None) -> Tap:

@@ -28,10 +28,13 @@ class ForeignProcessor(ValueError):
 
 
 class TapProcessor:
-    """Attention of one layer under a tap. Of an image prompt's processor, the attention to the picture is kept."""
+    """Attention of one layer under a tap. Of an image prompt's processor, the attention to the picture is kept.
 
-    def __init__(self, site: Site, tap: Tap, before: Any) -> None:
-        self.site, self.tap = site, tap
+    `copies`: the layer's input is so many times the same rows, and what nobody edits is computed once.
+    """
+
+    def __init__(self, site: Site, tap: Tap, before: Any, copies: int = 1) -> None:
+        self.site, self.tap, self.copies = site, tap, copies
         self.pictured: Any = before if isinstance(before, PICTURED) else None
 
     def __call__(
@@ -52,8 +55,9 @@ class TapProcessor:
             hidden_states = hidden_states.flatten(2).transpose(1, 2)
         if attn.group_norm is not None:
             hidden_states = attn.group_norm(hidden_states.transpose(1, 2)).transpose(1, 2)
-        q, k, v = self._project(attn, hidden_states, context)
-        output = self.tap.attend(self.site, q, k, v)
+        q, k, v = self._project(attn, hidden_states[: len(hidden_states) // self.copies], context)
+        all_rows = (q, k, v) if self.copies == 1 else [x.repeat(self.copies, 1, 1, 1) for x in (q, k, v)]
+        output = self.tap.attend(self.site, *all_rows)
         if output is not None and attention_mask is not None:
             raise ValueError(
                 f"Attention under an attention mask cannot be edited, and layer {self.site.name} got one. "
@@ -65,6 +69,8 @@ class TapProcessor:
         output = output.transpose(1, 2).flatten(2).to(q.dtype)
         for layer in attn.to_out or ():  # a projection and its dropout
             output = layer(output)
+        if len(output) < len(hidden_states):
+            output = output.repeat(self.copies, 1, 1)
         if len(shape) == 4:
             output = output.transpose(-1, -2).reshape(shape)
         if attn.residual_connection:
@@ -114,13 +120,17 @@ def check_processors(layers: Mapping[str, nn.Module], known: tuple[type, ...] = 
 
 
 @contextmanager
-def installed(layers: Mapping[str, Attention], sites: Mapping[str, Site], tap: Tap) -> Iterator[None]:
-    """Put our processor into every layer, and the very same old ones back at the end, also after an exception."""
+def installed(layers: Mapping[str, Attention], sites: Mapping[str, Site], tap: Tap, shared: str = "") -> Iterator[None]:
+    """Put our processor into every layer, and the very same old ones back at the end, also after an exception.
+
+    The layer `shared` gets the same input `tap.copies` times.
+    """
     check_processors(layers)
     before = {path: layer.processor for path, layer in layers.items()}
     try:
         for path, layer in layers.items():
-            layer.set_processor(TapProcessor(sites[path], tap, before[path]))  # pyright: ignore[reportArgumentType]
+            made = TapProcessor(sites[path], tap, before[path], tap.copies if path == shared else 1)
+            layer.set_processor(made)  # pyright: ignore[reportArgumentType]
         yield
     finally:
         for path, layer in layers.items():

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from diffusers.models.attention_processor import Attention
-from torch import Tensor
+from torch import Tensor, nn
 
 from promptweave.core.control import Text
 from promptweave.core.site import Place, Site, Sites
@@ -17,6 +17,7 @@ from promptweave.models.base import Tap
 from promptweave.models.control_net import ControlPicture
 from promptweave.models.image_prompt import ImagePrompt
 from promptweave.models.pipeline import PipelineModel
+from promptweave.models.prefix import prefix, shared
 from promptweave.models.tap import check_processors, installed
 from promptweave.words import Words
 
@@ -79,6 +80,10 @@ class UNetModel(PipelineModel):
         stages.append(("mid", len(down) - 1, self.unet.mid_block))
         stages.extend(("up", len(down) - 1 - index, block) for index, block in enumerate(up))
         return tuple((paths[id(layer)], place, level, layer) for place, level, b in stages for layer in _layers(b))
+
+    @property
+    def _prefix(self) -> tuple[list[nn.Module], str]:
+        return prefix(self.unet)
 
     def sites(self, latent_grid: tuple[int, int]) -> tuple[Site, ...]:
         sites: list[Site] = []
@@ -156,7 +161,8 @@ class UNetModel(PipelineModel):
             return run()
         layers = {path: layer for path, _, _, layer in self._blocks}
         sites = {site.path: site for site in self.sites((z.shape[-2], z.shape[-1]))}
-        with installed(layers, sites, tap):
+        modules, last = self._prefix
+        with installed(layers, sites, tap, last), shared(modules, tap.copies):
             return run()
 
     def _guidance_input(self, guidance: int | float | Tensor, rows: int) -> Tensor | None:
