@@ -20,6 +20,7 @@ from promptweave.edit import record as record
 from promptweave.edit import run as run
 from promptweave.edit import run_many as run_many
 from promptweave.maps import word_maps as word_maps
+from promptweave.methods import AttendAndExcite as AttendAndExcite
 from promptweave.methods import Consist as Consist
 from promptweave.methods import FlowEdit as FlowEdit
 from promptweave.methods import LocalBlend as LocalBlend
