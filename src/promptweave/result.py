@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from promptweave.core.control import Hooks
 from promptweave.recipe import FORMAT, KEY, BrokenRecipe, Recipe, parse, versions
 from promptweave.sampling.loop import Sample
 from promptweave.view.sheet import sheet
@@ -47,6 +48,11 @@ class Result:
     def edited(self) -> Image.Image:
         """The first edited picture."""
         return self.edits[0]
+
+    @property
+    def watched(self) -> tuple[Hooks, ...]:
+        """The recorders that ran beside the recipe's controls."""
+        return self.sample.hooks[len(self.recipe.controls) :]
 
     @cached_property
     def record(self) -> dict[str, Any]:
