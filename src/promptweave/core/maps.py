@@ -62,7 +62,8 @@ class Maps:
                 row = replace(rows.original("cond", prompt), edited=None)
             elif self.apart:
                 row = replace(row, edited=row.pattern.apart())
-            attention = self._read(row, site, prompt).unflatten(-2, site.grid)
+            attention: Tensor = self._read(row, site, prompt)
+            attention = attention.reshape(*attention.shape[:-2], *site.grid, attention.shape[-1])
             where = site.name if self.by_site else grid_name(site.grid)
             key = (prompt, where, step.index if self.by_step else -1)
             self.sums[key] = self.sums[key] + attention if key in self.sums else attention

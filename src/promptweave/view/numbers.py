@@ -35,7 +35,7 @@ def hottest(values: Float[Tensor, "height width"], threshold: int | float = 0.5)
     return values > threshold * values.max()
 
 
-def iou(found: Bool[Tensor, "height width"], wanted: Bool[Tensor, "height width"]) -> float:
+def iou(found: Bool[Tensor, "_ _"], wanted: Bool[Tensor, "_ _"]) -> float:
     """Intersection over union of two regions; 1 if both are empty."""
     if found.shape != wanted.shape:
         raise ValueError(f"Regions of one size can be compared. Received {found.shape} and {wanted.shape}.")
