@@ -111,18 +111,23 @@ class Gallery:
         scale = tile / min(self.picture.size)
         return round(self.picture.width * scale), round(self.picture.height * scale)
 
-    def save(self, folder: Path | str, *, side: int = 256, on_picture: bool = False) -> list[Path]:
-        """A PNG for each map and word, such as time_step_50_down_cross_0_res_64_2_dog.png, over its own maximum."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        written: list[Path] = []
+    def images(self, *, side: int = 256, on_picture: bool = False) -> dict[str, Image.Image]:
+        """File name -> each word of each map, over its own maximum: time_step_50_down_cross_0_res_64_4_dog.png."""
+        made: dict[str, Image.Image] = {}
         for step, place, head in self.maps:
             for number, (word, _) in enumerate(self.words):
                 values = self.of(word, step, place, head)
-                image = Image.fromarray(self._tile(values, float(values.max()), side, on_picture))
-                written.append(folder / f"{map_name(step, place, head)}_{number}_{plain(word)}.png")
-                image.save(written[-1])
-        return written
+                name = f"{map_name(step, place, head)}_{number}_{plain(word)}.png"
+                made[name] = Image.fromarray(self._tile(values, float(values.max()), side, on_picture))
+        return made
+
+    def save(self, folder: Path | str, *, side: int = 256, on_picture: bool = False) -> list[Path]:
+        """Write `images` into a folder."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, image in (made := self.images(side=side, on_picture=on_picture)).items():
+            image.save(folder / name)
+        return [folder / name for name in made]
 
 
 def plain(word: str) -> str:

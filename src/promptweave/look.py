@@ -27,12 +27,14 @@ SHOWN = (0, 5, 10, 25, 50)  # the steps that the Prompt-to-Prompt slides show
 class Look:
     """What was seen of a run: `words` always, the others where they were asked for.
 
-    `by_step`: the mean over the layers of a grid at each step; `gallery`: chosen steps, layer by layer.
+    `by_step`: the mean over the layers of a grid at chosen steps, `every_step` at all; `gallery`: chosen steps, layer
+    by layer.
     """
 
     result: Result
     words: WordMaps
     by_step: Gallery | None = None
+    every_step: Gallery | None = None
     gallery: Gallery | None = None
     self_attention: SelfMaps | None = None
 
@@ -58,22 +60,22 @@ def look(
 ) -> Look:
     """Make a picture and record what its words look at.
 
-    `steps_shown`: steps to keep apart, of all the run `every_step`; a step past the last becomes the last. `layers`:
-    beginnings of names of layers to keep apart at these steps ("all", "down", "up_cross_2"), each `heads` by itself if
-    asked. `self_attention`: also what pixels look at, on this grid, True: that of word maps. `grid`: as in `word_maps`.
-    `budget`: bytes of maps above which TooLarge is raised before anything is computed.
+    `steps_shown`: steps to keep apart, `every_step` all of them; a step past the last becomes the last. `layers`:
+    beginnings of names of layers to keep apart at the steps shown ("all", "down", "up_cross_2"), each head by itself
+    with `heads`. `self_attention`: also what pixels look at, on this grid, True: that of word maps. `grid`: as in
+    `word_maps`. `budget`: bytes of maps above which TooLarge is raised before anything is computed.
     """
     network = load_cached(model) if isinstance(model, str) else model
     recipe = recipe_for(network, prompt, (), seed, 1, steps, guidance, size, negative, truncate=True)
     here = bound(recipe, network)
-    if layers and steps_shown is None and not every_step:
-        steps_shown = SHOWN
-    indices = None if every_step or steps_shown is None else tuple(set(clamped(steps_shown, here.steps).values()))
+    shown = SHOWN if layers and steps_shown is None else steps_shown
+    indices = None if shown is None else tuple(sorted(set(clamped(shown, here.steps).values())))
     kept = columns(here.words[0])
     base = RecordMaps(text_sites(here.sites, here.map_sites, grid), columns=(kept,))
     watch = {"words": base}
-    if steps_shown is not None or every_step:
-        watch["by_step"] = replace(base, sites=_one_grid(here, base.sites), by_step=True, steps=indices)
+    if shown is not None or every_step:
+        steps_kept = None if every_step else indices
+        watch["by_step"] = replace(base, sites=_one_grid(here, base.sites), by_step=True, steps=steps_kept)
     if layers:
         chosen = named_sites(here.sites, layers)
         watch["gallery"] = replace(base, sites=chosen, by_step=True, by_site=True, by_head=heads, steps=indices)
@@ -81,17 +83,18 @@ def look(
         watch["self"] = self_recorder(here, None if self_attention is True else self_attention)
     check_budget(recipe, network, list(watch.values()), budget)
     made = run(recipe, network, watch=list(watch.values()), progress=progress)
-    place, asked = {name: number for number, name in enumerate(watch)}, None if every_step else steps_shown
+    place = {name: number for number, name in enumerate(watch)}
 
-    def steps_of(name: str) -> Gallery | None:
-        return gallery_of(made, 0, asked, recorder=place[name], special=special) if name in place else None
+    def steps_of(name: str, asked: Sequence[int] | None) -> Gallery:
+        return gallery_of(made, 0, asked, recorder=place[name], special=special)
 
     return Look(
         made,
         words_of(made, 0, special=special, kept=kept),
-        steps_of("by_step"),
-        steps_of("gallery"),
-        self_maps_of(made, 0, recorder=place["self"]) if "self" in place else None,
+        steps_of("by_step", shown) if shown is not None else None,
+        steps_of("by_step", None) if every_step else None,
+        steps_of("gallery", shown) if layers else None,
+        self_maps_of(made, 0, recorder=place["self"]) if self_attention else None,
     )
 
 

@@ -63,7 +63,7 @@ def test_a_gallery_has_every_step_layer_and_head_and_they_average_to_the_whole(t
     heads = [torch.stack([gallery.of("cat", 2, s.name, h) for h in range(s.heads)]).mean(0) for s in where]
     torch.testing.assert_close(torch.stack(heads).mean(0), seen.by_step.of("cat", 2))
     every = look(PROMPT, model=tiny, steps=4, every_step=True)
-    mean = torch.stack([every.by_step.of("bike", step) for step in range(4)]).mean(0)
+    mean = torch.stack([every.every_step.of("bike", step) for step in range(4)]).mean(0)
     torch.testing.assert_close(mean, every.words.of("bike"))
     torch.testing.assert_close(mean, pw.word_maps(PROMPT, model=tiny, steps=4).of("bike"))
 
