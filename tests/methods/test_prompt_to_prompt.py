@@ -210,6 +210,12 @@ def test_unknown_words_and_targets_are_errors(tiny64, noise64):
         ours(tiny64, [SOURCE, SWAP], noise64, [Replace(targets=(2,))])
 
 
+def test_targets_are_needed(tiny64, noise64):
+    for control in (Replace(), Refine(), Reweight({"cat": 2})):
+        with pytest.raises(ValueError, match="acts on targets, and the run has one prompt"):
+            ours(tiny64, [SOURCE], noise64, [control])
+
+
 def test_reference_compat_windows_round_like_the_authors(tiny64):
     words = [tiny64.words(SWAP)]
     from promptweave.words import word_windows

@@ -7,9 +7,10 @@ import pytest
 import torch
 from diffusers import ControlNetModel, StableDiffusionControlNetPipeline
 from families import build_flux, build_sd3, build_sdxl
+from PIL import Image
 from tiny import build_tiny
 
-from promptweave import LocalBlend, Replace, load, noise_for, sample
+from promptweave import LocalBlend, RecordMaps, Replace, load, noise_for, sample
 from promptweave.models.load import ModelError
 from promptweave.models.tap import ForeignProcessor
 
@@ -81,17 +82,87 @@ def test_a_control_picture_is_needed_and_only_by_a_controlnet(tokenizer, tiny):
         load(tiny.pipeline, control=torch.zeros(1, 3, 32, 32))
 
 
-def test_an_ip_adapter_is_refused_by_name_and_left_in_place(tokenizer):
-    from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
+def with_ip_adapters(pipeline, tokens: tuple[int, ...] = (4,), seed: int = 0):
+    """A pipeline that reads pictures: an image encoder and an IP-Adapter for each number of tokens."""
+    from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
-    pipeline = build_tiny(tokenizer)
-    layer = pipeline.unet.mid_block.attentions[0].transformer_blocks[0].attn2
-    width = pipeline.unet.config.cross_attention_dim
-    processor = IPAdapterAttnProcessor2_0(layer.inner_dim, width, num_tokens=(2,))
+    torch.manual_seed(seed)
+    vision = CLIPVisionConfig(
+        hidden_size=16, intermediate_size=24, projection_dim=20, num_hidden_layers=2, num_attention_heads=2,
+        image_size=32, patch_size=8,
+    )  # fmt: skip
+    extractor = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    pipeline.register_modules(image_encoder=CLIPVisionModelWithProjection(vision), feature_extractor=extractor)
+    width, states = pipeline.unet.config.cross_attention_dim, []
+    by_name = dict(pipeline.unet.named_modules())
+    layers = [by_name[name.removesuffix(".processor")] for name in pipeline.unet.attn_processors if "attn2" in name]
+    for _ in tokens:
+        weights = {
+            f"{2 * number + 1}.{name}.weight": torch.randn(layer.inner_dim, width) / 4
+            for number, layer in enumerate(layers)
+            for name in ("to_k_ip", "to_v_ip")
+        }
+        projection = {
+            "proj.weight": torch.randn(4 * width, 20), "proj.bias": torch.randn(4 * width),
+            "norm.weight": torch.ones(width), "norm.bias": torch.zeros(width),
+        }  # fmt: skip
+        states.append({"image_proj": projection, "ip_adapter": weights})
+    pipeline.load_ip_adapter(states, subfolder=[""] * len(tokens), weight_name=[""] * len(tokens))
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.mark.parametrize(("build", "count"), [(build_tiny, 1), (build_tiny, 2), (build_sdxl, 1)])
+def test_an_ip_adapter_acts_under_controls(build, count, tokenizer):
+    pipeline = with_ip_adapters(build(tokenizer), (4,) * count)
+    pipeline.set_ip_adapter_scale([0.7, 0.4][:count])
+    rng = np.random.default_rng(1)
+    pictures = [Image.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)) for _ in range(count)]
+    processors = dict(pipeline.unet.attn_processors)
+    model = load(pipeline, image_prompt=pictures)
+    noise = noise_for(model, 2)
+    settings = {"noise": noise, "steps": 3, "guidance": 3.0}
+    ours = sample(model, [SOURCE], controls=[RecordMaps()], **settings).latents[0]
+    wanted = pipeline(
+        SOURCE, ip_adapter_image=pictures, latents=noise, num_inference_steps=3, guidance_scale=3.0,
+        output_type="latent",
+    ).images  # fmt: skip
+    torch.testing.assert_close(ours, wanted, rtol=1e-4, atol=1e-4)
+    made = sample(model, [SOURCE, TARGET], controls=[Replace()], **settings).latents
+    torch.testing.assert_close(made[0], ours, rtol=2e-4, atol=2e-4)
+    assert (made[1] - made[0]).abs().max() > 1e-3
+    same = sample(model, [SOURCE, SOURCE], controls=[Replace(1.0, 1.0)], **settings).latents
+    torch.testing.assert_close(same[1], same[0])
+    assert pipeline.unet.attn_processors == processors
+    other = load(pipeline, image_prompt=pictures[::-1] if count == 2 else [pictures[0].transpose(0)])
+    assert (sample(other, [SOURCE], **settings).latents[0] - ours).abs().max() > 1e-3
+    assert model.fingerprint() != other.fingerprint()
+
+
+def test_an_ip_adapter_needs_its_picture_and_a_picture_needs_an_adapter(tokenizer, tiny):
+    model = load(with_ip_adapters(build_tiny(tokenizer)))
+    with pytest.raises(ValueError, match=r"needs the picture that it reads.*image_prompt=picture"):
+        sample(model, [SOURCE], noise=noise_for(model, 0), steps=1)
+    with pytest.raises(ModelError, match=r"pipeline with an IP-Adapter.*StableDiffusionPipeline.*load_ip_adapter"):
+        load(tiny.pipeline, image_prompt=Image.new("RGB", (32, 32)))
+
+
+class SomebodysProcessor:
+    """An attention processor that nobody but its author knows."""
+
+    def __call__(self, attn, hidden_states, *rest, **named):
+        return hidden_states
+
+
+@pytest.mark.parametrize("family", BUILDERS)
+def test_a_foreign_processor_is_refused_by_name_and_left_in_place(family, tokenizer):
+    model = load(BUILDERS[family](tokenizer))
+    path = model.sites((16, 16))[-1].path
+    layer, processor = model.network.get_submodule(path), SomebodysProcessor()
     layer.set_processor(processor)
-    model = load(pipeline)
-    with pytest.raises(ForeignProcessor, match="IPAdapterAttnProcessor2_0.*unload_ip_adapter"):
-        sample(model, [SOURCE, TARGET], noise=noise_for(model, 0), steps=1, controls=[Replace(1.0)])
+    with pytest.raises(ForeignProcessor, match="SomebodysProcessor, which controls would have to drop"):
+        settings = {"noise": noise_for(model, 0), "steps": 1, "guidance": 3.0}
+        sample(model, [SOURCE, TARGET], controls=[Replace(1.0, joint=1.0)], **settings)
     assert layer.processor is processor
 
 

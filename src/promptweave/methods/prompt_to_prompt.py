@@ -20,7 +20,7 @@ both windows are fractions of the same number of steps; weights act on what the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,7 +33,7 @@ from promptweave.core.control import Control, Hooks, NoEffect, Run
 from promptweave.core.pattern import Pattern
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site
-from promptweave.words import refine_map, refine_matrix, replace_map, word_weights, word_windows
+from promptweave.words import Words, refine_map, refine_matrix, replace_map, word_weights, word_windows
 
 Number = int | float
 Span = Number | tuple[Number, Number] | Window
@@ -43,6 +43,11 @@ SOURCE = 0
 def chosen(targets: tuple[int, ...] | None, run: Run) -> tuple[int, ...]:
     """The targets a control acts on: those asked for, else all. Rows are counted from 1, the source is row 0."""
     everyone = tuple(range(1, len(run.prompts)))
+    if not everyone:
+        raise ValueError(
+            "This control acts on targets, and the run has one prompt, which is the source. Give it a target too "
+            "(to re-weight the words of a prompt, the same prompt again)."
+        )
     if targets is None:
         return everyone
     if not targets or not set(targets) <= set(everyone):
@@ -233,22 +238,13 @@ class Reweight(Control):
 
     def bind(self, run: Run) -> Hooks:
         factors: dict[int, Float[Tensor, "target"]] = {}
-        missing: list[ValueError] = []
         rows = chosen(self.targets, run)
+        for word in self.weights:
+            _find_somewhere(word, [run.words[row] for row in rows])
         for row in rows:
-            known: dict[str, Number] = {}
-            for word, factor in self.weights.items():
-                try:
-                    run.words[row].find(word)
-                except ValueError as error:
-                    missing.append(error)
-                else:
-                    known[word] = factor
+            known = {word: factor for word, factor in self.weights.items() if _has(run.words[row], word)}
             if known:
                 factors[row] = word_weights(run.words[row], known).to(run.device, run.dtype)
-        found_nowhere = len(missing) > (len(rows) - 1) * len(self.weights) or (missing and len(rows) == 1)
-        if found_nowhere:
-            raise missing[0]
         window = Window.of(self.window)
         if all(bool((factor == 1).all()) for factor in factors.values()) or not window.steps(run.steps):
             raise NoEffect(
@@ -256,6 +252,20 @@ class Reweight(Control):
                 f"Received {dict(self.weights)} and {window}."
             )
         return _Weighting(factors, window)
+
+
+def _has(words: Words, word: str) -> bool:
+    try:
+        words.find(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _find_somewhere(word: str, targets: Sequence[Words]) -> None:
+    """Raise what the first target says of the word if none has it."""
+    if not any(_has(words, word) for words in targets):
+        targets[0].find(word)
 
 
 @dataclass

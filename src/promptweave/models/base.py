@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -17,6 +17,12 @@ from promptweave.core.schedule import Schedule
 from promptweave.core.site import Site, Sites
 
 Edit = Callable[[Site, Rows], Rows]
+Call = TypeVar("Call", bound=Callable[..., Any])
+
+
+def outside_graphs(function: Call) -> Call:
+    """A function that torch.compile leaves alone: a compiled network stays so around it, whatever controls do."""
+    return cast(Call, torch.compiler.disable(function))
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,17 +44,20 @@ class Tapped:
 class Tap:
     """What is done at each attention layer of a forward pass, part by part of the batch.
 
-    `values`: other text for the values than for the keys.
+    `values`: other text for the values than for the keys. `copies`: the batch's latents are so many times the same,
+    one behind the other.
     """
 
     parts: tuple[Tapped, ...]
     values: Tensor | None = None
+    copies: int = 1
 
     @classmethod
     def of(cls, layout: Layout, edit: Edit, values: Tensor | None = None) -> Tap:
         """A tap of a batch that is one run's."""
         return cls((Tapped(layout, edit),), values)
 
+    @outside_graphs
     def attend(self, site: Site, q: Stack, k: Keys, v: Keys) -> Stack | None:
         """The edited output [batch, heads, queries, dim], or None if nobody changed a row."""
         batches: list[Rows] = []

@@ -23,8 +23,7 @@ class LDMModel(UNetModel):
     def words(self, prompt: str) -> Words:
         return Words(prompt, self.tokenizer, at_most=LENGTH)
 
-    @torch.no_grad()
-    def encode(self, prompts: Sequence[str], negative: Sequence[str]) -> Text:
+    def _text(self, prompts: Sequence[str], negative: Sequence[str]) -> Text:
         states = [self._read(list(part)) for part in (prompts, negative)]
         return Text(states[0], states[0], states[1])
 

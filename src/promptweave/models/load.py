@@ -13,6 +13,7 @@ import torch
 
 from promptweave.models.control_net import ControlPicture
 from promptweave.models.flux import FluxModel
+from promptweave.models.image_prompt import ImagePrompt
 from promptweave.models.ldm import LDMModel
 from promptweave.models.long_text import Reading
 from promptweave.models.quiet import quiet
@@ -58,6 +59,7 @@ def load(
     config: Path | str | None = None,
     control: Any = None,
     control_scale: int | float = 1.0,
+    image_prompt: Any = None,
     chunks: int = 1,
     prompt_weights: bool = False,
 ) -> Loaded:
@@ -69,14 +71,15 @@ def load(
     is looked for in the cache only. `scheduler`: another than the model's own, by its name in `models.solvers.NAMES`.
     `allow_pickle` reads weights in pickle files, which can run any code; do so only with files that you trust.
     `config`: a pipeline's folder that describes a single file's parts, instead of the hub's. `control`: the picture
-    that a ControlNet reads (anything that diffusers takes as one), and `control_scale` its strength. `chunks`: read
-    prompts of so many times the encoder's length, and `prompt_weights`: read (word:1.3) and [word] as the web user
-    interfaces do; both for Stable Diffusion 1, 2 and XL. A ready pipeline is taken as it is: device and dtype are its
-    own.
+    that a ControlNet reads (anything that diffusers takes as one), and `control_scale` its strength. `image_prompt`:
+    the picture that an IP-Adapter reads, or a list of one for each adapter. `chunks`: read prompts of so many times the
+    encoder's length, and `prompt_weights`: read (word:1.3) and [word] as the web user interfaces do; both for Stable
+    Diffusion 1, 2 and XL. A ready pipeline is taken as it is: device and dtype are its own.
     """
+    reading = Reading(chunks, prompt_weights)
     if not isinstance(model, str | Path):
         made = _steered(model, type(model).__name__, scheduler)
-        return _reading(_controlled(made, control, control_scale), Reading(chunks, prompt_weights))
+        return _reading(_pictured(_controlled(made, control, control_scale), image_prompt), reading)
     place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     dtype = dtype or (torch.float32 if place == "cpu" else torch.float16)
     pipeline = _read(str(model), dtype, offline, allow_pickle, config)
@@ -87,7 +90,7 @@ def load(
         raise ModelError(
             f"Device {device!r} cannot be used: {str(error).splitlines()[0]} Choose cpu or auto."
         ) from error
-    return _reading(_controlled(found, control, control_scale), Reading(chunks, prompt_weights))
+    return _reading(_pictured(_controlled(found, control, control_scale), image_prompt), reading)
 
 
 def _reading(model: Loaded, reading: Reading) -> Loaded:
@@ -112,6 +115,19 @@ def _controlled(model: Loaded, control: Any, scale: int | float) -> Loaded:
             f"A control picture is read by a pipeline with a ControlNet. Received {type(model.pipeline).__name__}."
         )
     model.control = ControlPicture(model.pipeline, control, float(scale))
+    return model
+
+
+def _pictured(model: Loaded, pictures: Any) -> Loaded:
+    """The model with the pictures that its IP-Adapters read."""
+    if pictures is None:
+        return model
+    if not isinstance(model, UNetModel) or getattr(model.unet, "encoder_hid_proj", None) is None:
+        raise ModelError(
+            "A picture as prompt is read by a pipeline with an IP-Adapter for a UNet. Received "
+            f"{type(model.pipeline).__name__} without one. Add it with pipeline.load_ip_adapter(...)."
+        )
+    model.image_prompt = ImagePrompt(model.pipeline, pictures)
     return model
 
 

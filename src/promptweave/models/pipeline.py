@@ -132,14 +132,23 @@ class PipelineModel:
     def _hash(self) -> str:
         digest = hashlib.sha256()
         for part in self.parts:
-            for name, tensor in sorted(part.state_dict().items()):
+            for name, tensor in sorted(_weights(part).items()):
                 digest.update(name.encode())
-                if not tensor.is_meta:  # offloaded to disk: its name and place must do
-                    digest.update(np.ascontiguousarray(tensor.detach().cpu().half().numpy()).tobytes())
+                digest.update(np.ascontiguousarray(tensor.detach().cpu().half().numpy()).tobytes())
         return digest.hexdigest()[:16]
 
     def fingerprint(self) -> str:
         return self._hash
+
+
+def _weights(part: Any) -> dict[str, Tensor]:
+    """The tensors of a network, also where sequential offload has left placeholders in it."""
+    weights: dict[str, Tensor] = part.state_dict()
+    if not any(tensor.is_meta for tensor in weights.values()):
+        return weights
+    from accelerate.utils.modeling import get_state_dict_offloaded_model
+
+    return get_state_dict_offloaded_model(part)
 
 
 def all_empty(prompts: Sequence[str]) -> bool:

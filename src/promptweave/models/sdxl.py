@@ -30,8 +30,7 @@ class SDXLModel(UNetModel):
                 f"Received {len(pipeline.tokenizer)} and {len(pipeline.tokenizer_2)} pieces."
             )
 
-    @torch.no_grad()
-    def encode(self, prompts: Sequence[str], negative: Sequence[str]) -> Text:
+    def _text(self, prompts: Sequence[str], negative: Sequence[str]) -> Text:
         if not self.reading.plain:
             keys, pooled = self._long(prompts)
             uncond, uncond_pooled = self._long(negative)
@@ -63,7 +62,7 @@ class SDXLModel(UNetModel):
         assert pooled is not None
         return torch.cat(states, -1).to(self.dtype), pooled.to(self.dtype)
 
-    def _added(self, z: Tensor, pooled: Tensor | None) -> dict[str, Tensor] | None:
+    def _added(self, z: Tensor, pooled: Tensor | None) -> dict[str, Any] | None:
         assert pooled is not None  # `encode` gives it
         height, width = (side * self.factor for side in z.shape[-2:])
         sizes = torch.tensor([height, width, 0, 0, height, width], device=z.device, dtype=self.dtype)

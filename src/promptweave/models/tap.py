@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch.nn.functional as F
-from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
+from diffusers.models.attention_processor import (
+    Attention,
+    AttnProcessor,
+    AttnProcessor2_0,
+    IPAdapterAttnProcessor,
+    IPAdapterAttnProcessor2_0,
+)
 from torch import Tensor, nn
 
 from promptweave.core.site import Site
 from promptweave.models.base import Tap
 
 PLAIN = (AttnProcessor, AttnProcessor2_0)  # both compute softmax(q k^T) v; ours does the same
+PICTURED = (IPAdapterAttnProcessor, IPAdapterAttnProcessor2_0)  # these add attention to an image prompt's tokens
 
 
 class ForeignProcessor(ValueError):
@@ -20,19 +28,26 @@ class ForeignProcessor(ValueError):
 
 
 class TapProcessor:
-    """Attention of one layer under a tap."""
+    """Attention of one layer under a tap. Of an image prompt's processor, the attention to the picture is kept.
 
-    def __init__(self, site: Site, tap: Tap) -> None:
-        self.site, self.tap = site, tap
+    `copies`: the layer's input is so many times the same rows, and what nobody edits is computed once.
+    """
+
+    def __init__(self, site: Site, tap: Tap, before: Any, copies: int = 1) -> None:
+        self.site, self.tap, self.copies = site, tap, copies
+        self.pictured: Any = before if isinstance(before, PICTURED) else None
 
     def __call__(
         self,
         attn: Attention,
         hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
+        encoder_hidden_states: Tensor | tuple[Tensor, list[Tensor]] | None = None,
         attention_mask: Tensor | None = None,
         temb: Tensor | None = None,
     ) -> Tensor:
+        context, pictures = encoder_hidden_states, []
+        if isinstance(context, tuple):
+            context, pictures = context
         residual, shape = hidden_states, hidden_states.shape
         if attn.spatial_norm is not None:
             hidden_states = attn.spatial_norm(hidden_states, temb)
@@ -40,17 +55,22 @@ class TapProcessor:
             hidden_states = hidden_states.flatten(2).transpose(1, 2)
         if attn.group_norm is not None:
             hidden_states = attn.group_norm(hidden_states.transpose(1, 2)).transpose(1, 2)
-        q, k, v = self._project(attn, hidden_states, encoder_hidden_states)
-        output = self.tap.attend(self.site, q, k, v)
+        q, k, v = self._project(attn, hidden_states[: len(hidden_states) // self.copies], context)
+        all_rows = (q, k, v) if self.copies == 1 else [x.repeat(self.copies, 1, 1, 1) for x in (q, k, v)]
+        output = self.tap.attend(self.site, *all_rows)
         if output is not None and attention_mask is not None:
             raise ValueError(
                 f"Attention under an attention mask cannot be edited, and layer {self.site.name} got one. "
                 "Run the model without a prompt mask, or leave this layer alone."
             )
         output = self._plain(attn, q, k, v, attention_mask) if output is None else output
+        if self.pictured is not None:
+            output = output + self._to_pictures(attn, q, pictures)
         output = output.transpose(1, 2).flatten(2).to(q.dtype)
         for layer in attn.to_out or ():  # a projection and its dropout
             output = layer(output)
+        if len(output) < len(hidden_states):
+            output = output.repeat(self.copies, 1, 1)
         if len(shape) == 4:
             output = output.transpose(-1, -2).reshape(shape)
         if attn.residual_connection:
@@ -63,6 +83,15 @@ class TapProcessor:
             prepared = attn.prepare_attention_mask(mask, k.shape[2], len(k))
             mask = prepared.view(len(k), attn.heads, -1, prepared.shape[-1])
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+    def _to_pictures(self, attn: Attention, q: Tensor, pictures: list[Tensor]) -> Tensor | int:
+        """Attention to the tokens of the image prompts, with the layer's queries and the adapters' own weights."""
+        output: Tensor | int = 0
+        parts = zip(pictures, self.pictured.scale, self.pictured.to_k_ip, self.pictured.to_v_ip, strict=True)
+        for tokens, scale, to_k, to_v in parts:  # tokens of all pictures of an adapter [rows, pictures, tokens, dim]
+            k, v = (y.view(len(q), -1, attn.heads, q.shape[-1]).transpose(1, 2) for y in (to_k(tokens), to_v(tokens)))
+            output = output + scale * F.scaled_dot_product_attention(q, k, v)
+        return output
 
     def _project(self, attn: Attention, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         values = x
@@ -78,7 +107,7 @@ class TapProcessor:
         return q if norm_q is None else norm_q(q), k if norm_k is None else norm_k(k), v
 
 
-def check_processors(layers: Mapping[str, nn.Module], known: tuple[type, ...] = PLAIN) -> None:
+def check_processors(layers: Mapping[str, nn.Module], known: tuple[type, ...] = (*PLAIN, *PICTURED)) -> None:
     """Refuse layers whose processor is neither diffusers' plain one nor known to us, before anything is changed."""
     for path, layer in layers.items():
         processor = layer.processor
@@ -91,13 +120,17 @@ def check_processors(layers: Mapping[str, nn.Module], known: tuple[type, ...] = 
 
 
 @contextmanager
-def installed(layers: Mapping[str, Attention], sites: Mapping[str, Site], tap: Tap) -> Iterator[None]:
-    """Put our processor into every layer, and the very same old ones back at the end, also after an exception."""
+def installed(layers: Mapping[str, Attention], sites: Mapping[str, Site], tap: Tap, shared: str = "") -> Iterator[None]:
+    """Put our processor into every layer, and the very same old ones back at the end, also after an exception.
+
+    The layer `shared` gets the same input `tap.copies` times.
+    """
     check_processors(layers)
     before = {path: layer.processor for path, layer in layers.items()}
     try:
         for path, layer in layers.items():
-            layer.set_processor(TapProcessor(sites[path], tap))  # pyright: ignore[reportArgumentType]
+            made = TapProcessor(sites[path], tap, before[path], tap.copies if path == shared else 1)
+            layer.set_processor(made)  # pyright: ignore[reportArgumentType]
         yield
     finally:
         for path, layer in layers.items():

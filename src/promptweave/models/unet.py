@@ -9,13 +9,15 @@ from typing import Any
 
 import torch
 from diffusers.models.attention_processor import Attention
-from torch import Tensor
+from torch import Tensor, nn
 
 from promptweave.core.control import Text
 from promptweave.core.site import Place, Site, Sites
 from promptweave.models.base import Tap
 from promptweave.models.control_net import ControlPicture
+from promptweave.models.image_prompt import ImagePrompt
 from promptweave.models.pipeline import PipelineModel
+from promptweave.models.prefix import prefix, shared
 from promptweave.models.tap import check_processors, installed
 from promptweave.words import Words
 
@@ -30,6 +32,7 @@ class UNetModel(PipelineModel):
         self.unet: Any = pipeline.unet
         self.text_encoder: Any = getattr(pipeline, self.encoders[0])
         self.control: ControlPicture | None = None
+        self.image_prompt: ImagePrompt | None = None
 
     @property
     def parts(self) -> tuple[Any, ...]:
@@ -37,9 +40,10 @@ class UNetModel(PipelineModel):
         return super().parts if controlnet is None else (*super().parts, controlnet)
 
     def fingerprint(self) -> str:
-        if self.control is None:
+        pictures = [part.digest() for part in (self.control, self.image_prompt) if part is not None]
+        if not pictures:
             return super().fingerprint()
-        return hashlib.sha256(super().fingerprint().encode() + self.control.digest()).hexdigest()[:16]
+        return hashlib.sha256(b"".join([super().fingerprint().encode(), *pictures])).hexdigest()[:16]
 
     @property
     def guided(self) -> bool:
@@ -50,6 +54,11 @@ class UNetModel(PipelineModel):
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str], negative: Sequence[str]) -> Text:
+        text = self._text(prompts, negative)
+        return text if self.image_prompt is None else self.image_prompt.join(text)
+
+    def _text(self, prompts: Sequence[str], negative: Sequence[str]) -> Text:
+        """The encoded prompts."""
         texts = [self.reading.encode(part, self.tokenizer, self._states)[0] for part in (prompts, negative)]
         return Text(texts[0], texts[0], texts[1])
 
@@ -71,6 +80,10 @@ class UNetModel(PipelineModel):
         stages.append(("mid", len(down) - 1, self.unet.mid_block))
         stages.extend(("up", len(down) - 1 - index, block) for index, block in enumerate(up))
         return tuple((paths[id(layer)], place, level, layer) for place, level, b in stages for layer in _layers(b))
+
+    @property
+    def _prefix(self) -> tuple[list[nn.Module], str]:
+        return prefix(self.unet)
 
     def sites(self, latent_grid: tuple[int, int]) -> tuple[Site, ...]:
         sites: list[Site] = []
@@ -114,6 +127,14 @@ class UNetModel(PipelineModel):
         pooled: Tensor | None = None,
         guidance: int | float | Tensor = 1.0,
     ) -> Tensor:
+        pictures: list[Tensor] = []
+        if self.image_prompt is not None and pooled is not None:
+            pooled, pictures = self.image_prompt.split(pooled)
+        elif getattr(self.unet.config, "encoder_hid_dim_type", None) == "ip_image_proj":
+            raise ValueError(
+                "A pipeline with an IP-Adapter needs the picture that it reads. Received none: "
+                "load(pipeline, image_prompt=picture)."
+            )
         x, added = z.to(self.dtype), self._added(z, pooled)
         controlled: dict[str, Any] = {}
         if getattr(self.pipeline, "controlnet", None) is not None:
@@ -123,6 +144,8 @@ class UNetModel(PipelineModel):
                     "load(pipeline, control=picture)."
                 )
             controlled = self.control.residuals(x, t, context, added, self.factor)
+        if pictures:
+            added = {**(added or {}), "image_embeds": pictures}
 
         def run() -> Tensor:
             return self.unet(
@@ -138,7 +161,8 @@ class UNetModel(PipelineModel):
             return run()
         layers = {path: layer for path, _, _, layer in self._blocks}
         sites = {site.path: site for site in self.sites((z.shape[-2], z.shape[-1]))}
-        with installed(layers, sites, tap):
+        modules, last = self._prefix
+        with installed(layers, sites, tap, last), shared(modules, tap.copies):
             return run()
 
     def _guidance_input(self, guidance: int | float | Tensor, rows: int) -> Tensor | None:
@@ -150,7 +174,7 @@ class UNetModel(PipelineModel):
             self.device, self.dtype
         )
 
-    def _added(self, z: Tensor, pooled: Tensor | None) -> dict[str, Tensor] | None:
+    def _added(self, z: Tensor, pooled: Tensor | None) -> dict[str, Any] | None:
         """What the network takes beside the text: nothing."""
         return None
 

@@ -178,7 +178,8 @@ def answer(model: Model, requests: Sequence[Request]) -> list[Tensor]:
     tap = None
     if values is not None or any(request.part for request in requests):
         untouched = [Tapped(Layout(("cond",), size), _keep) for size in sizes]
-        tap = Tap(tuple(r.part or plain for r, plain in zip(requests, untouched, strict=True)), values)
+        parts = tuple(r.part or plain for r, plain in zip(requests, untouched, strict=True))
+        tap = Tap(parts, values, len(alone.part.layout.branches) if alone and alone.part else 1)
     output = model.predict(joined("z"), t, joined("context"), tap, pooled=joined("pooled"), guidance=joined("guidance"))
     return list(output.split(sizes))
 
