@@ -19,6 +19,14 @@ from promptweave.edit import generate as generate
 from promptweave.edit import record as record
 from promptweave.edit import run as run
 from promptweave.edit import run_many as run_many
+from promptweave.edit_maps import EditMaps as EditMaps
+from promptweave.edit_maps import edit_maps as edit_maps
+from promptweave.html_report import html_report as html_report
+from promptweave.html_report import write_report as write_report
+from promptweave.look import Look as Look
+from promptweave.look import look as look
+from promptweave.map_statistics import statistics as statistics
+from promptweave.map_statistics import write_statistics as write_statistics
 from promptweave.maps import word_maps as word_maps
 from promptweave.methods import AttendAndExcite as AttendAndExcite
 from promptweave.methods import Consist as Consist

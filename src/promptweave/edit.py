@@ -18,6 +18,7 @@ from promptweave.report import effect_report
 from promptweave.result import Result
 from promptweave.sampling.loop import Job, Progress, latent_grid, noise_for, sample_jobs
 from promptweave.sampling.recording import Kept, Place, Track
+from promptweave.watching import edit_watch
 
 
 def record(
@@ -96,6 +97,7 @@ def edit(
     negative: str | None = None,
     truncate: bool = False,
     compare: bool = False,
+    maps: bool = False,
     reference_compat: bool = False,
     progress: Progress | None = None,
 ) -> Result:
@@ -109,7 +111,8 @@ def edit(
     with its `strength`, `source_guidance` and `target_guidance`; or "consist": `Consist`, which keeps all but what the
     words in `blend` name in the source, and of that its shape for the share `structure` of the steps. `controls`
     replaces everything these build. `steps` and `guidance` are those that suit the model, unless given. `truncate`
-    allows prompts longer than the model reads. `compare` also makes the targets without control.
+    allows prompts longer than the model reads. `compare` also makes the targets without control. `maps` records what
+    the words of all prompts look at (`EditMaps`).
     """
     network = load_cached(model) if isinstance(model, str) else model
     options = Options(
@@ -121,7 +124,8 @@ def edit(
         negative=negative, truncate=truncate,
     )  # fmt: skip
     recording = source if isinstance(source, Recording) else None
-    return run(recipe, network, compare=compare, recording=recording, progress=progress)
+    watch = edit_watch(recipe, network) if maps else ()
+    return run(recipe, network, compare=compare, recording=recording, watch=watch, progress=progress)
 
 
 def generate(
@@ -154,10 +158,11 @@ def run(
     *,
     compare: bool = False,
     recording: Recording | None = None,
+    watch: Sequence[Control] = (),
     progress: Progress | None = None,
 ) -> Result:
-    """Run a recipe; a `recording` of its source saves the source's rows."""
-    return run_many([recipe], model, compare=compare, recordings=[recording], progress=progress)[0]
+    """Run a recipe; a `recording` of its source saves the source's rows. `watch`: recorders to run beside it."""
+    return run_many([recipe], model, compare=compare, recordings=[recording], watch=watch, progress=progress)[0]
 
 
 def run_many(
@@ -166,6 +171,7 @@ def run_many(
     *,
     compare: bool = False,
     recordings: Sequence[Recording | None] | None = None,
+    watch: Sequence[Control] = (),
     progress: Progress | None = None,
 ) -> list[Result]:
     """Run independent recipes in shared forward passes, each as if it were alone."""
@@ -175,7 +181,7 @@ def run_many(
         check_lengths(recipe, model)
         recording = given or base_of(recipe, model, progress)
         source = None if recording is None else recording.track
-        jobs.append(_job(recipe, model, recipe.prompts, recipe.controls, source, progress))
+        jobs.append(_job(recipe, model, recipe.prompts, (*recipe.controls, *watch), source, progress))
         if compare and (recipe.targets or recipe.controls):
             jobs.append(_job(recipe, model, recipe.targets or recipe.prompts, (), None, None))
     made = iter(sample_jobs(model, jobs))

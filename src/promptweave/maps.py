@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,18 +11,24 @@ from PIL import Image
 from torch import Tensor
 
 from promptweave.core.record_maps import RecordedMaps, RecordMaps
+from promptweave.edit import run
 from promptweave.models.base import Model
 from promptweave.models.load import load_cached
-from promptweave.plan import settings
-from promptweave.recipe import Recipe
-from promptweave.sampling.loop import Progress, noise_for, sample
+from promptweave.plan import recipe_for
+from promptweave.result import Result
+from promptweave.sampling.loop import Progress
+from promptweave.view.aggregate import aggregated, shared_out
 from promptweave.view.heat import coloured, heat, over
 from promptweave.view.sheet import sheet
+from promptweave.watching import BUDGET, SPECIAL, Grid, bound, check_budget, columns, named, text_sites
 
 
 @dataclass(frozen=True, eq=False)
 class WordMaps:
-    """Cross-attention of a picture, mean over the layers of one grid, heads and steps: [height, width, tokens]."""
+    """Cross-attention of a picture, mean over layers, heads and steps: [height, width, tokens].
+
+    Of networks of joint attention the columns of the padding are 0: nobody has read them.
+    """
 
     prompt: str
     picture: Image.Image
@@ -35,6 +41,15 @@ class WordMaps:
         if word not in known:
             raise ValueError(f"{word!r} has no map. Words: {', '.join(known)}.")
         return self.attention[..., list(known[word])].sum(-1)
+
+    def renormalised(self) -> WordMaps:
+        """Maps of the words' shares in what a pixel gives to words: start, end and padding count for nothing.
+
+        Raw maps of different prompts, or of joint attention, whose pixels also look at pixels, cannot be compared.
+        """
+        real = [token for name, tokens in self.words if name not in SPECIAL for token in tokens]
+        words = tuple(pair for pair in self.words if pair[0] not in SPECIAL)
+        return replace(self, attention=shared_out(self.attention, real), words=words)
 
     def strip(self, *, on_picture: bool = True, columns: int = 7) -> Image.Image:
         """The picture and one labelled map per word, `columns` in a row."""
@@ -55,35 +70,49 @@ def word_maps(
     steps: int | None = None,
     guidance: int | float | None = None,
     size: tuple[int, int] | None = None,
+    grid: Grid = None,
     special: bool = False,
+    renormalised: bool = False,
+    budget: int | None = BUDGET,
     progress: Progress | None = None,
 ) -> WordMaps:
     """Generate a picture and record what each word looks at. `special` adds the start and end tokens.
 
-    `steps` and `guidance` are those that suit the model, unless given.
+    `grid`: that of the layers to be read, a side or (height, width); "all" enlarges those of all grids to the latent's
+    and averages them (DAAM); None: the grid on which words are best localised. `renormalised`: see
+    `WordMaps.renormalised`. `steps` and `guidance` are those that suit the model, unless given.
     """
     network = load_cached(model) if isinstance(model, str) else model
-    steps, guidance = settings(network, steps, guidance)
-    Recipe(prompt, seed=seed).check()
-    made = sample(
-        network,
-        [prompt],
-        noise=noise_for(network, seed, 1, size),
-        steps=steps,
-        guidance=guidance,
-        seed=seed,
-        controls=[RecordMaps()],
-        progress=progress,
-    )
-    recording = made.hooks[0]
-    assert isinstance(recording, RecordedMaps)
-    words = made.run.words[0]
-    named: list[tuple[str, tuple[int, ...]]] = []
-    for word in words.words:
-        if word.tokens and word not in words.truncated:
-            count = sum(name.partition("#")[0] == word.text for name, _ in named)
-            named.append((f"{word.text}#{count + 1}" if count else word.text, word.tokens))
-    if special:
-        named = [("<start>", (0,)), *named, ("<end>", words.places[-1:])]
-    attention = recording.maps.mean(0)[0].to(torch.float32).cpu()
-    return WordMaps(prompt, Image.fromarray(made.pictures[0, 0]), attention, tuple(named))
+    recipe = recipe_for(network, prompt, (), seed, 1, steps, guidance, size, truncate=True)
+    here = bound(recipe, network)
+    kept = (columns(here.words[0]),) if any(site.kind == "joint" for site in here.sites) else None
+    recorder = RecordMaps(text_sites(here.sites, here.map_sites, grid), columns=kept)
+    check_budget(recipe, network, [recorder], budget)
+    made = run(recipe, network, watch=[recorder], progress=progress)
+    maps = words_of(made, 0, special=special, kept=kept[0] if kept else None)
+    return maps.renormalised() if renormalised else maps
+
+
+def words_of(
+    result: Result, row: int, *, recorder: int = 0, special: bool = False, kept: tuple[int, ...] | None = None
+) -> WordMaps:
+    """The word maps of a prompt of a run from one of the recorders beside it; `kept` are the tokens that it kept."""
+    run = result.sample.run
+    attention = mean_map(result, row, recorder)
+    if kept is not None:
+        whole = attention.new_zeros(*attention.shape[:2], run.words[row].limit)
+        whole[..., list(kept)] = attention
+        attention = whole
+    picture = Image.fromarray(result.sample.pictures[row, 0])
+    return WordMaps(run.prompts[row], picture, attention, named(run.words[row], special))
+
+
+def mean_map(result: Result, row: int, recorder: int = 0) -> Float[Tensor, "height width channels"]:
+    """The mean map of the first picture of a prompt; of several grids, enlarged to the latent's."""
+    hook = result.watched[recorder]
+    assert isinstance(hook, RecordedMaps)
+    grids = sorted({key[1] for key in hook.maps.keys(row)})
+    means = [hook.maps.mean(row, grid)[0].to(torch.float32).cpu() for grid in grids]
+    if len(grids) == 1:
+        return means[0]
+    return aggregated(means, [hook.maps.count(row, grid) for grid in grids], result.grid)

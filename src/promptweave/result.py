@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from promptweave.core.control import Hooks
 from promptweave.recipe import FORMAT, KEY, BrokenRecipe, Recipe, parse, versions
 from promptweave.sampling.loop import Sample
 from promptweave.view.sheet import sheet
@@ -47,6 +48,11 @@ class Result:
     def edited(self) -> Image.Image:
         """The first edited picture."""
         return self.edits[0]
+
+    @property
+    def watched(self) -> tuple[Hooks, ...]:
+        """The recorders that ran beside the recipe's controls."""
+        return self.sample.hooks[len(self.recipe.controls) :]
 
     @cached_property
     def record(self) -> dict[str, Any]:
@@ -87,10 +93,11 @@ class Result:
                 names[f"{stem}{f'-seed-{self.recipe.seed + image}' if image else ''}.png"] = (row, image)
         return names
 
-    def save(self, folder: Path | str, *, force: bool = False) -> list[Path]:
+    def save(self, folder: Path | str, *, force: bool = False, report: bool = False) -> list[Path]:
         """Write source.png, edit.png, edit-2.png ..., comparison.png and edit.json; all of them or none.
 
-        Every PNG carries the record. Raises FileExistsError if the folder holds a run and `force` is not given.
+        Every PNG carries the record. `report` adds report.html, a page that needs no network. Raises FileExistsError
+        if the folder holds a run and `force` is not given.
         """
         folder = Path(folder)
         check_output(folder, force=force)
@@ -101,9 +108,13 @@ class Result:
                 self.save_picture(fresh / name, row, image)
             self.comparison().save(fresh / "comparison.png", pnginfo=self._info(0, 0))
             (fresh / "edit.json").write_text(json.dumps(self.record, indent=1, ensure_ascii=False) + "\n")
+            if report:
+                from promptweave.html_report import write_report  # which builds on results
+
+                write_report(self, fresh / "report.html")
             written = sorted(fresh.iterdir())
             if force:
-                for old in (*folder.glob("edit*.png"), *folder.glob("source-seed-*.png")):
+                for old in (*folder.glob("edit*.png"), *folder.glob("source-seed-*.png"), *folder.glob("report.html")):
                     old.unlink()
             for path in written:
                 os.replace(path, folder / path.name)

@@ -261,3 +261,56 @@ def test_another_scheduler(run):
     assert code == 0 and "The pixels match." in out
     code, _, err = run("edit", SOURCE, SWAP, "--scheduler", "fast", "-o", "other")
     assert code == 2 and "ddim" in err
+
+
+def test_all_views_of_a_run(run):
+    Image.new("L", (32, 32), 255).save("cat.png")
+    code, out, err = run(
+        "maps", "a cat on a bike", "--steps", "3", "-o", "m/maps.png", "--steps-shown", "0,50",
+        "--layers", "down,up_cross_0", "--word", "cat", "--per-head", "--animate",
+        "--self", "components", "--self", "pixel=3,4", "--stats", "m/s.csv",
+        "--mask", "cat=cat.png", "--files", "m/all", "--grid", "all", "--renormalise", "--json",
+    )  # fmt: skip
+    assert code == 0, err
+    made = json.loads(out)
+    names = {"maps.png", "maps-steps.png", "maps-layers-cat.png", "maps.gif", "maps.webp", "maps-components.png"}
+    assert names | {"maps-pixels.png", "s.csv"} == {path.name for path in Path("m").iterdir() if path.is_file()}
+    assert len(list(Path("m/all").iterdir())) == 2 * 5 * (2 + 3 + 3)  # steps, words, heads of three layers
+    assert made["notes"] == ["Step 50 is past the last: step 2 is shown."] and made["file"] == "m/maps.png"
+    assert "m/all/time_step_50_down_cross_0_res_16_head_1_1_cat.png" in made["files"]
+    assert Path("m/s.csv").read_text().startswith("step,time,place,word,entropy,evenness,share,iou\n")
+    code, _, err = run("maps", "a cat on a bike", "--steps", "3", "-o", "m/new.png", "--stats", "m/s.csv")
+    assert code == 2 and "m/s.csv exists" in err and not Path("m/new.png").exists()
+
+
+def test_maps_of_an_edit(run):
+    code, out, _ = run("maps", SOURCE, SWAP, "--steps", "3", "-o", "m/maps.png", "--blend", "dog", "--json")
+    assert code == 0 and files(Path("m")) == {"maps.png", "maps-own.png", "maps-alignment.png", "maps-masks.png"}
+    assert ["swapped", "cat", "dog"] in [[p["kind"], p["source"], p["target"]] for p in json.loads(out)["pairs"]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([SWAP, "--animate"], "--animate shows a single prompt"),
+        (["--blend", "cat"], "--blend goes with a target"),
+        (["--word", "cat"], "--word goes with --layers"),
+        (["--files", "x"], "--files goes with --steps-shown or --layers"),
+        (["--stats", "x.txt"], ".csv or .json"),
+        (["--steps-shown", "0,five"], "whole numbers"),
+        (["--steps-shown=-3"], "counted from 0"),
+        (["--layers", "sideways"], "Names: down_cross_0_res_16"),
+        (["--self", "pixel=3"], "pixel=x,y"),
+        (["--self", "components", "--self-grid", "5"], "has the grids 16x16, 8x8"),
+        (["--self", "pixel=300,4"], "pixels 0 to 31"),
+        (["--grid", "5"], "have the grids"),
+        (["--grid", "wide"], "takes a number"),
+        (["--layers", "all", "--budget", "1K"], "budget of 0.0 MB"),
+        (["--stats", "s.csv", "--mask", "cat=none.png"], "cannot be read"),
+        (["--stats", "s.csv", "--mask", "none.png"], "word=PICTURE"),
+    ],
+)
+def test_bad_questions_leave_nothing(run, arguments, message):
+    code, out, err = run("maps", SOURCE, *arguments, "--steps", "2")
+    assert code == 2 and not out and message in err and "Traceback" not in err, err
+    assert not files()

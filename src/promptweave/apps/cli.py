@@ -17,7 +17,7 @@ except ImportError as missing:  # pragma: no cover - an environment without the 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # the libraries' advice on import is no news to our users
 os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
 
-from promptweave.apps import commands_bench, commands_look, commands_many
+from promptweave.apps import commands_bench, commands_look, commands_many, commands_maps
 from promptweave.apps.failures import explain, fail
 from promptweave.apps.options import (
     AllowPickle,
@@ -146,6 +146,7 @@ def edit(
     jobs: Annotated[Path | None, typer.Option("--jobs", help="Run a file of edits, one JSON object a line.")] = None,
     rows: Annotated[int, typer.Option("--rows", help="Pictures made at once with --jobs.")] = 8,
     compare: Annotated[bool, typer.Option("--compare", help="Also make the targets without control.")] = False,
+    report: Annotated[bool, typer.Option("--report", help="Also write report.html, a page of it all.")] = False,
     reference_compat: Annotated[
         bool, typer.Option("--reference-compat", help="Maps and windows of the authors' code.")
     ] = False,
@@ -227,10 +228,11 @@ def edit(
             negative=negative,
             truncate=truncate,
             compare=compare,
+            maps=report,
             reference_compat=reference_compat,
             progress=advance,
         )
-    _finish(terminal, result, output, force)
+    _finish(terminal, result, output, force, report)
 
 
 def _read_mask(path: Path) -> list[list[float]]:
@@ -246,8 +248,8 @@ def _read_mask(path: Path) -> list[list[float]]:
     return (np.asarray(grey) > 127).astype(float).tolist()
 
 
-def _finish(terminal: Terminal, result: Any, output: Path, force: bool) -> None:
-    files = result.save(output, force=force)
+def _finish(terminal: Terminal, result: Any, output: Path, force: bool, report: bool = False) -> None:
+    files = result.save(output, force=force, report=report)
     terminal.give({"files": [str(path) for path in files], **result.record})
     for number, pairs in enumerate(result.report["alignment"], 1):
         rows = [(pair["kind"], pair["source"], pair["target"]) for pair in pairs if pair["kind"] != "kept"]
@@ -271,6 +273,7 @@ def _finish(terminal: Terminal, result: Any, output: Path, force: bool) -> None:
 
 
 commands_look.register(app)
+commands_maps.register(app)
 commands_bench.register(app)
 commands_many.register(app)
 

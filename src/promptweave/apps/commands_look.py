@@ -1,4 +1,4 @@
-"""Commands that show: words, sites, maps, replay, doctor."""
+"""Commands that show: words, sites, replay, doctor."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from promptweave.apps.options import Guidance, Json, ModelName, Quiet, Size, Steps
+from promptweave.apps.options import Json, ModelName, Quiet, Size
 from promptweave.apps.terminal import FAILURE, Terminal, size, table
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    for command in (words, sites, maps, replay, doctor):
+    for command in (words, sites, replay, doctor):
         app.command()(command)
 
 
@@ -102,47 +102,6 @@ def _shape(site: Any, tokens: int, branches: int) -> str:
     """[guidance x heads, queries, keys] of a site's map; a joint layer has the text among both."""
     queries = site.queries + (tokens if site.kind == "joint" else 0)
     return f"[{branches * site.heads}, {queries}, {tokens if site.kind == 'cross' else queries}]"
-
-
-def maps(
-    prompt: Annotated[str, typer.Argument(help="What the picture is to show.")],
-    seed: Annotated[int, typer.Option("--seed", "-s")] = 0,
-    steps: Steps = None,
-    guidance: Guidance = None,
-    size_text: Size = None,
-    special: Annotated[bool, typer.Option("--special", help="Also the start and end tokens.")] = False,
-    alone: Annotated[bool, typer.Option("--alone", help="The maps without the picture below.")] = False,
-    output: Annotated[Path, typer.Option("--output", "-o", help="PNG to write.")] = Path("out/maps.png"),
-    force: Annotated[bool, typer.Option("--force", "-f", help="Replace the file.")] = False,
-    model: ModelName = "toybox",
-    json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Draw what each word looks at: one heat map per word."""
-    from promptweave.maps import word_maps
-    from promptweave.models.load import load
-
-    terminal = Terminal(json, quiet)
-    if output.exists() and not force:
-        raise FileExistsError(f"{output} exists. Choose another file with -o, or replace it with --force.")
-    network = load(model)
-    with terminal.progress("generating", steps or network.defaults[0]) as advance:
-        made = word_maps(
-            prompt,
-            model=network,
-            size=size(size_text),
-            seed=seed,
-            steps=steps,
-            guidance=guidance,
-            special=special,
-            progress=advance,
-        )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(f".{output.name}.partial")
-    made.strip(on_picture=not alone).save(partial, "PNG")
-    partial.replace(output)
-    terminal.give({"file": str(output), "words": [word for word, _ in made.words]})
-    terminal.say(f"wrote {output}")
 
 
 def replay(

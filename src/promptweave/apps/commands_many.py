@@ -21,7 +21,7 @@ from promptweave.apps.options import (
     Size,
     Steps,
 )
-from promptweave.apps.terminal import Terminal, number, size, span, weights
+from promptweave.apps.terminal import Terminal, byte_count, number, size, span, weights
 
 AXIS_OPTIONS = {"cross": "--cross", "self_attention": "--self", "joint": "--joint", "threshold": "--threshold"}
 
@@ -78,7 +78,7 @@ def record(
     with terminal.progress("recording", count) as advance:
         made = make(
             prompt, model=network, seed=seed, steps=count, guidance=strength, size=size(size_text),
-            place=_place(place), budget=_bytes(budget), progress=advance, **windows,
+            place=_place(place), budget=byte_count(budget), progress=advance, **windows,
         )  # fmt: skip
     made.save(output)
     terminal.give({"file": str(output), "bytes": made.bytes, "estimate": needed, "recipe": made.recipe.as_dict()})
@@ -138,7 +138,7 @@ def sweep(
     with terminal.progress("sweeping", total) as advance:
         made = make(
             source, target, rows=rows, columns=columns, model=network, batch=batch, place=_place(place),
-            budget=_bytes(budget), steps=count, guidance=strength, size=size(size_text), blend=blend or (),
+            budget=byte_count(budget), steps=count, guidance=strength, size=size(size_text), blend=blend or (),
             subtract=subtract or (), progress=advance, **fixed,
         )  # fmt: skip
     files = made.save(output, force=force)
@@ -199,14 +199,6 @@ def _place(text: str) -> Any:
     if text not in ("cpu", "device", "disk"):
         raise ValueError(f"--place is cpu, device or disk. Received {text!r}.")
     return text
-
-
-def _bytes(text: str | None) -> int | None:
-    if text is None:
-        return None
-    units = {"K": 1e3, "M": 1e6, "G": 1e9}
-    unit = units.get(text[-1:].upper())
-    return int(number(text[:-1] if unit else text, "--budget") * (unit or 1))
 
 
 def run_file(

@@ -102,6 +102,15 @@ def weights(texts: Sequence[str]) -> dict[str, float]:
     return found
 
 
+def byte_count(text: str | None) -> int | None:
+    """ "500M" or "2G" as bytes."""
+    if text is None:
+        return None
+    units = {"K": 1e3, "M": 1e6, "G": 1e9}
+    unit = units.get(text[-1:].upper())
+    return int(number(text[:-1] if unit else text, "--budget") * (unit or 1))
+
+
 def size(text: str | None) -> tuple[int, int] | None:
     """ "128x192" (height x width) or "128"."""
     if text is None:

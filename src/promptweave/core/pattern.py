@@ -172,6 +172,15 @@ class Pattern:
         """diag(u) · A."""
         return Pattern(tuple(replace(t, gate=pixels if t.gate is None else t.gate * pixels) for t in self.terms))
 
+    def apart(self) -> Pattern:
+        """The same attention, but what is paid for here is seen by nobody else."""
+
+        def fresh(term: Term) -> Term:
+            kernel = term.kernel
+            return replace(term, kernel=Softmax(kernel.q, kernel.k)) if isinstance(kernel, Softmax) else term
+
+        return Pattern(tuple(map(fresh, self.terms)))
+
     @property
     def plain(self) -> bool:
         """Whether it is one untouched soft-max."""

@@ -142,6 +142,7 @@ class _Blending(Hooks):
     subtracts: bool
     soft: bool = False
     areas: dict[int, list[float]] = field(default_factory=dict[int, list[float]])
+    masks: dict[int, dict[int, Mask]] = field(default_factory=dict[int, dict[int, Tensor]])  # of a row, by step
 
     def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
         self.maps.add(step, site, rows)
@@ -154,6 +155,7 @@ class _Blending(Hooks):
         for row in self.rows:
             mask = self.mask(row, (z.shape[-2], z.shape[-1]))
             self.areas.setdefault(row, []).append(float(mask.float().mean()))
+            self.masks.setdefault(row, {})[step.index] = mask.cpu()
             z[row] = blend(z[SOURCE], z[row], mask[:, None])
         return z
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,18 +17,18 @@ def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
 
-def wrapped(text: str, width: int, size: int) -> list[str]:
-    """Lines of at most `width` pixels; a word that is longer alone is cut."""
+def wrapped(text: str, width: int, size: int, at: str = " ") -> list[str]:
+    """Lines of at most `width` pixels, broken after one of the characters `at`; a longer word is cut."""
     lines: list[str] = []
     face = font(size)
-    for word in text.split():
-        while face.getlength(word) > width and len(word) > 1:
-            word = word[:-2] + "…"
-        if lines and face.getlength(f"{lines[-1]} {word}") <= width:
-            lines[-1] = f"{lines[-1]} {word}"
-        else:
-            lines.append(word)
-    return lines
+    for word in re.findall(f"[^{at}]+[{at}]?", " ".join(text.split())):
+        if lines and face.getlength((lines[-1] + word).rstrip()) <= width:
+            lines[-1] += word
+            continue
+        while face.getlength(word.rstrip()) > width and len(word) > 1:
+            word = word.rstrip()[:-2] + "…"
+        lines.append(word)
+    return [line.rstrip() for line in lines]
 
 
 def sheet(
@@ -60,9 +61,10 @@ def grid_sheet(
     source: np.ndarray | Image.Image | None = None,
     title: Sequence[str] = (),
     gap: int = 6,
+    smallest: int = SMALLEST,
 ) -> Image.Image:
     """A grid of pictures with a label for each row and each column, under a title with the source beside it."""
-    images = [[_enlarged(picture) for picture in row] for row in pictures]
+    images = [[_enlarged(picture, smallest) for picture in row] for row in pictures]
     width, height = images[0][0].size
     text = 16
     side = max(int(font(text).getlength(label)) for label in rows) + 2 * gap
@@ -70,16 +72,20 @@ def grid_sheet(
     left = gap if source is None else side + width + 2 * gap
     lines = [line for part in title for line in wrapped(part, full - left - gap, text)]
     banner = max(len(lines) * (text + 6), 0 if source is None else height) + 2 * gap
-    top = banner + text + 2 * gap
+    heads = [wrapped(label, width, text, at="_ ") for label in columns]
+    deepest = max(map(len, heads))
+    top = banner + deepest * (text + 2) + 2 * gap
     page = Image.new("RGB", (full, top + len(rows) * (height + gap)), PAPER)
     draw = ImageDraw.Draw(page)
     if source is not None:
         page.paste(_enlarged(source), (side, gap))
     for number, line in enumerate(lines):
         draw.text((left, gap + number * (text + 6)), line, INK, font(text))
-    for column, label in enumerate(columns):
+    for column, parts in enumerate(heads):
         x = side + column * (width + gap) + width / 2
-        draw.text((x, banner + gap + text / 2), label, INK, font(text), anchor="mm")
+        for number, part in enumerate(parts):
+            y = banner + gap + (deepest - len(parts) + number) * (text + 2) + text / 2
+            draw.text((x, y), part, INK, font(text), anchor="mm")
     for row, (label, line) in enumerate(zip(rows, images, strict=True)):
         y = top + row * (height + gap)
         draw.text((side - gap, y + height / 2), label, INK, font(text), anchor="rm")
@@ -88,9 +94,9 @@ def grid_sheet(
     return page
 
 
-def _enlarged(picture: np.ndarray | Image.Image) -> Image.Image:
+def _enlarged(picture: np.ndarray | Image.Image, smallest: int = SMALLEST) -> Image.Image:
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
-    factor = -(-SMALLEST // min(image.size))
+    factor = -(-smallest // min(image.size))
     return (
         image.resize((image.width * factor, image.height * factor), Image.Resampling.LANCZOS) if factor > 1 else image
     )

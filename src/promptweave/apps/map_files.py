@@ -1,0 +1,195 @@
+"""What `promptweave maps` writes: from what was asked for to files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from promptweave.apps.terminal import number
+
+Files = dict[Path, Callable[[Path], Any]]  # what writes each file
+
+
+@dataclass(frozen=True)
+class Ask:
+    """The options of the command."""
+
+    output: Path
+    special: bool = False
+    on_picture: bool = True
+    grid: str | None = None
+    renormalise: bool = False
+    steps_shown: str | None = None
+    layers: tuple[str, ...] = ()
+    heads: bool = False
+    words: tuple[str, ...] = ()
+    animate: bool = False
+    self_attention: tuple[str, ...] = ()
+    self_grid: str | None = None
+    stats: Path | None = None
+    masks: tuple[str, ...] = ()
+    folder: Path | None = None
+    blend: tuple[str, ...] = ()
+    budget: int | None = None
+
+    def check(self, target: str | None) -> None:
+        """Raise on options that do not go together, before anything is computed."""
+        alone = {
+            "--steps-shown": self.steps_shown, "--layers": self.layers, "--animate": self.animate, "--grid": self.grid,
+            "--self": self.self_attention, "--stats": self.stats, "--files": self.folder, "--special": self.special,
+            "--renormalise": self.renormalise,
+        }  # fmt: skip
+        unfit = [name for name, value in alone.items() if value]
+        if target is not None and unfit:
+            raise ValueError(f"{unfit[0]} shows a single prompt. Received two. Leave one of them out.")
+        needs = (
+            ("--blend", self.blend, "a target prompt", target),
+            ("--per-head", self.heads, "--layers", self.layers),
+            ("--word", self.words, "--layers", self.layers),
+            ("--self-grid", self.self_grid, "--self", self.self_attention),
+            ("--mask", self.masks, "--stats", self.stats),
+            ("--files", self.folder, "--steps-shown or --layers", self.steps_shown or self.layers),
+        )
+        for name, given, other, there in needs:
+            if given and not there:
+                raise ValueError(f"{name} goes with {other}. Received {name} alone. Add {other}, or leave it out.")
+        if self.stats is not None and self.stats.suffix not in (".csv", ".json"):
+            raise ValueError(f"--stats writes .csv or .json. Received {self.stats}.")
+
+    def beside(self, name: str, suffix: str = ".png") -> Path:
+        """A file next to the output."""
+        return self.output.with_name(f"{self.output.stem}-{name}{suffix}")
+
+
+def views(ask: Ask, prompt: str, general: Mapping[str, Any]) -> tuple[Files, dict[str, Any]]:
+    """Look at a run, and say what writes each file."""
+    from promptweave.gallery import plain
+    from promptweave.look import look
+    from promptweave.map_statistics import statistics, write_statistics
+    from promptweave.view.animate import save_animation
+
+    masks = dict(_mask(text) for text in ask.masks)
+    pixels = [_pixel(text) for text in ask.self_attention if text != "components"]
+    seen = look(
+        prompt,
+        steps_shown=None if ask.steps_shown is None else _steps(ask.steps_shown),
+        layers=tuple(name for text in ask.layers for name in text.split(",")),
+        heads=ask.heads,
+        every_step=ask.animate or ask.stats is not None,
+        self_attention=_grid(ask.self_grid, "--self-grid") or bool(ask.self_attention),
+        grid="all" if ask.grid == "all" else _grid(ask.grid, "--grid"),
+        special=ask.special,
+        budget=ask.budget,
+        **general,
+    )
+    words = seen.words.renormalised() if ask.renormalise else seen.words
+    files: Files = {ask.output: _png(words.strip(on_picture=ask.on_picture))}
+    if seen.by_step is not None:
+        files[ask.beside("steps")] = _png(seen.by_step.sheet(on_picture=ask.on_picture))
+    if seen.gallery is not None:
+        for word in ask.words or dict(seen.gallery.words):
+            files[ask.beside(f"layers-{plain(word)}")] = _png(seen.gallery.sheet(word, on_picture=ask.on_picture))
+    if seen.every_step is not None and ask.animate:
+        frames = seen.every_step.frames()
+        for suffix in (".gif", ".webp"):
+            files[ask.output.with_suffix(suffix)] = lambda path: save_animation(frames, path)
+    if seen.every_step is not None and ask.stats is not None:
+        rows = statistics(seen.every_step, masks=masks)
+        files[ask.stats] = lambda path: write_statistics(rows, path)
+    if seen.self_attention is not None:
+        if "components" in ask.self_attention:
+            files[ask.beside("components")] = _png(seen.self_attention.component_sheet())
+        if pixels:
+            files[ask.beside("pixels")] = _png(seen.self_attention.pixel_sheet(*pixels))
+    apart = seen.gallery or seen.by_step
+    if ask.folder is not None and apart is not None:
+        files |= {ask.folder / name: _png(image) for name, image in apart.images(on_picture=ask.on_picture).items()}
+    notes = list(apart.notes) if apart is not None else []
+    return files, {"words": [name for name, _ in words.words], "notes": notes}
+
+
+def beside(ask: Ask, source: str, target: str, general: Mapping[str, Any]) -> tuple[Files, dict[str, Any]]:
+    """Edit, and say what writes each file of source beside target."""
+    from dataclasses import asdict
+
+    from promptweave.edit import edit
+    from promptweave.edit_maps import edit_maps
+
+    seen = edit_maps(edit(source, target, blend=ask.blend, maps=True, **general))
+    files: Files = {
+        ask.output: _png(seen.sheet()),
+        ask.beside("own"): _png(seen.sheet(own=True)),
+        ask.beside("alignment"): _png(seen.alignment_picture()),
+    }
+    if seen.masks:
+        files[ask.beside("masks")] = _png(seen.mask_sheet())
+    return files, {"pairs": [asdict(pair) for pair in seen.pairs()]}
+
+
+def write(files: Files, force: bool) -> list[Path]:
+    """Write all files or none; raises FileExistsError if one is there and may not be replaced."""
+    for path in files:
+        if path.exists() and not force:
+            raise FileExistsError(f"{path} exists. Choose other files, or replace them with --force.")
+    moves: list[tuple[Path, Path]] = []
+    folders: list[str] = []
+    try:
+        fresh: dict[Path, Path] = {}
+        for path, save in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.parent not in fresh:
+                folders.append(tempfile.mkdtemp(prefix=".promptweave-", dir=path.parent))
+                fresh[path.parent] = Path(folders[-1])
+            save(fresh[path.parent] / path.name)
+            moves.append((fresh[path.parent] / path.name, path))
+        for old, new in moves:
+            os.replace(old, new)
+    finally:
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+    return list(files)
+
+
+def _png(image: Image.Image) -> Callable[[Path], Any]:
+    return lambda path: image.save(path, "PNG")
+
+
+def _steps(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"--steps-shown takes whole numbers, such as 0,5,10. Received {text!r}.") from None
+
+
+def _grid(text: str | None, option: str) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    height, _, width = text.lower().partition("x")
+    return int(number(height, option)), int(number(width or height, option))
+
+
+def _pixel(text: str) -> tuple[int, int]:
+    name, _, place = text.partition("=")
+    x, comma, y = place.partition(",")
+    if name != "pixel" or not comma:
+        raise ValueError(f"--self takes components, or a pixel of the picture as pixel=x,y. Received {text!r}.")
+    return int(number(x, "--self pixel")), int(number(y, "--self pixel"))
+
+
+def _mask(text: str) -> tuple[str, np.ndarray]:
+    word, _, path = text.rpartition("=")
+    if not word:
+        raise ValueError(f"--mask takes word=PICTURE. Received {text!r}.")
+    try:
+        with Image.open(path) as image:
+            return word, np.asarray(image.convert("L")) > 127
+    except OSError as error:
+        raise ValueError(f"--mask takes a picture, and {path} cannot be read as one: {error}.") from error

@@ -1,0 +1,130 @@
+"""Source beside target: maps before and after an edit, their difference, blend masks, and the alignment drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+from PIL import Image
+from torch import Tensor
+
+from promptweave.maps import WordMaps, words_of
+from promptweave.result import Result
+from promptweave.view.heat import over, signed
+from promptweave.view.scale import with_scale
+from promptweave.view.sheet import sheet
+from promptweave.view.threads import Thread, drawn, threads
+from promptweave.watching import columns
+from promptweave.words import Pair, alignment
+
+
+@dataclass(frozen=True, eq=False)
+class EditMaps:
+    """The word maps of an edit that was run with `maps=True`.
+
+    `maps`: of each prompt, what its rows attended with, edits included; `own`: of each target what its own queries and
+    keys make, before the edit; both of the first picture. `masks[target, step]`: where the local blend let the target
+    differ, of the latent's size.
+    """
+
+    result: Result
+    maps: tuple[WordMaps, ...]
+    own: tuple[WordMaps, ...]
+    masks: dict[tuple[int, int], Bool[Tensor, "height width"]]
+
+    def pairs(self, target: int = 1) -> list[Pair]:
+        """The words of the source and what they are in a target, but for punctuation."""
+        words = self.result.sample.run.words
+        tokens = [{t for word in one.words for t in word.tokens} for one in (words[0], words[target])]
+        return [
+            pair
+            for pair in alignment(words[0], words[target])
+            if tokens[0] & set(pair.source_tokens) or tokens[1] & set(pair.target_tokens)
+        ]
+
+    def before(self, pair: Pair) -> Float[Tensor, "height width"]:
+        """The source's map of a pair's words; 0 where the source has none."""
+        return self.maps[0].attention[..., list(pair.source_tokens)].sum(-1)
+
+    def after(self, pair: Pair, target: int = 1, *, own: bool = False) -> Float[Tensor, "height width"]:
+        """The target's map of a pair's words, with the edit or its `own`; 0 where the target has none."""
+        maps = self.own[target - 1] if own else self.maps[target]
+        return maps.attention[..., list(pair.target_tokens)].sum(-1)
+
+    def difference(self, pair: Pair, target: int = 1, *, own: bool = False) -> Float[Tensor, "height width"]:
+        """The target's map less the source's."""
+        return self.after(pair, target, own=own) - self.before(pair)
+
+    def sheet(self, target: int = 1, *, own: bool = False) -> Image.Image:
+        """A column for each pair of words: source, target and difference, each column on one scale."""
+        pictures = [np.asarray(self.maps[row].picture) for row in (0, target)]
+        size = (pictures[0].shape[1], pictures[0].shape[0])
+        pairs = self.pairs(target)
+        top = max(float(self.difference(pair, target, own=own).abs().max()) for pair in pairs)
+        rows: list[list[np.ndarray]] = [[pictures[0]], [pictures[1]], [_legend(pictures[0])]]
+        labels = [["source"], ["edit"], ["edit - source"]]
+        for pair in pairs:
+            maps = self.before(pair), self.after(pair, target, own=own)
+            highest = max(float(one.max()) for one in maps)
+            for row, (values, text) in enumerate(zip(maps, (pair.source, pair.target), strict=True)):
+                tile = over(values, pictures[row], top=highest) if text else np.full_like(pictures[row], 235)
+                rows[row].append(tile)
+                labels[row].append(text or "(no such word)")
+            rows[2].append(signed(self.difference(pair, target, own=own), size, top))
+            labels[2].append(pair.kind)
+        return with_scale(sheet(rows, labels), top)
+
+    def mask_sheet(self, target: int = 1, columns: int = 10) -> Image.Image:
+        """The edit with all that the local blend kept darkened, step by step."""
+        found = {step: mask for (row, step), mask in self.masks.items() if row == target}
+        if not found:
+            raise ValueError("Masks are those of a local blend, and this edit has none. Edit with blend=...")
+        picture = np.asarray(self.maps[target].picture)
+        tiles = [masked(picture, mask) for mask in found.values()]
+        labels = [f"step {step}: {float(mask.float().mean()):.0%}" for step, mask in found.items()]
+        starts = range(0, len(tiles), columns)
+        return sheet([tiles[i : i + columns] for i in starts], [labels[i : i + columns] for i in starts])
+
+    def threads(self, target: int = 1) -> list[Thread]:
+        """The alignment of the prompts as lines to draw."""
+        return threads(self.result.report["alignment"][target - 1])
+
+    def alignment_picture(self, target: int = 1) -> Image.Image:
+        """The words of both prompts, with a line from each to what it became."""
+        return drawn(self.threads(target))
+
+
+def masked(picture: np.ndarray, mask: Bool[Tensor, "height width"]) -> np.ndarray:
+    """A picture [h, w, 3], darkened outside a mask."""
+    size = (picture.shape[1], picture.shape[0])
+    inside = np.asarray(Image.fromarray(mask.numpy()).convert("L").resize(size, Image.Resampling.NEAREST)) > 127
+    return np.where(inside[..., None], picture, picture // 5 + 20).astype(np.uint8)
+
+
+def masks_of(result: Result) -> dict[tuple[int, int], Bool[Tensor, "height width"]]:
+    """(target, step) -> where the local blend let the first picture differ from the source."""
+    found: dict[tuple[int, int], Tensor] = {}
+    for hooks in result.sample.hooks:
+        masks: Mapping[int, Mapping[int, Any]] = getattr(hooks, "masks", {})
+        for row, steps in masks.items():
+            for step, mask in steps.items():
+                found[row, step] = mask[0]
+    return found
+
+
+def edit_maps(result: Result) -> EditMaps:
+    """The views of an edit that was run with `maps=True`."""
+    if len(result.watched) < 2:
+        raise ValueError("The maps of an edit are recorded while it runs. Edit with maps=True.")
+    words = result.sample.run.words
+    kept = [columns(one) for one in words]
+    maps = tuple(words_of(result, row, kept=kept[row]) for row in range(len(words)))
+    own = tuple(words_of(result, row, recorder=1, kept=kept[row]) for row in range(1, len(words)))
+    return EditMaps(result, maps, own, masks_of(result))
+
+
+def _legend(picture: np.ndarray) -> np.ndarray:
+    return np.full_like(picture, 255)

@@ -1,0 +1,156 @@
+"""Maps by time and place: chosen steps and layers, heads apart if asked, as sheet, files, animation and numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from promptweave.core.record_maps import RecordedMaps
+from promptweave.result import Result
+from promptweave.view.heat import coloured, heat, over
+from promptweave.view.names import clamped, map_name
+from promptweave.view.sheet import SMALLEST, grid_sheet, sheet
+from promptweave.watching import Named, at, columns, named
+
+Key = tuple[int, str, int | None]  # step as asked for, layer or grid, head
+LARGEST = 16_000  # pixels of a side of a sheet
+
+
+@dataclass(frozen=True, eq=False)
+class Gallery:
+    """`maps[step, place, head]` [height, width, tokens]: `place` is a layer, or a grid for the mean of its layers.
+
+    `steps`: the true index of each step that was asked for, and its time. `words` are shown; `every` adds the start
+    and the end. `notes`: what is not as it was asked for.
+    """
+
+    prompt: str
+    picture: Image.Image
+    words: Named
+    every: Named
+    maps: dict[Key, Float[Tensor, "height width tokens"]]
+    steps: dict[int, tuple[int, int | float]]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def places(self) -> tuple[tuple[str, int | None], ...]:
+        """Layers or grids, and heads, in execution order."""
+        return tuple(dict.fromkeys((place, head) for _, place, head in self.maps))
+
+    def of(self, word: str, step: int, place: str | None = None, head: int | None = None) -> Tensor:
+        """The map [height, width] of a word, summed over its tokens; without `place` that of the only one."""
+        known = dict(self.every)
+        if word not in known:
+            raise ValueError(f"{word!r} has no map. Words: {', '.join(known)}.")
+        key = (step, self.places[0][0] if place is None else place, head)
+        if key not in self.maps:
+            names = ", ".join(map_name(*key) for key in list(self.maps)[:12])
+            raise ValueError(f"There is no map {map_name(*key)}. There are {names} ...")
+        return self.maps[key][..., list(known[word])].sum(-1)
+
+    def sheet(self, word: str | None = None, *, on_picture: bool = False) -> Image.Image:
+        """A row for each step; a column for each layer and head, of one word, or for each word, of the only place.
+
+        A column's colours are those of one scale, so that its steps can be compared.
+        """
+        if len(self.places) > 1 and word is None:
+            raise ValueError(f"A sheet of several layers shows one word. Choose one of {', '.join(dict(self.words))}.")
+        if word is None:
+            _, only, single = next(iter(self.maps))
+            cells = [(name, only, single) for name, _ in self.words]
+            labels = [name for name, _ in self.words]
+        else:
+            cells = [(word, place, head) for place, head in self.places]
+            labels = [place + ("" if head is None else f" head {head}") for place, head in self.places]
+        tile = min(SMALLEST, LARGEST // len(cells), LARGEST // len(self.steps))
+        if tile < 64:
+            raise ValueError(
+                f"A sheet has at most {LARGEST // 64} rows and columns. Received {len(self.steps)} steps and "
+                f"{len(cells)} columns. Choose fewer layers or steps."
+            )
+        tops = [max(float(self.of(w, step, place, head).max()) for step in self.steps) for w, place, head in cells]
+        rows = [
+            [
+                self._tile(self.of(name, step, place, head), top, tile, on_picture)
+                for (name, place, head), top in zip(cells, tops, strict=True)
+            ]
+            for step in self.steps
+        ]
+        title = [self.prompt, f"the word: {word}" if word else f"mean of the layers of grid {cells[0][1]}"]
+        names = [f"step {n}" if n == true else f"step {n} (last: {true})" for n, (true, _) in self.steps.items()]
+        return grid_sheet(rows, names, labels, title=title, smallest=tile)
+
+    def frames(self, columns: int = 7) -> list[Image.Image]:
+        """A strip of the words for each step, of the only place, colours on one scale for each word."""
+        place, head = self.places[0]
+        tops = {
+            word: max(float(self.of(word, step, place, head).max()) for step in self.steps) for word, _ in self.words
+        }
+        made: list[Image.Image] = []
+        for step, (index, _) in self.steps.items():
+            tiles = [self._tile(self.of(w, step, place, head), top, SMALLEST, True) for w, top in tops.items()]
+            shown = [np.asarray(self.picture.resize(self._size(SMALLEST), Image.Resampling.LANCZOS)), *tiles]
+            labels = [f"step {index}", *tops]
+            starts = range(0, len(shown), columns)
+            made.append(sheet([shown[i : i + columns] for i in starts], [labels[i : i + columns] for i in starts]))
+        return made
+
+    def _tile(self, values: Tensor, top: float, tile: int, on_picture: bool) -> np.ndarray:
+        picture = np.asarray(self.picture.resize(self._size(tile), Image.Resampling.LANCZOS))
+        size = (picture.shape[1], picture.shape[0])
+        return over(values, picture, top=top) if on_picture else coloured(heat(values, size, top))
+
+    def _size(self, tile: int) -> tuple[int, int]:
+        scale = tile / min(self.picture.size)
+        return round(self.picture.width * scale), round(self.picture.height * scale)
+
+    def images(self, *, side: int = 256, on_picture: bool = False) -> dict[str, Image.Image]:
+        """File name -> each word of each map, over its own maximum: time_step_50_down_cross_0_res_64_4_dog.png."""
+        made: dict[str, Image.Image] = {}
+        for step, place, head in self.maps:
+            for number, (word, _) in enumerate(self.words):
+                values = self.of(word, step, place, head)
+                name = f"{map_name(step, place, head)}_{number}_{plain(word)}.png"
+                made[name] = Image.fromarray(self._tile(values, float(values.max()), side, on_picture))
+        return made
+
+    def save(self, folder: Path | str, *, side: int = 256, on_picture: bool = False) -> list[Path]:
+        """Write `images` into a folder."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, image in (made := self.images(side=side, on_picture=on_picture)).items():
+            image.save(folder / name)
+        return [folder / name for name in made]
+
+
+def plain(word: str) -> str:
+    """A word as a part of a file's name."""
+    return "".join(c if c.isalnum() or c in "-#" else "_" for c in word).replace("#", "-") or "word"
+
+
+def gallery_of(
+    result: Result, row: int, asked: Sequence[int] | None, *, recorder: int, special: bool = False
+) -> Gallery:
+    """The gallery of a prompt of a run from a recorder beside it that kept steps apart; `asked` None: all steps."""
+    hook, run = result.watched[recorder], result.sample.run
+    assert isinstance(hook, RecordedMaps)
+    taken = clamped(range(run.steps) if asked is None else tuple(dict.fromkeys(asked)), run.steps)
+    maps: dict[Key, Tensor] = {}
+    for step, index in taken.items():
+        for key in hook.maps.keys(row, step=index):
+            mean = hook.maps.mean(row, key[1], index)[0].to(torch.float32).cpu()
+            for head in range(len(mean)) if mean.ndim == 4 else [None]:
+                maps[step, key[1], head] = mean if head is None else mean[head]
+    words = run.words[row]
+    notes = [f"Step {step} is past the last: step {index} is shown." for step, index in taken.items() if step != index]
+    steps = {step: (index, hook.times[index]) for step, index in taken.items()}
+    picture, kept = Image.fromarray(result.sample.pictures[row, 0]), columns(words)
+    shown, every = (at(named(words, more), kept) for more in (special, True))
+    return Gallery(run.prompts[row], picture, shown, every, maps, steps, tuple(notes))

@@ -1,0 +1,105 @@
+"""Look at one run from all sides: words, steps, layers, heads and self-attention, recorded on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from promptweave.core.control import Run
+from promptweave.core.record_maps import RecordMaps
+from promptweave.core.site import Sites
+from promptweave.edit import run
+from promptweave.gallery import Gallery, gallery_of
+from promptweave.maps import WordMaps, words_of
+from promptweave.models.base import Model
+from promptweave.models.load import load_cached
+from promptweave.plan import recipe_for
+from promptweave.result import Result
+from promptweave.sampling.loop import Progress
+from promptweave.self_maps import SelfMaps, self_maps_of, self_recorder
+from promptweave.view.names import clamped
+from promptweave.watching import BUDGET, Grid, bound, check_budget, columns, named_sites, text_sites
+
+SHOWN = (0, 5, 10, 25, 50)  # the steps that the Prompt-to-Prompt slides show
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What was seen of a run: `words` always, the others where they were asked for.
+
+    `by_step`: the mean over the layers of a grid at chosen steps, `every_step` at all; `gallery`: chosen steps, layer
+    by layer.
+    """
+
+    result: Result
+    words: WordMaps
+    by_step: Gallery | None = None
+    every_step: Gallery | None = None
+    gallery: Gallery | None = None
+    self_attention: SelfMaps | None = None
+
+
+def look(
+    prompt: str,
+    *,
+    steps_shown: Sequence[int] | None = None,
+    layers: Sequence[str] = (),
+    heads: bool = False,
+    every_step: bool = False,
+    self_attention: bool | int | tuple[int, int] = False,
+    grid: Grid = None,
+    special: bool = False,
+    model: Model | str = "toybox",
+    seed: int = 0,
+    steps: int | None = None,
+    guidance: int | float | None = None,
+    size: tuple[int, int] | None = None,
+    negative: str = "",
+    budget: int | None = BUDGET,
+    progress: Progress | None = None,
+) -> Look:
+    """Make a picture and record what its words look at.
+
+    `steps_shown`: steps to keep apart, `every_step` all of them; a step past the last becomes the last. `layers`:
+    beginnings of names of layers to keep apart at the steps shown ("all", "down", "up_cross_2"), each head by itself
+    with `heads`. `self_attention`: also what pixels look at, on this grid, True: that of word maps. `grid`: as in
+    `word_maps`. `budget`: bytes of maps above which TooLarge is raised before anything is computed.
+    """
+    network = load_cached(model) if isinstance(model, str) else model
+    recipe = recipe_for(network, prompt, (), seed, 1, steps, guidance, size, negative, truncate=True)
+    here = bound(recipe, network)
+    shown = SHOWN if layers and steps_shown is None else steps_shown
+    indices = None if shown is None else tuple(sorted(set(clamped(shown, here.steps).values())))
+    kept = columns(here.words[0])
+    base = RecordMaps(text_sites(here.sites, here.map_sites, grid), columns=(kept,))
+    watch = {"words": base}
+    if shown is not None or every_step:
+        steps_kept = None if every_step else indices
+        watch["by_step"] = replace(base, sites=_one_grid(here, base.sites), by_step=True, steps=steps_kept)
+    if layers:
+        chosen = named_sites(here.sites, layers)
+        watch["gallery"] = replace(base, sites=chosen, by_step=True, by_site=True, by_head=heads, steps=indices)
+    if self_attention:
+        watch["self"] = self_recorder(here, None if self_attention is True else self_attention)
+    check_budget(recipe, network, list(watch.values()), budget)
+    made = run(recipe, network, watch=list(watch.values()), progress=progress)
+    place = {name: number for number, name in enumerate(watch)}
+
+    def steps_of(name: str, asked: Sequence[int] | None) -> Gallery:
+        return gallery_of(made, 0, asked, recorder=place[name], special=special)
+
+    return Look(
+        made,
+        words_of(made, 0, special=special, kept=kept),
+        steps_of("by_step", shown) if shown is not None else None,
+        steps_of("by_step", None) if every_step else None,
+        steps_of("gallery", shown) if layers else None,
+        self_maps_of(made, 0, recorder=place["self"]) if self_attention else None,
+    )
+
+
+def _one_grid(here: Run, sites: Sites | None) -> Sites:
+    """The sites of word maps if those asked for are of several grids."""
+    assert sites is not None
+    grids = {site.grid for site in here.sites if site in sites}
+    return sites if len(grids) == 1 else here.map_sites

@@ -1,0 +1,86 @@
+"""What pixels look at: principal components of self-attention, and the map of a chosen pixel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from promptweave.core.control import Run
+from promptweave.core.record_maps import RecordedMaps, RecordMaps
+from promptweave.core.site import Sites
+from promptweave.result import Result
+from promptweave.view.components import at_pixel, components, spread
+from promptweave.view.heat import coloured, heat, over
+from promptweave.view.sheet import sheet
+
+
+@dataclass(frozen=True, eq=False)
+class SelfMaps:
+    """Self-attention of a picture, mean over layers, heads and steps: [height, width, pixels].
+
+    In networks of joint attention it is the pixels' attention to pixels, a part of the whole.
+    """
+
+    prompt: str
+    picture: Image.Image
+    attention: Float[Tensor, "height width pixels"]
+
+    def components(self, count: int = 10) -> Float[Tensor, "count height width"]:
+        """The first principal components, orthonormal (`view.components`)."""
+        return components(self.attention, count)
+
+    def of_pixel(self, x: int, y: int) -> Float[Tensor, "height width"]:
+        """What a pixel of the picture looks at; x from the left, y from the top."""
+        width, height = self.picture.size
+        if not (0 <= x < width and 0 <= y < height):
+            raise ValueError(f"The picture has pixels 0 to {width - 1} by 0 to {height - 1}. Received x={x}, y={y}.")
+        return at_pixel(self.attention, x / width, y / height)
+
+    def component_sheet(self, count: int = 10, columns: int = 6) -> Image.Image:
+        """The picture and its components, each from its lowest to its highest value."""
+        shown = [coloured(heat(spread(one), self.picture.size)) for one in self.components(count)]
+        tiles = [np.asarray(self.picture), *shown]
+        labels = ["picture", *(f"component {number}" for number in range(1, count + 1))]
+        starts = range(0, len(tiles), columns)
+        return sheet([tiles[i : i + columns] for i in starts], [labels[i : i + columns] for i in starts])
+
+    def pixel_sheet(self, *pixels: tuple[int, int]) -> Image.Image:
+        """The picture with a ring around each pixel, and what it looks at."""
+        tiles, labels = [np.asarray(self.picture)], ["picture"]
+        for x, y in pixels:
+            marked = Image.fromarray(over(self.of_pixel(x, y), np.asarray(self.picture)))
+            radius = max(2, min(marked.size) // 40)
+            draw = ImageDraw.Draw(marked)
+            draw.ellipse((x - radius - 1, y - radius - 1, x + radius + 1, y + radius + 1), outline=(0, 0, 0))
+            draw.ellipse((x - radius, y - radius, x + radius, y + radius), outline=(255, 255, 255))
+            tiles.append(np.asarray(marked))
+            labels.append(f"what pixel x={x}, y={y} looks at")
+        return sheet([tiles], [labels])
+
+
+def self_recorder(run: Run, grid: int | tuple[int, int] | None = None) -> RecordMaps:
+    """A recorder of self-attention, that of joint layers included, on a grid; None: that of word maps."""
+    wanted = run.map_grid if grid is None else (grid, grid) if isinstance(grid, int) else grid
+    looking = [site for site in run.sites if site.kind in ("self", "joint")]
+    joint = [site for site in looking if site.kind == "joint" and site.grid == wanted]
+    chosen = joint or [site for site in looking if site.grid == wanted]
+    if not chosen:
+        have = ", ".join(dict.fromkeys(f"{site.grid[0]}x{site.grid[1]}" for site in looking))
+        raise ValueError(
+            f"Self-attention of this model and size has the grids {have}. Received {wanted[0]}x{wanted[1]}. "
+            "Choose one of them."
+        )
+    return RecordMaps(Sites(names=tuple(site.name for site in chosen)), of="image")
+
+
+def self_maps_of(result: Result, row: int, *, recorder: int) -> SelfMaps:
+    """The self-attention of a prompt of a run from a recorder beside it."""
+    hook = result.watched[recorder]
+    assert isinstance(hook, RecordedMaps)
+    attention = hook.maps.mean(row)[0].to(torch.float32).cpu()
+    return SelfMaps(result.sample.run.prompts[row], Image.fromarray(result.sample.pictures[row, 0]), attention)

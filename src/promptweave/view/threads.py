@@ -1,0 +1,97 @@
+"""The alignment of two prompts, drawn: the words of each in a line, and a thread from each word to what it became."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from PIL import Image, ImageDraw
+
+from promptweave.view.sheet import INK, PAPER, font
+
+Color = tuple[int, int, int]
+Spots = list[tuple[float | None, float | None]]  # the middle of a word above, and of one below
+COLOURS: dict[str, Color] = {
+    "kept": (120, 124, 134), "swapped": (201, 92, 20), "added": (28, 128, 72), "dropped": (178, 34, 52),
+}  # fmt: skip
+TEXT, GAP, APART, MARGIN = 20, 14, 74, 16  # pixels: height of letters, between words, between the lines, around
+
+
+@dataclass(frozen=True)
+class Thread:
+    """A line of the alignment: its kind, and the words on either side."""
+
+    kind: str
+    source: str | None
+    target: str | None
+
+
+def threads(pairs: Sequence[Mapping[str, str | None]]) -> list[Thread]:
+    """The lines of an effect report's alignment."""
+    return [Thread(str(pair["kind"]), pair["source"], pair["target"]) for pair in pairs]
+
+
+def drawn(lines: Sequence[Thread]) -> Image.Image:
+    """Source above, target below; grey: kept, orange: swapped, green: added, red: dropped."""
+    spots, width = _places(lines, font(TEXT).getlength)
+    page = Image.new("RGB", (round(width), APART + 2 * TEXT + 2 * MARGIN + 26), PAPER)
+    draw = ImageDraw.Draw(page)
+    top, bottom = MARGIN, MARGIN + TEXT + APART
+    for line, (above, below) in zip(lines, spots, strict=True):
+        colour = COLOURS[line.kind]
+        if above is not None and below is not None:
+            draw.line((above, top + TEXT + 10, below, bottom - 6), colour, 3 if line.kind != "kept" else 2)
+        for text, x, y in ((line.source, above, top), (line.target, below, bottom)):
+            if text is not None and x is not None:
+                draw.text((x, y), text, INK if line.kind == "kept" else colour, font(TEXT), anchor="ma")
+    x = MARGIN
+    for kind in dict.fromkeys(line.kind for line in lines):
+        draw.line((x, page.height - 14, x + 18, page.height - 14), COLOURS[kind], 3)
+        draw.text((x + 24, page.height - 14), kind, INK, font(14), anchor="lm")
+        x += 24 + round(font(14).getlength(kind)) + 18
+    return page
+
+
+def svg(lines: Sequence[Thread]) -> str:
+    """The same as an <svg> element that takes the colours of its page: classes kept, swapped, added and dropped."""
+    advance = 0.6 * TEXT  # of a letter of a monospaced font; textLength makes it so in any other
+    spots, width = _places(lines, lambda text: advance * len(text))
+    top, bottom = MARGIN + TEXT, MARGIN + 2 * TEXT + APART
+    parts: list[str] = []
+    for line, (above, below) in zip(lines, spots, strict=True):
+        if above is not None and below is not None:
+            parts.append(
+                f'<line class="{line.kind}" x1="{above:.1f}" y1="{top + 9}" x2="{below:.1f}" y2="{bottom - TEXT - 2}"/>'
+            )
+        for text, x, y in ((line.source, above, top), (line.target, below, bottom)):
+            if text is not None and x is not None:
+                parts.append(
+                    f'<text class="{line.kind}" x="{x:.1f}" y="{y}" textLength="{advance * len(text):.1f}" '
+                    f'lengthAdjust="spacingAndGlyphs">{escape(text)}</text>'
+                )
+    height = bottom + MARGIN
+    said = ", ".join(f"{line.source or 'nothing'} {line.kind} {line.target or ''}".strip() for line in lines)
+    return (
+        f'<svg class="threads" role="img" aria-label="{escape(said)}" viewBox="0 0 {width:.0f} {height}" '
+        f'width="{width:.0f}" height="{height}">{"".join(parts)}</svg>'
+    )
+
+
+def _places(
+    lines: Sequence[Thread], length: Callable[[str], float]
+) -> tuple[list[tuple[float | None, float | None]], float]:
+    """The middle of each word above and below, and the width of the whole."""
+    ends = [float(MARGIN), float(MARGIN)]
+    spots: Spots = []
+    for line in lines:
+        found: list[float | None] = []
+        for side, text in enumerate((line.source, line.target)):
+            if text is None:
+                found.append(None)
+                continue
+            wide = float(length(text))
+            found.append(ends[side] + wide / 2)
+            ends[side] += wide + GAP
+        spots.append((found[0], found[1]))
+    return spots, max(*ends, 260.0) - GAP + MARGIN

@@ -1,0 +1,125 @@
+"""The page of a run: well formed, by itself, harmless whatever the prompt, and with a command that works."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+import promptweave as pw
+from promptweave.apps.cli import main
+from promptweave.remake import NoCommand, command_of
+
+SOURCE, TARGET = "a photo of a cat riding a bike", "a photo of a dog riding a red bike"
+VOID = {"meta", "img", "input", "br", "line"}
+
+
+class Page(HTMLParser):
+    """Checks that tags nest, and gathers texts and what is referred to."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.said = ""
+        self.pre: list[str] = []
+        self.feed(text)
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open.pop() == tag, tag
+
+    def handle_startendtag(self, tag, attrs):
+        self.attributes += attrs
+
+    def handle_data(self, data):
+        if self.open[-1:] not in (["style"], ["script"]):
+            self.said += data
+        if self.open[-1:] == ["pre"]:
+            self.pre.append(data)
+
+
+@pytest.fixture(scope="module")
+def made(tiny):
+    return pw.edit(SOURCE, TARGET, model=tiny, steps=3, blend="dog", weights={"red": 2}, maps=True, compare=True)
+
+
+def test_the_page_stands_alone(made, tmp_path):
+    text = pw.html_report(made)
+    page = Page(text)
+    places = [value for name, value in page.attributes if name in ("src", "href", "action", "data", "poster", "srcset")]
+    assert places and all(place.startswith("data:image/webp;base64,") for place in places)
+    assert not re.search(r"https?://|url\(|@import|//cdn", re.sub(r"base64,[^\"]+", "", text))
+    assert "default-src 'none'" in text and "prefers-color-scheme: dark" in text and 'name="viewport"' in text
+    pictures = page.tags.count("img")
+    assert pictures == 5 + 3 * 9 - 1 + 3  # slider and three; nine pairs of words, one with no source; three masks
+    assert all(("alt", value) for name, value in page.attributes if name == "src")
+    for told in ("swapped", "not in", "step 2: ", "without control", "LocalBlend", "PSNR", "difference: "):
+        assert told.rstrip(": ") in page.said
+    assert json.loads(page.pre[-1]) == json.loads(json.dumps(made.recipe.as_dict()))
+    assert pw.write_report(made, tmp_path / "deep" / "report.html").read_text() == text
+
+
+def test_a_prompt_cannot_write_code(tiny):
+    nasty = 'a cat <script>alert(1)</script> & "quoted" $body ${x}'
+    for result in (
+        pw.generate(nasty, model=tiny, steps=1),
+        pw.edit(nasty, nasty.replace("cat", "dog"), model=tiny, steps=3, maps=True),
+    ):
+        page = Page(pw.html_report(result))
+        assert page.tags.count("script") == 1
+        assert "<script>alert(1)</script>" in page.said and "${x}" in page.said
+
+
+def test_without_maps_and_with_several_seeds(tiny):
+    result = pw.edit(SOURCE, TARGET, "a dog", model=tiny, steps=3, images=2)
+    page = Page(pw.html_report(result))
+    assert page.tags.count("img") == 2 * 2 * 2 and "What each word looks at" not in page.said
+    assert page.tags.count("h2") == 4 and "seed 1" in page.said
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [SOURCE, TARGET],
+        [SOURCE, "a photo of a dog riding a bike", "--refine", "--cross", "0.8", "--cross", "dog=0.2:0.6"],
+        [SOURCE, "a photo of a dog riding a bike", TARGET, "--self", "0.1:0.5", "--self-grid", "64"],
+        [SOURCE, TARGET, "--weight", "red=2.5", "--blend", "dog", "--subtract", "bike", "--blend-start", "0.5"],
+        [SOURCE, "--weight", "cat=-1", "--guidance", "3", "--images", "2", "--size", "16x32", "--negative", "a 'dog'"],
+        [SOURCE, TARGET, "--shared-start", "0.4", "--reference-compat", "--seed", "7"],
+    ],
+)
+def test_the_command_makes_the_same_recipe(tiny_folder, tmp_path, monkeypatch, capsys, options):
+    monkeypatch.chdir(tmp_path)
+
+    def recipe(arguments: list[str]) -> dict:
+        with pytest.raises(SystemExit) as end:
+            main(arguments)
+        assert end.value.code == 0, capsys.readouterr()
+        return json.loads(Path("out/edit/edit.json").read_text())["recipe"]
+
+    first = recipe(["edit", *options, "--steps", "5", "--model", str(tiny_folder), "--report"])
+    command = command_of(pw.Recipe.from_dict(first))
+    assert Page(Path("out/edit/report.html").read_text()).said.count(command) == 1
+    program, *arguments = shlex.split(command)
+    assert program == "promptweave" and recipe([*arguments, "--force"]) == first
+    assert not Path("out/edit/report.html").exists(), "an old page does not stay beside new pictures"
+
+
+def test_what_has_no_command(tiny):
+    for control in (pw.LocalBlend("dog", mask=((1.0,),)), pw.Reweight({"dog": 2}, window=0.5), pw.Control()):
+        with pytest.raises(NoCommand):
+            command_of(pw.Recipe(SOURCE, (TARGET,), (pw.Refine(), control)))
+    assert command_of(pw.Recipe("a cat", steps=5)).startswith("promptweave generate 'a cat' --steps 5")
