@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,14 +58,19 @@ class EditMaps:
         """The target's map less the source's."""
         return self.after(pair, target, own=own) - self.before(pair)
 
-    def sheet(self, target: int = 1, *, own: bool = False) -> Image.Image:
-        """A column for each pair of words: source, target and difference, each column on one scale."""
+    def sheet(self, target: int = 1, *, own: bool = False, words: Sequence[str] | None = None) -> Image.Image:
+        """A column for each pair of words: source, target and difference, each column on one scale.
+
+        `words`: of the source or the target, those to show; None: all.
+        """
         pictures = [np.asarray(self.maps[row].picture) for row in (0, target)]
         size = (pictures[0].shape[1], pictures[0].shape[0])
-        pairs = self.pairs(target)
+        pairs = [pair for pair in self.pairs(target) if words is None or {pair.source, pair.target} & set(words)]
+        if not pairs:
+            raise ValueError(f"None of the words {words} is in the prompts {self.result.recipe.prompts}.")
         top = max(float(self.difference(pair, target, own=own).abs().max()) for pair in pairs)
         rows: list[list[np.ndarray]] = [[pictures[0]], [pictures[1]], [_legend(pictures[0])]]
-        labels = [["source"], ["edit"], ["edit - source"]]
+        labels = [["source"], ["edit, its own maps" if own else "edit"], ["edit - source"]]
         for pair in pairs:
             maps = self.before(pair), self.after(pair, target, own=own)
             highest = max(float(one.max()) for one in maps)
@@ -77,9 +82,10 @@ class EditMaps:
             labels[2].append(pair.kind)
         return with_scale(sheet(rows, labels), top)
 
-    def mask_sheet(self, target: int = 1, columns: int = 10) -> Image.Image:
-        """The edit with all that the local blend kept darkened, step by step."""
+    def mask_sheet(self, target: int = 1, *, every: int = 1, columns: int = 10) -> Image.Image:
+        """The edit with all that the local blend kept darkened, step by step, or at `every` so many."""
         found = {step: mask for (row, step), mask in self.masks.items() if row == target}
+        found = dict(list(found.items())[::every])
         if not found:
             raise ValueError("Masks are those of a local blend, and this edit has none. Edit with blend=...")
         picture = np.asarray(self.maps[target].picture)
