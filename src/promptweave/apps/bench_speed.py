@@ -50,11 +50,12 @@ VARIANTS: dict[str, tuple[Control, ...]] = {
     "edit + local blend": (Replace(), LocalBlend("lion")),
     "explicit matrices": (Replace(), Explicit()),
 }
+TOKENS = (tuple(range(10)),) * 2  # the words of the prompts, their start and end
 MAPS: dict[str, tuple[Control, ...]] = {
     "plain": (),
-    "word maps": (RecordMaps(),),
-    "word maps of each step": (RecordMaps(by_step=True),),
-    "word maps of each layer": (RecordMaps(Sites("cross"), by_site=True),),
+    "word maps": (RecordMaps(columns=TOKENS),),
+    "word maps of each step": (RecordMaps(columns=TOKENS, by_step=True),),
+    "word maps of each layer": (RecordMaps(Sites("cross"), columns=TOKENS, by_site=True),),
 }
 
 
