@@ -15,10 +15,12 @@ from promptweave.maps import WordMaps, words_of
 from promptweave.result import Result
 from promptweave.view.heat import over, signed
 from promptweave.view.scale import with_scale
-from promptweave.view.sheet import sheet
+from promptweave.view.sheet import reduced, sheet
 from promptweave.view.threads import Thread, drawn, threads
 from promptweave.watching import columns
 from promptweave.words import Pair, alignment
+
+TILE = 256  # pixels of the longer side of a picture on a sheet, at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +65,7 @@ class EditMaps:
 
         `words`: of the source or the target, those to show; None: all.
         """
-        pictures = [np.asarray(self.maps[row].picture) for row in (0, target)]
+        pictures = [reduced(self.maps[row].picture, TILE) for row in (0, target)]
         size = (pictures[0].shape[1], pictures[0].shape[0])
         pairs = [pair for pair in self.pairs(target) if words is None or {pair.source, pair.target} & set(words)]
         if not pairs:
@@ -88,7 +90,7 @@ class EditMaps:
         found = dict(list(found.items())[::every])
         if not found:
             raise ValueError("Masks are those of a local blend, and this edit has none. Edit with blend=...")
-        picture = np.asarray(self.maps[target].picture)
+        picture = reduced(self.maps[target].picture, TILE)
         tiles = [masked(picture, mask) for mask in found.values()]
         labels = [f"step {step}: {float(mask.float().mean()):.0%}" for step, mask in found.items()]
         starts = range(0, len(tiles), columns)

@@ -94,6 +94,16 @@ def grid_sheet(
     return page
 
 
+def reduced(picture: np.ndarray | Image.Image, side: int) -> np.ndarray:
+    """A picture whose longer side is at most `side`, uint8 [height, width, 3]."""
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    scale = side / max(image.size)
+    if scale >= 1:
+        return np.asarray(image)
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    return np.asarray(image.resize(size, Image.Resampling.LANCZOS))
+
+
 def _enlarged(picture: np.ndarray | Image.Image, smallest: int = SMALLEST) -> Image.Image:
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
     factor = -(-smallest // min(image.size))
