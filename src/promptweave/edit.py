@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from promptweave.controls import Kind, Number, Options, Span
@@ -131,6 +132,7 @@ def generate(
     prompt: str,
     *,
     model: Model | str = "toybox",
+    controls: Sequence[Control] = (),
     seed: int = 0,
     images: int = 1,
     steps: int | None = None,
@@ -138,12 +140,16 @@ def generate(
     size: tuple[int, int] | None = None,
     negative: str = "",
     truncate: bool = False,
+    compare: bool = False,
     progress: Progress | None = None,
 ) -> Result:
-    """Make a picture from a prompt, without any control."""
+    """Make a picture from a prompt, under `controls` that steer a single prompt, such as `AttendAndExcite`.
+
+    `compare` also makes it without them.
+    """
     network = load_cached(model) if isinstance(model, str) else model
     recipe = recipe_for(network, prompt, (), seed, images, steps, guidance, size, negative, truncate)
-    return run(recipe, network, progress=progress)
+    return run(replace(recipe, controls=tuple(controls)), network, compare=compare, progress=progress)
 
 
 def run(
@@ -176,13 +182,13 @@ def run_many(
         recording = given or base_of(recipe, model, progress)
         source = None if recording is None else recording.track
         jobs.append(_job(recipe, model, recipe.prompts, (*recipe.controls, *watch), source, progress))
-        if compare and recipe.targets:
-            jobs.append(_job(recipe, model, recipe.targets, (), None, None))
+        if compare and (recipe.targets or recipe.controls):
+            jobs.append(_job(recipe, model, recipe.targets or recipe.prompts, (), None, None))
     made = iter(sample_jobs(model, jobs))
     results: list[Result] = []
     for recipe in recipes:
         one = next(made)
-        plain = next(made).pictures if compare and recipe.targets else None
+        plain = next(made).pictures if compare and (recipe.targets or recipe.controls) else None
         report = effect_report(recipe, one, plain)
         results.append(Result(recipe, one, plain, report, model.fingerprint(), latent_grid(model, recipe.size)))
     return results

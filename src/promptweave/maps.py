@@ -42,6 +42,10 @@ class WordMaps:
             raise ValueError(f"{word!r} has no map. Words: {', '.join(known)}.")
         return self.attention[..., list(known[word])].sum(-1)
 
+    def over(self, word: str) -> np.ndarray:
+        """A word's map over the picture, uint8 [height, width, 3]."""
+        return over(self.of(word), np.asarray(self.picture))
+
     def renormalised(self) -> WordMaps:
         """Maps of the words' shares in what a pixel gives to words: start, end and padding count for nothing.
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import promptweave.methods as methods
 from promptweave.core.clock import Window
 from promptweave.core.control import Control
-from promptweave.methods import Consist, FlowEdit, LocalBlend, Refine, Replace, Reweight, SharedStart
 
 FORMAT = 1
 KEY = "promptweave"  # of the PNG's text chunk
 CONTROLS: dict[str, type[Control]] = {
-    c.__name__: c for c in (Replace, Refine, Reweight, LocalBlend, SharedStart, FlowEdit, Consist)
+    name: found for name, found in vars(methods).items() if isinstance(found, type) and issubclass(found, Control)
 }
 PACKAGES = ("promptweave", "torch", "diffusers", "transformers", "numpy", "pillow")
 

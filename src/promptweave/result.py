@@ -72,13 +72,12 @@ class Result:
     def comparison(self) -> Image.Image:
         """Source, edits and, if they were made, the targets without control, labelled; a row for each seed."""
         pictures, recipe = self.sample.pictures, self.recipe
-        labels = [f"source: {recipe.source}", *(f"edit: {target}" for target in recipe.targets)]
+        first = f"source: {recipe.source}" if recipe.targets else recipe.source
+        labels = [first, *(f"edit: {target}" for target in recipe.targets)]
         rows = [list(pictures[:, i]) for i in range(recipe.images)]
         if self.plain is not None:
-            labels += [f"no control: {target}" for target in recipe.targets]
+            labels += [f"no control: {prompt}" for prompt in recipe.targets or recipe.prompts]
             rows = [row + list(self.plain[:, i]) for i, row in enumerate(rows)]
-        if not recipe.targets:
-            labels = [recipe.source]
         texts = [
             labels if recipe.images == 1 else [f"{t} (seed {recipe.seed + i})" for t in labels]
             for i in range(len(rows))

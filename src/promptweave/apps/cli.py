@@ -17,7 +17,7 @@ except ImportError as missing:  # pragma: no cover - an environment without the 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # the libraries' advice on import is no news to our users
 os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
 
-from promptweave.apps import commands_bench, commands_look, commands_many, commands_maps
+from promptweave.apps import commands_attend, commands_bench, commands_look, commands_many, commands_maps
 from promptweave.apps.failures import explain, fail
 from promptweave.apps.options import (
     AllowPickle,
@@ -275,6 +275,7 @@ def _finish(terminal: Terminal, result: Any, output: Path, force: bool, report: 
 commands_look.register(app)
 commands_maps.register(app)
 commands_bench.register(app)
+commands_attend.register(app)
 commands_many.register(app)
 
 

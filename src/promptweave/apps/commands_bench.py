@@ -185,3 +185,27 @@ def targets(
     lines = [(name, f"{f['seconds']:.2f}", f"{f['ratio']:.3f}", f"{f['least']:.3f}") for name, f in figures.items()]
     title = f"{model}, {steps} steps, medians of {repeats}; ratio: over separate, fresh or plain runs"
     terminal.say(table(title, ("", "seconds", "ratio", "rows alone"), lines))
+
+
+@bench.command()
+def methods(
+    names: Annotated[list[str] | None, typer.Argument(help="Methods to measure. [all]")] = None,
+    count: Annotated[int, typer.Option("--count", help="Seeded prompts of each.")] = 100,
+    steps: Annotated[int, typer.Option("--steps")] = 20,
+    seed: Annotated[int, typer.Option("--seed", "-s")] = 5000,
+    model: ModelName = "toybox",
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """What each method does for the thing it exists for, against plain generation on the same seeds."""
+    from dataclasses import asdict
+
+    from promptweave.apps.bench_methods import MEASURES, bench_methods
+    from promptweave.models.load import load
+
+    terminal, chosen = Terminal(json, quiet), tuple(names or MEASURES)
+    with terminal.progress("measuring", 2 * count * len(chosen)) as advance:
+        figures = bench_methods(load(model), chosen, count=count, steps=steps, seed=seed, progress=advance)
+    terminal.give({"figures": [asdict(figure) for figure in figures]})
+    lines = [(f.method, f.what, f"{f.plain:.3g}", f"{f.steered:.3g}", str(f.count)) for f in figures]
+    terminal.say(table(f"{model}, {steps} steps", ("method", "what", "plain", "with it", "pictures"), lines))

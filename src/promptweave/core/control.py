@@ -16,7 +16,24 @@ from promptweave.core.rows import Rows
 from promptweave.core.site import Site, Sites
 
 Latents = Float[Tensor, "prompts images channels height width"]
-Probe = Callable[[Tensor, Sites], Maps]
+Losses = Callable[[Maps], Float[Tensor, "prompts images"]]
+
+
+@runtime_checkable
+class Probe(Protocol):
+    """A pass of the network for its maps alone: conditional, under the controls to the left."""
+
+    def __call__(self, z: Tensor, sites: Sites) -> Maps:
+        """The maps of the latents [prompts, images, channels, h, w]; they keep their gradient to `z`."""
+        ...
+
+    def gradient(self, z: Tensor, sites: Sites, losses: Losses, *, by_site: bool = False) -> tuple[Tensor, Tensor]:
+        """Losses of maps [prompts, images], and for each picture the gradient of its loss, to be taken off `z`.
+
+        The gradient is that by latents of unit variance, as the network reads them, whatever the solver's own scale.
+        Uses the network's gradient checkpointing if that is switched on, and scales the losses in half precision.
+        """
+        ...
 
 
 class NoEffect(ValueError):
@@ -105,7 +122,7 @@ class Hooks:
         return text
 
     def before_step(self, step: Step, z: Tensor, probe: Probe) -> Tensor:
-        """Change the latents [prompts, images, channels, h, w]; `probe(z, sites)` gives maps with a gradient."""
+        """Change the latents [prompts, images, channels, h, w]; `probe` gives maps and gradients."""
         return z
 
     def attention(self, step: Step, site: Site, rows: Rows) -> Rows:

@@ -1,5 +1,6 @@
 """One file per method. Imports core and words only."""
 
+from promptweave.methods.attend_and_excite import AttendAndExcite as AttendAndExcite
 from promptweave.methods.consist_edit import Consist as Consist
 from promptweave.methods.flow_edit import FlowEdit as FlowEdit
 from promptweave.methods.local_blend import LocalBlend as LocalBlend

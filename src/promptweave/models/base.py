@@ -25,6 +25,10 @@ def outside_graphs(function: Call) -> Call:
     return cast(Call, torch.compiler.disable(function))
 
 
+class Enough(Exception):
+    """Raised by an edit that needs nothing of the layers behind: the rest of the pass is left out."""
+
+
 @dataclass(frozen=True, eq=False)
 class Tapped:
     """What is done with some rows of a batch: how they are laid out, the edit, and rows that a recording gives."""
@@ -44,18 +48,28 @@ class Tapped:
 class Tap:
     """What is done at each attention layer of a forward pass, part by part of the batch.
 
-    `values`: other text for the values than for the keys. `copies`: the batch's latents are so many times the same,
-    one behind the other.
+    `values`: other text for the values than for the keys. `after`: called after the pass, while the layers are still
+    tapped.
     """
 
     parts: tuple[Tapped, ...]
     values: Tensor | None = None
-    copies: int = 1
+    after: Callable[[], None] | None = None
 
     @classmethod
     def of(cls, layout: Layout, edit: Edit, values: Tensor | None = None) -> Tap:
         """A tap of a batch that is one run's."""
         return cls((Tapped(layout, edit),), values)
+
+    def run(self, network: Callable[[], Tensor], z: Tensor) -> Tensor:
+        """The network's output, or `z` if a part has seen enough before its end."""
+        try:
+            output = network()
+        except Enough:
+            output = z
+        if self.after is not None:
+            self.after()
+        return output
 
     @outside_graphs
     def attend(self, site: Site, q: Stack, k: Keys, v: Keys) -> Stack | None:
@@ -185,8 +199,12 @@ class Model(Protocol):
         *,
         pooled: Float[Tensor, "batch pooled"] | None = None,
         guidance: int | float | Float[Tensor, "batch"] = 1.0,
+        copies: int = 1,
     ) -> Float[Tensor, "batch channels height width"]:
-        """The network's raw output; with `tap` under its edits. `guidance` is for networks that take it as input."""
+        """The network's raw output; with `tap` under its edits. `guidance` is for networks that take it as input.
+
+        `copies`: the latents are so many times the same ones, one behind the other, which may save some work.
+        """
         ...
 
     def to_latent(self, pictures: Float[Tensor, "n height width 3"]) -> Float[Tensor, "n channels h w"]:

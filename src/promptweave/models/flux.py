@@ -119,6 +119,7 @@ class FluxModel(PipelineModel):
         *,
         pooled: Tensor | None = None,
         guidance: int | float | Tensor = 1.0,
+        copies: int = 1,
     ) -> Tensor:
         rows, (height, width) = len(z), self.map_grid((z.shape[-2], z.shape[-1]))
         scale = torch.as_tensor(guidance, device=z.device, dtype=torch.float32).expand(rows)
@@ -139,7 +140,7 @@ class FluxModel(PipelineModel):
         if tap is None:
             return run()
         with joint_installed(self.layers, self.sites((z.shape[-2], z.shape[-1])), tap):
-            return run()
+            return tap.run(run, z)
 
 
 def pack(z: Tensor) -> Tensor:

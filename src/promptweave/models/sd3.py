@@ -103,6 +103,7 @@ class SD3Model(PipelineModel):
         *,
         pooled: Tensor | None = None,
         guidance: int | float | Tensor = 1.0,
+        copies: int = 1,
     ) -> Tensor:
         times = torch.as_tensor(t, device=z.device, dtype=z.dtype).expand(len(z))
 
@@ -118,4 +119,4 @@ class SD3Model(PipelineModel):
         if tap is None:
             return run()
         with joint_installed(self.layers, self.sites((z.shape[-2], z.shape[-1])), tap):
-            return run()
+            return tap.run(run, z)

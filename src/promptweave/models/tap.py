@@ -120,16 +120,18 @@ def check_processors(layers: Mapping[str, nn.Module], known: tuple[type, ...] = 
 
 
 @contextmanager
-def installed(layers: Mapping[str, Attention], sites: Mapping[str, Site], tap: Tap, shared: str = "") -> Iterator[None]:
+def installed(
+    layers: Mapping[str, Attention], sites: Mapping[str, Site], tap: Tap, shared: str = "", copies: int = 1
+) -> Iterator[None]:
     """Put our processor into every layer, and the very same old ones back at the end, also after an exception.
 
-    The layer `shared` gets the same input `tap.copies` times.
+    The layer at the path `shared` gets the same input `copies` times.
     """
     check_processors(layers)
     before = {path: layer.processor for path, layer in layers.items()}
     try:
         for path, layer in layers.items():
-            made = TapProcessor(sites[path], tap, before[path], tap.copies if path == shared else 1)
+            made = TapProcessor(sites[path], tap, before[path], copies if path == shared else 1)
             layer.set_processor(made)  # pyright: ignore[reportArgumentType]
         yield
     finally:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from diffusers.models.attention_processor import Attention
-from torch import Tensor, nn
+from torch import Tensor
 
 from promptweave.core.control import Text
 from promptweave.core.site import Place, Site, Sites
@@ -81,10 +81,6 @@ class UNetModel(PipelineModel):
         stages.extend(("up", len(down) - 1 - index, block) for index, block in enumerate(up))
         return tuple((paths[id(layer)], place, level, layer) for place, level, b in stages for layer in _layers(b))
 
-    @property
-    def _prefix(self) -> tuple[list[nn.Module], str]:
-        return prefix(self.unet)
-
     def sites(self, latent_grid: tuple[int, int]) -> tuple[Site, ...]:
         sites: list[Site] = []
         counts: dict[tuple[str, str], int] = {}
@@ -126,6 +122,7 @@ class UNetModel(PipelineModel):
         *,
         pooled: Tensor | None = None,
         guidance: int | float | Tensor = 1.0,
+        copies: int = 1,
     ) -> Tensor:
         pictures: list[Tensor] = []
         if self.image_prompt is not None and pooled is not None:
@@ -157,13 +154,15 @@ class UNetModel(PipelineModel):
                 **controlled,
             ).sample.to(z.dtype)
 
+        modules, last = prefix(self.unet) if copies > 1 else ([], "")
         if tap is None:
-            return run()
+            layer = [self.unet.get_submodule(last)] if last else []
+            with shared([*modules, *layer], copies):
+                return run()
         layers = {path: layer for path, _, _, layer in self._blocks}
         sites = {site.path: site for site in self.sites((z.shape[-2], z.shape[-1]))}
-        modules, last = self._prefix
-        with installed(layers, sites, tap, last), shared(modules, tap.copies):
-            return run()
+        with installed(layers, sites, tap, last, copies), shared(modules, copies):
+            return tap.run(run, z)
 
     def _guidance_input(self, guidance: int | float | Tensor, rows: int) -> Tensor | None:
         """The embedding of guidance for networks distilled to take it as an input (LCM, Luo et al. 2023)."""

@@ -72,7 +72,7 @@ def grid_sheet(
     left = gap if source is None else side + width + 2 * gap
     lines = [line for part in title for line in wrapped(part, full - left - gap, text)]
     banner = max(len(lines) * (text + 6), 0 if source is None else height) + 2 * gap
-    heads = [wrapped(label, width, text, at="_ ") for label in columns]
+    heads = [wrapped(label, width - 2 * gap, text, at="_ ") for label in columns]
     deepest = max(map(len, heads))
     top = banner + deepest * (text + 2) + 2 * gap
     page = Image.new("RGB", (full, top + len(rows) * (height + gap)), PAPER)

@@ -1,0 +1,162 @@
+"""Attend-and-Excite: Attention-Based Semantic Guidance (Chefer et al. 2023, arXiv 2301.13826).
+
+A subject that no patch of the picture looks at is left out of the picture. So before each of the first steps the
+latents are moved such that the subject that is looked at least gets a patch of its own. With A the cross-attention on
+the map grid, mean over heads and layers, and s a subject's tokens (section 3):
+
+    A' = softmax over tokens of 100 A without the start token,      m_s = max over patches of (G * A'_s),
+    L = max over s of (1 - m_s),                                     z <- z - alpha_t grad L,
+
+G a Gaussian of 3 x 3 patches, alpha_t = scale sqrt(r_t) with r_t from 1 down to 1/2 over the steps. At the steps of
+`thresholds` this is repeated until every m_s is above its threshold, 20 times at most.
+
+Differs from the authors' code: the Gaussian has the deviation it is asked for (theirs is that of sqrt(2) sigma; with
+`reference_compat` so is ours); a word of several tokens counts as one subject, by the sum of its tokens; each picture
+of a batch has its own loss and stops on its own; the two passes a refinement makes and never uses are not made; a pass
+for the loss ends at the last layer that the loss reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from promptweave.core.clock import Step, Window
+from promptweave.core.control import Control, Hooks, NoEffect, Probe, Run
+from promptweave.core.maps import Maps
+from promptweave.words import Words
+
+Number = int | float
+TEMPERATURE = 100  # of the soft-max over tokens, section 3
+
+
+def gaussian(sigma: Number, *, reference_compat: bool = False) -> Float[Tensor, "3 3"]:
+    """Weights of 3 x 3 patches, of sum 1."""
+    deviation = sigma * 2**0.5 if reference_compat else sigma
+    line = torch.exp(-(torch.tensor([-1.0, 0.0, 1.0]) ** 2) / (2 * deviation**2))
+    return torch.outer(line, line) / line.sum() ** 2
+
+
+def peaks(
+    maps: Float[Tensor, "images height width tokens"],
+    subjects: Sequence[Sequence[int]],
+    last: int,
+    kernel: Float[Tensor, "3 3"],
+) -> Float[Tensor, "images subjects"]:
+    """m_s of each subject, given as token positions (the start token is 0); tokens from `last` on are left out."""
+    sharp = (TEMPERATURE * maps[..., 1:last]).softmax(-1)
+    looked = torch.stack([sharp[..., [token - 1 for token in tokens]].sum(-1) for tokens in subjects], 1)
+    padded = F.pad(looked, (1, 1, 1, 1), mode="reflect")
+    smooth: Tensor = F.conv2d(padded.flatten(0, 1)[:, None], kernel.to(padded)[None, None])
+    return smooth.amax((-3, -2, -1)).view(looked.shape[:2])
+
+
+@dataclass(frozen=True)
+class AttendAndExcite(Control):
+    """Every subject gets a place in the picture.
+
+    `words`: the subjects, in every prompt of the run, or in those of `prompts`. `share`: of the steps in which the
+    latents are moved. `scale`: of a move. `thresholds`: (share of the steps, least m_s) of the steps that are repeated,
+    at most `iterations` times. `padding`: whether the end token and the padding compete with the words.
+    """
+
+    words: tuple[str, ...] | str
+    share: Number = 0.5
+    scale: Number = 20
+    thresholds: tuple[tuple[Number, Number], ...] = ((0, 0.05), (0.2, 0.5), (0.4, 0.8))
+    iterations: int = 20
+    sigma: Number = 0.5
+    padding: bool = True
+    prompts: tuple[int, ...] | None = None
+    reference_compat: bool = False
+
+    def bind(self, run: Run) -> Hooks:
+        words = (self.words,) if isinstance(self.words, str) else tuple(self.words)
+        window = Window.of(self.share)
+        if not words or self.scale <= 0 or not window.steps(run.steps):
+            raise NoEffect(
+                "AttendAndExcite needs a subject, a scale above 0 and a share that holds one of the "
+                f"{run.steps} steps. Received words={words}, scale={self.scale}, share={self.share}."
+            )
+        if self.sigma <= 0 or self.iterations < 1 or any(not 0 <= low < 1 for _, low in self.thresholds):
+            raise ValueError(
+                "AttendAndExcite takes sigma > 0, iterations of at least 1 and thresholds from 0 to below 1. "
+                f"Received sigma={self.sigma}, iterations={self.iterations}, thresholds={self.thresholds}."
+            )
+        rows = tuple(range(run.recorded, len(run.prompts))) if self.prompts is None else self.prompts
+        if not rows or not set(rows) <= set(range(run.recorded, len(run.prompts))):
+            raise ValueError(
+                f"prompts must name rows {run.recorded} to {len(run.prompts) - 1}, which are computed. Received {rows}."
+            )
+        subjects = {row: tuple(run.words[row].find(word) for word in words) for row in rows}
+        least = {int(share * run.steps): low for share, low in self.thresholds}
+        return _Exciting(self, run, words, subjects, window, least)
+
+
+@dataclass
+class _Exciting(Hooks):
+    control: AttendAndExcite
+    run: Run
+    words: tuple[str, ...]
+    subjects: dict[int, tuple[tuple[int, ...], ...]]
+    window: Window
+    least: dict[int, Number]
+    losses: dict[int, list[list[float]]] = field(default_factory=dict[int, list[list[float]]])
+    repeats: dict[int, int] = field(default_factory=dict[int, int])
+
+    def __post_init__(self) -> None:
+        self.kernel = gaussian(self.control.sigma, reference_compat=self.control.reference_compat)
+
+    def before_step(self, step: Step, z: Tensor, probe: Probe) -> Tensor:
+        if step not in self.window:
+            return z
+        size = self.control.scale * (1 - 0.5 * step.index / max(1, step.count - 1)) ** 0.5
+        low = self.least.get(step.index)
+        if low is not None:
+            z = self._refine(z, probe, size, float(low), step.index)
+        _, gradient, seen = self._look(z, probe)
+        for row, values in seen.items():  # of the first image
+            self.losses.setdefault(row, []).append([round(1 - float(m), 4) for m in values[0]])
+        return z - size * gradient
+
+    def _refine(self, z: Tensor, probe: Probe, size: float, low: float, index: int) -> Tensor:
+        """Move each picture until its least subject has `low`."""
+        for count in range(self.control.iterations):
+            losses, gradient, _ = self._look(z, probe)
+            poor = losses > 1 - low
+            if not bool(poor.any()):
+                break
+            z = z - size * gradient * poor[:, :, None, None, None]
+            self.repeats[index] = count + 1
+        return z
+
+    def _look(self, z: Tensor, probe: Probe) -> tuple[Tensor, Tensor, dict[int, Tensor]]:
+        """L of each picture [prompts, images], its gradient, and m_s [images, subjects] of prompts that have them."""
+        seen: dict[int, Tensor] = {}
+
+        def losses(maps: Maps) -> Float[Tensor, "prompts images"]:
+            total = z.new_zeros(z.shape[:2])
+            parts = list(total.unbind(0))
+            for row, subjects in self.subjects.items():
+                found = peaks(maps.mean(row), subjects, self._last(self.run.words[row]), self.kernel)
+                seen[row] = found.detach()
+                parts[row] = (1 - found).clamp_min(0).amax(-1)
+            return torch.stack(parts)
+
+        value, gradient = probe.gradient(z, self.run.map_sites, losses)
+        return value, gradient, seen
+
+    def _last(self, words: Words) -> int:
+        return self.run.tokens - 1 if self.control.padding else words.places[-1]
+
+    def report(self) -> dict[str, Any]:
+        """`losses`: 1 - m_s of each subject at each step, of the first image; `repeats`: of steps with a threshold."""
+        losses = {str(row): dict(zip(self.words, map(list, zip(*steps, strict=True)), strict=True))
+                  for row, steps in self.losses.items()}  # fmt: skip
+        return {"losses": losses, "repeats": {str(step): count for step, count in self.repeats.items()}}

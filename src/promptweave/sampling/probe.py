@@ -1,0 +1,94 @@
+"""Looking at attention before a step, and the way back to the latents (Attend-and-Excite, pix2pix-zero)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from promptweave.core.clock import Step
+from promptweave.core.control import Hooks, Losses
+from promptweave.core.maps import Maps
+from promptweave.core.rows import Layout, Rows
+from promptweave.core.site import Site, Sites
+from promptweave.models.base import Enough, Solver
+from promptweave.sampling.passes import Pass, answer
+
+HALF = 2.0**14  # gradients of a loss near 1 would vanish in 16 bits: losses times this, gradients divided by it
+
+
+class Look(Hooks):
+    """Add to maps, and stop the pass after the last layer that they want."""
+
+    def __init__(self, maps: Maps, last: str) -> None:
+        self.maps, self.last = maps, last
+
+    def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
+        self.maps.add(step, site, rows)
+        if site.name == self.last:
+            raise Enough
+        return rows
+
+
+@dataclass(frozen=True, eq=False)
+class Prober:
+    """One conditional pass where `here` stands, under its controls; the latents are those of `solver`."""
+
+    here: Pass
+    solver: Solver
+
+    def __call__(self, z: Tensor, sites: Sites) -> Maps:
+        maps = self._maps(z, sites)
+        with torch.enable_grad():
+            self._pass(z, Look(maps, self._last(z, sites)))
+        return maps
+
+    def gradient(self, z: Tensor, sites: Sites, losses: Losses, *, by_site: bool = False) -> tuple[Tensor, Tensor]:
+        z, maps = z.detach().requires_grad_(), self._maps(z, sites, by_site)
+        look, found = Look(maps, self._last(z, sites)), list[Tensor]()
+
+        def backward() -> None:
+            """Inside the tapped pass, since checkpointed layers are computed once more on the way back."""
+            value = losses(maps)
+            look.maps = self._maps(z, sites, by_site)  # what the way back computes again is not counted again
+            found.append(value.detach())
+            slope = _gradient(value.sum(), z, HALF if self.here.model.dtype == torch.float16 else 1.0)
+            found.append(slope * self._spread(z) ** 2)
+
+        with torch.enable_grad():
+            self._pass(z, look, backward)
+        return found[0], found[1]
+
+    def _spread(self, z: Tensor) -> float:
+        """How much larger the solver's latents are than what the network reads: a step along a gradient by the latter
+        is the same change of the picture with every solver."""
+        read = self.solver.scale(z, self.solver.calls(self.here.step)[0])
+        return float(z.detach().norm() / read.detach().norm().clamp_min(1e-12))
+
+    def _maps(self, z: Tensor, sites: Sites, by_site: bool = False) -> Maps:
+        return Maps(sites, tuple(range(self.here.layout.first, len(z))), by_site=by_site)
+
+    def _last(self, z: Tensor, sites: Sites) -> str:
+        """The last layer of `sites`."""
+        names = [site.name for site in self.here.model.sites((z.shape[-2], z.shape[-1])) if site in sites]
+        return names[-1] if names else ""
+
+    def _pass(self, z: Tensor, look: Look, after: Callable[[], None] | None = None) -> None:
+        here = self.here
+        layout = Layout(("cond",), len(z), z.shape[1], here.layout.first)
+        there = replace(here, hooks=(*here.hooks, look), layout=layout)
+        t = self.solver.calls(here.step)[0]
+        answer(here.model, [there.request(self.solver.scale(z[layout.first :], t), t)], after)
+
+
+def _gradient(loss: Tensor, z: Tensor, scale: float) -> Tensor:
+    """The gradient of a loss, computed on the loss times `scale`, which is halved until everything is finite."""
+    if not loss.requires_grad:
+        return torch.zeros_like(z)
+    while True:
+        (gradient,) = torch.autograd.grad(loss * scale, z, retain_graph=scale > 1)
+        if scale <= 1 or bool(torch.isfinite(gradient).all()):
+            return gradient / scale
+        scale /= 2
