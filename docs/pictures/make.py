@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import random
+import shutil
+import subprocess
+import tempfile
 from pathlib import Path
 
 from PIL import Image
@@ -31,6 +34,27 @@ def weights(word: str, prompt: str) -> Image.Image:
     return sheet([[pictures[f] for f in FACTORS]], [[f"{word} x {f:g}" for f in FACTORS]])
 
 
+def views(prompt: str, hats: tuple[str, str]) -> None:
+    """The pictures of docs/views.md; that of the page needs Chromium."""
+    words = ("<start>", "photo", "dog", "next", "house", "snow")
+    steps = pw.look(prompt, steps_shown=(0, 5, 10, 25, 50)).by_step
+    assert steps is not None
+    keep(steps.sheet(words=words), "views-steps")
+    made = pw.edit(hats[0], hats[1].replace("a hat", "a red hat"), blend="lion", compare=True, maps=True)
+    keep(pw.edit_maps(made).sheet(words=("cat", "wearing", "red", "hat", "grass")), "views-edit")
+    browser = shutil.which("chromium")
+    if browser is None:
+        print("views-report.webp is a screenshot: install chromium to make it")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        page, shot = pw.write_report(made, Path(folder) / "report.html"), Path(folder) / "report.png"
+        options = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1100,1250")
+        command = [browser, *options, f"--user-data-dir={folder}/profile", f"--screenshot={shot}", page.as_uri()]
+        subprocess.run(command, check=True, capture_output=True)
+        with Image.open(shot) as image:
+            keep(image.convert("RGB"), "views-report")
+
+
 def main() -> None:
     keep(pw.edit("a photo of a cat riding a bike", "a photo of a cat riding a car", compare=True).comparison(), "demo")
     squirrel = "a painting of a squirrel eating a burger"
@@ -40,7 +64,9 @@ def main() -> None:
     keep(pw.edit(*hats, blend="lion", compare=True).comparison(), "hat")
     keep(weights("snow", "a photo of a house in the snow"), "weights-snow")
     keep(weights("red", "a photo of a red car on the grass"), "weights-red")
-    keep(pw.word_maps("a photo of a dog next to a house in the snow").strip(), "maps")
+    dog = "a photo of a dog next to a house in the snow"
+    keep(pw.word_maps(dog).strip(), "maps")
+    views(dog, hats)
     shares = (0.0, 0.25, 0.5, 0.75, 1.0)
     riding = "a photo of a cat riding a bike on the grass", "a photo of a cat riding a car on the grass"
     keep(pw.sweep(*riding, rows=("self_attention", shares), columns=("cross", shares), steps=25).sheet(), "sweep")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,12 @@ from promptweave.maps import WordMaps, words_of
 from promptweave.result import Result
 from promptweave.view.heat import over, signed
 from promptweave.view.scale import with_scale
-from promptweave.view.sheet import sheet
+from promptweave.view.sheet import reduced, sheet
 from promptweave.view.threads import Thread, drawn, threads
 from promptweave.watching import columns
 from promptweave.words import Pair, alignment
+
+TILE = 256  # pixels of the longer side of a picture on a sheet, at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,14 +60,19 @@ class EditMaps:
         """The target's map less the source's."""
         return self.after(pair, target, own=own) - self.before(pair)
 
-    def sheet(self, target: int = 1, *, own: bool = False) -> Image.Image:
-        """A column for each pair of words: source, target and difference, each column on one scale."""
-        pictures = [np.asarray(self.maps[row].picture) for row in (0, target)]
+    def sheet(self, target: int = 1, *, own: bool = False, words: Sequence[str] | None = None) -> Image.Image:
+        """A column for each pair of words: source, target and difference, each column on one scale.
+
+        `words`: of the source or the target, those to show; None: all.
+        """
+        pictures = [reduced(self.maps[row].picture, TILE) for row in (0, target)]
         size = (pictures[0].shape[1], pictures[0].shape[0])
-        pairs = self.pairs(target)
+        pairs = [pair for pair in self.pairs(target) if words is None or {pair.source, pair.target} & set(words)]
+        if not pairs:
+            raise ValueError(f"None of the words {words} is in the prompts {self.result.recipe.prompts}.")
         top = max(float(self.difference(pair, target, own=own).abs().max()) for pair in pairs)
         rows: list[list[np.ndarray]] = [[pictures[0]], [pictures[1]], [_legend(pictures[0])]]
-        labels = [["source"], ["edit"], ["edit - source"]]
+        labels = [["source"], ["edit, its own maps" if own else "edit"], ["edit - source"]]
         for pair in pairs:
             maps = self.before(pair), self.after(pair, target, own=own)
             highest = max(float(one.max()) for one in maps)
@@ -77,12 +84,13 @@ class EditMaps:
             labels[2].append(pair.kind)
         return with_scale(sheet(rows, labels), top)
 
-    def mask_sheet(self, target: int = 1, columns: int = 10) -> Image.Image:
-        """The edit with all that the local blend kept darkened, step by step."""
+    def mask_sheet(self, target: int = 1, *, every: int = 1, columns: int = 10) -> Image.Image:
+        """The edit with all that the local blend kept darkened, step by step, or at `every` so many."""
         found = {step: mask for (row, step), mask in self.masks.items() if row == target}
+        found = dict(list(found.items())[::every])
         if not found:
             raise ValueError("Masks are those of a local blend, and this edit has none. Edit with blend=...")
-        picture = np.asarray(self.maps[target].picture)
+        picture = reduced(self.maps[target].picture, TILE)
         tiles = [masked(picture, mask) for mask in found.values()]
         labels = [f"step {step}: {float(mask.float().mean()):.0%}" for step, mask in found.items()]
         starts = range(0, len(tiles), columns)

@@ -55,17 +55,19 @@ class Gallery:
             raise ValueError(f"There is no map {map_name(*key)}. There are {names} ...")
         return self.maps[key][..., list(known[word])].sum(-1)
 
-    def sheet(self, word: str | None = None, *, on_picture: bool = False) -> Image.Image:
+    def sheet(
+        self, word: str | None = None, *, words: Sequence[str] | None = None, on_picture: bool = False
+    ) -> Image.Image:
         """A row for each step; a column for each layer and head, of one word, or for each word, of the only place.
 
-        A column's colours are those of one scale, so that its steps can be compared.
+        `words`: those to show, None: all. A column's colours are those of one scale, so that its steps can be compared.
         """
         if len(self.places) > 1 and word is None:
             raise ValueError(f"A sheet of several layers shows one word. Choose one of {', '.join(dict(self.words))}.")
         if word is None:
             _, only, single = next(iter(self.maps))
-            cells = [(name, only, single) for name, _ in self.words]
-            labels = [name for name, _ in self.words]
+            labels = [name for name, _ in self.words] if words is None else list(words)
+            cells = [(name, only, single) for name in labels]
         else:
             cells = [(word, place, head) for place, head in self.places]
             labels = [place + ("" if head is None else f" head {head}") for place, head in self.places]

@@ -19,6 +19,7 @@ from promptweave.edit_maps import EditMaps, edit_maps, masked, masks_of
 from promptweave.remake import NoCommand, command_of
 from promptweave.result import Result
 from promptweave.view.heat import BOTH_WAYS, over, signed
+from promptweave.view.sheet import reduced
 from promptweave.view.threads import svg, threads
 
 SMALL = 192  # pixels of a side of maps and masks
@@ -89,7 +90,7 @@ def _target(result: Result, views: EditMaps | None, target: int) -> list[str]:
     masks = {step: mask for (row, step), mask in masks_of(result).items() if row == target}
     if masks:
         tiles = [
-            _figure(_small(masked(pictures[target, 0], mask)), f"step {step}: {float(mask.float().mean()):.0%}")
+            _figure(reduced(masked(pictures[target, 0], mask), SMALL), f"step {step}: {float(mask.float().mean()):.0%}")
             for step, mask in masks.items()
         ]
         parts.append("<h3>Where the edit may differ, step by step</h3>")
@@ -110,7 +111,7 @@ def _words(views: EditMaps, target: int) -> list[str]:
     """A card for each pair of words: source, edit, difference."""
     pairs = views.pairs(target)
     top = max(float(views.difference(pair, target).abs().max()) for pair in pairs)
-    pictures = [_small(np.asarray(views.maps[row].picture)) for row in (0, target)]
+    pictures = [reduced(views.maps[row].picture, SMALL) for row in (0, target)]
     cards: list[str] = []
     for pair in pairs:
         maps = views.before(pair), views.after(pair, target)
@@ -183,12 +184,6 @@ def _image(picture: np.ndarray, said: str) -> str:
     data = base64.b64encode(buffer.getvalue()).decode()
     width, height = image.size
     return f'<img alt="{escape(said)}" width="{width}" height="{height}" src="data:image/webp;base64,{data}">'
-
-
-def _small(picture: np.ndarray) -> np.ndarray:
-    image = Image.fromarray(picture)
-    scale = SMALL / max(image.size)
-    return np.asarray(image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS))
 
 
 def _group(name: str, parts: Sequence[str]) -> str:

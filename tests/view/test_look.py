@@ -222,3 +222,18 @@ def test_every_family(tokenizer, family):
         text = look(SOURCE, model=model, steps=2).words.attention.sum(-1)
         pixels = found.self_attention.attention.sum(-1)
         assert (text + pixels < 1 + 1e-4).all() and (pixels > 0).all()
+
+
+def test_views_of_an_edit_of_a_recording_are_those_of_the_edit(tiny):
+    recording = pw.record(SOURCE, model=tiny, steps=4)
+    views = [edit_maps(pw.edit(source, TARGET, model=tiny, steps=4, maps=True)) for source in (recording, SOURCE)]
+    for one, other in zip(views[0].maps, views[1].maps, strict=True):
+        torch.testing.assert_close(one.attention, other.attention, atol=1e-5, rtol=1e-3)
+
+
+def test_views_of_a_flow_edit(tokenizer):
+    model = load(BUILDERS["Stable Diffusion 3"](tokenizer))
+    views = edit_maps(pw.edit(SOURCE, TARGET, model=model, steps=4, kind="flow", maps=True))
+    assert views.sheet(words=("dog",)).width > 2 * 192
+    with pytest.raises(ValueError, match="None of the words"):
+        views.sheet(words=("cow",))

@@ -18,8 +18,9 @@ import torch
 from promptweave.core.clock import Step
 from promptweave.core.control import Control, Hooks, Run
 from promptweave.core.pattern import Dense, Pattern, Term
+from promptweave.core.record_maps import RecordMaps
 from promptweave.core.rows import Rows
-from promptweave.core.site import Site
+from promptweave.core.site import Site, Sites
 from promptweave.methods import LocalBlend, Replace
 
 Size = tuple[int, int] | None  # height and width in pixels; None: the model's own
@@ -49,6 +50,13 @@ VARIANTS: dict[str, tuple[Control, ...]] = {
     "edit + local blend": (Replace(), LocalBlend("lion")),
     "explicit matrices": (Replace(), Explicit()),
 }
+TOKENS = (tuple(range(10)),) * 2  # the words of the prompts, their start and end
+MAPS: dict[str, tuple[Control, ...]] = {
+    "plain": (),
+    "word maps": (RecordMaps(columns=TOKENS),),
+    "word maps of each step": (RecordMaps(columns=TOKENS, by_step=True),),
+    "word maps of each layer": (RecordMaps(Sites("cross"), columns=TOKENS, by_site=True),),
+}
 
 
 def load_for_speed(model: str) -> Any:
@@ -69,7 +77,7 @@ def once(model: Any, name: str, steps: int, size: Size = None) -> tuple[float, f
     from promptweave.sampling.loop import noise_for, sample
 
     noise, wall, cpu = noise_for(model, 0, 1, size), time.perf_counter(), time.process_time()
-    sample(model, PROMPTS, noise=noise, steps=steps, controls=VARIANTS[name])
+    sample(model, PROMPTS, noise=noise, steps=steps, controls={**VARIANTS, **MAPS}[name])
     if model.device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - wall, time.process_time() - cpu
@@ -116,28 +124,38 @@ def child(model: str, name: str, steps: int, size: Size) -> None:
 
 
 def bench_speed(
-    model: str = "toybox", *, steps: int = 50, repeats: int = 5, size: Size = None, progress: Any = None
+    model: str = "toybox",
+    *,
+    steps: int = 50,
+    repeats: int = 5,
+    size: Size = None,
+    maps: bool = False,
+    progress: Any = None,
 ) -> dict[str, dict[str, float]]:
-    """Medians of alternating runs: seconds, process seconds, peak growth (MB), and each over that of `plain`."""
+    """Medians of alternating runs: seconds, process seconds, peak growth (MB), and each over that of `plain`.
+
+    `maps`: of runs whose maps are recorded, instead of edits.
+    """
     from promptweave.models.random import RANDOM
 
     network = load_for_speed(model)
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in VARIANTS}
-    for name in VARIANTS:
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in (MAPS if maps else VARIANTS)}
+    for name in times:
         once(network, name, 2, size)
     for repeat in range(repeats):
-        names = list(VARIANTS)
+        names = list(times)
         for name in names[repeat % len(names) :] + names[: repeat % len(names)]:
             times[name].append(once(network, name, steps, size))
             if progress:
                 progress()
     figures: dict[str, dict[str, float]] = {}
+    least = steps if maps else min(steps, 4)  # maps are kept for longer than a step
     for name, pairs in times.items():
         wall, cpu = (statistics.median(pair[i] for pair in pairs) for i in (0, 1))
         figures[name] = {
             "seconds": wall,
             "process seconds": cpu,
-            "peak growth MB": peak(model, name, min(steps, 4), 1 if model in RANDOM else min(repeats, 3), size),
+            "peak growth MB": peak(model, name, least, 1 if model in RANDOM else min(repeats, 3), size),
         }
     plain = figures["plain"]
     return {name: {**f, **{f"{key} / plain": f[key] / plain[key] for key in plain}} for name, f in figures.items()}

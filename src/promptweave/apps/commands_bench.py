@@ -143,15 +143,18 @@ def speed(
     model: Annotated[
         str, typer.Option("--model", "-m", help="toybox, sd15-random, sdxl-random, sd3-random, flux-random, ...")
     ] = "toybox",
+    maps: Annotated[bool, typer.Option("--maps", help="Time the recording of word maps instead of edits.")] = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Time plain sampling, edits, edits with local blend, and explicit attention matrices."""
+    """Time plain sampling, edits, edits with local blend, and explicit attention matrices; or word maps."""
     from promptweave.apps import bench_speed
 
     terminal = Terminal(json, quiet)
-    with terminal.progress("timing", repeats * len(bench_speed.VARIANTS)) as advance:
-        figures = bench_speed.bench_speed(model, steps=steps, repeats=repeats, size=size(size_text), progress=advance)
+    with terminal.progress("timing", repeats * len(bench_speed.MAPS if maps else bench_speed.VARIANTS)) as advance:
+        figures = bench_speed.bench_speed(
+            model, steps=steps, repeats=repeats, size=size(size_text), maps=maps, progress=advance
+        )
     terminal.give(figures)
     columns = ("seconds", "process seconds", "peak growth MB")
     lines = [(name, *(f"{f[key]:.2f} ({f[f'{key} / plain']:.2f})" for key in columns)) for name, f in figures.items()]

@@ -72,7 +72,7 @@ def grid_sheet(
     left = gap if source is None else side + width + 2 * gap
     lines = [line for part in title for line in wrapped(part, full - left - gap, text)]
     banner = max(len(lines) * (text + 6), 0 if source is None else height) + 2 * gap
-    heads = [wrapped(label, width, text, at="_ ") for label in columns]
+    heads = [wrapped(label, width - 2 * gap, text, at="_ ") for label in columns]
     deepest = max(map(len, heads))
     top = banner + deepest * (text + 2) + 2 * gap
     page = Image.new("RGB", (full, top + len(rows) * (height + gap)), PAPER)
@@ -92,6 +92,16 @@ def grid_sheet(
         for column, image in enumerate(line):
             page.paste(image, (side + column * (width + gap), y))
     return page
+
+
+def reduced(picture: np.ndarray | Image.Image, side: int) -> np.ndarray:
+    """A picture whose longer side is at most `side`, uint8 [height, width, 3]."""
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    scale = side / max(image.size)
+    if scale >= 1:
+        return np.asarray(image)
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    return np.asarray(image.resize(size, Image.Resampling.LANCZOS))
 
 
 def _enlarged(picture: np.ndarray | Image.Image, smallest: int = SMALLEST) -> Image.Image:
