@@ -32,6 +32,7 @@ from promptweave.methods import AttendAndExcite as AttendAndExcite
 from promptweave.methods import Consist as Consist
 from promptweave.methods import FlowEdit as FlowEdit
 from promptweave.methods import LocalBlend as LocalBlend
+from promptweave.methods import Pix2PixZero as Pix2PixZero
 from promptweave.methods import Refine as Refine
 from promptweave.methods import Replace as Replace
 from promptweave.methods import Reweight as Reweight

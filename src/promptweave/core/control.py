@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -27,7 +27,9 @@ class Probe(Protocol):
         """The maps of the latents [prompts, images, channels, h, w]; they keep their gradient to `z`."""
         ...
 
-    def gradient(self, z: Tensor, sites: Sites, losses: Losses, *, by_site: bool = False) -> tuple[Tensor, Tensor]:
+    def gradient(
+        self, z: Tensor, sites: Sites, losses: Losses, *, by_site: bool = False, by_head: bool = False
+    ) -> tuple[Tensor, Tensor]:
         """Losses of maps [prompts, images], and for each picture the gradient of its loss, to be taken off `z`.
 
         The gradient is that by latents of unit variance, as the network reads them, whatever the solver's own scale.
@@ -83,7 +85,7 @@ class Run:
     Words are best localised at `map_sites`, all of `map_grid`. `recorded` is the number of prompts whose attention
     comes from a recording instead of the network. `flow`: the network is a flow model's, and a time t is 1000 times
     the noise's share of the latent. `guided`: guidance needs an unconditional half, else it is an
-    input of the network. `first_pass` is there for controls that need it.
+    input of the network. `first_pass` is there for controls that need it. `encoder` encodes further prompts.
     """
 
     prompts: tuple[str, ...]
@@ -103,6 +105,12 @@ class Run:
     flow: bool = False
     guided: bool = True
     first_pass: FirstPass | None = None
+    encoder: Callable[[Sequence[str]], Text] | None = None
+
+    def encode(self, prompts: Sequence[str]) -> Text:
+        """Other prompts than the run's, as the network reads them."""
+        assert self.encoder is not None  # the loop gives it
+        return self.encoder(prompts)
 
 
 class Hooks:

@@ -109,6 +109,7 @@ class Job:
             model.scheduler == FLOW,
             model.guided,
             first_pass,
+            lambda prompts: model.encode(list(prompts), [""] * len(prompts)),
         )
         return run, tuple(control.bind(run) for control in self.controls)
 

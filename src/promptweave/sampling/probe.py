@@ -45,14 +45,16 @@ class Prober:
             self._pass(z, Look(maps, self._last(z, sites)))
         return maps
 
-    def gradient(self, z: Tensor, sites: Sites, losses: Losses, *, by_site: bool = False) -> tuple[Tensor, Tensor]:
-        z, maps = z.detach().requires_grad_(), self._maps(z, sites, by_site)
+    def gradient(
+        self, z: Tensor, sites: Sites, losses: Losses, *, by_site: bool = False, by_head: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        z, maps = z.detach().requires_grad_(), self._maps(z, sites, by_site, by_head)
         look, found = Look(maps, self._last(z, sites)), list[Tensor]()
 
         def backward() -> None:
             """Inside the tapped pass, since checkpointed layers are computed once more on the way back."""
             value = losses(maps)
-            look.maps = self._maps(z, sites, by_site)  # what the way back computes again is not counted again
+            look.maps = self._maps(z, sites, by_site, by_head)  # what the way back computes again is not counted again
             found.append(value.detach())
             slope = _gradient(value.sum(), z, HALF if self.here.model.dtype == torch.float16 else 1.0)
             found.append(slope * self._spread(z) ** 2)
@@ -67,8 +69,8 @@ class Prober:
         read = self.solver.scale(z, self.solver.calls(self.here.step)[0])
         return float(z.detach().norm() / read.detach().norm().clamp_min(1e-12))
 
-    def _maps(self, z: Tensor, sites: Sites, by_site: bool = False) -> Maps:
-        return Maps(sites, tuple(range(self.here.layout.first, len(z))), by_site=by_site)
+    def _maps(self, z: Tensor, sites: Sites, by_site: bool = False, by_head: bool = False) -> Maps:
+        return Maps(sites, tuple(range(self.here.layout.first, len(z))), by_site=by_site, by_head=by_head)
 
     def _last(self, z: Tensor, sites: Sites) -> str:
         """The last layer of `sites`."""

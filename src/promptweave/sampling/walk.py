@@ -44,12 +44,11 @@ def walk(
         strength = torch.full((count,), float(guidance), device=z.device)
         for hook in hooks:
             strength = hook.strength(step, strength)
-        for index, hook in enumerate(hooks):
-            here = Pass(model, step, text, strength, hooks[:index], layout, source)
-            z = hook.before_step(step, z, Prober(here, solver))
         conditioned = text
-        for hook in hooks:
+        for index, hook in enumerate(hooks):
             conditioned = hook.condition(step, conditioned)
+            here = Pass(model, step, conditioned, strength, hooks[:index], layout, source)
+            z = hook.before_step(step, z, Prober(here, solver))
         before = z
         moving = z[first:]
         for call, t in enumerate(solver.calls(step)):

@@ -1,0 +1,159 @@
+"""Zero-shot Image-to-Image Translation, pix2pix-zero (Parmar et al. 2023, arXiv 2302.03027).
+
+A thing becomes another without a new prompt: to the encoded prompt c an edit direction is added, the difference of the
+mean encodings of many sentences about either thing (section 3.1), and in every step the target's latents are moved such
+that its cross-attention maps M stay those of the source (section 3.2):
+
+    d = mean of c(sentences with the target) - mean of c(sentences with the source),     c_t = c + strength d,
+    L = sum over layers of the mean over heads of |M_t - M_s|^2,                         z_t <- z_t - guidance dL/dz_t.
+
+Row 0 of the run is the source; the targets have the source's own prompt, and the direction makes them what they are.
+
+Differs from the authors' code: there the latents go on from the half of the batch whose gradient comes from the
+unconditional maps alone, while the gradient of the maps that were edited changes one pass and is then lost; here one
+latent has one gradient, that of the conditional maps. A move is at most `limit` of the latent's norm: where the maps
+are far apart the gradient is steep, and a step across the valley makes the next one longer. Source and target run side
+by side, so that no maps are kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from promptweave.core.clock import Step, Window
+from promptweave.core.control import Control, Hooks, NoEffect, Probe, Run, Text
+from promptweave.core.maps import Maps
+from promptweave.core.site import Sites
+from promptweave.methods.prompt_to_prompt import SOURCE, Number, chosen
+from promptweave.words.sentences import about
+
+BATCH = 32  # sentences that are encoded at once
+
+
+@dataclass(frozen=True, eq=False)
+class Direction:
+    """What is added to an encoded prompt [tokens, dim], and to its pooled vector [dim] where there is one."""
+
+    text: Float[Tensor, "tokens dim"]
+    pooled: Float[Tensor, "pooled"] | None = None
+
+    @classmethod
+    def between(cls, source: tuple[str, ...], target: tuple[str, ...], run: Run) -> Direction:
+        """From one bank of sentences to another."""
+        (here, here_pooled), (there, there_pooled) = (_mean(bank, run) for bank in (source, target))
+        pooled = None if here_pooled is None or there_pooled is None else there_pooled - here_pooled
+        return cls(there - here, pooled)
+
+    def added(self, text: Text, rows: tuple[int, ...], strength: Number) -> Text:
+        """The encoded prompts with `strength` times the direction in these rows."""
+        keys = text.keys.clone()
+        keys[list(rows)] += strength * self.text.to(keys)
+        changes = {"keys": keys, "values": keys}
+        if text.pooled is not None and self.pooled is not None:
+            pooled = text.pooled.clone()
+            pooled[list(rows), : len(self.pooled)] += strength * self.pooled.to(pooled)
+            changes["pooled"] = pooled
+        return text.with_(**changes)
+
+
+def _mean(bank: tuple[str, ...], run: Run) -> tuple[Tensor, Tensor | None]:
+    """The mean encoding of sentences, in single precision."""
+    parts = [run.encode(bank[i : i + BATCH]) for i in range(0, len(bank), BATCH)]
+    pooled = [part.pooled.float() for part in parts if part.pooled is not None]
+    return torch.cat([part.keys.float() for part in parts]).mean(0), torch.cat(pooled).mean(0) if pooled else None
+
+
+@dataclass(frozen=True)
+class Pix2PixZero(Control):
+    """One thing becomes another, and the maps of the source are kept.
+
+    `source` and `target` are the names of the things, put into shipped templates (`words.sentences`), or banks of
+    sentences. `strength`: how much of the direction is added. `guidance`: how strongly the maps are kept (lambda, 0.1
+    in the paper), in the share `window` of the steps; 0 keeps none. `limit`: the longest move, as a share of the norm
+    of the latent; None: no limit.
+    """
+
+    source: str | tuple[str, ...]
+    target: str | tuple[str, ...]
+    strength: Number = 1.0
+    guidance: Number = 0.1
+    window: Number = 1.0
+    limit: Number | None = 0.05
+    targets: tuple[int, ...] | None = None
+
+    def bind(self, run: Run) -> Hooks:
+        rows = chosen(self.targets, run)
+        banks = tuple(about(side) if isinstance(side, str) else tuple(side) for side in (self.source, self.target))
+        if not all(banks) or banks[0] == banks[1] or not self.strength:
+            raise NoEffect(
+                "Pix2PixZero needs sentences about two different things and a strength other than 0. "
+                f"Received {self.source!r} to {self.target!r} and strength={self.strength}."
+            )
+        if self.guidance < 0 or (self.limit is not None and self.limit <= 0):
+            raise ValueError(
+                "guidance of Pix2PixZero is at least 0 and its limit above 0, or None. "
+                f"Received guidance={self.guidance} and limit={self.limit}."
+            )
+        if any(run.prompts[row] != run.prompts[SOURCE] for row in rows):
+            raise ValueError(
+                "The targets of Pix2PixZero have the source's own prompt, and the direction changes them. "
+                f"Received {[run.prompts[row] for row in rows]} for {run.prompts[SOURCE]!r}."
+            )
+        if run.recorded:
+            raise ValueError("Pix2PixZero reads the source's maps in every step. Run it without a recording.")
+        if not any(site.kind == "cross" for site in run.sites):
+            raise ValueError(
+                "Pix2PixZero keeps cross-attention maps, and this network has none: its attention is joint. "
+                "Use FlowEdit or Consist with it."
+            )
+        return _Translating(self, rows, Window.of(self.window), Direction.between(banks[0], banks[1], run))
+
+
+def limited(move: Tensor, z: Tensor, limit: Number | None) -> Tensor:
+    """Each picture's move, shortened to at most `limit` times the norm of its latent [.., channels, height, width]."""
+    if limit is None:
+        return move
+    sides = (-3, -2, -1)
+    longest = limit * z.square().sum(sides, keepdim=True).sqrt()
+    length = move.square().sum(sides, keepdim=True).sqrt().clamp_min(1e-12)
+    return move * (longest / length).clamp_max(1)
+
+
+@dataclass
+class _Translating(Hooks):
+    control: Pix2PixZero
+    rows: tuple[int, ...]
+    window: Window
+    direction: Direction
+    losses: dict[int, list[float]] = field(default_factory=dict[int, list[float]])
+
+    def condition(self, step: Step, text: Text) -> Text:
+        return self.direction.added(text, self.rows, self.control.strength)
+
+    def before_step(self, step: Step, z: Tensor, probe: Probe) -> Tensor:
+        if not self.control.guidance or step not in self.window:
+            return z
+        value, gradient = probe.gradient(z, Sites("cross"), self._distance, by_site=True, by_head=True)
+        for row in self.rows:
+            self.losses.setdefault(row, []).append(round(float(value[row, 0]), 6))
+        return z - limited(self.control.guidance * gradient, z, self.control.limit)
+
+    def _distance(self, maps: Maps) -> Float[Tensor, "prompts images"]:
+        """L of each target; 0 of the source, whose maps are what the others are held to."""
+        totals: dict[int, Tensor] = {}
+        for row in self.rows:
+            for _, where, _ in maps.keys(row):
+                off = maps.total(row, where) - maps.total(SOURCE, where).detach()
+                distance = (off**2).sum((-3, -2, -1)).mean(1)  # over pixels and tokens, then heads: [images]
+                totals[row] = totals[row] + distance if row in totals else distance
+        none = torch.zeros_like(next(iter(totals.values())))
+        return torch.stack([totals.get(row, none) for row in range(max(self.rows) + 1)])
+
+    def report(self) -> dict[str, Any]:
+        """`losses`: L of each target's first picture at each step."""
+        return {"losses": {str(row): values for row, values in self.losses.items()}}
