@@ -11,6 +11,8 @@ from pathlib import Path
 from PIL import Image
 
 import promptweave as pw
+from promptweave.apps.steering import maps_of_both, steer
+from promptweave.apps.terminal import Terminal
 from promptweave.view.sheet import sheet
 from promptweave.world.caption import caption
 from promptweave.world.render import render
@@ -55,6 +57,16 @@ def views(prompt: str, hats: tuple[str, str]) -> None:
             keep(image.convert("RGB"), "views-report")
 
 
+def attended(prompt: str, words: tuple[str, ...], seed: int) -> Image.Image:
+    """Maps of the subjects, without and with Attend-and-Excite."""
+    network, control = pw.load("toybox"), pw.AttendAndExcite(words, sharpness=20)
+    with tempfile.TemporaryDirectory() as folder:
+        _, after, before = steer(
+            Terminal(quiet=True), prompt, [control], network, output=Path(folder), force=True, seed=seed
+        )  # fmt: skip
+    return maps_of_both(before, after, words)
+
+
 def main() -> None:
     keep(pw.edit("a photo of a cat riding a bike", "a photo of a cat riding a car", compare=True).comparison(), "demo")
     squirrel = "a painting of a squirrel eating a burger"
@@ -70,6 +82,7 @@ def main() -> None:
     shares = (0.0, 0.25, 0.5, 0.75, 1.0)
     riding = "a photo of a cat riding a bike on the grass", "a photo of a cat riding a car on the grass"
     keep(pw.sweep(*riding, rows=("self_attention", shares), columns=("cross", shares), steps=25).sheet(), "sweep")
+    keep(attended("a photo of a cat and a car", ("cat", "car"), seed=2), "attend")
     rng = random.Random(5)
     scenes = [random_scene(rng) for _ in range(12)]
     pictures, captions = [render(scene)[0] for scene in scenes], [caption(scene) for scene in scenes]

@@ -58,11 +58,10 @@ def attend(
     quiet: Quiet = False,
 ) -> None:
     """Give every subject a place in the picture (Attend-and-Excite)."""
-    from promptweave.apps.steering import save, steer
+    from promptweave.apps.steering import maps_of_both, save, steer
     from promptweave.methods import AttendAndExcite
     from promptweave.models.load import load
     from promptweave.view.curves import curves
-    from promptweave.view.sheet import sheet
     from promptweave.words.phrases import nouns
 
     terminal, network = Terminal(json, quiet), load(model, device=device, scheduler=scheduler)
@@ -76,13 +75,9 @@ def attend(
     )  # fmt: skip
     report: dict[str, Any] = made.report["controls"][0]
     losses: dict[str, list[float]] = report["losses"]["0"]
-    rows = [[maps.over(word) for word in subjects] for maps in (before, after)]
-    labels = [[f"{word}, {name}" for word in subjects] for name in ("plain", "steered")]
-    maps = sheet([[before.picture, *rows[0]], [after.picture, *rows[1]]],
-                 [["plain", *labels[0]], ["steered", *labels[1]]])  # fmt: skip
     curve = curves(losses, title="loss of each subject: 1 - its highest attention", across="step")
     for name, values in losses.items():
         terminal.say(f"  {name}: loss {values[0]:.3f} at the first step, {values[-1]:.3f} at the last that is moved")
     repeats = ", ".join(f"{count} at step {step}" for step, count in report["repeats"].items())
     terminal.say(f"  more moves: {repeats}" if repeats else "  no step needed more than one move")
-    save(terminal, made, output, force, maps=maps, losses=curve)
+    save(terminal, made, output, force, maps=maps_of_both(before, after, subjects), losses=curve)

@@ -16,6 +16,7 @@ from promptweave.maps import WordMaps, words_of
 from promptweave.models.base import Model
 from promptweave.plan import recipe_for
 from promptweave.result import Result, check_output
+from promptweave.view.sheet import sheet
 from promptweave.watching import columns, for_words
 
 
@@ -34,6 +35,12 @@ def steer(
         made = run(controlled, network, watch=watch, progress=advance)
     made = replace(made, plain=plain.sample.pictures)
     return made, words_of(made, 0, kept=kept), words_of(plain, 0, kept=kept)
+
+
+def maps_of_both(plain: WordMaps, steered: WordMaps, words: Sequence[str]) -> Image.Image:
+    """The picture and the maps of some words, without the method above and with it below."""
+    rows = [[maps.picture, *(maps.over(word) for word in words)] for maps in (plain, steered)]
+    return sheet(rows, [[name, *(f"{word}, {name}" for word in words)] for name in ("plain", "steered")])
 
 
 def save(terminal: Terminal, result: Result, output: Path, force: bool, **extra: Image.Image) -> None:

@@ -10,10 +10,10 @@ the map grid, mean over heads and layers, and s a subject's tokens (section 3):
 G a Gaussian of 3 x 3 patches, alpha_t = scale sqrt(r_t) with r_t from 1 down to 1/2 over the steps. At the steps of
 `thresholds` this is repeated until every m_s is above its threshold, 20 times at most.
 
-Differs from the authors' code: the Gaussian has the deviation it is asked for (theirs is that of sqrt(2) sigma; with
-`reference_compat` so is ours); a word of several tokens counts as one subject, by the sum of its tokens; each picture
-of a batch has its own loss and stops on its own; the two passes a refinement makes and never uses are not made; a pass
-for the loss ends at the last layer that the loss reads.
+Differs from the authors' code: the Gaussian has the deviation it is asked for (theirs is that of sqrt(2) sigma), and a
+repeated step makes no move more than it needs; with `reference_compat` both are as theirs. A word of several tokens
+counts as one subject, by the sum of its tokens; each picture of a batch has its own loss and stops on its own; the two
+passes a repetition makes and never uses are not made; a pass for the loss ends at the last layer that the loss reads.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ from promptweave.core.maps import Maps
 from promptweave.words import Words
 
 Number = int | float
-TEMPERATURE = 100  # of the soft-max over tokens, section 3
 
 
 def gaussian(sigma: Number, *, reference_compat: bool = False) -> Float[Tensor, "3 3"]:
@@ -48,9 +47,10 @@ def peaks(
     subjects: Sequence[Sequence[int]],
     last: int,
     kernel: Float[Tensor, "3 3"],
+    sharpness: Number = 100,
 ) -> Float[Tensor, "images subjects"]:
     """m_s of each subject, given as token positions (the start token is 0); tokens from `last` on are left out."""
-    sharp = (TEMPERATURE * maps[..., 1:last]).softmax(-1)
+    sharp = (sharpness * maps[..., 1:last]).softmax(-1)
     looked = torch.stack([sharp[..., [token - 1 for token in tokens]].sum(-1) for tokens in subjects], 1)
     padded = F.pad(looked, (1, 1, 1, 1), mode="reflect")
     smooth: Tensor = F.conv2d(padded.flatten(0, 1)[:, None], kernel.to(padded)[None, None])
@@ -63,7 +63,8 @@ class AttendAndExcite(Control):
 
     `words`: the subjects, in every prompt of the run, or in those of `prompts`. `share`: of the steps in which the
     latents are moved. `scale`: of a move. `thresholds`: (share of the steps, least m_s) of the steps that are repeated,
-    at most `iterations` times. `padding`: whether the end token and the padding compete with the words.
+    at most `iterations` times. `sharpness`: the factor in the soft-max over tokens; the less, the more a subject must
+    be looked at. `padding`: whether the end token and the padding compete with the words.
     """
 
     words: tuple[str, ...] | str
@@ -71,6 +72,7 @@ class AttendAndExcite(Control):
     scale: Number = 20
     thresholds: tuple[tuple[Number, Number], ...] = ((0, 0.05), (0.2, 0.5), (0.4, 0.8))
     iterations: int = 20
+    sharpness: Number = 100
     sigma: Number = 0.5
     padding: bool = True
     prompts: tuple[int, ...] | None = None
@@ -84,10 +86,12 @@ class AttendAndExcite(Control):
                 "AttendAndExcite needs a subject, a scale above 0 and a share that holds one of the "
                 f"{run.steps} steps. Received words={words}, scale={self.scale}, share={self.share}."
             )
-        if self.sigma <= 0 or self.iterations < 1 or any(not 0 <= low < 1 for _, low in self.thresholds):
+        low = [least for _, least in self.thresholds]
+        if self.sigma <= 0 or self.sharpness <= 0 or self.iterations < 1 or any(not 0 <= least < 1 for least in low):
             raise ValueError(
-                "AttendAndExcite takes sigma > 0, iterations of at least 1 and thresholds from 0 to below 1. "
-                f"Received sigma={self.sigma}, iterations={self.iterations}, thresholds={self.thresholds}."
+                "AttendAndExcite takes sigma and sharpness above 0, iterations of at least 1 and thresholds from 0 to "
+                f"below 1. Received sigma={self.sigma}, sharpness={self.sharpness}, iterations={self.iterations}, "
+                f"thresholds={self.thresholds}."
             )
         rows = tuple(range(run.recorded, len(run.prompts))) if self.prompts is None else self.prompts
         if not rows or not set(rows) <= set(range(run.recorded, len(run.prompts))):
@@ -127,12 +131,16 @@ class _Exciting(Hooks):
 
     def _refine(self, z: Tensor, probe: Probe, size: float, low: float, index: int) -> Tensor:
         """Move each picture until its least subject has `low`."""
+        moving = torch.ones(z.shape[:2], dtype=torch.bool, device=z.device)
         for count in range(self.control.iterations):
             losses, gradient, _ = self._look(z, probe)
             poor = losses > 1 - low
-            if not bool(poor.any()):
+            # The authors' code notices after one move more that there is enough.
+            now = moving if count and self.control.reference_compat else moving & poor
+            if not bool(now.any()):
                 break
-            z = z - size * gradient * poor[:, :, None, None, None]
+            z = z - size * gradient * now[:, :, None, None, None]
+            moving = moving & poor
             self.repeats[index] = count + 1
         return z
 
@@ -144,7 +152,9 @@ class _Exciting(Hooks):
             total = z.new_zeros(z.shape[:2])
             parts = list(total.unbind(0))
             for row, subjects in self.subjects.items():
-                found = peaks(maps.mean(row), subjects, self._last(self.run.words[row]), self.kernel)
+                found = peaks(
+                    maps.mean(row), subjects, self._last(self.run.words[row]), self.kernel, self.control.sharpness
+                )
                 seen[row] = found.detach()
                 parts[row] = (1 - found).clamp_min(0).amax(-1)
             return torch.stack(parts)
