@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 import promptweave as pw
-from promptweave.apps.commands_many import _axes, _bytes, values
+from promptweave.apps.commands_many import _axes, values
+from promptweave.apps.terminal import byte_count
 from promptweave.edit import run_many
 from promptweave.jobs import BadJobs, batches, read_jobs, run_jobs
 from promptweave.result import read_record
@@ -83,7 +84,13 @@ def test_numbers_of_an_axis():
     for text in ("0,...,1", "0,0.3,...,1", "0,0.2,...", "1,0.5,...,2", "0,x"):
         with pytest.raises(ValueError, match="--cross"):
             values(text, "--cross")
-    assert [_bytes(text) for text in (None, "100", "2k", "1.5M", "2G")] == [None, 100, 2000, 1_500_000, 2_000_000_000]
+    assert [byte_count(text) for text in (None, "100", "2k", "1.5M", "2G")] == [
+        None,
+        100,
+        2000,
+        1_500_000,
+        2_000_000_000,
+    ]
     options = {"cross": "0,1", "self_attention": None, "joint": None, "threshold": "0.5"}
     rows, columns, fixed = _axes(options, ["snow=2"], None)
     assert (rows[0], columns[0], fixed) == ("self_attention", "cross", {"threshold": 0.5, "weights": {"snow": 2.0}})
