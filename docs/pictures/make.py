@@ -19,6 +19,7 @@ from promptweave.world.render import render
 from promptweave.world.scene import random_scene
 
 FOLDER = Path(__file__).parent
+TRANSLATIONS = ((1, 0), (2, 0), (2, 0.1), (2, 1))  # strength, guidance
 FACTORS = (-2.0, -1.0, 0.0, 1.0, 2.0, 4.0)
 
 
@@ -67,6 +68,15 @@ def attended(prompt: str, words: tuple[str, ...], seed: int) -> Image.Image:
     return maps_of_both(before, after, words)
 
 
+def translated(prompt: str, source: str, target: str, seed: int) -> list[Image.Image]:
+    """The source, and it with edit directions of strength 1 and 2, without and with its maps kept."""
+    made = [
+        pw.edit(prompt, prompt, controls=[pw.Pix2PixZero(source, target, strength, guidance)], seed=seed, steps=25)
+        for strength, guidance in TRANSLATIONS
+    ]
+    return [made[0].source, *(result.edited for result in made)]
+
+
 def main() -> None:
     keep(pw.edit("a photo of a cat riding a bike", "a photo of a cat riding a car", compare=True).comparison(), "demo")
     squirrel = "a painting of a squirrel eating a burger"
@@ -83,6 +93,13 @@ def main() -> None:
     riding = "a photo of a cat riding a bike on the grass", "a photo of a cat riding a car on the grass"
     keep(pw.sweep(*riding, rows=("self_attention", shares), columns=("cross", shares), steps=25).sheet(), "sweep")
     keep(attended("a photo of a cat and a car", ("cat", "car"), seed=2), "attend")
+    cases = (
+        ("a photo of a cat on the grass", "cat", "dog", 0),
+        ("a photo of a red car in the snow", "red car", "blue car", 2),
+    )
+    names = [f"strength {strength}, guidance {guidance}" for strength, guidance in TRANSLATIONS]
+    labels = [[prompt, *(f"{a} to {b}: {name}" for name in names)] for prompt, a, b, _ in cases]
+    keep(sheet([translated(*case) for case in cases], labels), "translate")
     rng = random.Random(5)
     scenes = [random_scene(rng) for _ in range(12)]
     pictures, captions = [render(scene)[0] for scene in scenes], [caption(scene) for scene in scenes]

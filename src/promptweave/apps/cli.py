@@ -17,7 +17,14 @@ except ImportError as missing:  # pragma: no cover - an environment without the 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # the libraries' advice on import is no news to our users
 os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
 
-from promptweave.apps import commands_attend, commands_bench, commands_look, commands_many, commands_maps
+from promptweave.apps import (
+    commands_attend,
+    commands_bench,
+    commands_look,
+    commands_many,
+    commands_maps,
+    commands_translate,
+)
 from promptweave.apps.failures import explain, fail
 from promptweave.apps.options import (
     AllowPickle,
@@ -272,11 +279,10 @@ def _finish(terminal: Terminal, result: Any, output: Path, force: bool, report: 
     terminal.say(*(f"wrote {path}" for path in files))
 
 
-commands_look.register(app)
-commands_maps.register(app)
-commands_bench.register(app)
-commands_attend.register(app)
-commands_many.register(app)
+for commands in (
+    commands_look, commands_maps, commands_bench, commands_attend, commands_translate, commands_many,
+):  # fmt: skip
+    commands.register(app)
 
 
 def main(arguments: list[str] | None = None) -> None:

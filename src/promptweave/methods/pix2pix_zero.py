@@ -19,10 +19,12 @@ by side, so that no maps are kept.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
+from safetensors.torch import load_file, save_file  # pyright: ignore[reportUnknownVariableType]
 from torch import Tensor
 
 from promptweave.core.clock import Step, Window
@@ -43,14 +45,37 @@ class Direction:
     pooled: Float[Tensor, "pooled"] | None = None
 
     @classmethod
-    def between(cls, source: tuple[str, ...], target: tuple[str, ...], run: Run) -> Direction:
-        """From one bank of sentences to another."""
-        (here, here_pooled), (there, there_pooled) = (_mean(bank, run) for bank in (source, target))
+    def of(cls, source: str | tuple[str, ...], target: str | tuple[str, ...], run: Run) -> Direction:
+        """From one thing, by name or by sentences about it, to another."""
+        (here, here_pooled), (there, there_pooled) = (_mean(sentences(side), run) for side in (source, target))
         pooled = None if here_pooled is None or there_pooled is None else there_pooled - here_pooled
         return cls(there - here, pooled)
 
+    @classmethod
+    def load(cls, path: Path | str) -> Direction:
+        """Read what `save` wrote."""
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"There is no direction at {path}. Save one first (--save-direction).")
+        tensors = load_file(path)
+        if "text" not in tensors:
+            raise ValueError(f"A direction's file holds `text` [tokens, dim]. {path} holds {', '.join(tensors)}.")
+        return cls(tensors["text"], tensors.get("pooled"))
+
+    def save(self, path: Path | str) -> Path:
+        """Write a safetensors file."""
+        tensors = {"text": self.text} if self.pooled is None else {"text": self.text, "pooled": self.pooled}
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, path)
+        return Path(path)
+
     def added(self, text: Text, rows: tuple[int, ...], strength: Number) -> Text:
         """The encoded prompts with `strength` times the direction in these rows."""
+        if self.text.shape != text.keys.shape[1:]:
+            raise ValueError(
+                f"A direction belongs to a text encoder: this one reads {list(text.keys.shape[1:])} tokens and "
+                f"channels, and the direction has {list(self.text.shape)}. Make one with this model."
+            )
         keys = text.keys.clone()
         keys[list(rows)] += strength * self.text.to(keys)
         changes = {"keys": keys, "values": keys}
@@ -59,6 +84,11 @@ class Direction:
             pooled[list(rows), : len(self.pooled)] += strength * self.pooled.to(pooled)
             changes["pooled"] = pooled
         return text.with_(**changes)
+
+
+def sentences(thing: str | tuple[str, ...]) -> tuple[str, ...]:
+    """The bank of a thing, or the bank itself."""
+    return about(thing) if isinstance(thing, str) else tuple(thing)
 
 
 def _mean(bank: tuple[str, ...], run: Run) -> tuple[Tensor, Tensor | None]:
@@ -75,7 +105,7 @@ class Pix2PixZero(Control):
     `source` and `target` are the names of the things, put into shipped templates (`words.sentences`), or banks of
     sentences. `strength`: how much of the direction is added. `guidance`: how strongly the maps are kept (lambda, 0.1
     in the paper), in the share `window` of the steps; 0 keeps none. `limit`: the longest move, as a share of the norm
-    of the latent; None: no limit.
+    of the latent; None: no limit. `direction`: a file that `Direction.save` wrote, instead of sentences.
     """
 
     source: str | tuple[str, ...]
@@ -84,11 +114,12 @@ class Pix2PixZero(Control):
     guidance: Number = 0.1
     window: Number = 1.0
     limit: Number | None = 0.05
+    direction: str | None = None
     targets: tuple[int, ...] | None = None
 
     def bind(self, run: Run) -> Hooks:
         rows = chosen(self.targets, run)
-        banks = tuple(about(side) if isinstance(side, str) else tuple(side) for side in (self.source, self.target))
+        banks = sentences(self.source), sentences(self.target)
         if not all(banks) or banks[0] == banks[1] or not self.strength:
             raise NoEffect(
                 "Pix2PixZero needs sentences about two different things and a strength other than 0. "
@@ -111,7 +142,9 @@ class Pix2PixZero(Control):
                 "Pix2PixZero keeps cross-attention maps, and this network has none: its attention is joint. "
                 "Use FlowEdit or Consist with it."
             )
-        return _Translating(self, rows, Window.of(self.window), Direction.between(banks[0], banks[1], run))
+        saved = None if self.direction is None else Direction.load(self.direction)
+        way = saved or Direction.of(self.source, self.target, run)
+        return _Translating(self, rows, Window.of(self.window), way)
 
 
 def limited(move: Tensor, z: Tensor, limit: Number | None) -> Tensor:
