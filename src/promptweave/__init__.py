@@ -30,6 +30,7 @@ from promptweave.map_statistics import write_statistics as write_statistics
 from promptweave.maps import word_maps as word_maps
 from promptweave.methods import AttendAndExcite as AttendAndExcite
 from promptweave.methods import Consist as Consist
+from promptweave.methods import DirectedDiffusion as DirectedDiffusion
 from promptweave.methods import FlowEdit as FlowEdit
 from promptweave.methods import LocalBlend as LocalBlend
 from promptweave.methods import Refine as Refine

@@ -104,6 +104,17 @@ class Run:
     guided: bool = True
     first_pass: FirstPass | None = None
 
+    def chosen(self, prompts: tuple[int, ...] | None) -> tuple[int, ...]:
+        """Rows a control acts on: those asked for, else all that are computed."""
+        computed = range(self.recorded, len(self.prompts))
+        rows = tuple(computed) if prompts is None else prompts
+        if not rows or not set(rows) <= set(computed):
+            raise ValueError(
+                f"prompts must name rows {self.recorded} to {len(self.prompts) - 1}, which are computed. "
+                f"Received {rows}."
+            )
+        return rows
+
 
 class Hooks:
     """One run of a control: five places where it may act. Each hook takes what the control before it returned.
