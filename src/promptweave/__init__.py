@@ -37,6 +37,7 @@ from promptweave.methods import Refine as Refine
 from promptweave.methods import Replace as Replace
 from promptweave.methods import Reweight as Reweight
 from promptweave.methods import SharedStart as SharedStart
+from promptweave.methods import StructuredDiffusion as StructuredDiffusion
 from promptweave.models.load import load as load
 from promptweave.recipe import Recipe as Recipe
 from promptweave.record import Recording as Recording

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -83,7 +83,8 @@ class Run:
     Words are best localised at `map_sites`, all of `map_grid`. `recorded` is the number of prompts whose attention
     comes from a recording instead of the network. `flow`: the network is a flow model's, and a time t is 1000 times
     the noise's share of the latent. `guided`: guidance needs an unconditional half, else it is an
-    input of the network. `first_pass` is there for controls that need it.
+    input of the network. `encode` reads other texts, as it does prompts. `first_pass` is there for controls that need
+    it.
     """
 
     prompts: tuple[str, ...]
@@ -98,6 +99,7 @@ class Run:
     tokens: int
     device: torch.device
     dtype: torch.dtype
+    encode: Callable[[Sequence[str]], Text]
     recorded: int = 0
     seed: int = 0
     flow: bool = False

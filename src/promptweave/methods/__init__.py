@@ -9,3 +9,4 @@ from promptweave.methods.prompt_to_prompt import Refine as Refine
 from promptweave.methods.prompt_to_prompt import Replace as Replace
 from promptweave.methods.prompt_to_prompt import Reweight as Reweight
 from promptweave.methods.shared_start import SharedStart as SharedStart
+from promptweave.methods.structured_diffusion import StructuredDiffusion as StructuredDiffusion

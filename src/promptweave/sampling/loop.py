@@ -104,6 +104,7 @@ class Job:
             words[0].limit,
             model.device,
             model.dtype,
+            lambda texts: model.encode(list(texts), [""] * len(texts)),
             0 if self.source is None else 1,
             self.seed,
             model.scheduler == FLOW,
