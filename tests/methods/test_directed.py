@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 from families import build_sd3, build_sdxl
+from PIL import Image
 from tiny import build_tiny
 
 import promptweave as pw
+from promptweave.apps.cli import main
+from promptweave.apps.measure_place import judge
 from promptweave.core.control import NoEffect
 from promptweave.core.pattern import Pattern
 from promptweave.core.rows import Layout, Rows
 from promptweave.core.site import Site
+from promptweave.evaluate.oracle import Sight
 from promptweave.methods.directed_diffusion import bump, cells, factors
 from promptweave.recipe import control_as_dict, control_from_dict
 from promptweave.sampling.loop import Job
@@ -213,3 +218,51 @@ def test_joint_attention_is_refused(tokenizer):
 def test_recipe_round_trip(regions):
     control = pw.DirectedDiffusion(regions, trailing=3, prompts=(0,))
     assert control_from_dict(json.loads(json.dumps(control_as_dict(control)))) == control
+
+
+def test_place(tiny_folder, tmp_path, capsys):
+    def call(*arguments):
+        main(["place", PROMPT, "--model", str(tiny_folder), "--steps", "4", *arguments])
+
+    with pytest.raises(SystemExit, match="0"):
+        call("--at", "cat=0,0,0.5,1", "--at", "a bike=0.5,0.25,1,1", "-o", str(tmp_path / "at"))
+    assert "cross steps 2, cross sites 7" in capsys.readouterr().out
+    assert {path.name for path in (tmp_path / "at").iterdir()} == {
+        "source.png", "comparison.png", "edit.json", "boxes.png",
+    }  # fmt: skip
+    with pytest.raises(SystemExit, match="0"):
+        call("--quadrants", "cat", "-o", str(tmp_path / "quadrants"), "--json")
+    given = json.loads(capsys.readouterr().out)
+    assert [len(control["regions"]) for control in given["recipe"]["controls"]] == [1, 1, 1, 1]
+    with Image.open(tmp_path / "quadrants" / "quadrants.png") as image:
+        assert image.width > 5 * 192
+    assert pw.replay(tmp_path / "quadrants" / "edit-2.png", model=pw.load(str(tiny_folder))).matches
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "takes boxes or one word"),
+        (("--at", "cat=0,0,1,1", "--quadrants", "cat"), "takes boxes or one word"),
+        (("--at", "cat=0,0,1"), "left,top,right,bottom"),
+        (("--at", "cat=0,0,1,x"), "takes a number"),
+        (("--at", "cat=0,0,2,1"), "shares of the picture"),
+        (("--quadrants", "horse"), "not a word"),
+    ],
+)
+def test_place_says_what_it_needs(tiny_folder, tmp_path, capsys, arguments, message):
+    with pytest.raises(SystemExit):
+        main(["place", PROMPT, "--model", str(tiny_folder), "-o", str(tmp_path / "out"), *arguments])
+    assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_measure_judges_boxes():
+    region = np.zeros((128, 128), dtype=bool)
+    region[10:50, 20:60] = True
+    region[120, 120] = True  # a speck
+    sight = Sight({"cat": 0.9}, "snow", "photo", {"cat": region}, {"cat": None})
+    there, inside, overlap = judge(sight, "cat", (0, 0, 0.5, 0.5))
+    assert (there, inside) == (1, 1) and overlap == pytest.approx(1600 / 4096, abs=0.03)
+    assert judge(sight, "cat", (0.5, 0.5, 1, 1)) == (1, 0, 0)
+    missing = Sight({"cat": 0.1}, "snow", "photo", {"cat": region}, {"cat": None})
+    assert judge(missing, "cat", (0, 0, 0.5, 0.5)) == (0, 0, 0)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import random
 import sys
 
+import numpy as np
 import pytest
 import torch
 from families import build_flux, build_sdxl
@@ -12,7 +14,10 @@ from references import attention
 from tiny import build_tiny
 
 import promptweave as pw
+from promptweave.apps.cli import main
+from promptweave.apps.measure_compose import judge, two_colours
 from promptweave.core.control import NoEffect
+from promptweave.evaluate.oracle import Sight
 from promptweave.methods.structured_diffusion import aligned
 from promptweave.recipe import control_as_dict, control_from_dict
 from promptweave.sampling.loop import Job
@@ -210,3 +215,28 @@ def test_without_a_parser(monkeypatch):
     with pytest.raises(NoParser, match="promptweave\\[nlp\\]"):
         noun_phrases("a red car")
     parser.cache_clear()
+
+
+def test_compose(tiny_folder, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(
+            ["compose", "[a black cat] [next to [a red car]]", "--model", str(tiny_folder), "--steps", "2",
+             "--variant", "keys", "-o", str(tmp_path / "run")]
+        )  # fmt: skip
+    out = capsys.readouterr().out
+    assert "└── next to a red car\n    └── a red car" in out and "keys of the prompt and of 3 phrases" in out
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"source.png", "comparison.png", "edit.json"}
+    assert pw.replay(tmp_path / "run" / "source.png", model=pw.load(str(tiny_folder))).matches
+    for prompt, message in (("[a cat", "Every bracket is closed"), ("dogs", "Put brackets around it")):
+        with pytest.raises(SystemExit):
+            main(["compose", prompt, "--model", str(tiny_folder), "-o", str(tmp_path / "bad")])
+        assert message in capsys.readouterr().err
+
+
+def test_measure_judges_colours():
+    scene = two_colours(random.Random(1))
+    first, second = scene.things
+    things, regions = {first.noun: 0.9, second.noun: 0.8}, dict[str, np.ndarray]()
+    right = Sight(things, "snow", "photo", regions, {first.noun: first.colour, second.noun: second.colour})
+    crossed = Sight(things, "snow", "photo", regions, {first.noun: second.colour, second.noun: second.colour})
+    assert judge([scene, scene], [right, crossed]) == (0.5, 0.75, 0.25)

@@ -17,14 +17,9 @@ from promptweave.evaluate.oracle import Sight
 from promptweave.methods import DirectedDiffusion
 from promptweave.models.base import Model
 from promptweave.sampling.loop import Job, noise_for, sample_jobs
+from promptweave.view.boxes import QUADRANTS, Box
 from promptweave.world.caption import caption
 
-QUADRANTS = {
-    "upper left": (0.0, 0.0, 0.5, 0.5),
-    "upper right": (0.5, 0.0, 1.0, 0.5),
-    "lower left": (0.0, 0.5, 0.5, 1.0),
-    "lower right": (0.5, 0.5, 1.0, 1.0),
-}
 BATCH = 10  # runs made at once, two pictures each
 STRAY = 0.02  # of a thing's pixels at either end of each axis may lie outside its box: specks that the oracle sees
 
@@ -40,7 +35,7 @@ def box_of(region: np.ndarray) -> np.ndarray:
     return found
 
 
-def marked(box: tuple[float, float, float, float], shape: tuple[int, int]) -> np.ndarray:
+def marked(box: Box, shape: tuple[int, int]) -> np.ndarray:
     """A box in shares of the picture, as a region."""
     left, top, right, bottom = (
         round(value * side) for value, side in zip(box, (*shape[::-1], *shape[::-1]), strict=True)
@@ -50,7 +45,7 @@ def marked(box: tuple[float, float, float, float], shape: tuple[int, int]) -> np
     return found
 
 
-def judge(sight: Sight, noun: str, box: tuple[float, float, float, float]) -> tuple[float, float, float]:
+def judge(sight: Sight, noun: str, box: Box) -> tuple[float, float, float]:
     """Whether the thing is there, whether the middle of its box is in the asked one, and the boxes' IoU."""
     region = box_of(sight.regions[noun])
     if not sight.has(noun) or not region.any():
