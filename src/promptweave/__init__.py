@@ -30,6 +30,7 @@ from promptweave.map_statistics import write_statistics as write_statistics
 from promptweave.maps import word_maps as word_maps
 from promptweave.methods import AttendAndExcite as AttendAndExcite
 from promptweave.methods import Consist as Consist
+from promptweave.methods import DirectedDiffusion as DirectedDiffusion
 from promptweave.methods import FlowEdit as FlowEdit
 from promptweave.methods import LocalBlend as LocalBlend
 from promptweave.methods import Pix2PixZero as Pix2PixZero
@@ -37,6 +38,7 @@ from promptweave.methods import Refine as Refine
 from promptweave.methods import Replace as Replace
 from promptweave.methods import Reweight as Reweight
 from promptweave.methods import SharedStart as SharedStart
+from promptweave.methods import StructuredDiffusion as StructuredDiffusion
 from promptweave.models.load import load as load
 from promptweave.recipe import Recipe as Recipe
 from promptweave.record import Recording as Recording

@@ -44,7 +44,7 @@ def test_the_direction_is_the_difference_of_means(tiny64):
 
 def test_a_direction_is_saved_reused_and_belongs_to_its_encoder(tiny, tmp_path):
     run = bound(recipe_for(tiny, PROMPT, steps=2), tiny)
-    path = Direction.of("cat", "dog", run).save(tmp_path / "there" / "cat2dog.safetensors")
+    path = Direction.of("cat", "dog", run).save(tmp_path / "there" / "cat2dog.npz")
     made, again = (
         translated(tiny, Pix2PixZero("cat", "dog", guidance=0, direction=file)) for file in (None, str(path))
     )
@@ -52,6 +52,9 @@ def test_a_direction_is_saved_reused_and_belongs_to_its_encoder(tiny, tmp_path):
     Direction(torch.zeros(5, 7)).save(path)
     with pytest.raises(ValueError, match=r"this one reads \[77, 24\].*has \[5, 7\]"):
         translated(tiny, Pix2PixZero("cat", "dog", direction=str(path)))
+    path.write_text("a dog")
+    with pytest.raises(ValueError, match="holds `text`.*does not"):
+        Direction.load(path)
     with pytest.raises(FileNotFoundError, match="no direction at"):
         translated(tiny, Pix2PixZero("cat", "dog", direction=str(tmp_path / "none")))
 
@@ -182,7 +185,7 @@ def test_bad_parameters(tiny, tokenizer):
 
 def test_the_command(tmp_path, capsys):
     (tmp_path / "dogs.txt").write_text("a dog\n\nthe dog\n")
-    saved, folder = tmp_path / "way.safetensors", tmp_path / "made"
+    saved, folder = tmp_path / "way.npz", tmp_path / "made"
     arguments = ["translate", PROMPT, "--from", "cat", "--to", "dog", "--steps", "2", "-o", str(folder), "--json"]
     for more in (["--save-direction", str(saved)], ["--direction", str(saved), "--strength", "2", "--force"],
                  ["--sentences-to", str(tmp_path / "dogs.txt"), "--keep", "0", "--force"]):  # fmt: skip

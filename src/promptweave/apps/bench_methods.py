@@ -10,7 +10,11 @@ from typing import Any
 from promptweave.models.base import Model
 
 # name of the method -> the function that measures it, in a file of its own
-MEASURES = {"attend": "promptweave.apps.measure_attend:measure"}
+MEASURES = {
+    "attend": "promptweave.apps.measure_attend:measure",
+    "place": "promptweave.apps.measure_place:measure",
+    "compose": "promptweave.apps.measure_compose:measure",
+}
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,14 +18,7 @@ except ImportError as missing:  # pragma: no cover - an environment without the 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # the libraries' advice on import is no news to our users
 os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
 
-from promptweave.apps import (
-    commands_attend,
-    commands_bench,
-    commands_look,
-    commands_many,
-    commands_maps,
-    commands_translate,
-)
+from promptweave.apps import commands_many
 from promptweave.apps.failures import explain, fail
 from promptweave.apps.options import (
     AllowPickle,
@@ -279,10 +273,8 @@ def _finish(terminal: Terminal, result: Any, output: Path, force: bool, report: 
     terminal.say(*(f"wrote {path}" for path in files))
 
 
-for commands in (
-    commands_look, commands_maps, commands_bench, commands_attend, commands_translate, commands_many,
-):  # fmt: skip
-    commands.register(app)
+for name in ("look", "maps", "bench", "attend", "place", "compose", "translate", "many"):
+    import_module(f"promptweave.apps.commands_{name}").register(app)
 
 
 def main(arguments: list[str] | None = None) -> None:

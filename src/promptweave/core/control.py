@@ -85,7 +85,7 @@ class Run:
     Words are best localised at `map_sites`, all of `map_grid`. `recorded` is the number of prompts whose attention
     comes from a recording instead of the network. `flow`: the network is a flow model's, and a time t is 1000 times
     the noise's share of the latent. `guided`: guidance needs an unconditional half, else it is an
-    input of the network. `first_pass` is there for controls that need it. `encoder` encodes further prompts.
+    input of the network. `first_pass` is there for controls that need it. `encode` reads other texts.
     """
 
     prompts: tuple[str, ...]
@@ -100,17 +100,23 @@ class Run:
     tokens: int
     device: torch.device
     dtype: torch.dtype
+    encode: Callable[[Sequence[str]], Text]
     recorded: int = 0
     seed: int = 0
     flow: bool = False
     guided: bool = True
     first_pass: FirstPass | None = None
-    encoder: Callable[[Sequence[str]], Text] | None = None
 
-    def encode(self, prompts: Sequence[str]) -> Text:
-        """Other prompts than the run's, as the network reads them."""
-        assert self.encoder is not None  # the loop gives it
-        return self.encoder(prompts)
+    def chosen(self, prompts: tuple[int, ...] | None) -> tuple[int, ...]:
+        """Rows a control acts on: those asked for, else all that are computed."""
+        computed = range(self.recorded, len(self.prompts))
+        rows = tuple(computed) if prompts is None else prompts
+        if not rows or not set(rows) <= set(computed):
+            raise ValueError(
+                f"prompts must name rows {self.recorded} to {len(self.prompts) - 1}, which are computed. "
+                f"Received {rows}."
+            )
+        return rows
 
 
 class Hooks:

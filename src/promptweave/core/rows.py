@@ -95,6 +95,7 @@ class Rows:
     v: Keys
     layout: Layout
     given: Callable[[int], Row] | None = None  # conditional rows of the prompts that a recording holds
+    project: Callable[[Tensor], Keys] | None = None  # the layer's keys of a text
     _changed: Mapping[tuple[Branch, int], Row] = field(default_factory=dict[tuple[Branch, int], Row])
     _seen: dict[tuple[Branch, int], Row] = field(default_factory=dict[tuple[Branch, int], Row])
 
@@ -122,6 +123,12 @@ class Rows:
         renamed = {"values" if name == "v" else name: tensor for name, tensor in tensors.items()}
         changes: dict[str, Any] = {**renamed, "edited": pattern or keep}
         return replace(self, _changed={**self._changed, (branch, prompt): replace(row, **changes)})
+
+    def keys_of(self, texts: Float[Tensor, "texts tokens dim"]) -> Float[Tensor, "texts heads tokens head"]:
+        """The keys that the layer, of cross-attention, makes of other encodings."""
+        if self.project is None:
+            raise ValueError("Only a cross-attention layer makes keys of a text. This one has no text of its own.")
+        return self.project(texts)
 
     @property
     def touched(self) -> bool:

@@ -2,6 +2,7 @@
 
 from promptweave.methods.attend_and_excite import AttendAndExcite as AttendAndExcite
 from promptweave.methods.consist_edit import Consist as Consist
+from promptweave.methods.directed_diffusion import DirectedDiffusion as DirectedDiffusion
 from promptweave.methods.flow_edit import FlowEdit as FlowEdit
 from promptweave.methods.local_blend import LocalBlend as LocalBlend
 from promptweave.methods.pix2pix_zero import Pix2PixZero as Pix2PixZero
@@ -9,3 +10,4 @@ from promptweave.methods.prompt_to_prompt import Refine as Refine
 from promptweave.methods.prompt_to_prompt import Replace as Replace
 from promptweave.methods.prompt_to_prompt import Reweight as Reweight
 from promptweave.methods.shared_start import SharedStart as SharedStart
+from promptweave.methods.structured_diffusion import StructuredDiffusion as StructuredDiffusion

@@ -93,12 +93,7 @@ class AttendAndExcite(Control):
                 f"below 1. Received sigma={self.sigma}, sharpness={self.sharpness}, iterations={self.iterations}, "
                 f"thresholds={self.thresholds}."
             )
-        rows = tuple(range(run.recorded, len(run.prompts))) if self.prompts is None else self.prompts
-        if not rows or not set(rows) <= set(range(run.recorded, len(run.prompts))):
-            raise ValueError(
-                f"prompts must name rows {run.recorded} to {len(run.prompts) - 1}, which are computed. Received {rows}."
-            )
-        subjects = {row: tuple(run.words[row].find(word) for word in words) for row in rows}
+        subjects = {row: tuple(run.words[row].find(word) for word in words) for row in run.chosen(self.prompts)}
         least = {int(share * run.steps): low for share, low in self.thresholds}
         return _Exciting(self, run, words, subjects, window, least)
 

@@ -22,9 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file, save_file  # pyright: ignore[reportUnknownVariableType]
 from torch import Tensor
 
 from promptweave.core.clock import Step, Window
@@ -57,16 +57,21 @@ class Direction:
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"There is no direction at {path}. Save one first (--save-direction).")
-        tensors = load_file(path)
-        if "text" not in tensors:
-            raise ValueError(f"A direction's file holds `text` [tokens, dim]. {path} holds {', '.join(tensors)}.")
-        return cls(tensors["text"], tensors.get("pooled"))
+        try:
+            with np.load(path) as arrays:
+                tensors = {name: torch.from_numpy(arrays[name]) for name in ("text", "pooled") if name in arrays}
+                return cls(tensors["text"], tensors.get("pooled"))
+        except (ValueError, KeyError, OSError) as error:
+            raise ValueError(
+                f"A direction's file holds `text` [tokens, dim], as Direction.save writes it. {path} does not: {error}."
+            ) from error
 
     def save(self, path: Path | str) -> Path:
-        """Write a safetensors file."""
-        tensors = {"text": self.text} if self.pooled is None else {"text": self.text, "pooled": self.pooled}
+        """Write an .npz file, under exactly this name."""
+        parts = {"text": self.text} if self.pooled is None else {"text": self.text, "pooled": self.pooled}
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, path)
+        with Path(path).open("wb") as file:
+            np.savez(file, **{name: tensor.cpu().numpy() for name, tensor in parts.items()})
         return Path(path)
 
     def added(self, text: Text, rows: tuple[int, ...], strength: Number) -> Text:

@@ -37,11 +37,11 @@ class Tapped:
     edit: Edit
     given: Callable[[Site, int], Row] | None = None
 
-    def rows(self, site: Site, q: Tensor, k: Tensor, v: Tensor) -> Rows:
+    def rows(self, site: Site, q: Tensor, k: Tensor, v: Tensor, project: Callable[[Tensor], Keys] | None) -> Rows:
         """The rows at a site after the edit."""
         given = self.given
         known = None if given is None else lambda prompt: given(site, prompt)
-        return self.edit(site, Rows(q, k, v, self.layout, known))
+        return self.edit(site, Rows(q, k, v, self.layout, known, project))
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,13 +72,15 @@ class Tap:
         return output
 
     @outside_graphs
-    def attend(self, site: Site, q: Stack, k: Keys, v: Keys) -> Stack | None:
-        """The edited output [batch, heads, queries, dim], or None if nobody changed a row."""
+    def attend(
+        self, site: Site, q: Stack, k: Keys, v: Keys, project: Callable[[Tensor], Keys] | None = None
+    ) -> Stack | None:
+        """The edited output [batch, heads, queries, dim], or None if nobody changed a row. `project`: text to keys."""
         batches: list[Rows] = []
         begin = 0
         for part in self.parts:
             end = begin + part.layout.size
-            batches.append(part.rows(site, q[begin:end], k[begin:end], v[begin:end]))
+            batches.append(part.rows(site, q[begin:end], k[begin:end], v[begin:end], project))
             begin = end
         return evaluate(batches) if any(rows.touched for rows in batches) else None
 

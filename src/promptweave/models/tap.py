@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch.nn.functional as F
@@ -57,7 +58,8 @@ class TapProcessor:
             hidden_states = attn.group_norm(hidden_states.transpose(1, 2)).transpose(1, 2)
         q, k, v = self._project(attn, hidden_states[: len(hidden_states) // self.copies], context)
         all_rows = (q, k, v) if self.copies == 1 else [x.repeat(self.copies, 1, 1, 1) for x in (q, k, v)]
-        output = self.tap.attend(self.site, *all_rows)
+        project = None if context is None else partial(self._keys, attn)
+        output = self.tap.attend(self.site, *all_rows, project=project)
         if output is not None and attention_mask is not None:
             raise ValueError(
                 f"Attention under an attention mask cannot be edited, and layer {self.site.name} got one. "
@@ -97,14 +99,19 @@ class TapProcessor:
         values = x
         if context is not None:
             values = context if self.tap.values is None else self.tap.values
-            if attn.norm_cross:
-                context, values = (attn.norm_encoder_hidden_states(text) for text in (context, values))
-        to_k, to_v = attn.to_k, attn.to_v
-        assert to_k is not None and to_v is not None  # None only in joint layers, which no UNet has
-        q, k, v = attn.to_q(x), to_k(x if context is None else context), to_v(values)
-        q, k, v = (y.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for y in (q, k, v))
-        norm_q, norm_k = attn.norm_q, attn.norm_k
-        return q if norm_q is None else norm_q(q), k if norm_k is None else norm_k(k), v
+            values = attn.norm_encoder_hidden_states(values) if attn.norm_cross else values
+        assert attn.to_v is not None  # None only in joint layers, which no UNet has
+        q, v = (y.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for y in (attn.to_q(x), attn.to_v(values)))
+        k = self._keys(attn, x, normed=False) if context is None else self._keys(attn, context)
+        return q if attn.norm_q is None else attn.norm_q(q), k, v
+
+    @staticmethod
+    def _keys(attn: Attention, text: Tensor, normed: bool = True) -> Tensor:
+        """The keys of a text, or of pixels, which are not `normed`."""
+        assert attn.to_k is not None
+        text = attn.norm_encoder_hidden_states(text) if attn.norm_cross and normed else text
+        k = attn.to_k(text).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+        return k if attn.norm_k is None else attn.norm_k(k)
 
 
 def check_processors(layers: Mapping[str, nn.Module], known: tuple[type, ...] = (*PLAIN, *PICTURED)) -> None:

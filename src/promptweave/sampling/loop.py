@@ -104,12 +104,12 @@ class Job:
             words[0].limit,
             model.device,
             model.dtype,
+            lambda texts: model.encode(list(texts), [""] * len(texts)),
             0 if self.source is None else 1,
             self.seed,
             model.scheduler == FLOW,
             model.guided,
             first_pass,
-            lambda prompts: model.encode(list(prompts), [""] * len(prompts)),
         )
         return run, tuple(control.bind(run) for control in self.controls)
 

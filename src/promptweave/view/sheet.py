@@ -35,7 +35,7 @@ def sheet(
     rows: Sequence[Sequence[np.ndarray | Image.Image]], labels: Sequence[Sequence[str]], gap: int = 12
 ) -> Image.Image:
     """Rows of pictures, each with its label below."""
-    images = [[_enlarged(picture) for picture in row] for row in rows]
+    images = [[enlarged(picture) for picture in row] for row in rows]
     width, height = images[0][0].size
     text = 14
     lines = [[wrapped(label, width, text) for label in row] for row in labels]
@@ -64,7 +64,7 @@ def grid_sheet(
     smallest: int = SMALLEST,
 ) -> Image.Image:
     """A grid of pictures with a label for each row and each column, under a title with the source beside it."""
-    images = [[_enlarged(picture, smallest) for picture in row] for row in pictures]
+    images = [[enlarged(picture, smallest) for picture in row] for row in pictures]
     width, height = images[0][0].size
     text = 16
     side = max(int(font(text).getlength(label)) for label in rows) + 2 * gap
@@ -78,7 +78,7 @@ def grid_sheet(
     page = Image.new("RGB", (full, top + len(rows) * (height + gap)), PAPER)
     draw = ImageDraw.Draw(page)
     if source is not None:
-        page.paste(_enlarged(source), (side, gap))
+        page.paste(enlarged(source), (side, gap))
     for number, line in enumerate(lines):
         draw.text((left, gap + number * (text + 6)), line, INK, font(text))
     for column, parts in enumerate(heads):
@@ -104,7 +104,8 @@ def reduced(picture: np.ndarray | Image.Image, side: int) -> np.ndarray:
     return np.asarray(image.resize(size, Image.Resampling.LANCZOS))
 
 
-def _enlarged(picture: np.ndarray | Image.Image, smallest: int = SMALLEST) -> Image.Image:
+def enlarged(picture: np.ndarray | Image.Image, smallest: int = SMALLEST) -> Image.Image:
+    """The picture with a shorter side of at least `smallest` pixels, by a whole factor."""
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
     factor = -(-smallest // min(image.size))
     return (

@@ -43,4 +43,47 @@ def nouns(prompt: str) -> tuple[str, ...]:
     return tuple(name if name.partition("#")[0] in repeated else name.partition("#")[0] for name in found)
 
 
+Span = tuple[int, int]
+
+
+def noun_phrases(prompt: str) -> tuple[Span, ...]:
+    """Characters (start, end) of the noun phrases of two words or more, nested ones too, outer ones first.
+
+    A noun with all that depends on it, and the same noun with what stands before it.
+    """
+    parsed = parser()(prompt)
+    found: set[Span] = {(chunk.start, chunk.end) for chunk in parsed.noun_chunks}
+    for token in parsed:
+        if token.pos_ in ("NOUN", "PROPN") and token.dep_ != "compound":
+            found.add((token.left_edge.i, token.right_edge.i + 1))
+    spans: set[Span] = set()
+    for first, end in found:
+        while end - first > 1 and parsed[end - 1].is_punct:
+            end -= 1
+        if end - first > 1:
+            spans.add((parsed[first].idx, parsed[end - 1].idx + len(parsed[end - 1])))
+    return tuple(sorted(spans, key=lambda span: (span[0], -span[1])))
+
+
+def bracketed(text: str) -> tuple[str, tuple[Span, ...]]:
+    """The prompt without its brackets, and the characters (start, end) of what stood in them, outer ones first.
+
+    >>> bracketed("[a [red] car] on the grass")
+    ('a red car on the grass', ((0, 9), (2, 5)))
+    """
+    prompt, open_at, spans = "", list[int](), list[Span]()
+    for character in text:
+        if character == "[":
+            open_at.append(len(prompt))
+        elif character == "]":
+            if not open_at or not prompt[open_at[-1] :].strip():
+                raise ValueError(f"Brackets stand around a phrase, [a red car]. Received {text!r}.")
+            spans.append((open_at.pop(), len(prompt)))
+        else:
+            prompt += character
+    if open_at:
+        raise ValueError(f"Every bracket is closed, [a red car]. Received {text!r}.")
+    return prompt, tuple(sorted(spans, key=lambda span: (span[0], -span[1])))
+
+
 KINDS = frozenset(("photo", "picture", "image", "painting", "drawing", "sketch", "photograph", "portrait", "render"))

@@ -1,0 +1,74 @@
+"""Structured Diffusion: does each of two colours go to its own thing?"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from promptweave.apps.bench_methods import Measured
+from promptweave.apps.judging import oracle
+from promptweave.apps.score import colours_seen
+from promptweave.evaluate.oracle import Sight
+from promptweave.methods import StructuredDiffusion
+from promptweave.models.base import Model
+from promptweave.sampling.loop import Job, noise_for, sample_jobs
+from promptweave.world.caption import article, caption
+from promptweave.world.scene import COLOURS, TINTABLE, Scene, random_scene
+
+BATCH = 8  # runs made at once, three pictures each
+VARIANTS = ("values", "keys")
+FIGURES = ("both things there, each in its colour", "things that are there, in their colour", "in the other's colour")
+
+
+def two_colours(rng: random.Random) -> Scene:
+    """A photo of two things side by side, of two colours."""
+    while True:
+        scene = random_scene(rng, relation="next to")
+        if all(thing.noun in TINTABLE for thing in scene.things):
+            break
+    for index, colour in enumerate(rng.sample(COLOURS, 2)):
+        scene = scene.with_(index, colour=colour)
+    return scene.with_(style="photo")
+
+
+def judge(scenes: list[Scene], sights: list[Sight]) -> tuple[float, float, float]:
+    """The figures, in their order."""
+    right = [colours_seen(scene, sight) for scene, sight in zip(scenes, sights, strict=True)]
+    pairs = [
+        (sight.colours.get(thing.noun), thing.colour, other.colour)
+        for scene, sight in zip(scenes, sights, strict=True)
+        for thing, other in (scene.things, scene.things[::-1])
+        if sight.has(thing.noun)
+    ]
+    own, leaked = ([pair[0] == pair[place] for pair in pairs] for place in (1, 2))
+    return float(np.mean(right)), float(np.mean(own or [0])), float(np.mean(leaked or [0]))
+
+
+def measure(
+    model: Model, *, count: int, steps: int, seed: int, progress: Callable[[], Any] | None = None
+) -> list[Measured]:
+    """Colours on prompts of two things, plain and with both variants."""
+    rng = random.Random(f"compose {seed}")
+    scenes = [two_colours(rng) for _ in range(count)]
+    jobs: list[Job] = []
+    for number, scene in enumerate(scenes):
+        phrases = tuple(article(thing.words) for thing in scene.things)
+        controls = [StructuredDiffusion(phrases, variant, (row,)) for row, variant in enumerate(VARIANTS, 1)]
+        jobs.append(Job([caption(scene)] * 3, noise_for(model, seed + number), steps, controls=controls))
+    rows: list[list[Sight]] = [[], [], []]
+    for first in range(0, count, BATCH):
+        made = sample_jobs(model, jobs[first : first + BATCH])
+        for row, sights in enumerate(rows):
+            sights += oracle().look(np.stack([one.pictures[row, 0] for one in made]))
+        for _ in range(2 * len(made)):
+            if progress:
+                progress()
+    plain, *steered = (judge(scenes, sights) for sights in rows)
+    return [
+        Measured(f"Structured Diffusion, {variant}", what, before, after, count)
+        for variant, figures in zip(VARIANTS, steered, strict=True)
+        for what, before, after in zip(FIGURES, plain, figures, strict=True)
+    ]

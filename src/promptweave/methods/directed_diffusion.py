@@ -1,0 +1,205 @@
+"""Directed Diffusion: Direct Control of Object Placement (Ma et al. 2023, arXiv 2302.13153, version 1).
+
+In the first N steps the cross-attention A [queries, keys] of a region's tokens is made stronger inside its box and weak
+outside; nothing is normalised afterwards. The tokens J are those of the region's words and the first `trailing` ones
+behind the prompt, which carry much of the layout. At step i, with c = `strength` and l_i falling from 9 to 0,
+
+    A'[p, j] = c l_i A[p, j] + G[p] inside the box,   `weaken` A[p, j] outside,   j in J;   A' = A for other tokens,
+
+G a Gaussian over the box. In the algebra of patterns, with g [keys] the tokens of the same boxes and f_g their factor,
+
+    A' = A diag(1 - J) + sum over g of diag(f_g) A diag(g) + G_g g^T.
+
+Differs from the authors' code: tokens of no region stay as they are (theirs are weakened as well, the start token with
+them, so that the edited layers give nearly nothing but the regions; with `reference_compat` so do ours); a trailing
+token is strong in every box (theirs loses what is outside the row and column of the last box); trailing tokens begin
+with the end token (theirs are counted by spaces); words may have several tokens. Version 3 of the paper replaced this
+by an optimisation of the latents, which is another method.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from promptweave.core.clock import Step, Window
+from promptweave.core.control import Control, Hooks, NoEffect, Run
+from promptweave.core.pattern import Outer, Pattern, Term
+from promptweave.core.rows import Rows
+from promptweave.core.site import Site
+from promptweave.words import Words
+
+Number = int | float
+Box = tuple[Number, Number, Number, Number]  # left, top, right, bottom; shares of the picture
+Grid = tuple[int, int]
+LEVELS = (9.0, 0.0)  # l_i at the first and at the last step
+
+
+def bump(height: int, width: int) -> Float[Tensor, "height width"]:
+    """G: the density of a normal distribution over a box of so many cells, its deviations half the box."""
+    down, across = (torch.linspace(0, side, side, dtype=torch.float64) for side in (height, width))
+    squares = ((down - height // 2) / (height / 2))[:, None] ** 2 + ((across - width // 2) / (width / 2)) ** 2
+    return torch.exp(-squares / 2) / (2 * math.pi * (height / 2) * (width / 2))
+
+
+def cells(box: Box, grid: Grid) -> tuple[slice, slice] | None:
+    """The rows and columns of a box on a grid; None where it holds no cell."""
+    left, top, right, bottom = box
+    rows = slice(int(grid[0] * top), int(grid[0] * bottom))
+    columns = slice(int(grid[1] * left), int(grid[1] * right))
+    return (rows, columns) if rows.start < rows.stop and columns.start < columns.stop else None
+
+
+def factors(
+    boxes: Sequence[Box], grid: Grid, strength: Number, weaken: Number, *, reference_compat: bool = False
+) -> tuple[Float[Tensor, "height width"], Float[Tensor, "height width"]] | None:
+    """f and G of tokens with these boxes; None where no box holds a cell."""
+    scale, added = torch.ones(grid, dtype=torch.float64), torch.zeros(grid, dtype=torch.float64)
+    inside = torch.zeros(grid, dtype=torch.bool)
+    found = [place for place in (cells(box, grid) for box in boxes) if place is not None]
+    for rows, columns in found:
+        height, width = rows.stop - rows.start, columns.stop - columns.start
+        if reference_compat:  # a box after another acts on its result, and cuts its mask
+            scale[rows, columns] *= strength
+            added[rows, columns] *= strength
+            cross = torch.zeros_like(inside)
+            cross[rows], cross[:, columns] = True, True
+            inside[rows, columns] = True
+            inside &= cross
+        else:
+            scale[rows, columns] = strength
+            inside[rows, columns] = True
+        added[rows, columns] += bump(height, width)
+    kept = torch.where(inside, 1.0, float(weaken))
+    return (scale * kept, added * kept) if found else None
+
+
+@dataclass(frozen=True)
+class DirectedDiffusion(Control):
+    """Every thing goes to its box.
+
+    `regions`: word -> (left, top, right, bottom), shares of the picture. `trailing`: tokens behind the prompt that go
+    along. `share`: of the steps, from the noisy end, in which maps are edited. `strength`: c. `weaken`: what is left of
+    a map outside its box. `prompts`: the rows of the run, None: all.
+    """
+
+    regions: Mapping[str, Box] | tuple[tuple[str, Box], ...]
+    trailing: int = 10
+    share: Number = 0.5
+    strength: Number = 0.7
+    weaken: Number = 0.01
+    prompts: tuple[int, ...] | None = None
+    reference_compat: bool = False
+
+    def bind(self, run: Run) -> Hooks:
+        regions, window = self._checked(run), Window.of(self.share)
+        grids = {site.grid for site in run.sites if site.kind == "cross"}
+        if not grids:
+            raise ValueError(
+                "DirectedDiffusion edits cross-attention, a soft-max over the text alone, and the model's layers are "
+                "joint: a pixel's attention to a word competes with that to all pixels. Choose Stable Diffusion 1, 2 "
+                "or XL."
+            )
+        for name, box in regions:
+            if all(cells(box, grid) is None for grid in grids):
+                raise NoEffect(
+                    f"A box must hold a cell of a layer's map. Received {box} for {name!r}, and the finest map is "
+                    f"{max(grids)[0]} x {max(grids)[1]}. Make it larger."
+                )
+        groups = {row: self._groups(run.words[row], regions) for row in run.chosen(self.prompts)}
+        vectors = {
+            row: [(boxes, _marks(tokens, run.words[row].limit).to(run.device)) for boxes, tokens in found.items()]
+            for row, found in groups.items()
+        }
+        return _Placing(self, window, vectors)
+
+    def _checked(self, run: Run) -> tuple[tuple[str, Box], ...]:
+        given: Any = self.regions.items() if isinstance(self.regions, Mapping) else self.regions
+        regions = tuple((name, box) for name, box in given)
+        for name, (left, top, right, bottom) in regions:
+            if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+                raise ValueError(
+                    "A box is left, top, right, bottom in shares of the picture, 0 <= left < right <= 1 and "
+                    f"0 <= top < bottom <= 1. Received {(left, top, right, bottom)} for {name!r}."
+                )
+        if len({name for name, _ in regions}) < len(regions):
+            raise ValueError(f"A word has one box. Received {', '.join(name for name, _ in regions)}.")
+        if self.trailing < 0 or self.strength <= 0 or not 0 <= self.weaken <= 1:
+            raise ValueError(
+                "DirectedDiffusion takes trailing of at least 0, a strength above 0 and weaken from 0 to 1. "
+                f"Received trailing={self.trailing}, strength={self.strength}, weaken={self.weaken}."
+            )
+        if not regions or not Window.of(self.share).steps(run.steps):
+            raise NoEffect(
+                "DirectedDiffusion needs a region and a share that holds one of the "
+                f"{run.steps} steps. Received {len(regions)} regions and share={self.share}."
+            )
+        return regions
+
+    def _groups(self, words: Words, regions: Sequence[tuple[str, Box]]) -> dict[tuple[Box, ...], list[int]]:
+        """Tokens with the same boxes."""
+        behind = [words.places[-1], *words.pads][: self.trailing]
+        if self.reference_compat:  # whose positions are counted by spaces
+            first = len(words.prompt.split()) + 1
+            behind = list(range(first, min(first + self.trailing, words.limit)))
+        owners: dict[int, tuple[Box, ...]] = {}
+        for name, box in regions:
+            for token in dict.fromkeys((*words.find(name), *behind)):
+                owners[token] = (*owners.get(token, ()), box)
+        groups: dict[tuple[Box, ...], list[int]] = {}
+        for token, boxes in owners.items():
+            groups.setdefault(boxes, []).append(token)
+        return groups
+
+
+def _marks(tokens: Sequence[int], limit: int) -> Float[Tensor, "keys"]:
+    marks = torch.zeros(limit)
+    marks[list(tokens)] = 1
+    return marks
+
+
+@dataclass
+class _Placing(Hooks):
+    control: DirectedDiffusion
+    window: Window
+    groups: dict[int, list[tuple[tuple[Box, ...], Tensor]]]
+    steps: set[int] = field(default_factory=set[int])
+    sites: set[str] = field(default_factory=set[str])
+
+    def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
+        if site.kind != "cross" or step not in self.window:
+            return rows
+        for row, groups in self.groups.items():
+            rows = rows.put("cond", row, pattern=self._edited(rows["cond"][row].pattern, groups, step, site.grid))
+        self.steps.add(step.index)
+        self.sites.add(site.name)
+        return rows
+
+    def _edited(
+        self, pattern: Pattern, groups: Sequence[tuple[tuple[Box, ...], Tensor]], step: Step, grid: Grid
+    ) -> Pattern:
+        """A'. Tokens whose boxes hold no cell of the grid stay."""
+        control, kernel = self.control, pattern.terms[0].kernel
+        count = len(self.window.steps(step.count))
+        level = float(torch.linspace(*LEVELS, count)[step.index])
+        rest = torch.full_like(groups[0][1], control.weaken if control.reference_compat else 1.0)
+        edits: list[Pattern] = []
+        for boxes, tokens in groups:
+            found = factors(
+                boxes, grid, control.strength * level, control.weaken, reference_compat=control.reference_compat
+            )
+            if found is None:
+                continue
+            scale, added = (x.flatten().to(kernel.device, kernel.dtype) for x in found)
+            rest = rest * (1 - tokens)
+            edits += [(pattern * tokens).gated(scale), Pattern((Term(Outer(added, tokens.to(kernel.dtype))),))]
+        return sum(edits, pattern * rest) if edits else pattern
+
+    def report(self) -> dict[str, Any]:
+        return {"cross_steps": len(self.steps), "cross_sites": len(self.sites)}

@@ -1,0 +1,34 @@
+"""Boxes drawn on pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from promptweave.view.sheet import enlarged, font
+
+Number = int | float
+Box = tuple[Number, Number, Number, Number]  # left, top, right, bottom; shares of the picture
+QUADRANTS: dict[str, Box] = {
+    "upper left": (0.0, 0.0, 0.5, 0.5),
+    "upper right": (0.5, 0.0, 1.0, 0.5),
+    "lower left": (0.0, 0.5, 0.5, 1.0),
+    "lower right": (0.5, 0.5, 1.0, 1.0),
+}
+COLOURS = ((230, 40, 60), (30, 90, 220), (240, 150, 0), (150, 40, 190), (0, 140, 130))
+
+
+def boxed(picture: np.ndarray | Image.Image, boxes: Mapping[str, Box]) -> Image.Image:
+    """The picture, enlarged if it is small, with a named frame for each box."""
+    image = enlarged(picture).convert("RGB").copy()
+    draw, text = ImageDraw.Draw(image), 13
+    for colour, (name, (left, top, right, bottom)) in zip(COLOURS * len(boxes), boxes.items(), strict=False):
+        x0, y0 = round(left * image.width), round(top * image.height)
+        x1, y1 = round(right * image.width) - 1, round(bottom * image.height) - 1
+        draw.rectangle((x0, y0, x1, y1), outline=colour, width=3)
+        width = font(text).getlength(name)
+        draw.rectangle((x0, y0, x0 + width + 9, y0 + text + 6), fill=colour)
+        draw.text((x0 + 5, y0 + 3), name, (255, 255, 255), font(text))
+    return image
