@@ -17,7 +17,7 @@ except ImportError as missing:  # pragma: no cover - an environment without the 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # the libraries' advice on import is no news to our users
 os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
 
-from promptweave.apps import commands_bench, commands_look, commands_many
+from promptweave.apps import commands_bench, commands_look, commands_many, commands_page
 from promptweave.apps.failures import explain, fail
 from promptweave.apps.options import (
     AllowPickle,
@@ -273,6 +273,7 @@ def _finish(terminal: Terminal, result: Any, output: Path, force: bool) -> None:
 commands_look.register(app)
 commands_bench.register(app)
 commands_many.register(app)
+commands_page.register(app)
 
 
 def main(arguments: list[str] | None = None) -> None:

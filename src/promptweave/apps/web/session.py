@@ -15,13 +15,12 @@ from torch import Tensor
 
 from promptweave.apps.web.limits import TooMuch
 from promptweave.apps.web.settings import Settings, selectors
-from promptweave.apps.web.studio import Made, Studio
+from promptweave.apps.web.studio import Studio
 from promptweave.apps.web.tree import Node, Tree
 from promptweave.apps.web.uploads import read_upload
 from promptweave.controls import Number
 from promptweave.core.clock import Step
-from promptweave.plan import plan, recipe_for
-from promptweave.record import Recording
+from promptweave.plan import recipe_for
 from promptweave.sweep import Sweep, sweep
 from promptweave.view.heat import over
 from promptweave.words import alignment, suggest
@@ -74,22 +73,10 @@ class Session:
         """Edit the base picture; its recording saves the source's rows."""
         base = self.base
         with self._running():
-            recording = self.studio.recording(base.model, base.recipe, base.row, self._progress(watch))
-            made = self._edited(base, settings, recording, watch)
+            made = self.studio.edited(
+                base.model, base.recipe, base.row, settings.target, settings.options(), self._progress(watch)
+            )
         return self.tree.add(made, 1, base.model, base.number)
-
-    def _edited(self, base: Node, settings: Settings, recording: Recording | None, watch: Watch | None) -> Made:
-        network, recipe = self.studio.network(base.model), base.recipe
-        if recording is not None:
-            planned = plan(recording, [settings.target], network, settings.options())
-        else:
-            planned = plan(
-                base.prompt, [settings.target], network, settings.options(), seed=recipe.seed, steps=recipe.steps,
-                guidance=recipe.guidance, size=recipe.size, negative=recipe.negative,
-            )  # fmt: skip
-            if base.row:
-                planned = replace(planned, base=recipe, base_row=base.row)
-        return self.studio.make(base.model, planned, recording, self._progress(watch))
 
     def further(self) -> Node:
         """Take the picture on the page as the source of the next edits."""

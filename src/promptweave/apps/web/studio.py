@@ -10,11 +10,13 @@ from threading import Lock, RLock
 from promptweave.apps.web.limits import Limits
 from promptweave.apps.web.preview import Preview
 from promptweave.apps.web.shelf import Shelf, key_of
+from promptweave.controls import Options
 from promptweave.core.maps import Maps
 from promptweave.core.record_maps import RecordedMaps, RecordMaps
 from promptweave.edit import run
 from promptweave.models.base import Model
 from promptweave.models.load import load
+from promptweave.plan import plan
 from promptweave.recipe import Recipe
 from promptweave.record import Recording, base_of, estimate, record_run
 from promptweave.result import Result
@@ -114,6 +116,21 @@ class Studio:
         report = {**done.report, "controls": done.report["controls"][:count]}
         sample = replace(done.sample, hooks=done.sample.hooks[:count])
         return Made(replace(done, recipe=recipe, report=report, sample=sample), seen.maps)
+
+    def edited(
+        self, name: str, recipe: Recipe, row: int, target: str, options: Options, progress: Progress | None = None
+    ) -> Made:
+        """Edit row `row` of a run; its recording saves the source's rows."""
+        network, recording = self.network(name), self.recording(name, recipe, row, progress)
+        if recording is not None:
+            planned = plan(recording, [target], network, options)
+        else:
+            planned = plan(
+                recipe.prompts[row], [target], network, options, seed=recipe.seed, steps=recipe.steps,
+                guidance=recipe.guidance, size=recipe.size, negative=recipe.negative,
+            )  # fmt: skip
+            planned = replace(planned, base=recipe, base_row=row) if row else planned
+        return self.make(name, planned, recording, progress)
 
     def recording(self, name: str, recipe: Recipe, row: int, progress: Progress | None = None) -> Recording | None:
         """The recording of a picture: from the shelf, or made now; None where there is no room for one."""
