@@ -11,7 +11,7 @@ from promptweave.apps.web.studio import Studio
 from promptweave.apps.web.words import note_html
 
 POOL = 10  # words with sliders
-SOURCE, TARGET = "a photo of a cat riding a bike", "a photo of a dog riding a bike"
+SOURCE, TARGET = "a photo of a cat riding a bike", "a photo of a cat riding a car"
 HELP = "Write a prompt and generate it. Then change its words: only what the words name changes."
 GRID = "0, 0.4, 0.8"
 
@@ -103,13 +103,13 @@ def _picture(n: dict[str, Any]) -> tuple[list[gr.Slider], list[gr.Slider], list[
             gr.Slider(-3, 5, 1, step=0.1, label="-", visible=False, min_width=190, elem_id=f"strength-{i}")
             for i in range(POOL)
         ]
-    gr.Markdown("How long the source's attention is kept (share of the steps)", elem_classes="section")
-    with gr.Row():
-        n["cross"] = gr.Slider(0, 1, 0.8, step=0.05, label="Words (cross-attention)", min_width=190, elem_id="cross")
-        n["self"] = gr.Slider(0, 1, 0.4, step=0.05, label="Shapes (self-attention)", min_width=190, elem_id="self")
-        n["threshold"] = gr.Slider(
-            0, 0.95, 0.3, step=0.05, label="Edge of the words' region", min_width=190, elem_id="threshold"
-        )
+    gr.Markdown(
+        "How long the source is kept: its words (cross-attention), its shapes (self-attention)", elem_classes="section"
+    )
+    with gr.Row(elem_id="windows"):
+        n["cross"] = gr.Slider(0, 1, 0.8, step=0.05, label="Words", min_width=190, elem_id="cross")
+        n["self"] = gr.Slider(0, 1, 0.4, step=0.05, label="Shapes", min_width=190, elem_id="self")
+        n["threshold"] = gr.Slider(0, 0.95, 0.3, step=0.05, label="Region's edge", min_width=190, elem_id="threshold")
     starts: list[gr.Slider] = []
     ends: list[gr.Slider] = []
     with gr.Accordion("Windows of single words", open=False):
@@ -143,12 +143,14 @@ def _tabs(n: dict[str, Any]) -> None:
                 n["selves"] = gr.Textbox("0, 0.4", label="Shapes (self-attention): rows", min_width=180)
                 n["sweep"] = gr.Button("Make the grid", elem_id="sweep", min_width=130)
             n["grid"] = gr.Gallery(
-                label="Click the best one to take it over", elem_id="grid", columns=3, allow_preview=False,
+                label="Click the best one to take it over", elem_id="grid", columns=3,
+                fit_columns=False, allow_preview=False,
                 height="auto", object_fit="contain", interactive=False, buttons=[],
             )  # fmt: skip
         with gr.Tab("History"):
             n["history"] = gr.Gallery(
                 label="1.2 is the second edit of 1. Click to go back to a picture", elem_id="history", columns=6,
+                fit_columns=False,
                 allow_preview=False, height="auto", object_fit="contain", interactive=False, buttons=[],
             )  # fmt: skip
         with gr.Tab("Details"):

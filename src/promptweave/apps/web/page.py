@@ -30,17 +30,25 @@ def theme() -> Any:
         button_primary_background_fill="#0f766e", button_primary_background_fill_hover="#115e59",
         button_primary_background_fill_dark="#0f766e", button_primary_background_fill_hover_dark="#0d9488",
         button_primary_text_color="#ffffff", button_primary_text_color_dark="#ffffff",
+        block_title_background_fill_dark="transparent", block_title_background_fill="transparent",
+        block_title_text_color="*body_text_color", block_title_padding="0",
+        block_title_text_weight="600", block_label_background_fill="*background_fill_primary",
+        block_label_text_color="*body_text_color", block_label_background_fill_dark="*background_fill_primary",
+        block_label_text_color_dark="*body_text_color", block_title_text_color_dark="*body_text_color",
+        body_text_color_subdued="#475569", body_text_color_subdued_dark="#b6c2d1",
+        body_background_fill="#f1f5f9", slider_color="#0f766e", slider_color_dark="#14b8a6",
+        layout_gap="12px", block_padding="10px 12px",
     )  # fmt: skip
 
 
 def build_page(studio: Studio) -> gr.Blocks:
     """The whole page."""
     with gr.Blocks(title="promptweave", analytics_enabled=False, delete_cache=(600, 3600), fill_width=True) as page:
+        api.add(studio)  # first, so that its calls have their plain names
         session = gr.State(None, time_to_live=4 * 3600, delete_callback=_leave)
         names = gr.State([])
         parts = lay_out(studio)
         Events(studio, parts, session, names, Outbox()).connect(page)
-        api.add(studio)
     return page
 
 
@@ -71,7 +79,7 @@ class Events:
         gr.on([*sliders, p.blend.input], self.slide, edited, shown, show_progress="hidden",
               trigger_mode="always_last", **ONE_AT_A_TIME)  # fmt: skip
         typed = [self.session, self.names, p.model, p.prompt, p.target, p.blend, *p.pool]
-        gr.on([p.prompt.input, p.target.input], self.type, typed, words, trigger_mode="always_last", **AT_ONCE)
+        gr.on([p.prompt.change, p.target.change], self.type, typed, words, trigger_mode="always_last", **AT_ONCE)
         p.stop.click(self.stop, [self.session], [p.status], **AT_ONCE)
         p.upload.upload(self.restore, [self.session, p.upload], shown, show_progress="hidden", **ONE_AT_A_TIME)
         p.sweep.click(self.sweep, [*edited, p.crosses, p.selves], shown, show_progress="hidden", **ONE_AT_A_TIME)

@@ -45,7 +45,7 @@ def words(
         both = list(dict.fromkeys([*found, *session.names(prompt)]))
     except ValueError as error:
         return {events.parts.match: note_html(str(error), "error")}
-    sliding = [name for name in found if name.partition("#")[0].lower() not in SMALL][:POOL]
+    sliding = telling(found)[:POOL]
     old = {name: tuple(pool[i::POOL]) for i, name in enumerate(names) if i < POOL and len(pool) == 3 * POOL}
     return {
         events.session: session, events.names: sliding, events.parts.match: match,
@@ -53,9 +53,14 @@ def words(
     }  # fmt: skip
 
 
+def telling(found: Sequence[str]) -> list[str]:
+    """Without articles and the like, unless there is nothing else."""
+    return [name for name in found if name.partition("#")[0].lower() not in SMALL] or list(found)
+
+
 def choices(found: Sequence[str], chosen: Sequence[str]) -> Any:
     """The words that may change."""
-    shown = [name for name in found if name.partition("#")[0].lower() not in SMALL]
+    shown = telling(found)
     return gr.update(choices=shown, value=[name for name in chosen if name in shown])
 
 
@@ -77,15 +82,14 @@ def preview(events: Any, session: Session, latents: Tensor, edit: bool) -> dict[
     """A rough picture in the place of the one to come."""
     p = events.parts
     height, width = latents.shape[-2:]
+    longest = max(height, width)
     rough = session.studio.preview(session.model).picture(
-        latents, (SHOWN * width // max(height, width), SHOWN * height // max(height, width))
-    )  # noqa: E501
+        latents, (SHOWN * width // longest, SHOWN * height // longest)
+    )
     if edit and session.tree.base is not None:
         before = large(session.base.picture)
-        return {
-            p.picture: gr.update(visible=False),
-            p.compare: gr.update(value=(before, rough.resize(before.size)), visible=True),
-        }  # noqa: E501
+        pair = (before, rough.resize(before.size))
+        return {p.picture: gr.update(visible=False), p.compare: gr.update(value=pair, visible=True)}
     return {p.picture: gr.update(value=rough, visible=True), p.compare: gr.update(visible=False)}
 
 
@@ -108,7 +112,7 @@ def everything(events: Any, session: Session, *, controls: bool = False) -> dict
         events.session: session,
         p.picture: gr.update(value=large(node.picture), visible=not edited),
         p.compare: gr.update(value=(large(before.picture), large(node.picture)) if edited else None, visible=edited),
-        p.look: gr.update(choices=session.names(node.prompt), value=None),
+        p.look: gr.update(choices=telling(session.names(node.prompt)), value=None),
         p.heat: None,
         p.history: [(large(each.picture, 256), f"{name} · {each.prompt}") for name, each in ordered],
         p.details: details(session),
@@ -133,7 +137,7 @@ def fields(events: Any, session: Session) -> dict[Any, Any]:
     """The page's fields as the picture was made."""
     p, node, base = events.parts, session.shown, session.base
     settings = Settings.of(node.recipe, node.row) if node is not base else Settings(node.prompt)
-    names = [n for n in session.names(settings.target) if n.partition("#")[0].lower() not in SMALL][:POOL]
+    names = telling(session.names(settings.target))[:POOL]
     values = {n: (settings.weights.get(n, 1), *settings.windows.get(n, (0, 1))) for n in names}
     both = list(dict.fromkeys([*session.names(settings.target), *session.names(base.prompt)]))
     return {
