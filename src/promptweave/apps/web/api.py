@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import gradio as gr
@@ -61,7 +62,7 @@ class Calls:
                 result = self.studio.edited(model, recipe, 0, settings.target, settings.options()).result
             path = self.outbox.folder() / "edit.png"
             result.save_picture(path, 1, 0)
-            return str(path), result.record
+            return str(path), _plain(result.record)
 
         return self._try(act)
 
@@ -97,10 +98,15 @@ class Calls:
 
     def _saved(self, session: Session) -> tuple[str, Any]:
         picture, _ = session.save(self.outbox.folder())
-        return str(picture), session.shown.result.record
+        return str(picture), _plain(session.shown.result.record)
 
     def _try(self, act: Any) -> Any:
         try:
             return act()
         except Exception as error:
             raise gr.Error(sentence(error), print_exception=False) from None
+
+
+def _plain(record: Any) -> Any:
+    """As it reads after a journey as JSON."""
+    return json.loads(json.dumps(record))
