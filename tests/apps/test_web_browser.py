@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -20,16 +23,19 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 sync_api = pytest.importorskip("playwright.sync_api")
-FIELD, WAIT = "textarea", 25_000
+FIELD, WAIT = "textarea", 20_000
 
 
 @pytest.fixture(scope="module")
 def url():
-    from promptweave.apps.web import launch
-
-    page = launch(port=None, block=False)
-    yield page.local_url
-    page.close()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "promptweave.apps.cli", "app", "--no-open", "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None and "shows its page" in server.stdout.readline()
+        yield f"http://127.0.0.1:{port}/"
+        server.terminate()
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +58,7 @@ def visit(browser, url):
         page = context.new_page()
         page.set_default_timeout(WAIT)
         page.on("request", lambda r: strangers.append(r.url) if not r.url.startswith((url, "data:", "blob:")) else None)
-        page.goto(url + path)
+        page.goto(url + path.lstrip("/"))
         page.wait_for_selector(".pw-match")
         page.locator("#steps_field input, input[aria-label*='Steps']").first.fill("3")
         page.keyboard.press("Tab")

@@ -70,7 +70,7 @@ def launch(
         css=(Path(__file__).parent / "style.css").read_text(), max_threads=8, mcp_server=False,
     )  # fmt: skip
     if block:
-        print(f"promptweave shows its page at {page.local_url} (Ctrl-C stops it).")
+        print(f"promptweave shows its page at {page.local_url} (Ctrl-C stops it).", flush=True)
         page.block_thread()
     return page
 
