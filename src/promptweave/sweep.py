@@ -96,7 +96,7 @@ def check_sweep(folder: Path, *, force: bool) -> None:
 
 
 def sweep(
-    source: str,
+    source: str | Recording,
     target: str,
     *,
     rows: tuple[str, Sequence[Number]] = ("self_attention", (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)),
@@ -109,6 +109,8 @@ def sweep(
     **options: Any,
 ) -> Sweep:
     """Edit `source` into `target` with every pair of settings from two axes, on one recording (one a seed).
+
+    `source` may be a recording whose windows hold all those of the grid; its seed is then no axis.
 
     An axis is a name and values: cross, self_attention, joint, threshold, blend_start, shared_start, seed, or
     "weight:word". `batch`: cells in one forward pass. `place` and `budget` are the recording's; `options` those of
@@ -126,7 +128,7 @@ def sweep(
         for a in axes[0][1]
     ]
     recipes = [recipe for row in planned for recipe in row]
-    recordings: dict[int, Recording] = {}
+    recordings: dict[int, Recording] = {} if isinstance(source, str) else {source.recipe.seed: source}
     for recipe in recipes:
         if recipe.seed not in recordings:
             alone = replace(recipe, targets=(), controls=())
@@ -141,7 +143,7 @@ def sweep(
         made += run_many(some, network, recordings=given, progress=progress)
     width = len(axes[1][1])
     cells = tuple(tuple(made[i : i + width]) for i in range(0, len(made), width))
-    return Sweep(source, target, axes[0], axes[1], cells)
+    return Sweep(source if isinstance(source, str) else source.prompt, target, axes[0], axes[1], cells)
 
 
 def _axis(axis: tuple[str, Sequence[Number]]) -> tuple[str, tuple[Number, ...]]:
@@ -155,7 +157,7 @@ def _axis(axis: tuple[str, Sequence[Number]]) -> tuple[str, tuple[Number, ...]]:
 
 def _cell(
     model: Model,
-    source: str,
+    source: str | Recording,
     target: str,
     at: Mapping[str, Number],
     fixed: Mapping[str, Any],

@@ -59,8 +59,9 @@ class Direction:
             raise FileNotFoundError(f"There is no direction at {path}. Save one first (--save-direction).")
         try:
             with np.load(path) as arrays:
-                tensors = {name: torch.from_numpy(arrays[name]) for name in ("text", "pooled") if name in arrays}
-                return cls(tensors["text"], tensors.get("pooled"))
+                known: dict[str, Any] = {name: arrays[name] for name in ("text", "pooled") if name in arrays}
+            pooled = torch.as_tensor(known["pooled"]) if "pooled" in known else None
+            return cls(torch.as_tensor(known["text"]), pooled)
         except (ValueError, KeyError, OSError) as error:
             raise ValueError(
                 f"A direction's file holds `text` [tokens, dim], as Direction.save writes it. {path} does not: {error}."
@@ -68,10 +69,12 @@ class Direction:
 
     def save(self, path: Path | str) -> Path:
         """Write an .npz file, under exactly this name."""
-        parts = {"text": self.text} if self.pooled is None else {"text": self.text, "pooled": self.pooled}
+        parts: dict[str, Any] = {"text": self.text.cpu().numpy()}
+        if self.pooled is not None:
+            parts["pooled"] = self.pooled.cpu().numpy()
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         with Path(path).open("wb") as file:
-            np.savez(file, **{name: tensor.cpu().numpy() for name, tensor in parts.items()})
+            np.savez(file, **parts)
         return Path(path)
 
     def added(self, text: Text, rows: tuple[int, ...], strength: Number) -> Text:

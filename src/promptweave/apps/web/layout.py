@@ -1,0 +1,157 @@
+"""The parts of the page and where they stand; what they do is in `page`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from promptweave.apps.web.studio import Studio
+from promptweave.apps.web.words import note_html
+
+POOL = 10  # words with sliders
+SOURCE, TARGET = "a photo of a cat riding a bike", "a photo of a cat riding a car"
+HELP = "Write a prompt and generate it. Then change its words: only what the words name changes."
+GRID = "0, 0.4, 0.8"
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """Every part that an event reads or writes, by name."""
+
+    named: dict[str, Any]
+    strengths: list[gr.Slider]
+    starts: list[gr.Slider]
+    ends: list[gr.Slider]
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.__dict__["named"][name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    @property
+    def pool(self) -> list[gr.Slider]:
+        """All sliders of single words."""
+        return [*self.strengths, *self.starts, *self.ends]
+
+
+def lay_out(studio: Studio) -> Parts:
+    """Source and edit at the left, the picture with its strengths at the right, the tabs below."""
+    n: dict[str, Any] = {}
+    gr.HTML(f"<h1>promptweave</h1><p>{HELP}</p>", elem_id="head")
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=4, min_width=300):
+            _source(n, studio)
+            _edit(n)
+        with gr.Column(scale=5, min_width=300):
+            sliders = _picture(n)
+    _tabs(n)
+    return Parts(n, *sliders)
+
+
+def _source(n: dict[str, Any], studio: Studio) -> None:
+    steps = studio.network(studio.names[0]).defaults[0]
+    n["model"] = gr.Dropdown(
+        list(studio.names), value=studio.names[0], label="Model", visible=len(studio.names) > 1, elem_id="model"
+    )
+    n["prompt"] = gr.Textbox(SOURCE, label="Source prompt", lines=2, elem_id="prompt", max_length=1000)
+    with gr.Row():
+        n["seed"] = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=studio.limits.seed, min_width=90)
+        n["steps"] = gr.Slider(1, studio.limits.steps, min(steps, 25), step=1, label="Steps", min_width=150, scale=2)
+    with gr.Row():
+        n["generate"] = gr.Button("Generate", variant="primary", elem_id="generate", min_width=120)
+        n["stop"] = gr.Button("Stop", variant="stop", elem_id="stop", min_width=80, interactive=True)
+    with gr.Accordion("Open a saved picture", open=False):
+        gr.Markdown("A PNG that promptweave saved brings its recipe back. Editing a photo is not possible yet.")
+        n["upload"] = gr.File(label="PNG", file_types=[".png"], type="filepath", elem_id="upload", height=110)
+
+
+def _edit(n: dict[str, Any]) -> None:
+    n["target"] = gr.Textbox(TARGET, label="Edited prompt", lines=2, elem_id="target", max_length=1000)
+    n["match"] = gr.HTML(elem_id="match", show_label=False)
+    n["blend"] = gr.CheckboxGroup(
+        [], label="Only these words may change the picture (none: all may)", elem_id="blend", elem_classes="chips"
+    )
+    with gr.Accordion("Paint where it may change", open=False):
+        n["mask"] = gr.ImageEditor(
+            label="Painted region", type="pil", sources=(), transforms=(), layers=False, height=380,
+            brush=gr.Brush(colors=["#0d9488"], color_mode="fixed", default_size=28), elem_id="mask",
+            buttons=[], canvas_size=(512, 512),
+        )  # fmt: skip
+    n["apply"] = gr.Button("Apply the edit", variant="primary", elem_id="apply")
+
+
+def _picture(n: dict[str, Any]) -> tuple[list[gr.Slider], list[gr.Slider], list[gr.Slider]]:
+    n["status"] = gr.HTML(note_html("Ready."), elem_id="status")
+    n["picture"] = gr.Image(
+        label="Picture", elem_id="picture", interactive=False, height=440, buttons=["fullscreen"], format="png"
+    )
+    n["compare"] = gr.ImageSlider(
+        label="Before and after", elem_id="compare", interactive=False, visible=False, max_height=440, height=440,
+        buttons=["fullscreen"], format="png",
+    )  # fmt: skip
+    with gr.Row():
+        n["undo"] = gr.Button("Undo", elem_id="undo", min_width=70, size="sm")
+        n["further"] = gr.Button("Edit this further", elem_id="further", min_width=120, size="sm")
+        n["save"] = gr.DownloadButton("Picture (PNG)", elem_id="save", min_width=110, size="sm", interactive=False)
+        n["recipe"] = gr.DownloadButton("Recipe (JSON)", elem_id="recipe", min_width=110, size="sm", interactive=False)
+    gr.Markdown("Strength of each word", elem_classes="section")
+    with gr.Row(elem_id="strengths"):
+        strengths = [
+            gr.Slider(-3, 5, 1, step=0.1, label="-", visible=False, min_width=190, elem_id=f"strength-{i}")
+            for i in range(POOL)
+        ]
+    gr.Markdown(
+        "How long the source is kept: its words (cross-attention), its shapes (self-attention)", elem_classes="section"
+    )
+    with gr.Row(elem_id="windows"):
+        n["cross"] = gr.Slider(0, 1, 0.8, step=0.05, label="Words", min_width=190, elem_id="cross")
+        n["self"] = gr.Slider(0, 1, 0.4, step=0.05, label="Shapes", min_width=190, elem_id="self")
+        n["threshold"] = gr.Slider(0, 0.95, 0.3, step=0.05, label="Region's edge", min_width=190, elem_id="threshold")
+    starts: list[gr.Slider] = []
+    ends: list[gr.Slider] = []
+    with gr.Accordion("Windows of single words", open=False):
+        gr.Markdown("From 0 until 1 leaves a word to the slider for all words above.")
+        for i in range(POOL):
+            with gr.Row():
+                for found, name, value in ((starts, "from", 0), (ends, "until", 1)):
+                    found.append(
+                        gr.Slider(0, 1, value, step=0.05, label="-", visible=False, min_width=140,
+                                  elem_id=f"{name}-{i}")
+                    )  # fmt: skip
+    n["live"] = gr.Checkbox(True, label="Update the edit when a slider is let go", elem_id="live", container=False)
+    return strengths, starts, ends
+
+
+def _tabs(n: dict[str, Any]) -> None:
+    with gr.Tabs():
+        with gr.Tab("Words"):
+            with gr.Row():
+                with gr.Column(scale=2, min_width=260):
+                    n["look"] = gr.Radio([], label="Choose a word to see where it looks", elem_id="look",
+                                         elem_classes="chips")  # fmt: skip
+                    gr.Markdown("Bright: the pixels that the word decides, as a mean over all steps and layers.")
+                n["heat"] = gr.Image(
+                    label="What the word looks at", elem_id="heat", interactive=False, height=380, scale=3,
+                    buttons=["fullscreen"], min_width=260,
+                )  # fmt: skip
+        with gr.Tab("Sweep"):
+            with gr.Row():
+                n["crosses"] = gr.Textbox(GRID, label="Words (cross-attention): columns", min_width=180)
+                n["selves"] = gr.Textbox("0, 0.4", label="Shapes (self-attention): rows", min_width=180)
+                n["sweep"] = gr.Button("Make the grid", elem_id="sweep", min_width=130)
+            n["grid"] = gr.Gallery(
+                label="Click the best one to take it over", elem_id="grid", columns=3,
+                fit_columns=False, allow_preview=False,
+                height="auto", object_fit="contain", interactive=False, buttons=[],
+            )  # fmt: skip
+        with gr.Tab("History"):
+            n["history"] = gr.Gallery(
+                label="1.2 is the second edit of 1. Click to go back to a picture", elem_id="history", columns=6,
+                fit_columns=False,
+                allow_preview=False, height="auto", object_fit="contain", interactive=False, buttons=[],
+            )  # fmt: skip
+        with gr.Tab("Details"):
+            n["details"] = gr.HTML(note_html("There is no picture yet."), elem_id="details")

@@ -1,0 +1,25 @@
+"""Files that visitors download: a folder that goes with the process and holds a bounded number of them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import deque
+from pathlib import Path
+from shutil import rmtree
+
+
+class Outbox:
+    """The oldest folder goes when there are more than `most`."""
+
+    def __init__(self, most: int = 128) -> None:
+        self._all = tempfile.TemporaryDirectory(prefix="promptweave-page-")
+        self._folders: deque[Path] = deque()
+        self.most = most
+
+    def folder(self) -> Path:
+        """A fresh folder."""
+        made = Path(tempfile.mkdtemp(dir=self._all.name))
+        self._folders.append(made)
+        while len(self._folders) > self.most:
+            rmtree(self._folders.popleft(), ignore_errors=True)
+        return made

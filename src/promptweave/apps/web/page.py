@@ -1,0 +1,243 @@
+"""The page's events: each calls the visitor's session and shows what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from gradio.themes import Soft
+from PIL import Image
+
+from promptweave.apps.web import api, view
+from promptweave.apps.web.layout import Parts, lay_out
+from promptweave.apps.web.outbox import Outbox
+from promptweave.apps.web.session import Cancelled, Session
+from promptweave.apps.web.settings import Mask, Settings
+from promptweave.apps.web.studio import Studio
+from promptweave.apps.web.words import note_html, progress_html
+from promptweave.apps.web.work import Work, sentence
+
+ONE_AT_A_TIME: dict[str, Any] = {"concurrency_id": "network", "concurrency_limit": 1, "api_visibility": "private"}
+AT_ONCE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+
+
+def theme() -> Any:
+    """Teal on grey with the fonts that the visitor's machine has: nothing is fetched."""
+    fonts = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
+    mono = ["ui-monospace", "Consolas", "monospace"]
+    return Soft(primary_hue="teal", neutral_hue="slate", font=fonts, font_mono=mono).set(
+        button_primary_background_fill="#0f766e", button_primary_background_fill_hover="#115e59",
+        button_primary_background_fill_dark="#0f766e", button_primary_background_fill_hover_dark="#0d9488",
+        button_primary_text_color="#ffffff", button_primary_text_color_dark="#ffffff",
+        block_title_background_fill_dark="transparent", block_title_background_fill="transparent",
+        block_title_text_color="*body_text_color", block_title_padding="0",
+        block_title_text_weight="600", block_label_background_fill="*background_fill_primary",
+        block_label_text_color="*body_text_color", block_label_background_fill_dark="*background_fill_primary",
+        block_label_text_color_dark="*body_text_color", block_title_text_color_dark="*body_text_color",
+        body_text_color_subdued="#475569", body_text_color_subdued_dark="#b6c2d1",
+        body_background_fill="#f1f5f9", slider_color="#0f766e", slider_color_dark="#14b8a6",
+        layout_gap="12px", block_padding="10px 12px",
+    )  # fmt: skip
+
+
+def build_page(studio: Studio) -> gr.Blocks:
+    """The whole page."""
+    with gr.Blocks(title="promptweave", analytics_enabled=False, delete_cache=(600, 3600), fill_width=True) as page:
+        api.add(studio)  # first, so that its calls have their plain names
+        session = gr.State(None, time_to_live=4 * 3600, delete_callback=_leave)
+        names = gr.State([])
+        parts = lay_out(studio)
+        Events(studio, parts, session, names, Outbox()).connect(page)
+    return page
+
+
+def _leave(session: Any) -> None:
+    if isinstance(session, Session):
+        session.stop.set()
+
+
+class Events:
+    """What happens on the page. Every handler takes the state first, and returns a part -> value mapping."""
+
+    def __init__(self, studio: Studio, parts: Parts, session: gr.State, names: gr.State, outbox: Outbox) -> None:
+        self.studio, self.parts, self.session, self.names, self.outbox = studio, parts, session, names, outbox
+
+    def connect(self, page: gr.Blocks) -> None:
+        """Attach the handlers."""
+        p = self.parts
+        asked = [self.session, self.names, p.model, p.prompt, p.seed, p.steps]
+        edited = [*asked, p.target, p.cross, p.self, p.threshold, p.blend, p.mask, p.live, *p.pool]
+        shown = [self.session, self.names, p.status, p.picture, p.compare, p.look, p.heat, p.history, p.details,
+                 p.save, p.recipe, p.mask, p.prompt, p.seed, p.steps, p.target, p.cross, p.self, p.threshold, p.blend,
+                 p.match, p.grid, p.model, *p.pool]  # fmt: skip
+        words = [self.session, self.names, p.match, p.blend, *p.pool]
+        page.load(self.open, [p.model, p.prompt, p.target], words, **AT_ONCE)
+        gr.on([p.generate.click, p.prompt.submit], self.generate, asked, shown, show_progress="hidden", **ONE_AT_A_TIME)
+        gr.on([p.apply.click, p.target.submit], self.edit, edited, shown, show_progress="hidden", **ONE_AT_A_TIME)
+        sliders = [s.release for s in (*p.pool, p.cross, p.self, p.threshold)]
+        gr.on([*sliders, p.blend.input], self.slide, edited, shown, show_progress="hidden",
+              trigger_mode="always_last", **ONE_AT_A_TIME)  # fmt: skip
+        typed = [self.session, self.names, p.model, p.prompt, p.target, p.blend, *p.pool]
+        gr.on([p.prompt.change, p.target.change], self.type, typed, words, trigger_mode="always_last", **AT_ONCE)
+        p.stop.click(self.stop, [self.session], [p.status], **AT_ONCE)
+        p.upload.upload(self.restore, [self.session, p.upload], shown, show_progress="hidden", **ONE_AT_A_TIME)
+        p.sweep.click(self.sweep, [*edited, p.crosses, p.selves], shown, show_progress="hidden", **ONE_AT_A_TIME)
+        p.grid.select(self.adopt, [self.session], shown, show_progress="hidden", **ONE_AT_A_TIME)
+        p.look.input(self.look, [self.session, p.look], [p.heat, p.status], **AT_ONCE)
+        p.history.select(self.go, [self.session], shown, **AT_ONCE)
+        p.undo.click(self.undo, [self.session], shown, **AT_ONCE)
+        p.further.click(self.further, [self.session], shown, **AT_ONCE)
+
+    def open(self, model: str, prompt: str, target: str) -> dict[Any, Any]:
+        """A visitor comes, or reloads: a session of its own."""
+        session = Session(self.studio, model)
+        return {self.session: session, **view.words(self, session, [], [], prompt, target, ())}
+
+    def generate(self, session: Any, names: Any, model: Any, prompt: Any, seed: Any, steps: Any) -> Iterator[Any]:
+        session = self._session(session, model)
+
+        def action(watch: Any) -> None:
+            session.generate(prompt, int(seed or 0), int(steps), watch)
+
+        yield from self._work(session, "Generating", action, edit=False)
+
+    def edit(
+        self, session: Any, names: Any, model: Any, prompt: Any, seed: Any, steps: Any, *given: Any
+    ) -> Iterator[Any]:
+        session = self._session(session, model)
+        settings = self._settings(names, given)
+
+        def action(watch: Any) -> None:
+            self._source(session, prompt, int(seed or 0), int(steps), watch)
+            session.edit(settings, watch)
+
+        yield from self._work(session, "Editing", action, edit=True)
+
+    def slide(self, session: Any, *given: Any) -> Iterator[Any]:
+        """A slider was let go: edit again if there is an edit to renew."""
+        live = given[11]
+        if not live or not isinstance(session, Session) or session.tree.shown is None or session.shown.parent is None:
+            yield {self.parts.status: note_html("Apply the edit to see it.")}
+            return
+        yield from self.edit(session, *given)
+
+    def sweep(
+        self, session: Any, names: Any, model: Any, prompt: Any, seed: Any, steps: Any, *given: Any
+    ) -> Iterator[Any]:
+        session, (*edited, crosses, selves) = self._session(session, model), given
+        settings = self._settings(names, edited)
+
+        def action(watch: Any) -> None:
+            columns, rows = view.numbers(crosses), view.numbers(selves)
+            self._source(session, prompt, int(seed or 0), int(steps), watch)
+            session.sweep(settings, columns, rows, watch)
+
+        yield from self._work(session, "Making the grid", action, edit=True)
+
+    def adopt(self, session: Any, event: gr.SelectData) -> Iterator[Any]:
+        session = self._session(session)
+        yield from self._work(
+            session, "Taking it over", lambda watch: session.adopt(int(event.index), watch), edit=True, controls=True
+        )
+
+    def restore(self, session: Any, path: Any) -> Iterator[Any]:
+        session = self._session(session)
+        yield from self._work(
+            session, "Restoring", lambda watch: session.restore(path, watch)[1], edit=False, controls=True
+        )
+
+    def stop(self, session: Any) -> Any:
+        """Ends the run at its next step."""
+        if isinstance(session, Session):
+            session.stop.set()
+        return gr.skip()
+
+    def type(self, session: Any, names: Any, model: str, prompt: str, target: str, blend: Any, *pool: Any) -> Any:
+        return view.words(self, self._session(session, model), names, pool, prompt, target, blend)
+
+    def look(self, session: Any, word: Any) -> Any:
+        return self._light(session, lambda s: {self.parts.heat: view.large(s.heat(word)) if word else None})
+
+    def go(self, session: Any, event: gr.SelectData) -> Any:
+        return self._moved(session, lambda s: s.go(int(event.index)))
+
+    def undo(self, session: Any) -> Any:
+        return self._moved(session, lambda s: s.undo())
+
+    def further(self, session: Any) -> Any:
+        return self._moved(session, lambda s: s.further())
+
+    def _moved(self, session: Any, move: Callable[[Session], Any]) -> Any:
+        def act(s: Session) -> dict[Any, Any]:
+            move(s)
+            return {self.parts.status: note_html(view.summary(s)), **view.everything(self, s, controls=True)}
+
+        return self._light(session, act)
+
+    def _light(self, session: Any, act: Callable[[Session], dict[Any, Any]]) -> Any:
+        try:
+            return act(self._session(session))
+        except Exception as error:
+            return {self.parts.status: note_html(sentence(error), "error")}
+
+    def _session(self, session: Any, model: Any = None) -> Session:
+        session = session if isinstance(session, Session) else Session(self.studio)
+        session.model = model or session.model
+        return session
+
+    def _source(self, session: Session, prompt: str, seed: int, steps: int, watch: Any) -> None:
+        """Make the source first if the one on the page is not what the fields ask for."""
+        if session.tree.base is not None:
+            base = session.base
+            if (base.prompt, base.recipe.seed, base.recipe.steps, base.model) == (prompt, seed, steps, session.model):
+                return
+        session.generate(prompt, seed, steps, watch)
+
+    def _settings(self, names: Sequence[str], given: Sequence[Any]) -> Settings:
+        target, cross, self_attention, threshold, blend, mask, _, *pool = given
+        count = len(self.parts.strengths)
+        strengths, starts, ends = pool[:count], pool[count : 2 * count], pool[2 * count :]
+        spans = dict(zip(names, zip(starts, ends, strict=True), strict=False))
+        return Settings(
+            target or "", cross, self_attention, weights=dict(zip(names, strengths, strict=False)),
+            windows={word: span for word, span in spans.items() if span != (0, 1)}, blend=tuple(blend or ()),
+            threshold=threshold, mask=painted(mask),
+        )  # fmt: skip
+
+    def _work(
+        self, session: Session, what: str, action: Callable[[Any], Any], *, edit: bool, controls: bool = False
+    ) -> Iterator[Any]:
+        """Run, with a rough picture and the steps done; an error leaves everything as it was, but for a sentence."""
+        p, work = self.parts, Work(session, action)
+        yield {self.session: session, p.status: note_html(f"{what} …")}
+        try:
+            for look in work:
+                changes: dict[Any, Any] = {p.status: progress_html(look.done, look.count, what)}
+                if look.latents is not None:
+                    changes |= view.preview(self, session, look.latents, edit)
+                yield changes
+        except Cancelled:
+            back = view.everything(self, session) if session.tree.shown else {p.picture: None}
+            yield {p.status: note_html("Stopped. Nothing was changed."), **back}
+        except Exception as error:
+            back = view.everything(self, session) if session.tree.shown else {}
+            yield {p.status: note_html(sentence(error), "error"), **back}
+        else:
+            said = f"{work.value} " if isinstance(work.value, str) else ""
+            note = {p.status: note_html(said + view.summary(session))}
+            yield {self.session: session, **note, **view.everything(self, session, controls=controls)}
+
+
+def painted(drawn: Any) -> Mask | None:
+    """The painted region as ones, at most 256 cells along a side; None where nothing is painted."""
+    layers = [layer for layer in (drawn or {}).get("layers", []) if layer is not None]
+    if not layers:
+        return None
+    alpha = np.max([np.asarray(layer.convert("RGBA"))[..., 3] for layer in layers], 0)
+    if not alpha.any():
+        return None
+    small = Image.fromarray(alpha)
+    small.thumbnail((256, 256))
+    return tuple(tuple(float(v) for v in row) for row in (np.asarray(small) > 127))

@@ -1,0 +1,194 @@
+"""One visitor's work: pictures, edits, maps and sweeps as plain Python. The page only calls this."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from promptweave.apps.web.limits import TooMuch
+from promptweave.apps.web.settings import Settings, selectors
+from promptweave.apps.web.studio import Studio
+from promptweave.apps.web.tree import Node, Tree
+from promptweave.apps.web.uploads import read_upload
+from promptweave.controls import Number
+from promptweave.core.clock import Step
+from promptweave.plan import recipe_for
+from promptweave.sweep import Sweep, sweep
+from promptweave.view.heat import over
+from promptweave.words import alignment, suggest
+
+Watch = Callable[[int, int, Tensor | None], None]  # steps done, steps in all, latents
+
+
+class Cancelled(Exception):
+    """The visitor stopped the run."""
+
+
+class NothingYet(ValueError):
+    """An action on a picture before there is one."""
+
+
+class Session:
+    """`stop` may be set from another thread: the run ends at its next step."""
+
+    def __init__(self, studio: Studio, model: str | None = None) -> None:
+        self.studio = studio
+        self.model = model or studio.names[0]
+        self.tree = Tree(studio.limits.history)
+        self.stop = Event()
+        self.swept: Sweep | None = None
+
+    @property
+    def shown(self) -> Node:
+        """The picture on the page."""
+        if self.tree.shown is None:
+            raise NothingYet("There is no picture yet. Generate one first.")
+        return self.tree.nodes[self.tree.shown]
+
+    @property
+    def base(self) -> Node:
+        """The picture that edits start from."""
+        if self.tree.base is None:
+            raise NothingYet("There is no picture to edit yet. Generate one first.")
+        return self.tree.nodes[self.tree.base]
+
+    def generate(self, prompt: str, seed: int, steps: int, watch: Watch | None = None) -> Node:
+        """A new picture, the root of a new tree of edits."""
+        network = self.studio.network(self.model)
+        self.studio.limits.check(recipe := recipe_for(network, prompt, seed=seed, steps=steps))
+        recipe.check()
+        with self._running():
+            made = self.studio.make(self.model, recipe, None, self._progress(watch))
+        return self.tree.add(made, 0, self.model, None)
+
+    def edit(self, settings: Settings, watch: Watch | None = None) -> Node:
+        """Edit the base picture; its recording saves the source's rows."""
+        base = self.base
+        with self._running():
+            made = self.studio.edited(
+                base.model, base.recipe, base.row, settings.target, settings.options(), self._progress(watch)
+            )
+        return self.tree.add(made, 1, base.model, base.number)
+
+    def further(self) -> Node:
+        """Take the picture on the page as the source of the next edits."""
+        return self.tree.show(self.shown.number, self.shown.number)
+
+    def sweep(
+        self, settings: Settings, cross: Sequence[Number], self_attention: Sequence[Number], watch: Watch | None = None
+    ) -> Sweep:
+        """The edit over a grid of the two windows, from the base's recording."""
+        base, limits = self.base, self.studio.limits
+        if len(cross) * len(self_attention) > limits.cells:
+            raise TooMuch(
+                f"A grid may have {limits.cells} pictures. Received {len(cross)} x {len(self_attention)}. Take fewer."
+            )
+        with self._running():
+            recording = self.studio.recording(base.model, base.recipe, base.row, self._progress(watch))
+            if recording is None:
+                raise TooMuch("A sweep needs a recording, and this picture's would not fit. Take fewer steps.")
+            options = settings.options()
+            fixed = {"weights": options.weights, "blend": options.blend, "threshold": options.threshold}
+            self.swept = sweep(
+                recording, settings.target, rows=("self_attention", self_attention), columns=("cross", cross),
+                model=self.studio.network(base.model), mask=options.mask, combine=options.combine, **fixed,
+                progress=self._progress(watch, total=recording.recipe.steps * len(cross) * len(self_attention)),
+            )  # fmt: skip
+        return self.swept
+
+    def adopt(self, index: int, watch: Watch | None = None) -> Node:
+        """Make a cell of the sweep, counted row by row, the edit on the page."""
+        if self.swept is None:
+            raise NothingYet("There is no grid yet. Run a sweep first.")
+        row, column = divmod(index, len(self.swept.columns[1]))
+        recipe, base = self.swept.cells[row][column].recipe, self.base
+        with self._running():
+            recording = self.studio.recording(base.model, base.recipe, base.row, self._progress(watch))
+            made = self.studio.make(base.model, recipe, recording, self._progress(watch))
+        return self.tree.add(made, 1, base.model, base.number)
+
+    def restore(self, path: Path | str, watch: Watch | None = None) -> tuple[Node, str]:
+        """The picture of an uploaded PNG, made again from its recipe; and whether its pixels match."""
+        recipe, record, old = read_upload(path, self.studio.limits)
+        model = self.studio.named(recipe)
+        row = record.get("picture", {}).get("prompt", 0) if isinstance(record.get("picture"), dict) else 0
+        row = row if isinstance(row, int) and 0 < row < len(recipe.prompts) else 0
+        while row == 0 and recipe.base is not None:  # the source of a chained edit is the edit below
+            recipe, row = recipe.base, recipe.base_row
+        recipe = replace(recipe, images=1) if row else replace(recipe, images=1, targets=(), controls=())
+        with self._running():
+            made = self.studio.make(model, recipe, None, self._progress(watch))
+        self.model = model
+        node = self.tree.add(made, 0, model, None)
+        if row:
+            node = self.tree.add(made, row, model, node.number)
+        same = np.array_equal(np.asarray(old), node.pixels)
+        differ = "The pixels differ from the upload, which was made with other versions or on another machine."
+        return node, "Restored: the pixels match the upload." if same else differ
+
+    def go(self, index: int) -> Node:
+        """Show the picture at this place of the history."""
+        return self.tree.show(self.tree.ordered()[index][1].number)
+
+    def undo(self) -> Node:
+        """Back to the picture before."""
+        node = self.tree.undo()
+        if node is None:
+            raise NothingYet("There is nothing to undo.")
+        return node
+
+    def before(self) -> Node:
+        """What the picture on the page is compared with: the one that it was edited from, or itself."""
+        parent = self.shown.parent
+        return self.tree.nodes[parent] if parent in self.tree.nodes else self.shown
+
+    def heat(self, word: str) -> Image.Image:
+        """The picture on the page under a word's map."""
+        node = self.shown
+        known = selectors(self.studio.words(node.model, node.prompt))
+        if word not in known:
+            raise ValueError(f"{word!r} is not a word of this picture's prompt. Words: {', '.join(known)}.")
+        maps = node.maps.mean(node.row)[0]
+        return Image.fromarray(over(maps[..., list(known[word])].sum(-1), node.pixels))
+
+    def matched(self, source: str, target: str) -> dict[str, Any]:
+        """What becomes of each word of the source in the target, and the kind of edit that this is."""
+        old, new = self.studio.words(self.model, source), self.studio.words(self.model, target)
+        return {"kind": suggest(old, new), "pairs": [asdict(pair) for pair in alignment(old, new)]}
+
+    def names(self, prompt: str) -> list[str]:
+        """The words of a prompt, by the names that sliders and blends know them by."""
+        return list(selectors(self.studio.words(self.model, prompt))) if prompt.strip() else []
+
+    def save(self, folder: Path) -> tuple[Path, Path]:
+        """The picture on the page as a PNG that carries its recipe, and the recipe as JSON."""
+        node = self.shown
+        picture, recipe = folder / f"promptweave-{node.number}.png", folder / f"promptweave-{node.number}.json"
+        node.result.save_picture(picture, node.row, 0)
+        recipe.write_text(json.dumps(node.result.record, indent=1, ensure_ascii=False) + "\n")
+        return picture, recipe
+
+    def _running(self) -> Any:
+        self.stop.clear()
+        return self.studio.lock
+
+    def _progress(self, watch: Watch | None, total: int | None = None) -> Callable[[Step, Tensor], None]:
+        done = 0
+
+        def after(step: Step, z: Tensor) -> None:
+            nonlocal done
+            if self.stop.is_set():
+                raise Cancelled("Stopped. Nothing was changed.")
+            done += 1
+            if watch is not None:
+                watch(min(done, total) if total else step.index + 1, total or step.count, z)
+
+        return after

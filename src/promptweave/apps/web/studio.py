@@ -1,0 +1,170 @@
+"""What all visitors share: the networks that were named at the start, one lock, and the room for recordings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Lock, RLock
+
+from promptweave.apps.web.limits import Limits
+from promptweave.apps.web.preview import Preview
+from promptweave.apps.web.shelf import Shelf, key_of
+from promptweave.controls import Options
+from promptweave.core.maps import Maps
+from promptweave.core.record_maps import RecordedMaps, RecordMaps
+from promptweave.edit import run
+from promptweave.models.base import Model
+from promptweave.models.load import load
+from promptweave.plan import plan
+from promptweave.recipe import Recipe
+from promptweave.record import Recording, base_of, estimate, record_run
+from promptweave.result import Result
+from promptweave.sampling.recording import Capture, Captured, Kept
+from promptweave.sampling.walk import Progress
+from promptweave.words import Words
+
+WIDE, USUAL = Kept(1.0, 1.0, 1.0), Kept()  # any window can be asked of the first, the usual ones of the second
+
+
+class UnknownModel(ValueError):
+    """A model that is not on the page's list."""
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """A run with the maps of its words."""
+
+    result: Result
+    maps: Maps
+
+
+class Studio:
+    """`models`: names for `load`, or loaded models; the first is the one that the page opens with."""
+
+    def __init__(
+        self, models: Sequence[Model | str] = ("toybox",), *, device: str = "auto", limits: Limits | None = None
+    ) -> None:
+        if not models:
+            raise ValueError("The page needs at least one model. Received none. Leave out --model for toybox.")
+        self.limits = limits or Limits()
+        self.device = device
+        self.shelf = Shelf(self.limits.recordings)
+        self.lock = RLock()  # one run at a time
+        self._words = Lock()  # tokenizers are not made for several threads
+        self._given: dict[str, Model | str] = {}
+        for model in models:
+            name = _label(model)
+            while name in self._given:
+                name += "'"
+            self._given[name] = model
+        self._previews: dict[str, Preview] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The models that a visitor may choose from."""
+        return tuple(self._given)
+
+    def network(self, name: str) -> Model:
+        """A model of the list; loaded when it is first asked for."""
+        if name not in self._given:
+            raise UnknownModel(f"This page offers the models {', '.join(self._given)}. Received {name!r}.")
+        with self.lock:
+            found = self._given[name]
+            if isinstance(found, str):
+                found = self._given[name] = load(found, device=self.device)
+            return found
+
+    def named(self, recipe: Recipe) -> str:
+        """The name on the list of the model that made a recipe."""
+        for name, given in self._given.items():
+            if recipe.model == (given if isinstance(given, str) else given.name):
+                return name
+        raise UnknownModel(
+            f"This page offers the models {', '.join(self._given)}, and the picture was made with another. Start the "
+            "page with that model in its list: promptweave app --model ..."
+        )
+
+    def words(self, name: str, prompt: str) -> Words:
+        """A prompt as a model reads it."""
+        network = self.network(name)
+        with self._words:
+            return network.words(prompt)
+
+    def preview(self, name: str) -> Preview:
+        """The rough colours of a model's latents."""
+        with self.lock:
+            if name not in self._previews:
+                self._previews[name] = Preview.fit(self.network(name))
+            return self._previews[name]
+
+    def make(self, name: str, recipe: Recipe, source: Recording | None, progress: Progress | None = None) -> Made:
+        """Run a recipe and look at its words; a plain source is recorded on the way, for the edits to come."""
+        network = self.network(name)
+        self.limits.check(recipe)
+        kept = None if recipe.targets or recipe.base else self._kept(network, recipe)
+        looking = [RecordMaps(), *([] if kept is None else [Capture(kept)])]
+        done = run(replace(recipe, controls=(*recipe.controls, *looking)), network, recording=source, progress=progress)
+        count = len(recipe.controls)
+        seen = done.sample.hooks[count]
+        assert isinstance(seen, RecordedMaps)
+        if kept is not None:
+            captured = done.sample.hooks[-1]
+            assert isinstance(captured, Captured)
+            recording = Recording(recipe, 0, captured.track(done.sample.pictures[0]), network.fingerprint())
+            self.shelf.put(key_of(name, recipe, 0), recording)
+        report = {**done.report, "controls": done.report["controls"][:count]}
+        sample = replace(done.sample, hooks=done.sample.hooks[:count])
+        return Made(replace(done, recipe=recipe, report=report, sample=sample), seen.maps)
+
+    def edited(
+        self, name: str, recipe: Recipe, row: int, target: str, options: Options, progress: Progress | None = None
+    ) -> Made:
+        """Edit row `row` of a run; its recording saves the source's rows."""
+        network, recording = self.network(name), self.recording(name, recipe, row, progress)
+        if recording is not None:
+            planned = plan(recording, [target], network, options)
+        else:
+            planned = plan(
+                recipe.prompts[row], [target], network, options, seed=recipe.seed, steps=recipe.steps,
+                guidance=recipe.guidance, size=recipe.size, negative=recipe.negative,
+            )  # fmt: skip
+            planned = replace(planned, base=recipe, base_row=row) if row else planned
+        return self.make(name, planned, recording, progress)
+
+    def recording(self, name: str, recipe: Recipe, row: int, progress: Progress | None = None) -> Recording | None:
+        """The recording of a picture: from the shelf, or made now; None where there is no room for one."""
+        network = self.network(name)
+        if row == 0:
+            recipe = replace(recipe, targets=(), controls=())
+        key = key_of(name, recipe, row)
+        found = self.shelf.get(key)
+        if found is not None:
+            return found
+        below = base_of(recipe, network, progress) if row == 0 else None
+        if below is None and row == 0:
+            kept = self._kept(network, recipe)
+            found = None if kept is None else record_run(recipe, network, kept=kept, progress=progress)
+        elif below is not None:
+            found = below
+        else:
+            first = self.recording(name, recipe, 0, progress)
+            kept = self._kept(network, recipe) or USUAL
+            track = None if first is None else first.track
+            found = record_run(recipe, network, row=row, kept=kept, progress=progress, source=track)
+        if found is not None:
+            self.shelf.put(key, found)
+        return found
+
+    def _kept(self, network: Model, recipe: Recipe) -> Kept | None:
+        """The widest windows that fit into half of the room."""
+        for kept in (WIDE, USUAL):
+            if estimate(network, recipe, kept) <= self.shelf.budget // 2:
+                return kept
+        return None
+
+
+def _label(model: Model | str) -> str:
+    """A model's name without the folders above it, which are nobody's business."""
+    name = model if isinstance(model, str) else model.name
+    return Path(name).name if Path(name).is_absolute() or Path(name).exists() else name

@@ -1,0 +1,107 @@
+"""The history of a visitor's pictures: a tree, for an edit can be the source of further edits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from PIL import Image
+
+from promptweave.apps.web.studio import Made
+from promptweave.core.maps import Maps
+from promptweave.recipe import Recipe
+from promptweave.result import Result
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """A picture: row `row` of a run. `parent` is the picture that it was edited from."""
+
+    number: int
+    parent: int | None
+    made: Made
+    row: int
+    model: str
+
+    @property
+    def result(self) -> Result:
+        return self.made.result
+
+    @property
+    def maps(self) -> Maps:
+        return self.made.maps
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.result.recipe
+
+    @property
+    def prompt(self) -> str:
+        """What the picture shows."""
+        return self.recipe.prompts[self.row]
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """uint8 [height, width, 3]."""
+        return self.result.sample.pictures[self.row, 0]
+
+    @property
+    def picture(self) -> Image.Image:
+        return Image.fromarray(self.pixels)
+
+
+@dataclass
+class Tree:
+    """Nodes in the order in which they were made; `shown` is on the page and edits start at `base`."""
+
+    most: int = 30
+    nodes: dict[int, Node] = field(default_factory=dict[int, Node])
+    shown: int | None = None
+    base: int | None = None
+    past: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])  # (shown, base) before each move
+    made: int = 0
+
+    def add(self, made: Made, row: int, model: str, parent: int | None) -> Node:
+        """A new picture, shown at once; the oldest that nothing stands on goes when there are too many."""
+        self.made += 1
+        node = Node(self.made, parent, made, row, model)
+        self.nodes[node.number] = node
+        self.show(node.number, node.number if parent is None else parent)
+        while len(self.nodes) > self.most:
+            parents = {other.parent for other in self.nodes.values()} | {self.shown, self.base}
+            gone = next((n for n in self.nodes if n not in parents), None)
+            if gone is None:
+                break
+            del self.nodes[gone]
+        return node
+
+    def show(self, number: int, base: int | None = None) -> Node:
+        """Go to a picture; edits start at `base`, or at the picture that this one was edited from."""
+        node = self.nodes[number]
+        if self.shown is not None and self.base is not None:
+            self.past.append((self.shown, self.base))
+        self.shown = number
+        self.base = base if base is not None else number if node.parent is None else node.parent
+        return node
+
+    def undo(self) -> Node | None:
+        """Back to what was shown before; None if nothing was."""
+        while self.past:
+            shown, base = self.past.pop()
+            if shown in self.nodes and base in self.nodes:
+                self.shown, self.base = shown, base
+                return self.nodes[shown]
+        return None
+
+    def ordered(self) -> list[tuple[str, Node]]:
+        """Every picture under the one that it was edited from, numbered 1, 1.1, 1.2, 1.1.1 ..."""
+        found: list[tuple[str, Node]] = []
+
+        def walk(parent: int | None, prefix: str) -> None:
+            children = [node for node in self.nodes.values() if node.parent == parent]
+            for index, node in enumerate(children, 1):
+                found.append((f"{prefix}{index}", node))
+                walk(node.number, f"{prefix}{index}.")
+
+        walk(None, "")
+        return found

@@ -1,0 +1,167 @@
+"""What the page shows of a session: values for its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+from torch import Tensor
+
+from promptweave.apps.web.layout import POOL
+from promptweave.apps.web.session import Session
+from promptweave.apps.web.settings import Settings
+from promptweave.apps.web.words import matched_html, note_html, steps_html
+
+SMALL = {"a", "an", "the", "of", "in", "on", "at", "to", "and", "with"}  # words without sliders
+SHOWN = 512  # pixels: smaller pictures are enlarged
+
+
+def large(image: Image.Image, side: int = SHOWN) -> Image.Image:
+    """Enlarged for the screen."""
+    factor = side / min(image.size)
+    size = (round(image.width * factor), round(image.height * factor))
+    return image.resize(size, Image.Resampling.LANCZOS) if factor > 1 else image
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    """Values of an axis, "0, 0.4, 0.8"."""
+    from promptweave.apps.commands_many import values
+
+    found = values(text or "", "An axis")
+    if any(not 0 <= value <= 1 for value in found):
+        raise ValueError(f"The values of an axis are shares from 0 to 1. Received {text!r}.")
+    return found
+
+
+def words(
+    events: Any, session: Session, names: Sequence[str], pool: Sequence[Any], prompt: str, target: str, blend: Any
+) -> dict[Any, Any]:
+    """How the prompts match, and a slider for each word of the edited one; a word keeps what was set for it."""
+    try:
+        found = session.names(target)
+        match = matched_html(session.matched(prompt, target)) if prompt.strip() and found else ""
+        both = list(dict.fromkeys([*found, *session.names(prompt)]))
+    except ValueError as error:
+        return {events.parts.match: note_html(str(error), "error")}
+    sliding = telling(found)[:POOL]
+    old = {name: tuple(pool[i::POOL]) for i, name in enumerate(names) if i < POOL and len(pool) == 3 * POOL}
+    return {
+        events.session: session, events.names: sliding, events.parts.match: match,
+        events.parts.blend: choices(both, blend or ()), **sliders(events, sliding, old),
+    }  # fmt: skip
+
+
+def telling(found: Sequence[str]) -> list[str]:
+    """Without articles and the like, unless there is nothing else."""
+    return [name for name in found if name.partition("#")[0].lower() not in SMALL] or list(found)
+
+
+def choices(found: Sequence[str], chosen: Sequence[str]) -> Any:
+    """The words that may change."""
+    shown = telling(found)
+    return gr.update(choices=shown, value=[name for name in chosen if name in shown])
+
+
+def sliders(events: Any, names: Sequence[str], values: dict[str, tuple[Any, ...]]) -> dict[Any, Any]:
+    """Labels and values of the sliders of single words."""
+    changes: dict[Any, Any] = {}
+    p = events.parts
+    for kind, (label, usual) in enumerate((("{}", 1), ("{}: from", 0), ("{}: until", 1))):
+        for i, slider in enumerate((p.strengths, p.starts, p.ends)[kind]):
+            if i < len(names):
+                value = values.get(names[i], (1, 0, 1))[kind]
+                changes[slider] = gr.update(visible=True, label=label.format(names[i]), value=value)
+            else:
+                changes[slider] = gr.update(visible=False, value=usual)
+    return changes
+
+
+def preview(events: Any, session: Session, latents: Tensor, edit: bool) -> dict[Any, Any]:
+    """A rough picture in the place of the one to come."""
+    p = events.parts
+    height, width = latents.shape[-2:]
+    longest = max(height, width)
+    rough = session.studio.preview(session.model).picture(
+        latents, (SHOWN * width // longest, SHOWN * height // longest)
+    )
+    if edit and session.tree.base is not None:
+        before = large(session.base.picture)
+        pair = (before, rough.resize(before.size))
+        return {p.picture: gr.update(visible=False), p.compare: gr.update(value=pair, visible=True)}
+    return {p.picture: gr.update(value=rough, visible=True), p.compare: gr.update(visible=False)}
+
+
+def summary(session: Session) -> str:
+    """What happened, in a sentence."""
+    node = session.shown
+    if node.parent is None:
+        return f"Made with seed {node.recipe.seed} in {node.recipe.steps} steps. Change words of the edited prompt."
+    distance = node.result.report["distance"][node.row - 1][0]
+    return f"{distance['changed_pixels']:.0%} of the pixels changed. The line in the picture can be moved."
+
+
+def everything(events: Any, session: Session, *, controls: bool = False) -> dict[Any, Any]:
+    """All that depends on the picture on the page; with `controls` also the fields that it was made with."""
+    p, node, before = events.parts, session.shown, session.before()
+    edited = node is not before
+    picture, recipe = session.save(events.outbox.folder())
+    ordered = session.tree.ordered()
+    changes: dict[Any, Any] = {
+        events.session: session,
+        p.picture: gr.update(value=large(node.picture), visible=not edited),
+        p.compare: gr.update(value=(large(before.picture), large(node.picture)) if edited else None, visible=edited),
+        p.look: gr.update(choices=telling(session.names(node.prompt)), value=None),
+        p.heat: None,
+        p.history: [(large(each.picture, 256), f"{name} · {each.prompt}") for name, each in ordered],
+        p.details: details(session),
+        p.save: gr.update(value=str(picture), interactive=True),
+        p.recipe: gr.update(value=str(recipe), interactive=True),
+    }
+    if session.swept is not None:
+        rows, columns = session.swept.rows[1], session.swept.columns[1]
+        cells = [
+            (large(cell.edited, 256), f"words {b:g}, shapes {a:g}")
+            for a, line in zip(rows, session.swept.cells, strict=True)
+            for b, cell in zip(columns, line, strict=True)
+        ]
+        changes[p.grid] = gr.update(value=cells, columns=len(columns))
+    base = large(session.base.picture)
+    if controls or not edited:
+        changes[p.mask] = {"background": base, "layers": [], "composite": base}
+    return {**changes, **(fields(events, session) if controls else {})}
+
+
+def fields(events: Any, session: Session) -> dict[Any, Any]:
+    """The page's fields as the picture was made."""
+    p, node, base = events.parts, session.shown, session.base
+    settings = Settings.of(node.recipe, node.row) if node is not base else Settings(node.prompt)
+    names = telling(session.names(settings.target))[:POOL]
+    values = {n: (settings.weights.get(n, 1), *settings.windows.get(n, (0, 1))) for n in names}
+    both = list(dict.fromkeys([*session.names(settings.target), *session.names(base.prompt)]))
+    return {
+        events.names: names, p.model: session.model, p.prompt: base.prompt, p.seed: base.recipe.seed,
+        p.steps: base.recipe.steps, p.target: settings.target, p.cross: settings.cross,
+        p.self: settings.self_attention, p.threshold: settings.threshold, p.blend: choices(both, settings.blend),
+        p.match: matched_html(session.matched(base.prompt, settings.target)), **sliders(events, names, values),
+    }  # fmt: skip
+
+
+def details(session: Session) -> str:
+    """How the picture was made."""
+    node = session.shown
+    recipe, report = node.recipe, node.result.report
+    facts = [
+        ("Prompt", node.prompt), ("Edited from", recipe.source if node.row else "-"), ("Model", session.model),
+        ("Seed", str(recipe.seed)), ("Steps", str(recipe.steps)), ("Guidance", f"{recipe.guidance:g}"),
+    ]  # fmt: skip
+    for control in report["controls"]:
+        values = [f"{key.replace('_', ' ')} {value}" for key, value in control.items() if value and key != "control"]
+        facts.append((control["control"], ", ".join(v for v in values if len(v) < 200)))
+    if node.row:
+        distance = report["distance"][node.row - 1][0]
+        facts.append(("Distance", f"{distance['changed_pixels']:.1%} of the pixels, PSNR {distance['psnr']:.1f} dB"))
+    room = session.studio.shelf
+    facts.append(("Recordings", f"{room.bytes / 1e6:.0f} MB of {room.budget / 1e6:.0f} MB, of all visitors"))
+    return steps_html(facts)

@@ -1,0 +1,83 @@
+"""A run in a thread of its own, watched from the page: what it shows now, and how it ended."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from threading import Event, Thread
+from typing import Any
+
+from torch import Tensor
+
+from promptweave.apps.web.session import Cancelled, Session
+
+PAUSE = 0.3  # seconds between two looks
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """Steps done, steps in all, and the latents of the last prompt."""
+
+    done: int
+    count: int
+    latents: Tensor | None
+
+
+class Work:
+    """`for look in work` yields while it runs; then `value` is the outcome. Leaving the loop early stops the run."""
+
+    def __init__(self, session: Session, action: Callable[[Any], Any]) -> None:
+        self.session, self.action = session, action
+        self.value: Any = None
+        self.error: Exception | None = None
+        self.latest: Look | None = None
+        self.ended = Event()
+
+    def __iter__(self) -> Iterator[Look]:
+        thread = Thread(target=self._run, daemon=True)
+        self.session.stop.clear()
+        thread.start()
+        shown: Look | None = None
+        try:
+            while not self.ended.wait(PAUSE):
+                if self.latest is not None and self.latest is not shown:
+                    shown = self.latest
+                    yield shown
+        finally:
+            if not self.ended.is_set():  # the visitor has left
+                self.session.stop.set()
+                self.ended.wait()
+        if self.error is not None:
+            raise self.error
+
+    def _run(self) -> None:
+        def watch(done: int, count: int, z: Tensor | None) -> None:
+            latents = None if z is None else z[-1, 0].detach().clone()
+            self.latest = Look(done, count, latents)
+
+        try:
+            self.value = self.action(watch)
+        except Exception as error:
+            self.error = error
+        finally:
+            self.ended.set()
+
+
+def sentence(error: Exception) -> str:
+    """An error for the page. Ours say what to do; others stay in the terminal, for they may tell of the machine."""
+    if isinstance(error, Cancelled) or (isinstance(error, ValueError) and type(error).__module__ != "builtins"):
+        return str(error)
+    if isinstance(error, ValueError) and _ours(error):
+        return str(error)
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        return "The machine is out of memory. Ask for fewer steps or a smaller grid."
+    traceback.print_exception(error, file=sys.stderr)
+    return f"This is a defect of promptweave ({type(error).__name__}). Your settings are kept; the terminal shows more."
+
+
+def _ours(error: Exception) -> bool:
+    """Whether the error was raised by a line of promptweave's."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and "promptweave" in frames[-1].filename.replace("\\", "/").split("/")

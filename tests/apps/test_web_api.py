@@ -1,0 +1,96 @@
+"""The page's HTTP API, and what it refuses."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+import promptweave.apps.web.serve as launching
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+SOURCE, TARGET = "a photo of a cat riding a bike", "a photo of a dog riding a bike"
+
+
+@pytest.fixture(scope="module")
+def page(tiny):
+    made = launching.launch([tiny], port=None, block=False)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def client(page):
+    from gradio_client import Client
+
+    made = Client(page.local_url, verbose=False, analytics_enabled=False)
+    yield made
+    made.close()
+
+
+def test_every_call(client):
+    picture, record = client.predict(SOURCE, 1, 2, "tiny", api_name="/generate")
+    assert Image.open(picture).info["promptweave"] and record["recipe"]["seed"] == 1
+    options = [1, 2, 0.5, 0.5, {"dog": 2}, ["dog"], "tiny"]
+    picture, record = client.predict(SOURCE, TARGET, *options, api_name="/edit")
+    assert [c["control"] for c in record["recipe"]["controls"]] == ["Replace", "Reweight", "LocalBlend"]
+    assert Image.open(picture).size == (32, 32)
+    assert client.predict(SOURCE, TARGET, "tiny", api_name="/words")["kind"] == "replace"
+    assert Image.open(client.predict(SOURCE, "cat", 1, 2, "tiny", api_name="/maps")).size == (32, 32)
+    assert client.predict(SOURCE, TARGET, "0, 0.8", "0.4", 1, 2, "tiny", api_name="/sweep").endswith(".png")
+    named = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    assert set(named) == {"/generate", "/edit", "/words", "/maps", "/sweep"}
+
+
+@pytest.mark.parametrize(
+    ("call", "given", "said"),
+    [
+        ("/generate", (SOURCE, 1, 10_000, "tiny"), "at most 100"),
+        ("/generate", ("", 1, 2, "tiny"), "empty"),
+        ("/generate", (SOURCE, 1, 2, "/etc/passwd"), "offers the models tiny"),
+        ("/maps", (SOURCE, "zebra", 1, 2, "tiny"), "not a word"),
+        ("/edit", (SOURCE, SOURCE, 1, 2, 0.5, 0.5, {}, [], "tiny"), "says the same"),
+        ("/sweep", (SOURCE, TARGET, "0,2", "0", 1, 2, "tiny"), "0 to 1"),
+    ],
+)
+def test_errors_are_sentences(client, call, given, said):
+    with pytest.raises(Exception, match=said):
+        client.predict(*given, api_name=call)
+
+
+def test_no_file_of_the_machine_is_readable(page):
+    import httpx
+
+    for path in ("/etc/passwd", "//etc/passwd", "/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", launching.__file__):
+        for route in ("file=", "gradio_api/file=", "gradio_api/file/", "static/", "assets/", "proxy=file://"):
+            answer = httpx.get(f"{page.local_url}{route}{path}", follow_redirects=True, trust_env=False)
+            assert answer.status_code >= 400 or (b"root:" not in answer.content and b"def launch" not in answer.content)
+    for route in ("gradio_api/file=/etc/passwd", f"gradio_api/file={launching.__file__}"):
+        assert httpx.get(page.local_url + route, trust_env=False).status_code in (403, 404)
+
+
+def test_an_address_that_others_reach_brings_a_warning(tiny, capsys):
+    assert launching.loopback("127.0.0.1") and launching.loopback("::1") and launching.loopback("localhost")
+    assert not launching.loopback("0.0.0.0") and not launching.loopback("my-machine")
+    page = launching.launch([tiny], host="0.0.0.0", port=None, block=False)
+    page.close()
+    assert "whoever reaches this machine" in capsys.readouterr().err
+
+
+def test_without_the_extra_the_error_names_it(monkeypatch, tiny):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    with pytest.raises(launching.MissingExtra, match=r"promptweave\[apps\]"):
+        launching.build([tiny])
+
+
+def test_importing_the_package_of_the_page_brings_no_gradio():
+    code = "import sys, promptweave, promptweave.apps.web; print('gradio' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"
+    assert importlib.util.find_spec("promptweave.apps.web.page")

@@ -1,0 +1,224 @@
+"""What a visitor of the page can do, without the page."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+import promptweave as pw
+from promptweave.apps.web.limits import Limits, TooMuch
+from promptweave.apps.web.preview import Preview
+from promptweave.apps.web.session import Cancelled, NothingYet, Session
+from promptweave.apps.web.settings import Settings, selectors
+from promptweave.apps.web.shelf import Shelf
+from promptweave.apps.web.studio import Studio, UnknownModel
+from promptweave.apps.web.uploads import FOREIGN, BadUpload, read_upload
+from promptweave.recipe import KEY, BrokenRecipe
+
+SOURCE, TARGET = "a photo of a cat riding a bike", "a photo of a dog riding a bike"
+
+
+@pytest.fixture()
+def session(tiny) -> Session:
+    return Session(Studio([tiny]))
+
+
+def test_an_edit_on_the_recording_is_the_joint_edit_and_computes_the_target_alone(session, tiny):
+    session.generate(SOURCE, 3, 4)
+    assert len(session.studio.shelf) == 1
+    sizes = []
+    predict = tiny.predict
+    tiny.predict = lambda z, *given, **named: (sizes.append(len(z)), predict(z, *given, **named))[1]
+    try:
+        node = session.edit(Settings(TARGET, 0.5, 0.25, weights={"dog": 2, "bike": 1}, blend=("dog",)))
+    finally:
+        del tiny.predict
+    assert sizes == [2] * 4  # one prompt, with and without condition
+    joint = pw.edit(
+        SOURCE, TARGET, model=tiny, cross=0.5, self_attention=0.25, weights={"dog": 2}, blend="dog", seed=3, steps=4
+    )
+    assert np.abs(joint.sample.pictures[1, 0].astype(int) - node.pixels).max() <= 1  # batches of another size round
+    assert node.recipe.source == joint.recipe.source and Settings.of(node.recipe).blend == ("dog",)
+    assert node.result.report["controls"][0]["control"] == "Replace"
+
+
+def test_windows_by_word_and_masks_reach_the_controls(session):
+    session.generate(SOURCE, 0, 4)
+    mask = ((1.0, 0.0), (0.0, 0.0))
+    node = session.edit(Settings(TARGET, windows={"bike": (0.25, 0.75)}, mask=mask))
+    again = Settings.of(node.recipe)
+    assert again.windows == {"bike": (0.25, 0.75)} and again.cross == 0.8 and again.mask == mask
+    source, edited = session.before().pixels, node.pixels
+    assert (source != edited)[:16, :16].any()
+
+
+def test_a_tree_of_edits_with_undo(session):
+    first = session.generate(SOURCE, 0, 3)
+    second = session.edit(Settings(TARGET))
+    session.further()
+    third = session.edit(Settings("a photo of a dog riding a car"))
+    assert third.recipe.base == second.recipe and third.recipe.base_row == 1
+    assert [name for name, _ in session.tree.ordered()] == ["1", "1.1", "1.1.1"]
+    assert session.before() is second and session.base is second
+    assert session.undo() is second and session.base is second
+    assert session.undo() is second and session.base is first
+    assert session.undo() is first
+    with pytest.raises(NothingYet, match="nothing to undo"):
+        session.undo()
+    assert session.go(2) is third and session.base is second
+
+
+def test_the_history_is_bounded_and_keeps_what_edits_stand_on(tiny):
+    session = Session(Studio([tiny], limits=Limits(history=3)))
+    root = session.generate(SOURCE, 0, 2)
+    for _ in range(4):
+        session.edit(Settings(TARGET))
+    assert len(session.tree.nodes) == 3 and root.number in session.tree.nodes and session.shown.number == 5
+
+
+def test_a_sweep_and_a_cell_adopted(session):
+    session.generate(SOURCE, 0, 3)
+    made = session.sweep(Settings(TARGET), (0.0, 1.0), (0.0, 1.0))
+    node = session.adopt(3)
+    assert Settings.of(node.recipe).cross == 1.0
+    assert np.abs(node.pixels.astype(int) - made.pictures[1, 1]).max() <= 1
+    with pytest.raises(TooMuch, match="36 pictures"):
+        session.sweep(Settings(TARGET), tuple(i / 10 for i in range(10)), (0.0, 0.3, 0.6, 1.0))
+
+
+def test_cancel_stops_the_network_and_the_session_goes_on(session):
+    steps = []
+
+    def watch(done, count, z):
+        steps.append(done)
+        session.stop.set()
+
+    with pytest.raises(Cancelled):
+        session.generate(SOURCE, 0, 9, watch)
+    assert steps == [1] and not session.tree.nodes
+    session.generate(SOURCE, 0, 2)
+
+
+def test_heat_and_words(session):
+    session.generate("a cat next to a cat", 0, 2)
+    assert session.names("a cat next to a cat") == ["a#1", "cat#1", "next", "to", "a#2", "cat#2"]
+    assert session.heat("cat#2").size == session.shown.picture.size
+    with pytest.raises(ValueError, match="Words: a#1, cat#1"):
+        session.heat("dog")
+    matched = session.matched(SOURCE, TARGET)
+    assert matched["kind"] == "replace" and [p["source"] for p in matched["pairs"] if p["kind"] == "swapped"] == ["cat"]
+    assert session.names("  ") == [] and set(selectors(session.studio.words("tiny", SOURCE))) >= {"cat", "bike"}
+
+
+@pytest.mark.parametrize("chained", [False, True])
+def test_a_saved_picture_restores_its_recipe(session, tmp_path, chained):
+    session.generate(SOURCE, 1, 3)
+    node = session.edit(Settings(TARGET, 0.6, weights={"dog": 1.5}))
+    if chained:
+        session.further()
+        node = session.edit(Settings("a photo of a dog riding a car"))
+    picture, recipe = session.save(tmp_path)
+    assert json.loads(recipe.read_text())["recipe"] == node.recipe.as_dict()
+    other = Session(session.studio)
+    restored, said = other.restore(picture)
+    assert "match" in said and restored.recipe == node.recipe and np.array_equal(restored.pixels, node.pixels)
+    other.edit(Settings("a photo of a lion riding a bike"))
+
+
+def test_models_are_those_of_the_list(tiny):
+    studio = Studio([tiny])
+    assert studio.names == ("tiny",)
+    with pytest.raises(UnknownModel, match="offers the models tiny"):
+        studio.network("/etc/passwd")
+    with pytest.raises(UnknownModel, match="promptweave app --model"):
+        studio.named(pw.Recipe("a", model="other"))
+    assert Studio(["/some/where/model"]).names == ("model",)
+
+
+def test_recordings_stay_within_their_bytes(session):
+    session.generate(SOURCE, 0, 2)
+    recording = session.studio.recording("tiny", session.base.recipe, 0)
+    shelf = Shelf(2 * recording.bytes)
+    for number in range(4):
+        shelf.put(("tiny", str(number), 0), recording)
+    assert len(shelf) == 2 and shelf.bytes <= shelf.budget and shelf.get(("tiny", "0", 0)) is None
+    small = Shelf(recording.bytes - 1)
+    small.put(("tiny", "0", 0), recording)
+    assert len(small) == 0
+
+
+def test_without_room_for_a_recording_edits_still_work(tiny):
+    session = Session(Studio([tiny], limits=Limits(recordings=1)))
+    session.generate(SOURCE, 3, 3)
+    node = session.edit(Settings(TARGET))
+    joint = pw.edit(SOURCE, TARGET, model=tiny, seed=3, steps=3)
+    assert np.abs(joint.sample.pictures[1, 0].astype(int) - node.pixels).max() <= 1
+    session.further()
+    session.edit(Settings("a photo of a dog riding a car"))
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        pw.Recipe("a", steps=101),
+        pw.Recipe("a", steps=0),
+        pw.Recipe("a", size=(2048, 2048)),
+        pw.Recipe("a", images=9),
+        pw.Recipe("a" * 1001),
+        pw.Recipe("a", seed=2**40),
+        pw.Recipe("a", base=pw.Recipe("a", steps=1000)),
+    ],
+)
+def test_what_would_take_too_long_is_refused(recipe):
+    with pytest.raises(TooMuch):
+        Limits().check(recipe)
+
+
+def test_uploads_are_checked(tmp_path):
+    def png(name: str, text: str | None, size: tuple[int, int] = (8, 8)):
+        info = PngInfo()
+        if text is not None:
+            info.add_itxt(KEY, text)
+        Image.new("RGB", size).save(tmp_path / name, pnginfo=info)
+        return tmp_path / name
+
+    with pytest.raises(BadUpload, match="inversion"):
+        read_upload(png("photo.png", None))
+    assert "not have" in FOREIGN
+    (tmp_path / "page.png").write_text("<html>")
+    Image.new("RGB", (8, 8)).save(tmp_path / "jpeg.png", "JPEG")
+    for name in ("page.png", "jpeg.png"):
+        with pytest.raises(BadUpload, match="no PNG"):
+            read_upload(tmp_path / name)
+    with pytest.raises(BadUpload, match="million pixels"):
+        read_upload(png("large.png", "{}", (5000, 4000)))
+    with pytest.raises(BadUpload, match="20 MB"):
+        large = tmp_path / "bytes.png"
+        large.write_bytes(bytes(20_000_001))
+        read_upload(large)
+    for text in ("", "[]", "{", '{"format": 1}', '{"format": 1, "recipe": {}}', '{"format":1,"recipe":' + "[" * 9999):
+        with pytest.raises((BrokenRecipe, BadUpload)):
+            read_upload(png("broken.png", text))
+    header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
+    bomb = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b""))
+    )
+    (tmp_path / "bomb.png").write_bytes(bomb)
+    with pytest.raises(BadUpload):
+        read_upload(tmp_path / "bomb.png")
+
+
+def test_the_preview_has_the_colours_of_the_decoder(tiny):
+    """The tiny network is random, so the map is checked on latents that it was not fitted to, by order of magnitude."""
+    preview = Preview.fit(tiny)
+    assert preview.matrix.shape == (5, 3) and bool(torch.isfinite(preview.matrix).all())
+    picture = preview.picture(torch.randn(4, 16, 16), (32, 32))
+    assert picture.size == (32, 32) and picture.mode == "RGB"
