@@ -45,6 +45,7 @@ class Session:
         self.tree = Tree(studio.limits.history)
         self.stop = Event()
         self.swept: Sweep | None = None
+        self.looked: str | None = None
 
     @property
     def shown(self) -> Node:
@@ -151,11 +152,12 @@ class Session:
         return self.tree.nodes[parent] if parent in self.tree.nodes else self.shown
 
     def heat(self, word: str) -> Image.Image:
-        """The picture on the page under a word's map."""
+        """The picture on the page under a word's map; the word is kept in `looked` for the next picture."""
         node = self.shown
         known = selectors(self.studio.words(node.model, node.prompt))
         if word not in known:
             raise ValueError(f"{word!r} is not a word of this picture's prompt. Words: {', '.join(known)}.")
+        self.looked = word
         maps = node.maps.mean(node.row)[0]
         return Image.fromarray(over(maps[..., list(known[word])].sum(-1), node.pixels))
 

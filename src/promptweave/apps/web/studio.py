@@ -51,6 +51,7 @@ class Studio:
         self.device = device
         self.shelf = Shelf(self.limits.recordings)
         self.lock = RLock()  # one run at a time
+        self._loading = RLock()  # a running network can still be asked for its words and its preview
         self._words = Lock()  # tokenizers are not made for several threads
         self._given: dict[str, Model | str] = {}
         for model in models:
@@ -69,7 +70,7 @@ class Studio:
         """A model of the list; loaded when it is first asked for."""
         if name not in self._given:
             raise UnknownModel(f"This page offers the models {', '.join(self._given)}. Received {name!r}.")
-        with self.lock:
+        with self._loading:
             found = self._given[name]
             if isinstance(found, str):
                 found = self._given[name] = load(found, device=self.device)
@@ -93,7 +94,7 @@ class Studio:
 
     def preview(self, name: str) -> Preview:
         """The rough colours of a model's latents."""
-        with self.lock:
+        with self._loading:
             if name not in self._previews:
                 self._previews[name] = Preview.fit(self.network(name))
             return self._previews[name]

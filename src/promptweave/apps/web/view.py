@@ -107,13 +107,14 @@ def everything(events: Any, session: Session, *, controls: bool = False) -> dict
     p, node, before = events.parts, session.shown, session.before()
     edited = node is not before
     picture, recipe = session.save(events.outbox.folder())
-    ordered = session.tree.ordered()
+    ordered, known = session.tree.ordered(), telling(session.names(node.prompt))
+    word = session.looked if session.looked in known else None
     changes: dict[Any, Any] = {
         events.session: session,
         p.picture: gr.update(value=large(node.picture), visible=not edited),
         p.compare: gr.update(value=(large(before.picture), large(node.picture)) if edited else None, visible=edited),
-        p.look: gr.update(choices=telling(session.names(node.prompt)), value=None),
-        p.heat: None,
+        p.look: gr.update(choices=known, value=word),
+        p.heat: large(session.heat(word)) if word else None,
         p.history: [(large(each.picture, 256), f"{name} · {each.prompt}") for name, each in ordered],
         p.details: details(session),
         p.save: gr.update(value=str(picture), interactive=True),

@@ -1,0 +1,204 @@
+"""The page in a real Chromium. PROMPTWEAVE_PICTURES=docs/pictures writes the documentation's screenshots."""
+
+from __future__ import annotations
+
+import io
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+CHROMIUM = "/usr/bin/chromium"
+pytestmark = [
+    pytest.mark.skipif(
+        not Path(CHROMIUM).exists(), reason=f"the page is tested in {CHROMIUM}: apt-get install chromium"
+    ),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+sync_api = pytest.importorskip("playwright.sync_api")
+FIELD, WAIT = "textarea", 20_000
+
+
+@pytest.fixture(scope="module")
+def url():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "promptweave.apps.cli", "app", "--no-open", "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None and "shows its page" in server.stdout.readline()
+        yield f"http://127.0.0.1:{port}/"
+        server.terminate()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+        yield found
+        found.close()
+
+
+@pytest.fixture()
+def visit(browser, url):
+    """Open the page as a new visitor; at the end, nothing was asked of another machine."""
+    contexts, strangers = [], []
+
+    def call(path: str = "", **options):
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(WAIT)
+        page.on("request", lambda r: strangers.append(r.url) if not r.url.startswith((url, "data:", "blob:")) else None)
+        page.goto(url + path.lstrip("/"))
+        page.wait_for_selector(".pw-match")
+        page.locator("#steps_field input, input[aria-label*='Steps']").first.fill("3")
+        page.keyboard.press("Tab")
+        return page
+
+    yield call
+    for context in contexts:
+        context.close()
+    assert not strangers
+
+
+def says(page, text: str) -> None:
+    page.locator("#status").get_by_text(text).wait_for()
+
+
+def picture(page, name: str, **options) -> None:
+    """A screenshot for the documentation, if it was asked for."""
+    folder = os.environ.get("PROMPTWEAVE_PICTURES")
+    if folder:
+        time.sleep(1.5)
+        image = Image.open(io.BytesIO(page.screenshot(**options)))
+        image.convert("RGB").save(Path(folder) / f"{name}.webp", quality=82)
+
+
+def test_type_run_slide_look_sweep_and_go_back(visit):
+    page = visit()
+    if os.environ.get("PROMPTWEAVE_PICTURES"):
+        page.locator("input[aria-label*='Steps']").first.fill("50")
+    page.locator(f"#target {FIELD}").fill("a photo of a black cat riding a car")
+    page.locator(".pw-added", has_text="black").wait_for()
+    page.locator(".pw-swapped", has_text="car").wait_for()
+    assert page.locator("#strength-1").inner_text().startswith("black")
+    page.click("#generate")
+    says(page, "Made with seed 0")
+    page.click("#apply")
+    says(page, "of the pixels changed")
+    page.wait_for_selector("#compare img")
+    before = page.locator("#compare img").last.get_attribute("src")
+    slider = page.locator("#strength-1 input[type=range]")
+    slider.focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")  # the keyboard moves sliders, too
+    page.locator("#strength-1 input[type=number]").fill("3")
+    page.keyboard.press("Enter")
+    page.locator("#blend label", has_text="car").click()
+    page.wait_for_function(
+        "before => { const all = document.querySelectorAll('#compare img');"
+        " return all.length && all[all.length - 1].src !== before && !document.querySelector('#status progress') }",
+        arg=before,
+    )
+    says(page, "of the pixels changed")
+    page.locator("#look label", has_text="car").click()
+    page.wait_for_selector("#heat img")
+    picture(page, "page", full_page=True)
+    page.get_by_role("tab", name="Sweep").click()
+    page.get_by_label("Words (cross-attention): columns").fill("0, 0.8")
+    page.get_by_label("Shapes (self-attention): rows").fill("0.4")
+    page.click("#sweep")
+    page.locator("#grid button img").nth(1).wait_for()
+    page.locator("#grid button").nth(0).click()
+    page.wait_for_function("document.querySelector('#cross input[type=number]').value == '0'")
+    says(page, "of the pixels changed")
+    page.get_by_role("tab", name="History").click()
+    page.get_by_text("1.3").first.wait_for()
+    page.locator("#history button").nth(0).click()
+    says(page, "Made with seed 0")
+    page.click("#undo")
+    says(page, "of the pixels changed")
+    with page.expect_download() as download:
+        page.click("#save")
+    assert Image.open(download.value.path()).info["promptweave"]
+
+
+def test_stop_ends_the_run_and_the_page_goes_on(visit):
+    page = visit()
+    page.locator("input[aria-label*='Steps']").first.fill("100")
+    page.keyboard.press("Tab")
+    page.click("#generate")
+    page.locator("#status progress").wait_for()
+    page.wait_for_selector("#picture img")  # a rough picture
+    page.click("#stop")
+    says(page, "Stopped. Nothing was changed.")
+    page.locator("input[aria-label*='Steps']").first.fill("3")
+    page.keyboard.press("Tab")
+    page.click("#generate")
+    says(page, "Made with seed 0 in 3 steps")
+
+
+def test_a_reload_stops_the_run_and_starts_afresh(visit):
+    page = visit()
+    page.locator("input[aria-label*='Steps']").first.fill("100")
+    page.keyboard.press("Tab")
+    page.click("#generate")
+    page.locator("#status progress").wait_for()
+    page.reload()
+    page.wait_for_selector(".pw-match")
+    page.locator("input[aria-label*='Steps']").first.fill("2")
+    page.keyboard.press("Tab")
+    page.click("#generate")
+    says(page, "in 2 steps")
+
+
+def test_errors_are_sentences_and_keep_the_settings(visit, tmp_path):
+    page = visit()
+    page.locator(f"#target {FIELD}").fill("a photo of a cat riding a bike")
+    page.click("#apply")
+    says(page, "says the same as the source")
+    assert page.locator(f"#target {FIELD}").input_value() == "a photo of a cat riding a bike"
+    page.get_by_text("Open a saved picture").click()
+    Image.new("RGB", (8, 8)).save(tmp_path / "photo.png")
+    page.locator("#upload input[type=file]").set_input_files(tmp_path / "photo.png")
+    says(page, "needs inversion")
+    assert "Traceback" not in page.content()
+
+
+def test_two_visitors_have_pictures_of_their_own_and_uploads_restore(visit, tmp_path):
+    first, second = visit(), visit()
+    second.get_by_label("Seed").fill("7")
+    first.click("#generate")
+    second.click("#generate")
+    says(first, "Made with seed 0")
+    says(second, "Made with seed 7")
+    with second.expect_download() as download:
+        second.click("#save")
+    download.value.save_as(tmp_path / "saved.png")
+    first.get_by_text("Open a saved picture").click()
+    first.locator("#upload input[type=file]").set_input_files(tmp_path / "saved.png")
+    says(first, "the pixels match")
+    assert first.get_by_label("Seed").input_value() == "7"
+
+
+@pytest.mark.parametrize("name", ["dark", "narrow"])
+def test_dark_and_narrow(visit, name):
+    narrow = {"viewport": {"width": 400, "height": 850}} if name == "narrow" else {}
+    page = visit("/?__theme=dark" if name == "dark" else "", **narrow)
+    if os.environ.get("PROMPTWEAVE_PICTURES"):
+        page.locator("input[aria-label*='Steps']").first.fill("50")
+    page.click("#apply")
+    says(page, "of the pixels changed")
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")  # nothing is cut off at the side
+    page.locator("#look label", has_text="car").click()
+    page.wait_for_selector("#heat img")
+    picture(page, f"page-{name}", full_page=True)
