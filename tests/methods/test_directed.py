@@ -199,6 +199,7 @@ def test_with_a_word_swap(tiny):
         (pw.DirectedDiffusion((("cat", LEFT), ("cat", RIGHT))), "one box"),
         (pw.DirectedDiffusion({"cat": LEFT}, trailing=-1), "trailing"),
         (pw.DirectedDiffusion({"cat": LEFT}, strength=0), "strength"),
+        (pw.DirectedDiffusion({"cat": LEFT}, strength=math.nan), "strength"),
         (pw.DirectedDiffusion({"cat": LEFT}, prompts=(3,)), "rows 0 to 0"),
         (pw.DirectedDiffusion({}), "needs a region"),
         (pw.DirectedDiffusion({"cat": LEFT}, share=0.05), "share=0.05"),
