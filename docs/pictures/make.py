@@ -8,13 +8,17 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 import promptweave as pw
+from promptweave.apps.measure_compose import two_colours
 from promptweave.apps.steering import maps_of_both, steer
 from promptweave.apps.terminal import Terminal
-from promptweave.view.sheet import sheet
-from promptweave.world.caption import caption
+from promptweave.view.boxes import QUADRANTS, boxed
+from promptweave.view.heat import over
+from promptweave.view.sheet import grid_sheet, sheet
+from promptweave.world.caption import article, caption
 from promptweave.world.render import render
 from promptweave.world.scene import random_scene
 
@@ -77,7 +81,48 @@ def translated(prompt: str, source: str, target: str, seed: int) -> list[Image.I
     return [made[0].source, *(result.edited for result in made)]
 
 
+def places() -> Image.Image:
+    """A thing in each quarter, and two things changing sides, with what looks at their words."""
+    dog, names = "a photo of a dog on the grass", list(QUADRANTS)
+    controls = [pw.DirectedDiffusion({"dog": QUADRANTS[name]}, prompts=(row,)) for row, name in enumerate(names, 1)]
+    quarters = pw.edit(dog, *[dog] * len(names), controls=controls, seed=3).sample.pictures[:, 0]
+    framed = [boxed(picture, {"dog": QUADRANTS[name]}) for picture, name in zip(quarters[1:], names, strict=True)]
+    pair, regions = (
+        "a photo of a cat next to a red car in the snow",
+        {"cat": (0.5, 0.2, 1, 1), "red car": (0, 0.4, 0.5, 1)},
+    )
+    made = pw.generate(pair, controls=[pw.DirectedDiffusion(regions), pw.RecordMaps()], compare=True)
+    assert made.plain is not None
+    picture, words = made.sample.pictures[0, 0], made.sample.run.words[0]
+    attention = made.sample.hooks[1].maps.mean(0)[0]
+    maps = [over(attention[..., list(words.find(word))].sum(-1), np.asarray(picture)) for word in regions]
+    swapped = [
+        made.plain[0, 0],
+        boxed(picture, regions),
+        *(boxed(m, {w: regions[w]}) for m, w in zip(maps, regions, strict=True)),
+    ]
+    return sheet(
+        [[quarters[0], *framed], swapped],
+        [[dog, *(f"dog: {name}" for name in names)], [pair, "both placed", *(f"who looks at {w}" for w in regions)]],
+    )
+
+
+def colours() -> Image.Image:
+    """Two things of two colours: the first scenes of `bench methods compose`, plain and with both variants."""
+    rng, model, made, heads = random.Random("compose 5000"), pw.load("toybox"), list[np.ndarray](), list[str]()
+    for number in range(6):
+        scene = two_colours(rng)
+        phrases = tuple(article(thing.words) for thing in scene.things)
+        controls = [pw.StructuredDiffusion(phrases, name, (row,)) for row, name in ((1, "values"), (2, "keys"))]
+        noise = pw.noise_for(model, 5000 + number)
+        made.append(pw.sample(model, [caption(scene)] * 3, noise=noise, controls=controls).pictures[:, 0])
+        heads.append(" next to ".join(phrases))
+    return grid_sheet([[pictures[row] for pictures in made] for row in range(3)], ["plain", "values", "keys"], heads)
+
+
 def main() -> None:
+    keep(places(), "place")
+    keep(colours(), "compose")
     keep(pw.edit("a photo of a cat riding a bike", "a photo of a cat riding a car", compare=True).comparison(), "demo")
     squirrel = "a painting of a squirrel eating a burger"
     targets = squirrel.replace("burger", "pizza"), squirrel.replace("painting", "watercolor painting")

@@ -14,6 +14,7 @@ from tiny import build_tiny
 
 import promptweave as pw
 from promptweave.apps.cli import main
+from promptweave.apps.judging import oracle
 from promptweave.apps.measure_place import judge
 from promptweave.core.control import NoEffect
 from promptweave.core.pattern import Pattern
@@ -198,6 +199,7 @@ def test_with_a_word_swap(tiny):
         (pw.DirectedDiffusion((("cat", LEFT), ("cat", RIGHT))), "one box"),
         (pw.DirectedDiffusion({"cat": LEFT}, trailing=-1), "trailing"),
         (pw.DirectedDiffusion({"cat": LEFT}, strength=0), "strength"),
+        (pw.DirectedDiffusion({"cat": LEFT}, strength=math.nan), "strength"),
         (pw.DirectedDiffusion({"cat": LEFT}, prompts=(3,)), "rows 0 to 0"),
         (pw.DirectedDiffusion({}), "needs a region"),
         (pw.DirectedDiffusion({"cat": LEFT}, share=0.05), "share=0.05"),
@@ -266,3 +268,11 @@ def test_measure_judges_boxes():
     assert judge(sight, "cat", (0.5, 0.5, 1, 1)) == (1, 0, 0)
     missing = Sight({"cat": 0.1}, "snow", "photo", {"cat": region}, {"cat": None})
     assert judge(missing, "cat", (0, 0, 0.5, 0.5)) == (0, 0, 0)
+
+
+def test_the_embedded_model_moves_a_thing():
+    model, prompt = pw.load("toybox"), "a photo of a dog on the grass"
+    controls = [pw.DirectedDiffusion({"dog": box}, prompts=(row,)) for row, box in enumerate((LEFT, (0.5, 0, 1, 1)))]
+    made = pw.sample(model, [prompt, prompt], noise=pw.noise_for(model, 3), steps=10, controls=controls)
+    left, right = (np.nonzero(sight.regions["dog"])[1].mean() for sight in oracle().look(made.pictures[:, 0]))
+    assert right - left > 25  # pixels of 128

@@ -17,10 +17,11 @@ import promptweave as pw
 from promptweave.apps.cli import main
 from promptweave.apps.measure_compose import judge, two_colours
 from promptweave.core.control import NoEffect
+from promptweave.core.rows import Layout, Rows
 from promptweave.evaluate.oracle import Sight
 from promptweave.methods.structured_diffusion import aligned
 from promptweave.recipe import control_as_dict, control_from_dict
-from promptweave.sampling.loop import Job
+from promptweave.sampling.loop import Job, sample_jobs
 from promptweave.words.phrases import NoParser, bracketed, noun_phrases, parser
 
 PROMPT = "a black cat next to a red car"
@@ -130,6 +131,26 @@ def test_rows_and_images_are_steered_one_by_one(tiny, variant):
     alone = run(tiny, [PROMPT], [pw.StructuredDiffusion(PHRASES, variant)], pw.noise_for(tiny, 1, 2)[1:])
     torch.testing.assert_close(alone.latents[0, 0], both.latents[1, 1], rtol=1e-4, atol=1e-4)
     assert both.reports[0] == {"phrases": {"1": list(PHRASES)}}
+
+
+def test_runs_in_shared_passes_are_as_if_alone(tiny):
+    noise = pw.noise_for(tiny, 1)
+    jobs = [
+        Job([PROMPT], noise, STEPS, 3.0, [pw.StructuredDiffusion(PHRASES)]),
+        Job([OTHER], noise, STEPS, 3.0),
+        Job([PROMPT], noise, STEPS, 3.0, [pw.StructuredDiffusion(PHRASES, "keys"), pw.RecordMaps()]),
+    ]
+    for together, job in zip(sample_jobs(tiny, jobs), jobs, strict=True):
+        alone = sample_jobs(tiny, [job])[0]
+        torch.testing.assert_close(together.latents, alone.latents, rtol=1e-4, atol=1e-4)
+    maps = alone.hooks[1].maps.mean(0)
+    torch.testing.assert_close(maps.sum(-1), torch.ones(maps.shape[:-1]), rtol=1e-4, atol=1e-4)
+
+
+def test_only_cross_attention_makes_keys_of_a_text():
+    x = torch.zeros(1, 2, 3, 4)
+    with pytest.raises(ValueError, match="cross-attention"):
+        Rows(x, x, x, Layout(("cond",), 1)).keys_of(torch.zeros(1, 5, 6))
 
 
 @VARIANTS

@@ -130,7 +130,7 @@ class DirectedDiffusion(Control):
                 )
         if len({name for name, _ in regions}) < len(regions):
             raise ValueError(f"A word has one box. Received {', '.join(name for name, _ in regions)}.")
-        if self.trailing < 0 or self.strength <= 0 or not 0 <= self.weaken <= 1:
+        if self.trailing < 0 or not self.strength > 0 or not 0 <= self.weaken <= 1:
             raise ValueError(
                 "DirectedDiffusion takes trailing of at least 0, a strength above 0 and weaken from 0 to 1. "
                 f"Received trailing={self.trailing}, strength={self.strength}, weaken={self.weaken}."
