@@ -131,7 +131,8 @@ def test_hooks_are_folded_left_to_right_at_every_step(tiny):
     sites = len(made.run.sites)
     wanted = []
     for step in range(2):
-        for hook, times in (("before_step", 1), ("condition", 1), ("attention", sites), ("after_step", 1)):
+        wanted += [(name, hook, step) for name in ("one", "two") for hook in ("condition", "before_step")]
+        for hook, times in (("attention", sites), ("after_step", 1)):
             wanted += [(name, hook, step) for _ in range(times) for name in ("one", "two")]
     assert log == wanted
     assert ticks == [0, 1]

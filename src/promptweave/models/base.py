@@ -25,6 +25,33 @@ def outside_graphs(function: Call) -> Call:
     return cast(Call, torch.compiler.disable(function))
 
 
+@dataclass(frozen=True)
+class Copies:
+    """Where a batch says the same twice: runs of (rows, times), each of which is its first rows / times rows, so many
+    times one behind the other. Empty: nowhere."""
+
+    runs: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def some(self) -> bool:
+        """Whether anything is there twice."""
+        return any(times > 1 for _, times in self.runs)
+
+    def once(self, x: Tensor) -> Tensor:
+        """The different rows."""
+        parts = x.split([rows for rows, _ in self.runs])
+        kept = [part[: rows // times] for part, (rows, times) in zip(parts, self.runs, strict=True)]
+        return kept[0] if len(kept) == 1 else torch.cat(kept)
+
+    def all(self, x: Tensor) -> Tensor:
+        """All rows, from the different ones."""
+        parts = x.split([rows // times for rows, times in self.runs])
+        return torch.cat([part for part, (_, times) in zip(parts, self.runs, strict=True) for _ in range(times)])
+
+
+ALL_DIFFERENT = Copies()
+
+
 class Enough(Exception):
     """Raised by an edit that needs nothing of the layers behind: the rest of the pass is left out."""
 
@@ -201,11 +228,11 @@ class Model(Protocol):
         *,
         pooled: Float[Tensor, "batch pooled"] | None = None,
         guidance: int | float | Float[Tensor, "batch"] = 1.0,
-        copies: int = 1,
+        copies: Copies = ALL_DIFFERENT,
     ) -> Float[Tensor, "batch channels height width"]:
         """The network's raw output; with `tap` under its edits. `guidance` is for networks that take it as input.
 
-        `copies`: the latents are so many times the same ones, one behind the other, which may save some work.
+        `copies`: where the latents are the same, which may save some work.
         """
         ...
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from promptweave.core.control import Text
 from promptweave.core.site import Site, Sites
-from promptweave.models.base import Tap
+from promptweave.models.base import ALL_DIFFERENT, Copies, Tap
 from promptweave.models.joint import FLUX_BLOCKS, joint_installed, middle
 from promptweave.models.pipeline import PipelineModel
 from promptweave.models.shift import shift
@@ -119,7 +119,7 @@ class FluxModel(PipelineModel):
         *,
         pooled: Tensor | None = None,
         guidance: int | float | Tensor = 1.0,
-        copies: int = 1,
+        copies: Copies = ALL_DIFFERENT,
     ) -> Tensor:
         rows, (height, width) = len(z), self.map_grid((z.shape[-2], z.shape[-1]))
         scale = torch.as_tensor(guidance, device=z.device, dtype=torch.float32).expand(rows)

@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from promptweave.models.base import Copies
+
 KNOWN = ("DownBlock2D", "CrossAttnDownBlock2D")
 
 
@@ -36,20 +38,20 @@ def prefix(unet: Any) -> tuple[list[nn.Module], str]:
 
 
 @contextmanager
-def shared(modules: Sequence[nn.Module], copies: int) -> Iterator[None]:
-    """Inside, these modules compute the first of `copies` equal parts of a batch, and their output is repeated."""
+def shared(modules: Sequence[nn.Module], copies: Copies) -> Iterator[None]:
+    """Inside, these modules compute the different rows of a batch alone, and their output is that of all."""
     handles: list[Any] = []
 
-    def first(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    def once(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         rows = len(inputs[0])
-        return tuple(x[: rows // copies] if isinstance(x, Tensor) and len(x) == rows else x for x in inputs)
+        return tuple(copies.once(x) if isinstance(x, Tensor) and len(x) == rows else x for x in inputs)
 
-    def repeated(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-        return output.repeat(copies, *[1] * (output.ndim - 1))
+    def everyone(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+        return copies.all(output)
 
     try:
-        for module in modules if copies > 1 else ():
-            handles += [module.register_forward_pre_hook(first), module.register_forward_hook(repeated)]
+        for module in modules if copies.some else ():
+            handles += [module.register_forward_pre_hook(once), module.register_forward_hook(everyone)]
         yield
     finally:
         for handle in handles:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from promptweave.core.control import Text
 from promptweave.core.site import Site, Sites
-from promptweave.models.base import Tap
+from promptweave.models.base import ALL_DIFFERENT, Copies, Tap
 from promptweave.models.joint import BEST_BLOCKS, joint_installed, middle
 from promptweave.models.pipeline import PipelineModel
 from promptweave.models.shift import shift
@@ -103,7 +103,7 @@ class SD3Model(PipelineModel):
         *,
         pooled: Tensor | None = None,
         guidance: int | float | Tensor = 1.0,
-        copies: int = 1,
+        copies: Copies = ALL_DIFFERENT,
     ) -> Tensor:
         times = torch.as_tensor(t, device=z.device, dtype=z.dtype).expand(len(z))
 

@@ -18,7 +18,7 @@ from diffusers.models.attention_processor import (
 from torch import Tensor, nn
 
 from promptweave.core.site import Site
-from promptweave.models.base import Tap
+from promptweave.models.base import ALL_DIFFERENT, Copies, Tap
 
 PLAIN = (AttnProcessor, AttnProcessor2_0)  # both compute softmax(q k^T) v; ours does the same
 PICTURED = (IPAdapterAttnProcessor, IPAdapterAttnProcessor2_0)  # these add attention to an image prompt's tokens
@@ -31,10 +31,10 @@ class ForeignProcessor(ValueError):
 class TapProcessor:
     """Attention of one layer under a tap. Of an image prompt's processor, the attention to the picture is kept.
 
-    `copies`: the layer's input is so many times the same rows, and what nobody edits is computed once.
+    `copies`: where the layer's input repeats itself; what nobody edits is computed once.
     """
 
-    def __init__(self, site: Site, tap: Tap, before: Any, copies: int = 1) -> None:
+    def __init__(self, site: Site, tap: Tap, before: Any, copies: Copies | None = None) -> None:
         self.site, self.tap, self.copies = site, tap, copies
         self.pictured: Any = before if isinstance(before, PICTURED) else None
 
@@ -56,8 +56,9 @@ class TapProcessor:
             hidden_states = hidden_states.flatten(2).transpose(1, 2)
         if attn.group_norm is not None:
             hidden_states = attn.group_norm(hidden_states.transpose(1, 2)).transpose(1, 2)
-        q, k, v = self._project(attn, hidden_states[: len(hidden_states) // self.copies], context)
-        all_rows = (q, k, v) if self.copies == 1 else [x.repeat(self.copies, 1, 1, 1) for x in (q, k, v)]
+        copies = self.copies
+        q, k, v = self._project(attn, hidden_states if copies is None else copies.once(hidden_states), context)
+        all_rows = (q, k, v) if copies is None else [copies.all(x) for x in (q, k, v)]
         project = None if context is None else partial(self._keys, attn)
         output = self.tap.attend(self.site, *all_rows, project=project)
         if output is not None and attention_mask is not None:
@@ -71,8 +72,8 @@ class TapProcessor:
         output = output.transpose(1, 2).flatten(2).to(q.dtype)
         for layer in attn.to_out or ():  # a projection and its dropout
             output = layer(output)
-        if len(output) < len(hidden_states):
-            output = output.repeat(self.copies, 1, 1)
+        if copies is not None and len(output) < len(hidden_states):
+            output = copies.all(output)
         if len(shape) == 4:
             output = output.transpose(-1, -2).reshape(shape)
         if attn.residual_connection:
@@ -128,17 +129,21 @@ def check_processors(layers: Mapping[str, nn.Module], known: tuple[type, ...] = 
 
 @contextmanager
 def installed(
-    layers: Mapping[str, Attention], sites: Mapping[str, Site], tap: Tap, shared: str = "", copies: int = 1
+    layers: Mapping[str, Attention],
+    sites: Mapping[str, Site],
+    tap: Tap,
+    shared: str = "",
+    copies: Copies = ALL_DIFFERENT,
 ) -> Iterator[None]:
     """Put our processor into every layer, and the very same old ones back at the end, also after an exception.
 
-    The layer at the path `shared` gets the same input `copies` times.
+    The layer at the path `shared` gets an input that repeats itself as `copies` say.
     """
     check_processors(layers)
     before = {path: layer.processor for path, layer in layers.items()}
     try:
         for path, layer in layers.items():
-            made = TapProcessor(sites[path], tap, before[path], copies if path == shared else 1)
+            made = TapProcessor(sites[path], tap, before[path], copies if path == shared else None)
             layer.set_processor(made)  # pyright: ignore[reportArgumentType]
         yield
     finally:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from promptweave.core.control import Text
 from promptweave.core.site import Place, Site, Sites
-from promptweave.models.base import Tap
+from promptweave.models.base import ALL_DIFFERENT, Copies, Tap
 from promptweave.models.control_net import ControlPicture
 from promptweave.models.image_prompt import ImagePrompt
 from promptweave.models.pipeline import PipelineModel
@@ -122,7 +122,7 @@ class UNetModel(PipelineModel):
         *,
         pooled: Tensor | None = None,
         guidance: int | float | Tensor = 1.0,
-        copies: int = 1,
+        copies: Copies = ALL_DIFFERENT,
     ) -> Tensor:
         pictures: list[Tensor] = []
         if self.image_prompt is not None and pooled is not None:
@@ -154,7 +154,7 @@ class UNetModel(PipelineModel):
                 **controlled,
             ).sample.to(z.dtype)
 
-        modules, last = prefix(self.unet) if copies > 1 else ([], "")
+        modules, last = prefix(self.unet) if copies.some else ([], "")
         if tap is None:
             layer = [self.unet.get_submodule(last)] if last else []
             with shared([*modules, *layer], copies):

@@ -13,7 +13,7 @@ from promptweave.core.clock import Step
 from promptweave.core.control import Hooks, Text
 from promptweave.core.rows import Layout, Row, Rows
 from promptweave.core.site import Site
-from promptweave.models.base import Model, Tap, Tapped
+from promptweave.models.base import Copies, Model, Tap, Tapped
 
 
 @runtime_checkable
@@ -111,7 +111,7 @@ def answer(model: Model, requests: Sequence[Request], after: Callable[[], None] 
         tap = Tap(parts, values, after)
     output = model.predict(
         joined("z"), t, joined("context"), tap, pooled=joined("pooled"), guidance=joined("guidance"),
-        copies=alone.copies if alone else 1,
+        copies=Copies(tuple((size, request.copies) for size, request in zip(sizes, requests, strict=True))),
     )  # fmt: skip
     return list(output.split(sizes))
 
