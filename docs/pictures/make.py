@@ -120,7 +120,24 @@ def colours() -> Image.Image:
     return grid_sheet([[pictures[row] for pictures in made] for row in range(3)], ["plain", "values", "keys"], heads)
 
 
+def mutual() -> Image.Image:
+    """MasaCtrl and its variants."""
+    cases = (
+        ("a photo of a cat on the grass", "a photo of a cat riding a bike on the grass", "cat", 0),
+        ("a photo of a red car in the snow", "a photo of a red car next to a house in the snow", "car", 1),
+    )
+    rows, labels = list[list[Image.Image]](), list[list[str]]()
+    for source, target, word, seed in cases:
+        controls = (pw.MasaCtrl(), pw.MasaCtrl(union=True), pw.MasaCtrl(words=(word,)))
+        made = [pw.edit(source, target, controls=[c], seed=seed, steps=25, compare=True) for c in controls]
+        assert made[0].plain is not None
+        rows.append([made[0].source, Image.fromarray(made[0].plain[0, 0]), *(result.edited for result in made)])
+        labels.append([source, f"no control: {target}", "MasaCtrl", "with the union", f"{word} apart from the rest"])
+    return sheet(rows, labels)
+
+
 def main() -> None:
+    keep(mutual(), "masactrl")
     keep(places(), "place")
     keep(colours(), "compose")
     keep(pw.edit("a photo of a cat riding a bike", "a photo of a cat riding a car", compare=True).comparison(), "demo")

@@ -78,7 +78,9 @@ def picture(page, name: str, **options) -> None:
     """A screenshot for the documentation, if it was asked for."""
     folder = os.environ.get("PROMPTWEAVE_PICTURES")
     if folder:
-        time.sleep(1.5)
+        for _ in range(2):  # runs that wait in the queue begin a moment after the one before
+            time.sleep(1.5)
+            page.wait_for_function("!document.querySelector('#status progress')", timeout=60_000)
         image = Image.open(io.BytesIO(page.screenshot(**options)))
         image.convert("RGB").save(Path(folder) / f"{name}.webp", quality=82)
 

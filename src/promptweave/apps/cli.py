@@ -273,7 +273,7 @@ def _finish(terminal: Terminal, result: Any, output: Path, force: bool, report: 
     terminal.say(*(f"wrote {path}" for path in files))
 
 
-for name in ("look", "maps", "bench", "attend", "place", "compose", "translate", "many", "page"):
+for name in ("look", "maps", "bench", "attend", "place", "compose", "translate", "masactrl", "many", "page"):
     import_module(f"promptweave.apps.commands_{name}").register(app)
 
 

@@ -5,6 +5,7 @@ from promptweave.methods.consist_edit import Consist as Consist
 from promptweave.methods.directed_diffusion import DirectedDiffusion as DirectedDiffusion
 from promptweave.methods.flow_edit import FlowEdit as FlowEdit
 from promptweave.methods.local_blend import LocalBlend as LocalBlend
+from promptweave.methods.masactrl import MasaCtrl as MasaCtrl
 from promptweave.methods.pix2pix_zero import Pix2PixZero as Pix2PixZero
 from promptweave.methods.prompt_to_prompt import Refine as Refine
 from promptweave.methods.prompt_to_prompt import Replace as Replace

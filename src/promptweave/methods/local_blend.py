@@ -103,7 +103,7 @@ class LocalBlend(Control):
     ) -> None:
         """Set the tokens of the words to 1 in every prompt that has them, or has their counterpart."""
         for word in words:
-            found = {row: _lookup(word, run.words[SOURCE], run.words[row]) for row in rows}
+            found = {row: counterparts(word, run.words[SOURCE], run.words[row]) for row in rows}
             if not any(found.values()):
                 run.words[rows[0]].find(word)  # raises, and lists the words
             for row, sides in found.items():
@@ -111,7 +111,7 @@ class LocalBlend(Control):
                 weights[row, list(sides.get("target", ()))] = 1
 
 
-def _lookup(word: str, source: Words, target: Words) -> dict[str, tuple[int, ...]]:
+def counterparts(word: str, source: Words, target: Words) -> dict[str, tuple[int, ...]]:
     """Tokens of a word in the prompts that hold it, and of what it was swapped with in the other."""
     found: dict[str, tuple[int, ...]] = {}
     for side, words in (("source", source), ("target", target)):
