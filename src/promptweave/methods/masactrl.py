@@ -1,8 +1,8 @@
 """MasaCtrl: Tuning-Free Mutual Self-Attention Control (Cao et al. 2023, arXiv 2304.08465).
 
-For edits that change a pose or a layout and keep the looks: the target keeps its own queries, which say what is
-where, and asks the source what it looks like. From step `start` on, in the self-attention layers from `layers` on (those of the
-decoder), every target attends to the source's keys and values, in its own half of the guidance (section 3.2):
+For edits that change a pose or a layout and keep the looks: the target keeps its own queries, which say what is where,
+and asks the source what it looks like. From step `start` on, in the self-attention layers from `layers` on (those of
+the decoder), every target attends to the source's keys and values, in its own half of the guidance (section 3.2):
 
     softmax(q_t k_s^T / sqrt(d)) v_s
 
