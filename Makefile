@@ -25,7 +25,7 @@ demo: $(VENV)/.apps
 	$(BIN)/promptweave edit "a photo of a cat riding a bike" "a photo of a cat riding a car" --compare --force -o $(OUT)
 
 test: $(VENV)/.dev
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2
 
 train: $(VENV)/.dev
 	OMP_WAIT_POLICY=passive $(BIN)/promptweave train $(ARGS)
