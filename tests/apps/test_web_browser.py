@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 sync_api = pytest.importorskip("playwright.sync_api")
-FIELD, WAIT = "textarea", 20_000
+FIELD, WAIT = "textarea", 60_000
 
 
 @pytest.fixture(scope="module")
