@@ -20,7 +20,7 @@ ARROWS: dict[str, set[str]] = {
     "methods": {"core", "words"},
     "models": {"core", "words"},
     "sampling": {"core", "models.base"},
-    "inversion": {"core", "sampling"},
+    "inversion": {"core", "models.base", "sampling"},
     "perception": {"core", "models.base"},
     "translation": {"core", "models.base"},
     "view": {"core"},

@@ -35,6 +35,7 @@ from promptweave.methods import FlowEdit as FlowEdit
 from promptweave.methods import LocalBlend as LocalBlend
 from promptweave.methods import MasaCtrl as MasaCtrl
 from promptweave.methods import Pix2PixZero as Pix2PixZero
+from promptweave.methods import PlugAndPlay as PlugAndPlay
 from promptweave.methods import Refine as Refine
 from promptweave.methods import Replace as Replace
 from promptweave.methods import Reweight as Reweight

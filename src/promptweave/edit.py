@@ -10,14 +10,16 @@ from promptweave.controls import Kind, Number, Options, Span
 from promptweave.core.control import Control
 from promptweave.models.base import Model
 from promptweave.models.load import load_cached
+from promptweave.picture import Given, Picture
 from promptweave.plan import PromptTooLong as PromptTooLong
 from promptweave.plan import check_lengths, plan, recipe_for
 from promptweave.recipe import Recipe
 from promptweave.record import Recording, base_of, record_run
 from promptweave.report import effect_report
 from promptweave.result import Result
-from promptweave.sampling.loop import Job, Progress, latent_grid, noise_for, sample_jobs
-from promptweave.sampling.recording import Kept, Place, Track
+from promptweave.sampling.loop import Job, Progress, latent_grid, sample_jobs
+from promptweave.sampling.recording import Kept, Place
+from promptweave.start import Start, start
 from promptweave.watching import edit_watch
 
 
@@ -41,6 +43,8 @@ def record(
     size: tuple[int, int] | None = None,
     negative: str = "",
     truncate: bool = False,
+    image: Given | Picture | None = None,
+    inversion: str = "direct",
     progress: Progress | None = None,
 ) -> Recording:
     """Make a picture and keep what edits of it read, so that an edit needs the target's rows only.
@@ -50,7 +54,7 @@ def record(
     `cross`, `self_attention`, `joint`: the windows in which the source's queries and keys are kept; edits may use any
     windows inside. `self_grid`: pixels of the largest self-attention map. `maps`: what word maps and local blends read.
     `values`: also the values. `place`: "cpu", "device" or "disk". `budget`: bytes above which TooLarge is raised before
-    anything is computed.
+    anything is computed. `image`: the picture that the prompt describes, instead of one that is made (see `edit`).
     """
     network = load_cached(model) if isinstance(model, str) else model
     kept = Kept(cross, self_attention, joint, self_grid, maps, values)
@@ -60,7 +64,7 @@ def record(
         return record_run(
             prompt.recipe, network, row=row, kept=kept, place=place, budget=budget, progress=progress, source=source
         )
-    recipe = recipe_for(network, prompt, (), seed, images, steps, guidance, size, negative, truncate)
+    recipe = recipe_for(network, prompt, (), seed, images, steps, guidance, size, negative, truncate, image, inversion)
     recipe.check()
     check_lengths(recipe, network)
     return record_run(recipe, network, kept=kept, place=place, budget=budget, progress=progress)
@@ -96,6 +100,8 @@ def edit(
     size: tuple[int, int] | None = None,
     negative: str | None = None,
     truncate: bool = False,
+    image: Given | Picture | None = None,
+    inversion: str | None = None,
     compare: bool = False,
     maps: bool = False,
     reference_compat: bool = False,
@@ -111,7 +117,10 @@ def edit(
     with its `strength`, `source_guidance` and `target_guidance`; or "consist": `Consist`, which keeps all but what the
     words in `blend` name in the source, and of that its shape for the share `structure` of the steps. `controls`
     replaces everything these build. `steps` and `guidance` are those that suit the model, unless given. `truncate`
-    allows prompts longer than the model reads. `compare` also makes the targets without control. `maps` records what
+    allows prompts longer than the model reads. `image`: a picture (file, Pillow image or uint8 [height, width, 3]) that
+    `source` describes: it is walked back to noise (DDIM inversion, for flow models Euler's) and edited. `inversion`:
+    "direct", the source is kept on that way; "ddim", it is made again from the noise; "regularised", as "direct" with
+    pix2pix-zero's correction of the noise. `compare` also makes the targets without control. `maps` records what
     the words of all prompts look at (`EditMaps`).
     """
     network = load_cached(model) if isinstance(model, str) else model
@@ -121,7 +130,7 @@ def edit(
     )  # fmt: skip
     recipe = plan(
         source, targets, network, options, seed=seed, images=images, steps=steps, guidance=guidance, size=size,
-        negative=negative, truncate=truncate,
+        negative=negative, truncate=truncate, image=image, inversion=inversion,
     )  # fmt: skip
     recording = source if isinstance(source, Recording) else None
     watch = edit_watch(recipe, network) if maps else ()
@@ -176,33 +185,29 @@ def run_many(
 ) -> list[Result]:
     """Run independent recipes in shared forward passes, each as if it were alone."""
     jobs: list[Job] = []
+    starts: list[Start] = []
     for recipe, given in zip(recipes, recordings or [None] * len(recipes), strict=True):
         recipe.check()
         check_lengths(recipe, model)
         recording = given or base_of(recipe, model, progress)
         source = None if recording is None else recording.track
-        jobs.append(_job(recipe, model, recipe.prompts, (*recipe.controls, *watch), source, progress))
+        begin = start(recipe, model, source, progress)
+        starts.append(begin)
+        jobs.append(
+            Job(
+                recipe.prompts, begin.noise, recipe.steps, recipe.guidance, (*begin.controls, *recipe.controls, *watch),
+                recipe.negative, recipe.seed, source, progress, begin.first_pass,
+            )
+        )  # fmt: skip
         if compare and (recipe.targets or recipe.controls):
-            jobs.append(_job(recipe, model, recipe.targets or recipe.prompts, (), None, None))
+            prompts = recipe.targets or recipe.prompts
+            jobs.append(Job(prompts, begin.noise, recipe.steps, recipe.guidance, (), recipe.negative, recipe.seed))
     made = iter(sample_jobs(model, jobs))
     results: list[Result] = []
-    for recipe in recipes:
+    for recipe, begin in zip(recipes, starts, strict=True):
         one = next(made)
+        one = replace(one, hooks=one.hooks[len(begin.controls) :])
         plain = next(made).pictures if compare and (recipe.targets or recipe.controls) else None
         report = effect_report(recipe, one, plain)
         results.append(Result(recipe, one, plain, report, model.fingerprint(), latent_grid(model, recipe.size)))
     return results
-
-
-def _job(
-    recipe: Recipe,
-    model: Model,
-    prompts: Sequence[str],
-    controls: Sequence[Control],
-    source: Track | None,
-    progress: Progress | None,
-) -> Job:
-    noise = noise_for(model, recipe.seed, recipe.images, recipe.size)
-    return Job(
-        prompts, noise, recipe.steps, recipe.guidance, controls, recipe.negative, recipe.seed, source, progress
-    )  # fmt: skip

@@ -16,7 +16,7 @@ from promptweave.recipe import Recipe
 from promptweave.result import Result, check_output, read_record
 
 OPTIONS = {field.name for field in fields(Options)} - {"controls"}
-SETTINGS = {"seed", "images", "steps", "guidance", "size", "negative", "truncate"}
+SETTINGS = {"seed", "images", "steps", "guidance", "size", "negative", "truncate", "image", "inversion"}
 
 
 class BadJobs(ValueError):

@@ -9,6 +9,7 @@ from typing import Any
 from promptweave.controls import Number, Options, build_controls
 from promptweave.core.control import NoEffect
 from promptweave.models.base import Model
+from promptweave.picture import Given, Picture
 from promptweave.recipe import Recipe
 from promptweave.record import Recording, recipe_of
 from promptweave.sampling.loop import Job, noise_for
@@ -35,13 +36,16 @@ def recipe_for(
     size: tuple[int, int] | None = None,
     negative: str | None = None,
     truncate: bool = False,
+    image: Given | Picture | None = None,
+    inversion: str | None = None,
 ) -> Recipe:
     """A recipe without controls; None stands for what is usual, or suits the model."""
     steps, guidance = settings(model, steps, guidance)
+    picture = None if image is None else Picture.of(image, size or model.default_size)
     return Recipe(
         source, targets, (), 0 if seed is None else seed, 1 if images is None else images, steps, guidance, size,
         negative or "", model.name, truncate, model.scheduler, chunks=model.reading.chunks,
-        prompt_weights=model.reading.weights,
+        prompt_weights=model.reading.weights, picture=picture, inversion=inversion or "direct",
     )  # fmt: skip
 
 
@@ -58,6 +62,8 @@ def plan(
     size: tuple[int, int] | None = None,
     negative: str | None = None,
     truncate: bool = False,
+    image: Given | Picture | None = None,
+    inversion: str | None = None,
 ) -> Recipe:
     """The recipe of an edit; of a recording's, with the recording's settings."""
     prompt = source.prompt if isinstance(source, Recording) else source
@@ -66,10 +72,14 @@ def plan(
         raise NoEffect("An edit needs a target prompt, or weights for words of the source. Received neither.")
     if isinstance(source, Recording):
         given = {"seed": seed, "images": images, "steps": steps, "guidance": guidance, "size": size,
-                 "negative": negative}  # fmt: skip
+                 "negative": negative, "inversion": inversion}  # fmt: skip
+        if image is not None:
+            raise ValueError("A recording has a picture already. Leave the image out, or record it: record(image=...).")
         recipe = _on_recording(source, targets, model, given, truncate)
     else:
-        recipe = recipe_for(model, source, targets, seed, images, steps, guidance, size, negative, truncate)
+        recipe = recipe_for(
+            model, source, targets, seed, images, steps, guidance, size, negative, truncate, image, inversion
+        )
     recipe.check()
     check_lengths(recipe, model)
     return replace(recipe, controls=build_controls(model, recipe, options))

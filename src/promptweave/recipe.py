@@ -11,12 +11,14 @@ from typing import Any
 import promptweave.methods as methods
 from promptweave.core.clock import Window
 from promptweave.core.control import Control
+from promptweave.picture import Picture
 
 FORMAT = 1
 KEY = "promptweave"  # of the PNG's text chunk
 CONTROLS: dict[str, type[Control]] = {
     name: found for name, found in vars(methods).items() if isinstance(found, type) and issubclass(found, Control)
 }
+INVERSIONS = ("direct", "ddim", "regularised")
 PACKAGES = ("promptweave", "torch", "diffusers", "transformers", "numpy", "pillow")
 
 
@@ -30,7 +32,8 @@ class Recipe:
 
     `size` is (height, width) in pixels; None: the model's own. `truncate` allows prompts longer than the model reads.
     `chunks` and `prompt_weights` are how prompts are read (`load`). With `base` the source is not made anew: it is row
-    `base_row` of that run, as its edits left it.
+    `base_row` of that run, as its edits left it. With `picture` the source is that picture, which `inversion` leads
+    back to noise (`start`).
     """
 
     source: str
@@ -49,6 +52,13 @@ class Recipe:
     base_row: int = 0
     chunks: int = 1
     prompt_weights: bool = False
+    picture: Picture | None = None
+    inversion: str = "direct"
+
+    @property
+    def root(self) -> Recipe:
+        """The run that all stands on."""
+        return self if self.base is None else self.base.root
 
     @property
     def prompts(self) -> tuple[str, ...]:
@@ -64,25 +74,32 @@ class Recipe:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < low:
                 raise ValueError(f"{name} must be a whole number, at least {low}. Received {value!r}.")
+        if self.inversion not in INVERSIONS:
+            raise ValueError(f"inversion is one of {', '.join(INVERSIONS)}. Received {self.inversion!r}.")
+        if self.root.picture is not None and self.images != 1:
+            raise ValueError(f"A given picture is one picture: images must be 1. Received {self.images}.")
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able."""
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "controls"}
         controls = [control_as_dict(c) for c in self.controls]
         base = None if self.base is None else self.base.as_dict()
-        return {**values, "targets": list(self.targets), "controls": controls, "base": base}
+        picture = None if self.picture is None else self.picture.as_text()
+        return {**values, "targets": list(self.targets), "controls": controls, "base": base, "picture": picture}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
         """The recipe that `as_dict` gave."""
         try:
             controls = tuple(control_from_dict(c) for c in values["controls"])
-            younger = ("scheduler", "base", "base_row", "chunks", "prompt_weights")  # the first recipes lack them
+            younger = ("scheduler", "base", "base_row", "chunks", "prompt_weights", "picture", "inversion")
+            # which the first recipes lack
             values = {**{field.name: field.default for field in fields(cls) if field.name in younger}, **values}
             plain = {field.name: values[field.name] for field in fields(cls) if field.name != "controls"}
             size = tuple(plain["size"]) if plain["size"] else None
             base = None if plain["base"] is None else cls.from_dict(plain["base"])
-            changes = {"targets": tuple(plain["targets"]), "size": size, "base": base}
+            picture = None if plain["picture"] is None else Picture.from_text(plain["picture"])
+            changes = {"targets": tuple(plain["targets"]), "size": size, "base": base, "picture": picture}
             return cls(**{**plain, **changes}, controls=controls)
         except (KeyError, TypeError) as error:
             raise BrokenRecipe(

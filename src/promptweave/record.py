@@ -19,6 +19,7 @@ from promptweave.recipe import BrokenRecipe, Recipe
 from promptweave.sampling.loop import Job, latent_grid, noise_for, sample
 from promptweave.sampling.recording import Capture, Captured, Kept, Key, Place, Track
 from promptweave.sampling.walk import Progress
+from promptweave.start import start
 
 FORMAT = 1
 
@@ -154,13 +155,15 @@ def record_run(
             f"A recording must fit into its budget of {megabytes(budget)}. This one needs {megabytes(needed)}. "
             "Narrow its windows (cross, self_attention, joint), leave out maps, or allow more."
         )
+    begin = start(recipe, model, source, progress)
+    alone = bool(begin.controls) and len(recipe.prompts) == 1 and not recipe.controls and model.guided
     made = sample(
         model,
         recipe.prompts,
-        noise=noise_for(model, recipe.seed, recipe.images, recipe.size),
+        noise=begin.noise,
         steps=recipe.steps,
-        guidance=recipe.guidance,
-        controls=[*recipe.controls, Capture(kept, row, place)],
+        guidance=1 if alone else recipe.guidance,  # of a source that is pinned, only the conditional half is read
+        controls=[*begin.controls, *recipe.controls, Capture(kept, row, place)],
         negative=recipe.negative,
         seed=recipe.seed,
         source=source,
@@ -181,7 +184,9 @@ def recipe_of(recording: Recording, targets: tuple[str, ...]) -> Recipe:
     recipe = recording.recipe
     if recording.row == 0 and recipe.base is None and not recipe.controls:
         return replace(recipe, targets=targets)
-    return replace(recipe, source=recording.prompt, targets=targets, controls=(), base=recipe, base_row=recording.row)
+    return replace(
+        recipe, source=recording.prompt, targets=targets, controls=(), base=recipe, base_row=recording.row, picture=None
+    )
 
 
 def base_of(recipe: Recipe, model: Model, progress: Progress | None = None) -> Recording | None:

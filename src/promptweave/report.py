@@ -29,10 +29,19 @@ def effect_report(recipe: Recipe, made: Sample, plain: np.ndarray | None) -> dic
             [_distance(made.pictures[0, i], made.pictures[row, i]) for i in range(recipe.images)]
             for row in range(1, len(words))
         ],
+        **_given(recipe, made.pictures[0, 0]),
         "distance_uncontrolled": None
         if plain is None
         else [[_distance(made.pictures[0, i], row[i]) for i in range(recipe.images)] for row in plain],
     }
+
+
+def _given(recipe: Recipe, source: np.ndarray) -> dict[str, Any]:
+    """How near the source comes to the picture that was given, if one was."""
+    picture = recipe.root.picture
+    if picture is None or recipe.base is not None:
+        return {}
+    return {"picture": {"inversion": recipe.inversion, "psnr": round(psnr(picture.pixels(), source), 3)}}
 
 
 def _distance(source: np.ndarray, target: np.ndarray) -> dict[str, float]:

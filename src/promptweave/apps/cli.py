@@ -26,9 +26,11 @@ from promptweave.apps.options import (
     Chunks,
     Device,
     Force,
+    Given,
     Guidance,
     Images,
     ImagesOrNone,
+    Inversion,
     Json,
     ModelName,
     Negative,
@@ -44,6 +46,7 @@ from promptweave.apps.options import (
     Subtract,
     Truncate,
 )
+from promptweave.apps.pictures import given_line, passes, read_mask
 from promptweave.apps.terminal import INTERRUPTED, Terminal, size, span, spans, table, weights
 
 app = typer.Typer(
@@ -141,6 +144,8 @@ def edit(
     joint: Annotated[
         str, typer.Option("--joint", help="Share or range of steps, in networks of joint attention.")
     ] = "0.2",
+    image: Given = None,
+    inversion: Inversion = None,
     recording: Annotated[
         Path | None, typer.Option("--recording", help="Edit a recording; all prompts are targets then.")
     ] = None,
@@ -196,13 +201,13 @@ def edit(
     check_output(output, force=force)
     if recording is None and source is None:
         raise ValueError("An edit needs a source prompt and a target. Received none: promptweave edit SOURCE TARGET.")
-    drawn = None if mask is None else _read_mask(mask)
+    drawn = None if mask is None else read_mask(mask)
     network = load(model, **opened)
     recorded = None if recording is None else Recording.load(recording, network.device)
     prompts: Any = [recorded, source, *(targets or [])] if recorded else [source, *(targets or [])]
     prompts = [prompt for prompt in prompts if prompt is not None]
     usual = network.defaults[0] if recorded is None else recorded.recipe.steps
-    with terminal.progress("editing", usual if steps is None else steps) as advance:
+    with terminal.progress("editing", passes(usual if steps is None else steps, image)) as advance:
         result = make(
             *prompts,
             model=network,
@@ -228,25 +233,14 @@ def edit(
             size=size(size_text),
             negative=negative,
             truncate=truncate,
+            image=image,
+            inversion=inversion,
             compare=compare,
             maps=report,
             reference_compat=reference_compat,
             progress=advance,
         )
     _finish(terminal, result, output, force, report)
-
-
-def _read_mask(path: Path) -> list[list[float]]:
-    import numpy as np
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            grey = image.convert("L")
-            grey.thumbnail((256, 256))
-    except OSError as error:
-        raise ValueError(f"--mask takes a picture, and {path} cannot be read as one: {error}.") from error
-    return (np.asarray(grey) > 127).astype(float).tolist()
 
 
 def _finish(terminal: Terminal, result: Any, output: Path, force: bool, report: bool = False) -> None:
@@ -265,6 +259,7 @@ def _finish(terminal: Terminal, result: Any, output: Path, force: bool, report: 
         terminal.say(
             f"  {distance['changed_pixels']:.0%} of the pixels changed, PSNR to the source {distance['psnr']:.1f} dB"
         )
+    terminal.say(*given_line(result.report))
     for control in result.report["controls"]:
         shown = {key: value for key, value in control.items() if key not in ("control", "mask_area")}
         areas = [f"mask {area[-1]:.0%} at the end" for area in control.get("mask_area", {}).values()]
@@ -273,7 +268,19 @@ def _finish(terminal: Terminal, result: Any, output: Path, force: bool, report: 
     terminal.say(*(f"wrote {path}" for path in files))
 
 
-for name in ("look", "maps", "bench", "attend", "place", "compose", "translate", "masactrl", "many", "page"):
+for name in (
+    "look",
+    "maps",
+    "bench",
+    "attend",
+    "place",
+    "compose",
+    "translate",
+    "masactrl",
+    "plug_and_play",
+    "many",
+    "page",
+):
     import_module(f"promptweave.apps.commands_{name}").register(app)
 
 

@@ -11,7 +11,9 @@ from promptweave.apps.options import (
     Budget,
     Device,
     Force,
+    Given,
     Guidance,
+    Inversion,
     Json,
     ModelName,
     Place,
@@ -21,6 +23,7 @@ from promptweave.apps.options import (
     Size,
     Steps,
 )
+from promptweave.apps.pictures import passes
 from promptweave.apps.terminal import Terminal, byte_count, number, size, span, weights
 
 AXIS_OPTIONS = {"cross": "--cross", "self_attention": "--self", "joint": "--joint", "threshold": "--threshold"}
@@ -38,6 +41,8 @@ def record(
     self_attention: Annotated[str, typer.Option("--self", help="Window of self-attention.")] = "0.4",
     joint: Annotated[str, typer.Option("--joint", help="Window of joint attention.")] = "0.2",
     maps: Annotated[bool, typer.Option("--maps/--no-maps", help="Keep what word maps and local blends read.")] = True,
+    image: Given = None,
+    inversion: Inversion = None,
     seed: Seed = 0,
     steps: Steps = None,
     guidance: Guidance = None,
@@ -75,10 +80,11 @@ def record(
     recipe.check()
     needed = estimate(network, recipe, Kept(**windows))
     terminal.say(f"The recording will take {megabytes(needed)}.")
-    with terminal.progress("recording", count) as advance:
+    with terminal.progress("recording", passes(count, image)) as advance:
         made = make(
             prompt, model=network, seed=seed, steps=count, guidance=strength, size=size(size_text),
-            place=_place(place), budget=byte_count(budget), progress=advance, **windows,
+            place=_place(place), budget=byte_count(budget), image=image, inversion=inversion or "direct",
+            progress=advance, **windows,
         )  # fmt: skip
     made.save(output)
     terminal.give({"file": str(output), "bytes": made.bytes, "estimate": needed, "recipe": made.recipe.as_dict()})
@@ -100,6 +106,8 @@ def sweep(
         list[str] | None, typer.Option("--blend", help="Word in whose region alone it may change.")
     ] = None,
     subtract: Annotated[list[str] | None, typer.Option("--subtract", help="Word whose region must not change.")] = None,
+    image: Given = None,
+    inversion: Inversion = None,
     seed: Seed = 0,
     steps: Steps = None,
     guidance: Guidance = None,
@@ -134,7 +142,9 @@ def sweep(
     network = load(model, device=device, scheduler=scheduler)
     count, strength = settings(network, steps, guidance)
     recordings = max((len(axis[1]) for axis in (rows, columns) if axis[0] == "seed"), default=1)
-    total = count * (recordings + len(rows[1]) * len(columns[1]))
+    if image is not None:
+        fixed.update(image=image, inversion=inversion)
+    total = passes(count, image) - count + count * (recordings + len(rows[1]) * len(columns[1]))
     with terminal.progress("sweeping", total) as advance:
         made = make(
             source, target, rows=rows, columns=columns, model=network, batch=batch, place=_place(place),

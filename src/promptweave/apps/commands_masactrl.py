@@ -10,8 +10,10 @@ import typer
 from promptweave.apps.options import (
     Device,
     Force,
+    Given,
     Guidance,
     Images,
+    Inversion,
     Json,
     ModelName,
     Negative,
@@ -23,6 +25,7 @@ from promptweave.apps.options import (
     Steps,
     Truncate,
 )
+from promptweave.apps.pictures import given_line, passes
 from promptweave.apps.terminal import Terminal, size
 
 
@@ -42,6 +45,8 @@ def masactrl(
     ] = None,
     threshold: Annotated[float, typer.Option("--threshold", help="Of the foreground, 0 to 1.")] = 0.1,
     compare: Annotated[bool, typer.Option("--compare", help="Also make the targets without control.")] = False,
+    image: Given = None,
+    inversion: Inversion = None,
     seed: Seed = 0,
     images: Images = 1,
     steps: Steps = None,
@@ -68,11 +73,12 @@ def masactrl(
     check_output(output, force=force)
     network = load(model, device=device, scheduler=scheduler)
     control = MasaCtrl(start, layers, union, tuple(word or ()), threshold)
-    with terminal.progress("editing", network.defaults[0] if steps is None else steps) as advance:
+    with terminal.progress("editing", passes(network.defaults[0] if steps is None else steps, image)) as advance:
         made = edit(
             source, *targets, model=network, controls=[control], seed=seed, images=images, steps=steps,
             guidance=guidance, size=size(size_text), negative=negative, truncate=truncate, compare=compare,
-            progress=advance,
+            image=image, inversion=inversion, progress=advance,
         )  # fmt: skip
     terminal.say(f"  MasaCtrl: {facts(made.report['controls'][0])}")
+    terminal.say(*given_line(made.report))
     save(terminal, made, output, force)

@@ -10,8 +10,10 @@ import typer
 from promptweave.apps.options import (
     Device,
     Force,
+    Given,
     Guidance,
     Images,
+    Inversion,
     Json,
     ModelName,
     Negative,
@@ -23,6 +25,7 @@ from promptweave.apps.options import (
     Steps,
     Truncate,
 )
+from promptweave.apps.pictures import given_line, passes
 from promptweave.apps.terminal import Terminal, size
 
 
@@ -41,6 +44,8 @@ def translate(
     sentences_to: Annotated[Path | None, typer.Option(help="Own sentences about the second.")] = None,
     direction: Annotated[Path | None, typer.Option("--direction", help="Use a direction that was saved.")] = None,
     save_direction: Annotated[Path | None, typer.Option("--save-direction", help="Write the direction.")] = None,
+    image: Given = None,
+    inversion: Inversion = None,
     seed: Seed = 0,
     images: Images = 1,
     steps: Steps = None,
@@ -73,17 +78,20 @@ def translate(
     if save_direction is not None:
         run = bound(recipe_for(network, prompt, steps=steps), network)
         terminal.say(f"wrote {Direction.of(banks[0], banks[1], run).save(save_direction)}")
+    inversion = inversion or (None if image is None else "regularised")
     control = Pix2PixZero(*banks, strength, keep, direction=None if direction is None else str(direction))
-    with terminal.progress("translating", network.defaults[0] if steps is None else steps) as advance:
+    with terminal.progress("translating", passes(network.defaults[0] if steps is None else steps, image)) as advance:
         made = edit(
             prompt, prompt, model=network, controls=[control], seed=seed, images=images, steps=steps, guidance=guidance,
-            size=size(size_text), negative=negative, truncate=truncate, progress=advance,
+            size=size(size_text), negative=negative, truncate=truncate, image=image, inversion=inversion,
+            progress=advance,
         )  # fmt: skip
     report, distance = made.report["controls"][0], made.report["distance"][0][0]
     losses = report["losses"].get("1", [])
     if losses:
         terminal.say(f"  distance of the maps: {losses[0]:.3g} at the first step, {losses[-1]:.3g} at the last")
     terminal.say(f"  {source} -> {target}: {facts(distance, ())}")
+    terminal.say(*given_line(made.report))
     save(terminal, made, output, force)
 
 

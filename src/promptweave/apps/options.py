@@ -33,3 +33,9 @@ Blend = Annotated[list[str] | None, typer.Option("--blend", help="Word in whose 
 Subtract = Annotated[list[str] | None, typer.Option("--subtract", help="Word whose region must not change.")]
 Chunks = Annotated[int, typer.Option("--chunks", help="Read prompts of so many times the model's length.")]
 PromptWeights = Annotated[bool, typer.Option("--prompt-weights", help="Read (word:1.3) and [word] as weights.")]
+Given = Annotated[
+    Path | None, typer.Option("--image", help="Edit this picture, which the source prompt describes, not a made one.")
+]
+Inversion = Annotated[
+    str | None, typer.Option("--inversion", help="How --image becomes noise: direct, ddim or regularised. [direct]")
+]

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptweave.core.clock import Step
+from promptweave.core.features import Block, Features
 from promptweave.core.maps import Maps
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site, Sites
@@ -72,10 +73,10 @@ class Text:
 
 @dataclass(frozen=True, eq=False)
 class FirstPass:
-    """A run of the source alone, before the edit: its final latents and the maps of its words."""
+    """The source before the edit: its final latents and, if it was made by a run, the maps of its words."""
 
     latents: Float[Tensor, "images channels height width"]
-    maps: Maps
+    maps: Maps | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +86,8 @@ class Run:
     Words are best localised at `map_sites`, all of `map_grid`. `recorded` is the number of prompts whose attention
     comes from a recording instead of the network. `flow`: the network is a flow model's, and a time t is 1000 times
     the noise's share of the latent. `guided`: guidance needs an unconditional half, else it is an
-    input of the network. `first_pass` is there for controls that need it. `encode` reads other texts.
+    input of the network. `blocks` are a UNet's residual blocks. `first_pass` is there for controls that need it.
+    `encode` reads other texts.
     """
 
     prompts: tuple[str, ...]
@@ -105,6 +107,7 @@ class Run:
     seed: int = 0
     flow: bool = False
     guided: bool = True
+    blocks: tuple[Block, ...] = ()
     first_pass: FirstPass | None = None
 
     def chosen(self, prompts: tuple[int, ...] | None) -> tuple[int, ...]:
@@ -120,7 +123,7 @@ class Run:
 
 
 class Hooks:
-    """One run of a control: five places where it may act. Each hook takes what the control before it returned.
+    """One run of a control: six places where it may act. Each hook takes what the control before it returned.
 
     Steps before `first_step` are not made.
     """
@@ -143,6 +146,10 @@ class Hooks:
         """Change attention at a site."""
         return rows
 
+    def feature(self, step: Step, block: Block, features: Features) -> Features:
+        """Change what a residual block adds; called if a control overrides it."""
+        return features
+
     def after_step(self, step: Step, z: Tensor) -> Tensor:
         """Change the latents after the scheduler's step."""
         return z
@@ -156,10 +163,14 @@ class Hooks:
 class Control:
     """The parameters of a method. `bind` checks them against a run and raises before anything is computed.
 
-    With `needs_first_pass` the source is made alone first, and `run.first_pass` tells of it.
+    With `needs_first_pass` the source is made alone first, and `run.first_pass` tells of it. A control `of_source`
+    says what the source is, and takes part in that first run. One that is `inversion_free` needs a given picture's
+    latents alone, not its way from noise.
     """
 
     needs_first_pass: ClassVar[bool] = False
+    of_source: ClassVar[bool] = False
+    inversion_free: ClassVar[bool] = False
 
     def bind(self, run: Run) -> Hooks:
         """One run of this control."""

@@ -7,6 +7,7 @@ from promptweave.methods.flow_edit import FlowEdit as FlowEdit
 from promptweave.methods.local_blend import LocalBlend as LocalBlend
 from promptweave.methods.masactrl import MasaCtrl as MasaCtrl
 from promptweave.methods.pix2pix_zero import Pix2PixZero as Pix2PixZero
+from promptweave.methods.plug_and_play import PlugAndPlay as PlugAndPlay
 from promptweave.methods.prompt_to_prompt import Refine as Refine
 from promptweave.methods.prompt_to_prompt import Replace as Replace
 from promptweave.methods.prompt_to_prompt import Reweight as Reweight

@@ -65,6 +65,8 @@ class Consist(Control):
             raise ValueError(f"blocks must name joint layers: {', '.join(names)}. Received {self.blocks}.")
         keep = None
         if run.first_pass is not None:
+            if run.first_pass.maps is None:
+                raise ValueError("Consist reads the source's maps, which FlowEdit does without. Use one of the two.")
             maps = run.first_pass.maps.mean(0)[..., tokens].sum(-1)
             keep = outside(maps, self.threshold).to(run.device, run.dtype)
         return _Keeping(window, keep, frozenset(wanted), chosen(self.targets, run))

@@ -36,6 +36,7 @@ class FlowEdit(Control):
     """
 
     needs_first_pass: ClassVar[bool] = True
+    inversion_free: ClassVar[bool] = True
     strength: Number = 0.66
     free: Number = 0.0
     source_guidance: Number | None = None

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from promptweave.core.clock import Step
 from promptweave.core.control import Text
+from promptweave.core.features import Block, Features, joined
 from promptweave.core.rows import Keys, Layout, Row, Rows, Stack, evaluate
 from promptweave.core.schedule import Schedule
 from promptweave.core.site import Site, Sites
@@ -58,11 +59,13 @@ class Enough(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Tapped:
-    """What is done with some rows of a batch: how they are laid out, the edit, and rows that a recording gives."""
+    """What is done with some rows of a batch: how they are laid out, the edit, rows that a recording gives, and the
+    edit of features."""
 
     layout: Layout
     edit: Edit
     given: Callable[[Site, int], Row] | None = None
+    feature: Callable[[Block, Features], Features] | None = None
 
     def rows(self, site: Site, q: Tensor, k: Tensor, v: Tensor, project: Callable[[Tensor], Keys] | None) -> Rows:
         """The rows at a site after the edit."""
@@ -87,6 +90,17 @@ class Tap:
     def of(cls, layout: Layout, edit: Edit, values: Tensor | None = None) -> Tap:
         """A tap of a batch that is one run's."""
         return cls((Tapped(layout, edit),), values)
+
+    @property
+    def features(self) -> bool:
+        """Whether anybody acts on the features of residual blocks."""
+        return any(part.feature is not None for part in self.parts)
+
+    def alter(self, block: Block, x: Tensor) -> Tensor | None:
+        """The changed feature of a block [batch, channels, height, width], or None."""
+        sides = x.split([part.layout.size for part in self.parts])
+        found = [Features(side, part.layout) for side, part in zip(sides, self.parts, strict=True)]
+        return joined([f if p.feature is None else p.feature(block, f) for f, p in zip(found, self.parts, strict=True)])
 
     def run(self, network: Callable[[], Tensor], z: Tensor) -> Tensor:
         """The network's output, or `z` if a part has seen enough before its end."""
@@ -209,6 +223,10 @@ class Model(Protocol):
 
     def sites(self, latent_grid: tuple[int, int]) -> tuple[Site, ...]:
         """The attention layers in execution order."""
+        ...
+
+    def blocks(self) -> tuple[Block, ...]:
+        """The residual blocks in execution order; none in a network that has none."""
         ...
 
     def map_grid(self, latent_grid: tuple[int, int]) -> tuple[int, int]:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from promptweave.core.features import Block
 from promptweave.core.schedule import Schedule
 from promptweave.models.autoencoder import Autoencoder
 from promptweave.models.base import Solver
@@ -118,6 +119,9 @@ class PipelineModel:
     def timetable(self, steps: int, latent_grid: tuple[int, int]) -> dict[str, Any]:
         """What else the scheduler must know to set its times."""
         return {}
+
+    def blocks(self) -> tuple[Block, ...]:
+        return ()
 
     def words(self, prompt: str) -> Words:
         return Words(prompt, self.tokenizer)

@@ -12,9 +12,11 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
 from promptweave.core.control import Text
+from promptweave.core.features import Block
 from promptweave.core.site import Place, Site, Sites
 from promptweave.models.base import ALL_DIFFERENT, Copies, Tap
 from promptweave.models.control_net import ControlPicture
+from promptweave.models.features import altered, residual_blocks
 from promptweave.models.image_prompt import ImagePrompt
 from promptweave.models.pipeline import PipelineModel
 from promptweave.models.prefix import prefix, shared
@@ -105,6 +107,13 @@ class UNetModel(PipelineModel):
             )
         return tuple(sites)
 
+    def blocks(self) -> tuple[Block, ...]:
+        return self._residual
+
+    @cached_property
+    def _residual(self) -> tuple[Block, ...]:
+        return residual_blocks(self.unet)
+
     def map_grid(self, latent_grid: tuple[int, int]) -> tuple[int, int]:
         height, width = (max(side // 4, min(FINEST_MAP, side)) for side in latent_grid)
         grids = {site.grid for site in self.sites(latent_grid) if site.kind == "cross"}
@@ -154,14 +163,16 @@ class UNetModel(PipelineModel):
                 **controlled,
             ).sample.to(z.dtype)
 
-        modules, last = prefix(self.unet) if copies.some else ([], "")
+        features = tap is not None and tap.features
+        modules, last = prefix(self.unet) if copies.some and not features else ([], "")
         if tap is None:
             layer = [self.unet.get_submodule(last)] if last else []
             with shared([*modules, *layer], copies):
                 return run()
         layers = {path: layer for path, _, _, layer in self._blocks}
         sites = {site.path: site for site in self.sites((z.shape[-2], z.shape[-1]))}
-        with installed(layers, sites, tap, last, copies), shared(modules, copies):
+        blocks = self.blocks() if features else ()
+        with installed(layers, sites, tap, last, copies), shared(modules, copies), altered(self.unet, blocks, tap):
             return tap.run(run, z)
 
     def _guidance_input(self, guidance: int | float | Tensor, rows: int) -> Tensor | None:

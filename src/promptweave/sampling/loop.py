@@ -74,6 +74,7 @@ class Job:
     seed: int = 0
     source: Source | None = None
     progress: Progress | None = None
+    first_pass: FirstPass | None = None  # of a source that is known already
 
     def bind(self, model: Model, first_pass: FirstPass | None = None) -> tuple[Run, tuple[Hooks, ...]]:
         """Check everything that can be checked before the first step."""
@@ -109,6 +110,7 @@ class Job:
             self.seed,
             model.scheduler == FLOW,
             model.guided,
+            model.blocks(),
             first_pass,
         )
         return run, tuple(control.bind(run) for control in self.controls)
@@ -146,7 +148,8 @@ def sample(
 def sample_jobs(model: Model, jobs: Sequence[Job]) -> list[Sample]:
     """Independent runs, each with its own prompts, controls and steps, in shared forward passes."""
     bound = [job.bind(model) for job in jobs]
-    passes = [_first_pass(model, job) if any(c.needs_first_pass for c in job.controls) else None for job in jobs]
+    needed = [any(control.needs_first_pass for control in job.controls) for job in jobs]
+    passes = [(job.first_pass or _first_pass(model, job)) if n else None for job, n in zip(jobs, needed, strict=True)]
     bound = [job.bind(model, first) if first else made for job, first, made in zip(jobs, passes, bound, strict=True)]
     runs: list[Generator[Request, Tensor, Tensor]] = []
     for job, (_, hooks) in zip(jobs, bound, strict=True):
@@ -166,9 +169,9 @@ def _first_pass(model: Model, job: Job) -> FirstPass:
         raise ValueError(
             "FlowEdit and Consist make the source alone first, which a recording does not hold. Edit without it."
         )
-    look = RecordMaps(Sites("joint"))
-    made = sample_jobs(model, [replace(job, prompts=job.prompts[:1], controls=[look], progress=None)])[0]
-    seen = made.hooks[0]
+    controls = [*(control for control in job.controls if control.of_source), RecordMaps(Sites("joint"))]
+    made = sample_jobs(model, [replace(job, prompts=job.prompts[:1], controls=controls, progress=None)])[0]
+    seen = made.hooks[-1]
     assert isinstance(seen, RecordedMaps)
     return FirstPass(made.latents[0], seen.maps)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from promptweave.core.clock import Step
 from promptweave.core.control import Hooks, Text
+from promptweave.core.features import Block, Features
 from promptweave.core.rows import Layout, Row, Rows
 from promptweave.core.site import Site
 from promptweave.models.base import Copies, Model, Tap, Tapped
@@ -63,7 +64,9 @@ class Pass:
         pooled = None
         if text.pooled is not None and text.uncond_pooled is not None:
             pooled = self._stack(text.pooled, text.uncond_pooled)
-        part = Tapped(layout, self._edit, self._given if self.source else None)
+        acting = any(type(hook).feature is not Hooks.feature for hook in self.hooks)
+        feature = self._feature if acting else None
+        part = Tapped(layout, self._edit, self._given if self.source else None, feature)
         return Request(
             z.flatten(0, 1).repeat(len(layout.branches), 1, 1, 1),
             t,
@@ -84,6 +87,11 @@ class Pass:
         for hook in self.hooks:
             rows = hook.attention(self.step, site, rows)
         return rows
+
+    def _feature(self, block: Block, features: Features) -> Features:
+        for hook in self.hooks:
+            features = hook.feature(self.step, block, features)
+        return features
 
     def _given(self, site: Site, prompt: int) -> Row:
         assert self.source is not None

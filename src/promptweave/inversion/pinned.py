@@ -1,0 +1,51 @@
+"""The source kept on a path that is known: Direct Inversion (Ju et al. 2024, arXiv 2310.01506)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from promptweave.core.clock import Step
+from promptweave.core.control import Control, Hooks, Probe, Run
+
+
+@dataclass(frozen=True, eq=False)
+class Pinned(Control):
+    """Row 0 follows `path` [steps + 1] of latents [images, channels, height, width], whatever the network says of it.
+
+    The authors add the difference between the path and the sampler's step to the row, which comes to the same, up to
+    rounding.
+    """
+
+    path: Sequence[Float[Tensor, "images channels height width"]]
+    of_source: ClassVar[bool] = True
+
+    def bind(self, run: Run) -> Hooks:
+        shape = (run.images, *self.path[0].shape[1:2], *run.latent_grid)
+        if len(self.path) != run.steps + 1 or any(tuple(z.shape) != shape for z in self.path):
+            raise ValueError(
+                f"A path has the latents before each of the run's {run.steps} steps and after the last, {list(shape)} "
+                f"each. Received {len(self.path)} of {list(self.path[0].shape)}. Invert with the run's steps and size."
+            )
+        if run.recorded:
+            raise ValueError("The source comes from a recording, which has a path of its own. Run it without a pin.")
+        return _Following(self.path)
+
+
+@dataclass
+class _Following(Hooks):
+    path: Sequence[Tensor]
+
+    def before_step(self, step: Step, z: Tensor, probe: Probe) -> Tensor:
+        return self._placed(z, step.index)
+
+    def after_step(self, step: Step, z: Tensor) -> Tensor:
+        return self._placed(z, step.index + 1)
+
+    def _placed(self, z: Tensor, index: int) -> Tensor:
+        return torch.cat([self.path[index].to(z)[None], z[1:]])

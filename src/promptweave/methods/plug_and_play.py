@@ -1,0 +1,125 @@
+"""Plug-and-Play Diffusion Features (Tumanyan et al. 2023, arXiv 2211.12572).
+
+The target keeps the source's layout, whatever its prompt says of looks: in the first `attention` of the steps its
+self-attention, in the layers of the decoder, has the queries and keys of the source (section 4.2, A_t = A_s), and in
+the first `features` of them one residual block of the decoder adds what it adds in the source (f_t = f_s):
+
+    softmax(q_s k_s^T / sqrt(d)) v_t,            h_t + f_s
+
+in both halves of the guidance. Those of the source are taken under an empty prompt, at the latents of its own path: for
+a picture that was given, the way on which it was led to noise. Row 0 is the source.
+
+Differs from the authors' code: layers and blocks are shares of the network's, so that one setting fits all networks
+(8 of 16 layers, block 4 of 12 in Stable Diffusion 1); the source is a row of the run, so that nothing is kept on disk;
+without guidance its features are those under its own prompt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from promptweave.core.clock import Step, Window
+from promptweave.core.control import Control, Hooks, NoEffect, Run, Text
+from promptweave.core.features import Block, Features
+from promptweave.core.rows import Rows
+from promptweave.core.site import Site
+from promptweave.methods.prompt_to_prompt import SOURCE, Number, Span, chosen
+
+
+@dataclass(frozen=True)
+class PlugAndPlay(Control):
+    """The source's layout in the target's looks.
+
+    `features` and `attention`: shares or windows of the steps in which each is taken over (0.8 and 0.5 in the paper).
+    `layers`: share of the self-attention layers before the first that is changed. `block`: which of the decoder's
+    residual blocks is changed, as the share of those before it.
+    """
+
+    features: Span = 0.8
+    attention: Span = 0.5
+    layers: Number = 0.5
+    block: Number = 1 / 3
+    targets: tuple[int, ...] | None = None
+
+    def bind(self, run: Run) -> Hooks:
+        rows = chosen(self.targets, run)
+        sites = [site.name for site in run.sites if site.kind == "self"]
+        blocks = [block.name for block in run.blocks if block.place == "up"]
+        if not sites or not blocks:
+            raise ValueError(
+                "Plug-and-Play acts on the residual blocks and the self-attention of a UNet, and this network has "
+                "joint attention. Use Consist or FlowEdit."
+            )
+        if not 0 <= self.layers <= 1 or not 0 <= self.block < 1:
+            raise ValueError(
+                "Plug-and-Play takes layers as a share from 0 to 1 and a block as a share from 0 to below 1. "
+                f"Received layers={self.layers}, block={self.block}."
+            )
+        windows = Window.of(self.features), Window.of(self.attention)
+        names = frozenset(sites[round(self.layers * len(sites)) :])
+        if not windows[0].steps(run.steps) and not (names and windows[1].steps(run.steps)):
+            raise NoEffect(
+                f"Plug-and-Play needs features or attention that hold one of the {run.steps} steps. "
+                f"Received features={self.features}, attention={self.attention}, layers={self.layers}."
+            )
+        if run.recorded:
+            raise ValueError("Plug-and-Play reads the source's features. Run it without a recording.")
+        empty = run.encode([""]) if run.guided and run.guidance != 1 else None
+        return _Plugged(*windows, rows, names, blocks[int(self.block * len(blocks) + 1e-6)], empty)
+
+
+@dataclass
+class _Plugged(Hooks):
+    feature_window: Window
+    attention_window: Window
+    rows: tuple[int, ...]
+    sites: frozenset[str]
+    block: str
+    empty: Text | None
+    feature_steps: set[int] = field(default_factory=set[int])
+    self_steps: set[int] = field(default_factory=set[int])
+
+    def condition(self, step: Step, text: Text) -> Text:
+        """The source's own guidance leads away from nothing."""
+        if self.empty is None:
+            return text
+        changes = {"uncond": _with_first(text.uncond, self.empty.uncond)}
+        if text.uncond_pooled is not None and self.empty.uncond_pooled is not None:
+            changes["uncond_pooled"] = _with_first(text.uncond_pooled, self.empty.uncond_pooled)
+        return replace(text, **changes)
+
+    def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
+        if step not in self.attention_window or site.name not in self.sites:
+            return rows
+        self.self_steps.add(step.index)
+        source = rows[rows.layout.branches[0]][SOURCE]
+        for branch in rows.layout.branches:
+            for row in self.rows:
+                rows = rows.put(branch, row, q=source.q, k=source.k)
+        return rows
+
+    def feature(self, step: Step, block: Block, features: Features) -> Features:
+        if step not in self.feature_window or block.name != self.block:
+            return features
+        self.feature_steps.add(step.index)
+        source = features.row(features.layout.branches[0], SOURCE)
+        for branch in features.layout.branches:
+            for row in self.rows:
+                features = features.put(branch, row, source)
+        return features
+
+    def report(self) -> dict[str, Any]:
+        return {
+            "feature_steps": len(self.feature_steps),
+            "feature_block": self.block,
+            "self_steps": len(self.self_steps),
+            "self_sites": len(self.sites),
+        }
+
+
+def _with_first(x: Tensor, first: Tensor) -> Tensor:
+    return torch.cat([first.to(x), x[1:]])

@@ -1,0 +1,53 @@
+"""The residual blocks of a UNet, and the way in to what they add to their input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from promptweave.core.features import Block
+from promptweave.core.site import Place
+from promptweave.models.base import Tap, outside_graphs
+
+
+def residual_blocks(unet: Any) -> tuple[Block, ...]:
+    """The blocks in execution order; `path` is that of the last convolution, whose output is the feature."""
+    stages: list[tuple[Place, str, Any]] = []
+    stages.extend(("down", f"down_blocks.{i}", block) for i, block in enumerate(unet.down_blocks))
+    stages.append(("mid", "mid_block", unet.mid_block))
+    stages.extend(("up", f"up_blocks.{i}", block) for i, block in enumerate(unet.up_blocks))
+    found: list[Block] = []
+    counts: dict[Place, int] = {}
+    for place, path, stage in stages:
+        for number, resnet in enumerate(getattr(stage, "resnets", ())):
+            if hasattr(resnet, "conv2"):
+                count = counts[place] = counts.get(place, -1) + 1
+                found.append(Block(f"{place}_res_{count}", place, len(found), f"{path}.resnets.{number}.conv2"))
+    return tuple(found)
+
+
+@contextmanager
+def altered(unet: Any, blocks: Sequence[Block], tap: Tap) -> Iterator[None]:
+    """Inside, a tap sees and may change the features of these blocks."""
+    if blocks and (getattr(unet, "_compiled_call_impl", None) is not None or hasattr(unet, "_orig_mod")):
+        raise ValueError(
+            "A compiled network does not show what its residual blocks compute, and a control asks for it. "
+            "Load the model without torch.compile for this control."
+        )
+
+    @outside_graphs
+    def seen(block: Block, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+        changed = tap.alter(block, output)
+        return output if changed is None else changed
+
+    handles: list[Any] = []
+    try:
+        handles += [unet.get_submodule(block.path).register_forward_hook(partial(seen, block)) for block in blocks]
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

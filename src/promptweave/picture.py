@@ -1,0 +1,102 @@
+"""A picture that is not ours: read, cropped to the model's shape, and kept as data that a recipe can hold."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+Given = Path | str | Image.Image | np.ndarray
+
+
+class BadPicture(ValueError):
+    """A file or an array that is not a picture that can be edited."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """RGB pixels, as a lossless WebP file in `data`: a recipe that holds it can be replayed without the first file."""
+
+    data: bytes
+
+    @classmethod
+    def of(cls, given: Given | Picture, size: tuple[int, int]) -> Picture:
+        """Read a file, a Pillow image or uint8 [height, width, 3]; crop the middle and scale it to `size` (height,
+        width). Turned as the camera says; what is transparent becomes white."""
+        if isinstance(given, Picture):
+            height, width = given.pixels().shape[:2]
+            if (height, width) == size:
+                return given
+            given = given.image()
+        image = _upright(_opened(given))
+        if image.size != (size[1], size[0]):
+            image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.LANCZOS)
+        buffer = io.BytesIO()
+        image.save(buffer, "WEBP", lossless=True, quality=60, method=4)
+        return cls(buffer.getvalue())
+
+    def image(self) -> Image.Image:
+        """As a Pillow image."""
+        try:
+            with Image.open(io.BytesIO(self.data), formats=["WEBP"]) as image:
+                return image.convert("RGB")
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
+            raise BadPicture(f"The picture that a recipe holds cannot be read: {error}.") from error
+
+    def pixels(self) -> np.ndarray:
+        """uint8 [height, width, 3]."""
+        return np.asarray(self.image())
+
+    @property
+    def digest(self) -> str:
+        """A short hash."""
+        return hashlib.sha256(self.data).hexdigest()[:16]
+
+    def as_text(self) -> str:
+        """For JSON."""
+        return base64.b64encode(self.data).decode()
+
+    @classmethod
+    def from_text(cls, text: str) -> Picture:
+        """What `as_text` gave."""
+        try:
+            return cls(base64.b64decode(text, validate=True))
+        except (binascii.Error, ValueError, TypeError) as error:
+            raise BadPicture(f"The picture that a recipe holds cannot be read: {error}.") from error
+
+    def __repr__(self) -> str:
+        return f"Picture({self.digest})"
+
+
+def _opened(given: Given) -> Image.Image:
+    if isinstance(given, Image.Image):
+        return given
+    if isinstance(given, np.ndarray):
+        if given.dtype != np.uint8 or given.ndim != 3 or given.shape[-1] != 3 or not given.size:
+            raise BadPicture(
+                f"A picture as an array is uint8 [height, width, 3]. Received {given.dtype} {list(given.shape)}."
+            )
+        return Image.fromarray(given)
+    path = Path(given)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no picture at {path}. Give the path of a PNG, JPEG or WebP file.")
+    try:
+        image = Image.open(path)
+        image.load()
+        return image
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise BadPicture(f"{path} cannot be read as a picture: {error}. Give a PNG, JPEG or WebP file.") from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    image = ImageOps.exif_transpose(image)
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")

@@ -1,0 +1,45 @@
+"""Where a run starts: from seeded noise, or from the noise that a given picture came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from promptweave.core.control import Control, FirstPass
+from promptweave.inversion.ddim import invert
+from promptweave.inversion.regularised import Regularised
+from promptweave.models.base import Model
+from promptweave.recipe import Recipe
+from promptweave.sampling.loop import noise_for
+from promptweave.sampling.recording import Track
+from promptweave.sampling.walk import Progress
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """`noise` [images, channels, h, w], the controls that keep the source what it is, and what is known of it."""
+
+    noise: torch.Tensor
+    controls: tuple[Control, ...] = ()
+    first_pass: FirstPass | None = None
+
+
+def start(recipe: Recipe, model: Model, source: Track | None = None, progress: Progress | None = None) -> Start:
+    """The start of a recipe's run; `source` is the recording that stands for its source, if there is one.
+
+    A picture is walked back to noise under the source's prompt without guidance, and ("direct", "regularised") the
+    source is kept on that way; with "ddim" it is made again from the noise. FlowEdit needs no way back.
+    """
+    picture = recipe.root.picture
+    if picture is None:
+        return Start(noise_for(model, recipe.seed, recipe.images, recipe.size))
+    if source is not None:
+        return Start(source.latents(0))
+    latents = model.to_latent(torch.from_numpy(picture.pixels().copy())[None].float() / 255)
+    if any(control.inversion_free for control in recipe.controls):
+        known = FirstPass(latents.to(model.device))
+        return Start(noise_for(model, recipe.seed, recipe.images, recipe.size), (), known)
+    correct = Regularised(seed=recipe.seed) if recipe.inversion == "regularised" else None
+    found = invert(model, latents, recipe.source, steps=recipe.steps, correct=correct, progress=progress)
+    return Start(found.noise, () if recipe.inversion == "ddim" else (found.pin,))
