@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -20,7 +21,7 @@ from promptweave.view.heat import over
 from promptweave.view.sheet import grid_sheet, sheet
 from promptweave.world.caption import article, caption
 from promptweave.world.render import render
-from promptweave.world.scene import random_scene
+from promptweave.world.scene import Scene, Thing, random_scene
 
 FOLDER = Path(__file__).parent
 TRANSLATIONS = ((1, 0), (2, 0), (2, 0.1), (2, 1))  # strength, guidance
@@ -136,7 +137,43 @@ def mutual() -> Image.Image:
     return sheet(rows, labels)
 
 
+def given() -> tuple[Image.Image, Image.Image]:
+    """Pictures that the model did not make, edited by every method for them; and Plug-and-Play on one."""
+    network, rows, labels = pw.load("toybox"), list[list[Image.Image]](), list[list[str]]()
+    scenes = (
+        (Scene("grass", "photo", "alone", (Thing("cat", 0.5, 0.9, 0.6),), 5), "cat", "dog", "cat riding a bike"),
+        (
+            Scene("snow", "photo", "riding", (Thing("car", 0.5, 0.93, 0.66, "red"), Thing("dog", 0.5, 0.57, 0.47)), 8),
+            "red car", "bike", "car",
+        ),
+    )  # fmt: skip
+    for scene, old, new, other in scenes:
+        picture, source = Image.fromarray(render(scene)[0]), caption(scene)
+        moved = source.replace(old, other) if scene.relation == "alone" else source.replace("riding", "next to")
+        sketch = source.replace("photo", "sketch")
+        runs: dict[str, tuple[str, dict[str, Any]]] = {
+            "Prompt-to-Prompt": (source.replace(old, new), {}),
+            "Plug-and-Play": (sketch, {"controls": [pw.PlugAndPlay()]}),
+            "MasaCtrl": (moved, {"controls": [pw.MasaCtrl()]}),
+        }
+        made = {n: pw.edit(source, t, image=picture, model=network, steps=25, **o) for n, (t, o) in runs.items()}
+        first = made["Prompt-to-Prompt"]
+        rows.append([picture, first.source, *(result.edited for result in made.values())])
+        labels.append([f"given: {source}", f"the source's row, {first.report['picture']['psnr']:.0f} dB",
+                       *(f"{name}: {runs[name][0]}" for name in runs)])  # fmt: skip
+    source = caption(scenes[1][0])
+    looks = [source.replace("photo", style) for style in ("sketch", "watercolor", "painting")]
+    made = pw.edit(source, *looks, image=rows[1][0], controls=[pw.PlugAndPlay()], compare=True, model=network, steps=25)
+    assert made.plain is not None
+    free = [Image.fromarray(row[0]) for row in made.plain]
+    looked = sheet([[rows[1][0], *made.edits], [made.source, *free]],
+                   [["given: " + source, *looks], ["the source's row", *(f"no control: {look}" for look in looks)]])  # fmt: skip
+    return sheet(rows, labels), looked
+
+
 def main() -> None:
+    for picture, name in zip(given(), ("given", "pnp"), strict=True):
+        keep(picture, name)
     keep(mutual(), "masactrl")
     keep(places(), "place")
     keep(colours(), "compose")

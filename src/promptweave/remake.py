@@ -20,6 +20,8 @@ def command_of(recipe: Recipe) -> str:
     """`promptweave edit ...` or `promptweave generate ...`; raises NoCommand for what only Python can say."""
     if recipe.base is not None:
         raise NoCommand("An edit of a recording stands on another run.")
+    if recipe.picture is not None:
+        raise NoCommand("A given picture is in the recipe, and not in a file of a known name.")
     words = ["promptweave", "edit" if recipe.targets else "generate", *recipe.prompts]
     injections = [c for c in recipe.controls if isinstance(c, Replace | Refine)]
     for control in recipe.controls:

@@ -59,10 +59,9 @@ def published(model, path, block: str, layers: list[str], feature_steps: int, se
 
 def test_it_is_the_published_procedure(tiny64):
     path = [noise_for(tiny64, 0).double()]
-    ours = made(tiny64, PlugAndPlay(0.75, 0.5, 0.5, 0.5), NEGATIVE, progress=lambda step, z: path.append(z[0]))
+    ours = made(tiny64, PlugAndPlay(0.75, 0.5, 0.5), NEGATIVE, progress=lambda step, z: path.append(z[0]))
     layers = [site.path for site in tiny64.sites((16, 16)) if site.kind == "self"]
-    blocks = [block.path for block in tiny64.blocks() if block.place == "up"]
-    layers, block = layers[round(len(layers) / 2) :], blocks[len(blocks) // 2]
+    layers, block = layers[round(len(layers) / 2) :], "up_blocks.1.resnets.1.conv2"
     wanted = published(tiny64, path, block, layers, 3, 2)
     torch.testing.assert_close(ours[1], wanted, rtol=1e-6, atol=1e-6)
     for steps in ((0, 2), (3, 0)):  # both parts matter
@@ -73,9 +72,9 @@ def test_it_is_the_published_procedure(tiny64):
 def test_the_feature_is_what_the_block_adds_and_nothing_stays_behind(tiny):
     before = dict(tiny.unet.attn_processors)
     seen: list[torch.Tensor] = []
-    block = [block for block in tiny.blocks() if block.place == "up"][0]
+    block = next(block for block in tiny.blocks() if block.name == "up_res_0_1")
     handle = tiny.unet.get_submodule(block.path).register_forward_hook(lambda m, i, o: seen.append(o))
-    made(tiny, PlugAndPlay(0.25, 0.0, block=0.0))
+    made(tiny, PlugAndPlay(0.25, 0.0, block=block.name))
     handle.remove()
     assert len(seen) == STEPS and len(seen[0]) == 4
     assert tiny.unet.attn_processors == before
@@ -108,7 +107,7 @@ def test_what_cannot_be(tiny, tokenizer):
     for control, error, message in (
         (PlugAndPlay(0.0, 0.0), NoEffect, "one of the 4 steps"),
         (PlugAndPlay(layers=2), ValueError, "a share from 0 to 1"),
-        (PlugAndPlay(block=1.0), ValueError, "below 1"),
+        (PlugAndPlay(block="up_res_9_0"), ValueError, "mid_res_0, mid_res_1, up_res_0_0"),
     ):
         with pytest.raises(error, match=message):
             made(tiny, control)

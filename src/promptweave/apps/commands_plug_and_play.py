@@ -40,7 +40,7 @@ def plug_and_play(
     features: Annotated[float, typer.Option("--features", help="Share of the steps with the source's features.")] = 0.8,
     attention: Annotated[float, typer.Option("--attention", help="The same for queries and keys.")] = 0.5,
     layers: Annotated[float, typer.Option("--layers", help="Share of the layers before the first.")] = 0.5,
-    block: Annotated[float, typer.Option("--block", help="Residual block, as the share of those before.")] = 1 / 3,
+    block: Annotated[str, typer.Option("--block", help="Residual block, by stage and number.")] = "up_res_1_1",
     compare: Annotated[bool, typer.Option("--compare", help="Also make the targets without control.")] = False,
     image: Given = None,
     inversion: Inversion = None,

@@ -14,7 +14,8 @@ from promptweave.core.site import Place
 
 @dataclass(frozen=True)
 class Block:
-    """A residual block, `index` in execution order; its feature is what it adds to its input."""
+    """A residual block, `index` in execution order; its feature is what it adds to its input. The name of block 2 in
+    the decoder's stage 1 is up_res_1_2, as diffusers counts them."""
 
     name: str
     place: Place

@@ -9,9 +9,9 @@ the first `features` of them one residual block of the decoder adds what it adds
 in both halves of the guidance. Those of the source are taken under an empty prompt, at the latents of its own path: for
 a picture that was given, the way on which it was led to noise. Row 0 is the source.
 
-Differs from the authors' code: layers and blocks are shares of the network's, so that one setting fits all networks
-(8 of 16 layers, block 4 of 12 in Stable Diffusion 1); the source is a row of the run, so that nothing is kept on disk;
-without guidance its features are those under its own prompt.
+Differs from the authors' code: layers are counted as a share of the network's, so that one setting fits all networks
+(8 of 16 in Stable Diffusion 1); the source is a row of the run, so that nothing is kept on disk; without guidance its
+features are those under its own prompt.
 """
 
 from __future__ import annotations
@@ -35,29 +35,29 @@ class PlugAndPlay(Control):
     """The source's layout in the target's looks.
 
     `features` and `attention`: shares or windows of the steps in which each is taken over (0.8 and 0.5 in the paper).
-    `layers`: share of the self-attention layers before the first that is changed. `block`: which of the decoder's
-    residual blocks is changed, as the share of those before it.
+    `layers`: share of the self-attention layers before the first that is changed. `block`: the residual block that is,
+    here the second of the decoder's second stage.
     """
 
     features: Span = 0.8
     attention: Span = 0.5
     layers: Number = 0.5
-    block: Number = 1 / 3
+    block: str = "up_res_1_1"
     targets: tuple[int, ...] | None = None
 
     def bind(self, run: Run) -> Hooks:
         rows = chosen(self.targets, run)
         sites = [site.name for site in run.sites if site.kind == "self"]
-        blocks = [block.name for block in run.blocks if block.place == "up"]
+        blocks = [block.name for block in run.blocks]
         if not sites or not blocks:
             raise ValueError(
                 "Plug-and-Play acts on the residual blocks and the self-attention of a UNet, and this network has "
                 "joint attention. Use Consist or FlowEdit."
             )
-        if not 0 <= self.layers <= 1 or not 0 <= self.block < 1:
+        if not 0 <= self.layers <= 1 or self.block not in blocks:
             raise ValueError(
-                "Plug-and-Play takes layers as a share from 0 to 1 and a block as a share from 0 to below 1. "
-                f"Received layers={self.layers}, block={self.block}."
+                f"Plug-and-Play takes layers as a share from 0 to 1 and one of the blocks {', '.join(blocks)}. "
+                f"Received layers={self.layers}, block={self.block!r}."
             )
         windows = Window.of(self.features), Window.of(self.attention)
         names = frozenset(sites[round(self.layers * len(sites)) :])
@@ -69,7 +69,7 @@ class PlugAndPlay(Control):
         if run.recorded:
             raise ValueError("Plug-and-Play reads the source's features. Run it without a recording.")
         empty = run.encode([""]) if run.guided and run.guidance != 1 else None
-        return _Plugged(*windows, rows, names, blocks[int(self.block * len(blocks) + 1e-6)], empty)
+        return _Plugged(*windows, rows, names, self.block, empty)
 
 
 @dataclass

@@ -16,17 +16,15 @@ from promptweave.models.base import Tap, outside_graphs
 
 def residual_blocks(unet: Any) -> tuple[Block, ...]:
     """The blocks in execution order; `path` is that of the last convolution, whose output is the feature."""
-    stages: list[tuple[Place, str, Any]] = []
-    stages.extend(("down", f"down_blocks.{i}", block) for i, block in enumerate(unet.down_blocks))
-    stages.append(("mid", "mid_block", unet.mid_block))
-    stages.extend(("up", f"up_blocks.{i}", block) for i, block in enumerate(unet.up_blocks))
+    stages: list[tuple[Place, str, str, Any]] = []
+    stages.extend(("down", f"down_res_{i}", f"down_blocks.{i}", block) for i, block in enumerate(unet.down_blocks))
+    stages.append(("mid", "mid_res", "mid_block", unet.mid_block))
+    stages.extend(("up", f"up_res_{i}", f"up_blocks.{i}", block) for i, block in enumerate(unet.up_blocks))
     found: list[Block] = []
-    counts: dict[Place, int] = {}
-    for place, path, stage in stages:
+    for place, name, path, stage in stages:
         for number, resnet in enumerate(getattr(stage, "resnets", ())):
             if hasattr(resnet, "conv2"):
-                count = counts[place] = counts.get(place, -1) + 1
-                found.append(Block(f"{place}_res_{count}", place, len(found), f"{path}.resnets.{number}.conv2"))
+                found.append(Block(f"{name}_{number}", place, len(found), f"{path}.resnets.{number}.conv2"))
     return tuple(found)
 
 
