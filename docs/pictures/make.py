@@ -166,9 +166,8 @@ def given() -> tuple[Image.Image, Image.Image]:
     made = pw.edit(source, *looks, image=rows[1][0], controls=[pw.PlugAndPlay()], compare=True, model=network, steps=25)
     assert made.plain is not None
     free = [Image.fromarray(row[0]) for row in made.plain]
-    looked = sheet([[rows[1][0], *made.edits], [made.source, *free]],
-                   [["given: " + source, *looks], ["the source's row", *(f"no control: {look}" for look in looks)]])  # fmt: skip
-    return sheet(rows, labels), looked
+    names = ["given: " + source, *looks], ["the source's row", *(f"no control: {look}" for look in looks)]
+    return sheet(rows, labels), sheet([[rows[1][0], *made.edits], [made.source, *free]], names)
 
 
 def main() -> None:

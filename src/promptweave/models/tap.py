@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import torch.nn.functional as F
@@ -113,6 +114,10 @@ class TapProcessor:
         text = attn.norm_encoder_hidden_states(text) if attn.norm_cross and normed else text
         k = attn.to_k(text).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
         return k if attn.norm_k is None else attn.norm_k(k)
+
+
+# Diffusers asks for the signature at every call of a layer, and working it out takes longer than our own part of it.
+setattr(TapProcessor.__call__, "__signature__", signature(TapProcessor.__call__))  # noqa: B010 - functions declare none
 
 
 def check_processors(layers: Mapping[str, nn.Module], known: tuple[type, ...] = (*PLAIN, *PICTURED)) -> None:
