@@ -136,13 +136,17 @@ KINDS: dict[str, Callable[[random.Random], Pair]] = {
 }
 
 
-def controls_of(model: Model, pair: Pair, cross: int | float, self_attention: int | float) -> list[Control]:
-    """Injection for rows 1 and 2, local blend for row 2; row 3 has no control."""
+def injection(model: Model, pair: Pair) -> type[Replace] | type[Refine]:
+    """The edit that fits the two prompts."""
     from promptweave.words import suggest
 
     kind = suggest(model.words(pair.source), model.words(pair.target))
-    injection = Refine if kind == "refine" else Replace
-    made: list[Control] = [injection(cross, self_attention, targets=(CONTROLLED, BLENDED))]
+    return Refine if kind == "refine" else Replace
+
+
+def controls_of(model: Model, pair: Pair, cross: int | float, self_attention: int | float) -> list[Control]:
+    """Injection for rows 1 and 2, local blend for row 2; row 3 has no control."""
+    made: list[Control] = [injection(model, pair)(cross, self_attention, targets=(CONTROLLED, BLENDED))]
     if pair.weights:
         made.append(Reweight(dict(pair.weights), targets=(CONTROLLED, BLENDED)))
     if pair.blend:
@@ -179,12 +183,14 @@ def measure(
     success, kept = [], []
     for row in (CONTROLLED, BLENDED, FREE):
         success.append(pair.success(sights[0], sights[row]))
-        region = np.zeros(made.shape[1:3], dtype=bool)
-        for noun in pair.nouns:
-            region |= sights[0].regions[noun] | sights[row].regions[noun]
-        outside = ~grown(region) if pair.nouns else _things(sights[0])
+        outside = beyond(pair.nouns, sights[0], sights[row]) if pair.nouns else _things(sights[0])
         kept.append(psnr(made[0], made[row], outside))
     return Row(pair, made, tuple(success), tuple(kept))
+
+
+def beyond(nouns: Sequence[str], *sights: Sight) -> np.ndarray:
+    """What is outside the grown regions of some things in all of the pictures."""
+    return ~grown(np.any([sight.regions[noun] for sight in sights for noun in nouns], axis=0))
 
 
 def grown(region: np.ndarray) -> np.ndarray:

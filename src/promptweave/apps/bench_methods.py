@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
+
+import numpy as np
 
 from promptweave.models.base import Model
 
@@ -14,18 +16,38 @@ MEASURES = {
     "attend": "promptweave.apps.measure_attend:measure",
     "place": "promptweave.apps.measure_place:measure",
     "compose": "promptweave.apps.measure_compose:measure",
+    "translate": "promptweave.apps.measure_translate:measure",
+    "masactrl": "promptweave.apps.measure_masactrl:measure",
+    "pnp": "promptweave.apps.measure_given:measure_plug_and_play",
+    "given": "promptweave.apps.measure_given:measure_given",
 }
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A figure with the method and without: what it is, both values, and how many pictures it is the mean of."""
+    """A figure with the method and without: what it is, both values, and how many pictures it is the mean of.
+
+    `beside`: that of Prompt-to-Prompt on the same pictures, for methods that edit.
+    """
 
     method: str
     what: str
     plain: float
     steered: float
     count: int
+    beside: float | None = None
+
+
+def means(method: str, names: Sequence[str], found: Sequence[np.ndarray]) -> list[Measured]:
+    """Of each pair's [edits, figures], edits being no control, the method and Prompt-to-Prompt: means over the pairs in
+    which all three have the figure; NaN is none. A figure of no pair is left out."""
+    made: list[Measured] = []
+    for place, what in enumerate(names):
+        known = [pair[:, place] for pair in found if np.isfinite(pair[:, place]).all()]
+        if known:
+            plain, steered, beside = map(float, np.mean(known, axis=0))
+            made.append(Measured(method, what, plain, steered, len(known), beside))
+    return made
 
 
 Measure = Callable[..., list[Measured]]  # (model, *, count, steps, seed, progress) -> figures

@@ -207,5 +207,11 @@ def methods(
     with terminal.progress("measuring", 2 * count * len(chosen)) as advance:
         figures = bench_methods(load(model), chosen, count=count, steps=steps, seed=seed, progress=advance)
     terminal.give({"figures": [asdict(figure) for figure in figures]})
-    lines = [(f.method, f.what, f"{f.plain:.3g}", f"{f.steered:.3g}", str(f.count)) for f in figures]
-    terminal.say(table(f"{model}, {steps} steps", ("method", "what", "plain", "with it", "pictures"), lines))
+    others = any(figure.beside is not None for figure in figures)
+    columns = ("method", "what", "plain", "with it", *(["Prompt-to-Prompt"] if others else []), "pictures")
+    lines = [
+        (f.method, f.what, f"{f.plain:.3g}", f"{f.steered:.3g}",
+         *(["" if f.beside is None else f"{f.beside:.3g}"] if others else []), str(f.count))
+        for f in figures
+    ]  # fmt: skip
+    terminal.say(table(f"{model}, {steps} steps", columns, lines))
