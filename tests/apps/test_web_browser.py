@@ -132,6 +132,12 @@ def test_type_run_slide_look_sweep_and_go_back(visit):
     with page.expect_download() as download:
         page.click("#save")
     assert Image.open(download.value.path()).info["promptweave"]
+    for shown in ("What became of each word", "What each word looks at"):
+        with page.expect_download() as download:
+            page.click("#report")
+        assert download.value.suggested_filename.endswith(".html") and shown in download.value.path().read_text()
+        page.locator("#history button").nth(0).click()  # the source has a page of its own
+        says(page, "Made with seed 0")
 
 
 def test_stop_ends_the_run_and_the_page_goes_on(visit):

@@ -117,6 +117,22 @@ def test_heat_and_words(session):
     assert session.names("  ") == [] and set(selectors(session.studio.words("tiny", SOURCE))) >= {"cat", "bike"}
 
 
+def test_the_report_of_the_picture_on_the_page(session, tmp_path):
+    session.generate(SOURCE, 0, 2)
+    plain = session.report(tmp_path).read_text()
+    assert "promptweave-1.html" in str(session.report(tmp_path)) and plain.count("<img") == 1 + len(SOURCE.split())
+    node = session.edit(Settings(TARGET))
+    session.further()
+    edited = session.report(tmp_path).read_text()
+    assert f"<h2>{TARGET}</h2>" in edited and "What each word looks at" in edited and "Replace" in edited
+    joint = pw.edit(SOURCE, TARGET, model=session.studio.network("tiny"), steps=2, maps=True)
+    for row, maps in enumerate(pw.edit_maps(joint).maps):  # those that the page recorded beside a recording
+        shown = pw.edit_maps(node.result).maps[row].attention
+        assert torch.allclose(shown, maps.attention, atol=1e-4)
+    session.edit(Settings("a photo of a dog riding a car"))
+    assert "promptweave replay PICTURE.png" in session.report(tmp_path).read_text()
+
+
 @pytest.mark.parametrize("chained", [False, True])
 def test_a_saved_picture_restores_its_recipe(session, tmp_path, chained):
     session.generate(SOURCE, 1, 3)

@@ -59,7 +59,7 @@ class Calls:
             recipe = recipe_for(self.studio.network(model), str(prompt), seed=int(seed), steps=int(steps))
             settings = Settings(str(target), cross, self_attention, weights=weights or {}, blend=tuple(blend or ()))
             with self.studio.lock:
-                result = self.studio.edited(model, recipe, 0, settings.target, settings.options()).result
+                result = self.studio.edited(model, recipe, 0, settings.target, settings.options())
             path = self.outbox.folder() / "edit.png"
             result.save_picture(path, 1, 0)
             return str(path), _plain(result.record)

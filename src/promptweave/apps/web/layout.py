@@ -97,6 +97,8 @@ def _picture(n: dict[str, Any]) -> tuple[list[gr.Slider], list[gr.Slider], list[
         n["further"] = gr.Button("Edit this further", elem_id="further", min_width=120, size="sm")
         n["save"] = gr.DownloadButton("Picture (PNG)", elem_id="save", min_width=110, size="sm", interactive=False)
         n["recipe"] = gr.DownloadButton("Recipe (JSON)", elem_id="recipe", min_width=110, size="sm", interactive=False)
+        n["report"] = gr.Button("Report (HTML)", elem_id="report", min_width=110, size="sm", interactive=False)
+        n["written"] = gr.DownloadButton("Report", elem_id="written", visible="hidden")
     gr.Markdown("Strength of each word", elem_classes="section")
     with gr.Row(elem_id="strengths"):
         strengths = [

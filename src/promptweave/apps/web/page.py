@@ -21,6 +21,7 @@ from promptweave.apps.web.work import Work, sentence
 
 ONE_AT_A_TIME: dict[str, Any] = {"concurrency_id": "network", "concurrency_limit": 1, "api_visibility": "private"}
 AT_ONCE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+FETCH = "() => { setTimeout(() => document.querySelector('#written').click(), 100); }"  # once the button has the file
 
 
 def theme() -> Any:
@@ -70,8 +71,8 @@ class Events:
         asked = [self.session, self.names, p.model, p.prompt, p.seed, p.steps]
         edited = [*asked, p.target, p.cross, p.self, p.threshold, p.blend, p.mask, p.live, *p.pool]
         shown = [self.session, self.names, p.status, p.picture, p.compare, p.look, p.heat, p.history, p.details,
-                 p.save, p.recipe, p.mask, p.prompt, p.seed, p.steps, p.target, p.cross, p.self, p.threshold, p.blend,
-                 p.match, p.grid, p.model, *p.pool]  # fmt: skip
+                 p.save, p.recipe, p.report, p.mask, p.prompt, p.seed, p.steps, p.target, p.cross, p.self, p.threshold,
+                 p.blend, p.match, p.grid, p.model, *p.pool]  # fmt: skip
         words = [self.session, self.names, p.match, p.blend, *p.pool]
         page.load(self.open, [p.model, p.prompt, p.target], words, **AT_ONCE)
         gr.on([p.generate.click, p.prompt.submit], self.generate, asked, shown, show_progress="hidden", **ONE_AT_A_TIME)
@@ -88,6 +89,8 @@ class Events:
         p.look.input(self.look, [self.session, p.look], [p.heat, p.status], **AT_ONCE)
         p.history.select(self.go, [self.session], shown, **AT_ONCE)
         p.undo.click(self.undo, [self.session], shown, **AT_ONCE)
+        made = p.report.click(self.report, [self.session], [p.written, p.status], **AT_ONCE)
+        made.success(None, js=FETCH)
         p.further.click(self.further, [self.session], shown, **AT_ONCE)
 
     def open(self, model: str, prompt: str, target: str) -> dict[Any, Any]:
@@ -168,6 +171,10 @@ class Events:
 
     def further(self, session: Any) -> Any:
         return self._moved(session, lambda s: s.further())
+
+    def report(self, session: Any) -> Any:
+        """Written when it is asked for, since it takes longer than showing a picture does."""
+        return self._light(session, lambda s: {self.parts.written: str(s.report(self.outbox.folder()))})
 
     def _moved(self, session: Any, move: Callable[[Session], Any]) -> Any:
         def act(s: Session) -> dict[Any, Any]:

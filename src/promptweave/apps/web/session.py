@@ -20,6 +20,7 @@ from promptweave.apps.web.tree import Node, Tree
 from promptweave.apps.web.uploads import read_upload
 from promptweave.controls import Number
 from promptweave.core.clock import Step
+from promptweave.html_report import write_report
 from promptweave.plan import recipe_for
 from promptweave.sweep import Sweep, sweep
 from promptweave.view.heat import over
@@ -158,8 +159,7 @@ class Session:
         if word not in known:
             raise ValueError(f"{word!r} is not a word of this picture's prompt. Words: {', '.join(known)}.")
         self.looked = word
-        maps = node.maps.mean(node.row)[0]
-        return Image.fromarray(over(maps[..., list(known[word])].sum(-1), node.pixels))
+        return Image.fromarray(over(node.maps.attention[..., list(known[word])].sum(-1), node.pixels))
 
     def matched(self, source: str, target: str) -> dict[str, Any]:
         """What becomes of each word of the source in the target, and the kind of edit that this is."""
@@ -177,6 +177,11 @@ class Session:
         node.result.save_picture(picture, node.row, 0)
         recipe.write_text(json.dumps(node.result.record, indent=1, ensure_ascii=False) + "\n")
         return picture, recipe
+
+    def report(self, folder: Path) -> Path:
+        """The page of how the picture was made, with what every word looks at; it takes a part of a second."""
+        node = self.shown
+        return write_report(node.result, folder / f"promptweave-{node.number}.html")
 
     def _running(self) -> Any:
         self.stop.clear()

@@ -119,6 +119,7 @@ def everything(events: Any, session: Session, *, controls: bool = False) -> dict
         p.details: details(session),
         p.save: gr.update(value=str(picture), interactive=True),
         p.recipe: gr.update(value=str(recipe), interactive=True),
+        p.report: gr.update(interactive=True),
     }
     if session.swept is not None:
         rows, columns = session.swept.rows[1], session.swept.columns[1]
