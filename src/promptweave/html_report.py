@@ -113,7 +113,7 @@ def _single(result: Result, views: EditMaps | None) -> list[str]:
     maps, picture = views.maps[0], reduced(views.maps[0].picture, SMALL)
     cards = [
         f'<section class="word"><header><strong>{escape(name)}</strong></header>'
-        f"{_figure(over(maps.of(name), picture), f'largest share {float(maps.of(name).max()):.1%}')}</section>"
+        f"{_figure(over(maps.of(name), picture), f'up to {float(maps.of(name).max()):.1%}')}</section>"
         for name, _ in maps.words
     ]
     return [
