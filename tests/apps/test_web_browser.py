@@ -8,9 +8,11 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from families import build_sd3
 from PIL import Image
 
 CHROMIUM = "/usr/bin/chromium"
@@ -26,16 +28,24 @@ sync_api = pytest.importorskip("playwright.sync_api")
 FIELD, WAIT = "textarea", 60_000
 
 
-@pytest.fixture(scope="module")
-def url():
+@contextmanager
+def served(*models: str):
+    """The address of a page in a process of its own."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "promptweave.apps.cli", "app", "--no-open", "--port", str(port)]
+    command += [part for model in models for part in ("--model", model)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None and "shows its page" in server.stdout.readline()
         yield f"http://127.0.0.1:{port}/"
         server.terminate()
+
+
+@pytest.fixture(scope="module")
+def url():
+    with served() as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +206,44 @@ def test_two_visitors_have_pictures_of_their_own_and_uploads_restore(visit, tmp_
     first.locator("#upload input[type=file]").set_input_files(tmp_path / "saved.png")
     says(first, "the pixels match")
     assert first.get_by_label("Seed").input_value() == "7"
+
+
+@pytest.fixture(scope="module")
+def url_of_joint(tokenizer, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models") / "tiny-sd3"
+    build_sd3(tokenizer).save_pretrained(folder, safe_serialization=True)
+    with served(str(folder), "toybox") as address:
+        yield address
+
+
+def test_a_model_with_joint_attention_has_the_slider_of_its_window(browser, url_of_joint):
+    page = browser.new_page()
+    page.set_default_timeout(WAIT)
+    page.goto(url_of_joint)
+    page.wait_for_selector(".pw-match")
+    joint, cross = page.locator("#joint input[type=number]"), page.locator("#cross input[type=number]")
+    assert joint.is_visible() and not cross.is_visible()
+    assert not page.get_by_text("Windows of single words").is_visible()
+    assert "joint attention" in page.locator("#kept").inner_text()
+    page.locator("input[aria-label*='Steps']").first.fill("4")
+    page.keyboard.press("Tab")
+    joint.fill("0.5")
+    page.keyboard.press("Tab")
+    page.click("#apply")
+    says(page, "of the pixels changed")
+    page.get_by_role("tab", name="Details").click()
+    page.locator("#details").get_by_text("joint steps 2").wait_for()
+    page.get_by_role("tab", name="Sweep").click()
+    assert not page.get_by_label("Shapes (self-attention): rows").is_visible()
+    page.get_by_label("Source (joint attention)").fill("0.25, 1")
+    page.click("#sweep")
+    page.locator("#grid button").nth(1).click()
+    page.wait_for_function("document.querySelector('#joint input[type=number]').value == '1'")
+    page.locator("#model input").click()
+    page.get_by_role("option", name="toybox").click()
+    cross.wait_for()
+    assert not joint.is_visible() and page.get_by_text("Windows of single words").is_visible()
+    page.close()
 
 
 @pytest.mark.parametrize("name", ["dark", "narrow"])

@@ -9,6 +9,7 @@ import zlib
 import numpy as np
 import pytest
 import torch
+from families import build_sd3
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -28,6 +29,11 @@ SOURCE, TARGET = "a photo of a cat riding a bike", "a photo of a dog riding a bi
 @pytest.fixture()
 def session(tiny) -> Session:
     return Session(Studio([tiny]))
+
+
+@pytest.fixture(scope="module")
+def sd3(tokenizer):
+    return pw.load(build_sd3(tokenizer))
 
 
 def test_an_edit_on_the_recording_is_the_joint_edit_and_computes_the_target_alone(session, tiny):
@@ -131,6 +137,35 @@ def test_the_report_of_the_picture_on_the_page(session, tmp_path):
         assert torch.allclose(shown, maps.attention, atol=1e-4)
     session.edit(Settings("a photo of a dog riding a car"))
     assert "promptweave replay PICTURE.png" in session.report(tmp_path).read_text()
+
+
+def test_the_window_of_joint_attention(sd3, tmp_path):
+    session = Session(Studio([sd3]))
+    assert session.studio.joint(session.model)
+    session.generate(SOURCE, 0, 4)
+    short, long = (session.edit(Settings(TARGET, joint=share)) for share in (0.25, 1))
+    assert [node.result.report["controls"][0]["joint_steps"] for node in (short, long)] == [1, 4]
+    assert (short.pixels != long.pixels).any()
+    direct = pw.edit(SOURCE, TARGET, model=sd3, joint=0.25, steps=4)
+    assert np.abs(direct.sample.pictures[1, 0].astype(int) - short.pixels).max() <= 1
+    assert session.heat("dog").size == long.picture.size
+    made = session.sweep(Settings(TARGET), (0.0, 0.25, 1.0), (0.0, 0.4))
+    assert made.columns == ("joint", (0.0, 0.25, 1.0)) and made.pictures.shape[:2] == (1, 3)
+    assert np.abs(made.pictures[0, 1].astype(int) - short.pixels).max() <= 1
+    assert Settings.of(session.adopt(2).recipe).joint == 1.0
+    assert "Replace" in session.report(tmp_path).read_text()
+
+
+def test_going_back_to_a_picture_of_another_model_chooses_that_model(tiny, sd3):
+    session = Session(Studio([tiny, sd3]))
+    assert not session.studio.joint("tiny")
+    session.generate(SOURCE, 0, 2)
+    session.model = session.studio.names[1]
+    session.generate(SOURCE, 0, 2)
+    session.go(0)
+    assert session.model == "tiny"
+    session.undo()
+    assert session.model == session.studio.names[1]
 
 
 @pytest.mark.parametrize("chained", [False, True])

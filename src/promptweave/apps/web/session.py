@@ -85,13 +85,19 @@ class Session:
         return self.tree.show(self.shown.number, self.shown.number)
 
     def sweep(
-        self, settings: Settings, cross: Sequence[Number], self_attention: Sequence[Number], watch: Watch | None = None
+        self, settings: Settings, first: Sequence[Number], second: Sequence[Number], watch: Watch | None = None
     ) -> Sweep:
-        """The edit over a grid of the two windows, from the base's recording."""
+        """The edit over a grid of windows, from the base's recording: `first` is cross and `second` self-attention.
+
+        Of joint attention, which has one window, `first` is that, and `second` is not read.
+        """
         base, limits = self.base, self.studio.limits
-        if len(cross) * len(self_attention) > limits.cells:
+        columns, rows = ("cross", first), ("self_attention", second)
+        if self.studio.joint(base.model):
+            columns, rows = ("joint", first), ("threshold", (settings.threshold,))
+        if len(columns[1]) * len(rows[1]) > limits.cells:
             raise TooMuch(
-                f"A grid may have {limits.cells} pictures. Received {len(cross)} x {len(self_attention)}. Take fewer."
+                f"A grid may have {limits.cells} pictures. Received {len(columns[1])} x {len(rows[1])}. Take fewer."
             )
         with self._running():
             recording = self.studio.recording(base.model, base.recipe, base.row, self._progress(watch))
@@ -100,9 +106,9 @@ class Session:
             options = settings.options()
             fixed = {"weights": options.weights, "blend": options.blend, "threshold": options.threshold}
             self.swept = sweep(
-                recording, settings.target, rows=("self_attention", self_attention), columns=("cross", cross),
-                model=self.studio.network(base.model), mask=options.mask, combine=options.combine, **fixed,
-                progress=self._progress(watch, total=recording.recipe.steps * len(cross) * len(self_attention)),
+                recording, settings.target, rows=rows, columns=columns, model=self.studio.network(base.model),
+                mask=options.mask, combine=options.combine, **fixed,
+                progress=self._progress(watch, total=recording.recipe.steps * len(columns[1]) * len(rows[1])),
             )  # fmt: skip
         return self.swept
 
@@ -138,13 +144,16 @@ class Session:
 
     def go(self, index: int) -> Node:
         """Show the picture at this place of the history."""
-        return self.tree.show(self.tree.ordered()[index][1].number)
+        node = self.tree.show(self.tree.ordered()[index][1].number)
+        self.model = node.model
+        return node
 
     def undo(self) -> Node:
         """Back to the picture before."""
         node = self.tree.undo()
         if node is None:
             raise NothingYet("There is nothing to undo.")
+        self.model = node.model
         return node
 
     def before(self) -> Node:

@@ -19,6 +19,7 @@ from promptweave.plan import plan
 from promptweave.recipe import Recipe
 from promptweave.record import Recording, base_of, estimate, record_run
 from promptweave.result import Result
+from promptweave.sampling.loop import latent_grid
 from promptweave.sampling.recording import Capture, Captured, Kept
 from promptweave.sampling.walk import Progress
 from promptweave.watching import columns
@@ -67,6 +68,11 @@ class Studio:
             if isinstance(found, str):
                 found = self._given[name] = load(found, device=self.device)
             return found
+
+    def joint(self, name: str) -> bool:
+        """Whether a model has joint attention in the place of cross- and self-attention, as SD3 and FLUX have."""
+        network = self.network(name)
+        return any(site.kind == "joint" for site in network.sites(latent_grid(network)))
 
     def named(self, recipe: Recipe) -> str:
         """The name on the list of the model that made a recipe."""
