@@ -150,6 +150,39 @@ def test_type_run_slide_look_sweep_and_go_back(visit):
         says(page, "Made with seed 0")
 
 
+def test_the_tree_of_edits_is_drawn_and_used_by_keyboard(visit):
+    page = visit(viewport={"width": 400, "height": 850})
+    if os.environ.get("PROMPTWEAVE_PICTURES"):
+        page.locator("input[aria-label*='Steps']").first.fill("50")
+    for number, target in enumerate(["a photo of a dog riding a bike", "a photo of a dog ${1+1} {{x}} <b>bike"], 1):
+        page.locator(f"#target {FIELD}").fill(target)
+        page.click("#apply")
+        page.get_by_role("tab", name="History").click()
+        button = page.locator(f"#history button[data-number='{number + 1}'][aria-current]")
+        button.wait_for()
+    assert "${1+1} {{x}} <b>bike" in button.inner_text()  # a prompt is text, whatever it says
+    page.locator("#history button[data-number='2']").focus()
+    page.keyboard.press("Enter")
+    button = page.locator("#history button[data-number='2'][aria-current]")
+    button.wait_for()
+    page.wait_for_function("document.activeElement.dataset.number == '2'")  # focus stays, though the tree is new
+    assert page.locator(f"#target {FIELD}").input_value() == "a photo of a dog riding a bike"
+    page.click("#further")
+    says(page, "of the pixels changed")
+    page.locator("#history button[data-number='2'] mark", has_text="edits start here").wait_for()
+    page.locator(f"#target {FIELD}").fill("a photo of a red dog riding a bike")
+    page.click("#apply")
+    button = page.locator("#history button[data-number='4'][aria-current]")
+    button.wait_for()
+    assert "1.1.1" in button.inner_text() and "+ red" in button.inner_text()
+    boxes = [page.locator(f"#history button[data-number='{n}']").bounding_box() for n in (1, 2, 4, 3)]
+    assert [b["x"] for b in boxes] == sorted({b["x"] for b in boxes[:3]}) + [boxes[1]["x"]]  # each right of its parent
+    assert all(above["y"] + above["height"] <= below["y"] for above, below in zip(boxes, boxes[1:], strict=False))
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    page.locator("#history button[data-number='1']").click()
+    says(page, "Made with seed 0")
+
+
 def test_stop_ends_the_run_and_the_page_goes_on(visit):
     page = visit()
     page.locator("input[aria-label*='Steps']").first.fill("100")

@@ -78,7 +78,9 @@ def test_a_tree_of_edits_with_undo(session):
     assert session.undo() is first
     with pytest.raises(NothingYet, match="nothing to undo"):
         session.undo()
-    assert session.go(2) is third and session.base is second
+    assert session.go(3) is third and session.base is second
+    with pytest.raises(NothingYet, match="no picture 9"):
+        session.go(9)
 
 
 def test_the_history_is_bounded_and_keeps_what_edits_stand_on(tiny):
@@ -162,7 +164,7 @@ def test_going_back_to_a_picture_of_another_model_chooses_that_model(tiny, sd3):
     session.generate(SOURCE, 0, 2)
     session.model = session.studio.names[1]
     session.generate(SOURCE, 0, 2)
-    session.go(0)
+    session.go(1)
     assert session.model == "tiny"
     session.undo()
     assert session.model == session.studio.names[1]

@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from promptweave.apps.web.history import EMPTY, SCRIPT
 from promptweave.apps.web.studio import Studio
 from promptweave.apps.web.words import note_html
 
@@ -161,10 +162,6 @@ def _tabs(n: dict[str, Any], joint: bool) -> None:
                 height="auto", object_fit="contain", interactive=False, buttons=[],
             )  # fmt: skip
         with gr.Tab("History"):
-            n["history"] = gr.Gallery(
-                label="1.2 is the second edit of 1. Click to go back to a picture", elem_id="history", columns=6,
-                fit_columns=False,
-                allow_preview=False, height="auto", object_fit="contain", interactive=False, buttons=[],
-            )  # fmt: skip
+            n["history"] = gr.HTML(EMPTY, elem_id="history", js_on_load=SCRIPT)
         with gr.Tab("Details"):
             n["details"] = gr.HTML(note_html("There is no picture yet."), elem_id="details")

@@ -40,6 +40,8 @@ def theme() -> Any:
         block_label_text_color_dark="*body_text_color", block_title_text_color_dark="*body_text_color",
         body_text_color_subdued="#475569", body_text_color_subdued_dark="#b6c2d1",
         body_background_fill="#f1f5f9", slider_color="#0f766e", slider_color_dark="#14b8a6",
+        input_border_width="1px", input_border_color="#94a3b8", input_border_color_dark="#64748b",
+        checkbox_border_width="1px", checkbox_border_color="#64748b", checkbox_border_color_dark="#94a3b8",
         layout_gap="12px", block_padding="10px 12px",
     )  # fmt: skip
 
@@ -172,8 +174,8 @@ class Events:
     def look(self, session: Any, word: Any) -> Any:
         return self._light(session, lambda s: {self.parts.heat: view.large(s.heat(word)) if word else None})
 
-    def go(self, session: Any, event: gr.SelectData) -> Any:
-        return self._moved(session, lambda s: s.go(int(event.index)))
+    def go(self, session: Any, event: gr.EventData) -> Any:
+        return self._moved(session, lambda s: s.go(int(event.number)))
 
     def undo(self, session: Any) -> Any:
         return self._moved(session, lambda s: s.undo())

@@ -142,9 +142,11 @@ class Session:
         differ = "The pixels differ from the upload, which was made with other versions or on another machine."
         return node, "Restored: the pixels match the upload." if same else differ
 
-    def go(self, index: int) -> Node:
-        """Show the picture at this place of the history."""
-        node = self.tree.show(self.tree.ordered()[index][1].number)
+    def go(self, number: int) -> Node:
+        """Show the picture of the history that has this number, counted in the order of making."""
+        if number not in self.tree.nodes:
+            raise NothingYet(f"There is no picture {number} in the history any more. Choose one that is shown there.")
+        node = self.tree.show(number)
         self.model = node.model
         return node
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from PIL import Image
@@ -11,6 +14,8 @@ from promptweave.maps import WordMaps, words_of
 from promptweave.recipe import Recipe
 from promptweave.result import Result
 from promptweave.watching import columns
+
+THUMBNAIL = 128  # pixels of the longer side
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +50,14 @@ class Node:
     @property
     def picture(self) -> Image.Image:
         return Image.fromarray(self.pixels)
+
+    @cached_property
+    def thumbnail(self) -> str:
+        """The picture, small, as the address of an image."""
+        small, buffer = self.picture, io.BytesIO()
+        small.thumbnail((THUMBNAIL, THUMBNAIL))
+        small.save(buffer, "WEBP", quality=80)
+        return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 @dataclass

@@ -9,6 +9,7 @@ import gradio as gr
 from PIL import Image
 from torch import Tensor
 
+from promptweave.apps.web.history import tree_html
 from promptweave.apps.web.layout import COLUMNS, KEPT, POOL
 from promptweave.apps.web.session import Session
 from promptweave.apps.web.settings import Settings
@@ -122,7 +123,7 @@ def everything(events: Any, session: Session, *, controls: bool = False) -> dict
     p, node, before = events.parts, session.shown, session.before()
     edited = node is not before
     picture, recipe = session.save(events.outbox.folder())
-    ordered, known = session.tree.ordered(), telling(session.names(node.prompt))
+    known = telling(session.names(node.prompt))
     word = session.looked if session.looked in known else None
     changes: dict[Any, Any] = {
         events.session: session,
@@ -130,7 +131,7 @@ def everything(events: Any, session: Session, *, controls: bool = False) -> dict
         p.compare: gr.update(value=(large(before.picture), large(node.picture)) if edited else None, visible=edited),
         p.look: gr.update(choices=known, value=word),
         p.heat: large(session.heat(word)) if word else None,
-        p.history: [(large(each.picture, 256), f"{name} · {each.prompt}") for name, each in ordered],
+        p.history: tree_html(session.tree, session.studio.names),
         p.details: details(session),
         p.save: gr.update(value=str(picture), interactive=True),
         p.recipe: gr.update(value=str(recipe), interactive=True),
