@@ -90,6 +90,25 @@ def test_without_maps_and_with_several_seeds(tiny):
     assert page.tags.count("h2") == 4 and "seed 1" in page.said
 
 
+def test_of_a_single_prompt(tiny, tiny_folder, tmp_path, capsys):
+    """Pictures of all seeds; with maps a card for each word; under controls the pictures without them."""
+    page = Page(pw.html_report(pw.generate(SOURCE, model=tiny, steps=2, images=2)))
+    assert page.tags.count("img") == 2 and "seed 1" in page.said and "looks at" not in page.said
+    assert "prompt" in page.said and "edit" not in page.said
+    watch = [pw.RecordMaps(columns=(tuple(range(10)),))]
+    steered = pw.generate(SOURCE, model=tiny, steps=2, controls=watch, compare=True)
+    assert "without control, seed 0" in Page(pw.html_report(steered)).said
+    with pytest.raises(SystemExit) as end:
+        main(["generate", SOURCE, "--steps", "2", "--model", str(tiny_folder), "--report", "-o", str(tmp_path / "out")])
+    assert end.value.code == 0, capsys.readouterr()
+    page = Page((tmp_path / "out" / "report.html").read_text())
+    assert page.tags.count("img") == 1 + len(SOURCE.split()) and page.said.count("up to ") - 1 == len(SOURCE.split())
+    assert "promptweave generate 'a photo of a cat riding a bike' --steps 2" in page.said
+    with pytest.raises(SystemExit) as end:
+        main(["generate", "", "--model", str(tiny_folder), "--report", "-o", str(tmp_path / "other")])
+    assert end.value.code == 2 and "empty" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -28,8 +28,8 @@ class EditMaps:
     """The word maps of an edit that was run with `maps=True`.
 
     `maps`: of each prompt, what its rows attended with, edits included; `own`: of each target what its own queries and
-    keys make, before the edit; both of the first picture. `masks[target, step]`: where the local blend let the target
-    differ, of the latent's size.
+    keys make, before the edit, if that was recorded; both of the first picture. `masks[target, step]`: where the local
+    blend let the target differ, of the latent's size.
     """
 
     result: Result
@@ -125,12 +125,13 @@ def masks_of(result: Result) -> dict[tuple[int, int], Bool[Tensor, "height width
 
 def edit_maps(result: Result) -> EditMaps:
     """The views of an edit that was run with `maps=True`."""
-    if len(result.watched) < 2:
+    if not result.watched:
         raise ValueError("The maps of an edit are recorded while it runs. Edit with maps=True.")
     words = result.sample.run.words
     kept = [columns(one) for one in words]
     maps = tuple(words_of(result, row, kept=kept[row]) for row in range(len(words)))
-    own = tuple(words_of(result, row, recorder=1, kept=kept[row]) for row in range(1, len(words)))
+    edits = range(1, len(words) if len(result.watched) > 1 else 1)
+    own = tuple(words_of(result, row, recorder=1, kept=kept[row]) for row in edits)
     return EditMaps(result, maps, own, masks_of(result))
 
 

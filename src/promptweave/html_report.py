@@ -27,20 +27,18 @@ LOSSLESS = 256  # pixels up to which pictures are embedded bit by bit
 
 
 def html_report(result: Result) -> str:
-    """The page. Word maps are on it if the edit ran with `maps=True`."""
+    """The page. Word maps are on it if the edit ran with `maps=True`; of a single prompt, its pictures and its maps."""
     recipe, run = result.recipe, result.sample.run
-    views = edit_maps(result) if len(result.watched) >= 2 else None
+    views = edit_maps(result) if result.watched else None
     parts = [_prompts(result)]
     for target in range(1, len(recipe.prompts)):
         parts += _target(result, views, target)
-    if not recipe.targets:
-        pictures = [_figure(result.sample.pictures[0, i], f"seed {recipe.seed + i}") for i in range(recipe.images)]
-        parts.append(_group("pictures", pictures))
+    parts += [] if recipe.targets else _single(result, views)
     parts += _controls(result.report["controls"])
     try:
         command = command_of(recipe)
     except NoCommand:
-        command = "promptweave replay source.png"
+        command = "promptweave replay PICTURE.png  # any picture of this run"
     facts = [
         f"model {recipe.model} ({result.model_hash})", f"{run.steps} steps of {recipe.scheduler}",
         f"guidance {recipe.guidance:g}", f"seed {recipe.seed}",
@@ -64,7 +62,10 @@ def write_report(result: Result, path: Path | str) -> Path:
 
 
 def _prompts(result: Result) -> str:
-    names = ["source", *(f"edit {n}" if len(result.recipe.targets) > 1 else "edit" for n in range(1, 99))]
+    names = [
+        "source" if result.recipe.targets else "prompt",
+        *(f"edit {n}" if len(result.recipe.targets) > 1 else "edit" for n in range(1, 99)),
+    ]
     rows = zip(names, result.recipe.prompts, strict=False)
     return f'<dl class="prompts">{"".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in rows)}</dl>'
 
@@ -96,6 +97,32 @@ def _target(result: Result, views: EditMaps | None, target: int) -> list[str]:
         parts.append("<h3>Where the edit may differ, step by step</h3>")
         parts.append(f'<div class="scroll" tabindex="0" aria-label="masks">{_group("masks", tiles)}</div>')
     return parts
+
+
+def _single(result: Result, views: EditMaps | None) -> list[str]:
+    """The sections of a run without targets."""
+    pictures, recipe = result.sample.pictures, result.recipe
+    shown: list[str] = []
+    for image in range(recipe.images):
+        shown.append(_figure(pictures[0, image], f"seed {recipe.seed + image}"))
+        if result.plain is not None:
+            shown.append(_figure(result.plain[0, image], f"without control, seed {recipe.seed + image}"))
+    parts = [_group("pictures", shown)]
+    if views is None:
+        return parts
+    maps, picture = views.maps[0], reduced(views.maps[0].picture, SMALL)
+    cards = [
+        f'<section class="word"><header><strong>{escape(name)}</strong></header>'
+        f"{_figure(over(maps.of(name), picture), f'up to {float(maps.of(name).max()):.1%}')}</section>"
+        for name, _ in maps.words
+    ]
+    return [
+        *parts,
+        "<h2>What each word looks at</h2>",
+        '<p class="soft">Attention of the picture to each word, mean over layers, heads and steps; each word is on a '
+        "scale of its own, up to the share that its caption says.</p>",
+        _group("words", cards),
+    ]
 
 
 def _slider(source: np.ndarray, edit: np.ndarray, seed: str) -> str:

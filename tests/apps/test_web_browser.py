@@ -8,9 +8,11 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from families import build_sd3
 from PIL import Image
 
 CHROMIUM = "/usr/bin/chromium"
@@ -26,16 +28,24 @@ sync_api = pytest.importorskip("playwright.sync_api")
 FIELD, WAIT = "textarea", 60_000
 
 
-@pytest.fixture(scope="module")
-def url():
+@contextmanager
+def served(*models: str):
+    """The address of a page in a process of its own."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "promptweave.apps.cli", "app", "--no-open", "--port", str(port)]
+    command += [part for model in models for part in ("--model", model)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None and "shows its page" in server.stdout.readline()
         yield f"http://127.0.0.1:{port}/"
         server.terminate()
+
+
+@pytest.fixture(scope="module")
+def url():
+    with served() as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +142,45 @@ def test_type_run_slide_look_sweep_and_go_back(visit):
     with page.expect_download() as download:
         page.click("#save")
     assert Image.open(download.value.path()).info["promptweave"]
+    for shown in ("What became of each word", "What each word looks at"):
+        with page.expect_download() as download:
+            page.click("#report")
+        assert download.value.suggested_filename.endswith(".html") and shown in download.value.path().read_text()
+        page.locator("#history button").nth(0).click()  # the source has a page of its own
+        says(page, "Made with seed 0")
+
+
+def test_the_tree_of_edits_is_drawn_and_used_by_keyboard(visit):
+    page = visit(viewport={"width": 400, "height": 850})
+    if os.environ.get("PROMPTWEAVE_PICTURES"):
+        page.locator("input[aria-label*='Steps']").first.fill("50")
+    for number, target in enumerate(["a photo of a dog riding a bike", "a photo of a dog ${1+1} {{x}} <b>bike"], 1):
+        page.locator(f"#target {FIELD}").fill(target)
+        page.click("#apply")
+        page.get_by_role("tab", name="History").click()
+        button = page.locator(f"#history button[data-number='{number + 1}'][aria-current]")
+        button.wait_for()
+    assert "${1+1} {{x}} <b>bike" in button.inner_text()  # a prompt is text, whatever it says
+    page.locator("#history button[data-number='2']").focus()
+    page.keyboard.press("Enter")
+    button = page.locator("#history button[data-number='2'][aria-current]")
+    button.wait_for()
+    page.wait_for_function("document.activeElement.dataset.number == '2'")  # focus stays, though the tree is new
+    assert page.locator(f"#target {FIELD}").input_value() == "a photo of a dog riding a bike"
+    page.click("#further")
+    says(page, "of the pixels changed")
+    page.locator("#history button[data-number='2'] mark", has_text="edits start here").wait_for()
+    page.locator(f"#target {FIELD}").fill("a photo of a red dog riding a bike")
+    page.click("#apply")
+    button = page.locator("#history button[data-number='4'][aria-current]")
+    button.wait_for()
+    assert "1.1.1" in button.inner_text() and "+ red" in button.inner_text()
+    boxes = [page.locator(f"#history button[data-number='{n}']").bounding_box() for n in (1, 2, 4, 3)]
+    assert [b["x"] for b in boxes] == sorted({b["x"] for b in boxes[:3]}) + [boxes[1]["x"]]  # each right of its parent
+    assert all(above["y"] + above["height"] <= below["y"] for above, below in zip(boxes, boxes[1:], strict=False))
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    page.locator("#history button[data-number='1']").click()
+    says(page, "Made with seed 0")
 
 
 def test_stop_ends_the_run_and_the_page_goes_on(visit):
@@ -190,6 +239,44 @@ def test_two_visitors_have_pictures_of_their_own_and_uploads_restore(visit, tmp_
     first.locator("#upload input[type=file]").set_input_files(tmp_path / "saved.png")
     says(first, "the pixels match")
     assert first.get_by_label("Seed").input_value() == "7"
+
+
+@pytest.fixture(scope="module")
+def url_of_joint(tokenizer, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models") / "tiny-sd3"
+    build_sd3(tokenizer).save_pretrained(folder, safe_serialization=True)
+    with served(str(folder), "toybox") as address:
+        yield address
+
+
+def test_a_model_with_joint_attention_has_the_slider_of_its_window(browser, url_of_joint):
+    page = browser.new_page()
+    page.set_default_timeout(WAIT)
+    page.goto(url_of_joint)
+    page.wait_for_selector(".pw-match")
+    joint, cross = page.locator("#joint input[type=number]"), page.locator("#cross input[type=number]")
+    assert joint.is_visible() and not cross.is_visible()
+    assert not page.get_by_text("Windows of single words").is_visible()
+    assert "joint attention" in page.locator("#kept").inner_text()
+    page.locator("input[aria-label*='Steps']").first.fill("4")
+    page.keyboard.press("Tab")
+    joint.fill("0.5")
+    page.keyboard.press("Tab")
+    page.click("#apply")
+    says(page, "of the pixels changed")
+    page.get_by_role("tab", name="Details").click()
+    page.locator("#details").get_by_text("joint steps 2").wait_for()
+    page.get_by_role("tab", name="Sweep").click()
+    assert not page.get_by_label("Shapes (self-attention): rows").is_visible()
+    page.get_by_label("Source (joint attention)").fill("0.25, 1")
+    page.click("#sweep")
+    page.locator("#grid button").nth(1).click()
+    page.wait_for_function("document.querySelector('#joint input[type=number]').value == '1'")
+    page.locator("#model input").click()
+    page.get_by_role("option", name="toybox").click()
+    cross.wait_for()
+    assert not joint.is_visible() and page.get_by_text("Windows of single words").is_visible()
+    page.close()
 
 
 @pytest.mark.parametrize("name", ["dark", "narrow"])

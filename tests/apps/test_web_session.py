@@ -9,6 +9,7 @@ import zlib
 import numpy as np
 import pytest
 import torch
+from families import build_sd3
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -28,6 +29,11 @@ SOURCE, TARGET = "a photo of a cat riding a bike", "a photo of a dog riding a bi
 @pytest.fixture()
 def session(tiny) -> Session:
     return Session(Studio([tiny]))
+
+
+@pytest.fixture(scope="module")
+def sd3(tokenizer):
+    return pw.load(build_sd3(tokenizer))
 
 
 def test_an_edit_on_the_recording_is_the_joint_edit_and_computes_the_target_alone(session, tiny):
@@ -72,7 +78,9 @@ def test_a_tree_of_edits_with_undo(session):
     assert session.undo() is first
     with pytest.raises(NothingYet, match="nothing to undo"):
         session.undo()
-    assert session.go(2) is third and session.base is second
+    assert session.go(3) is third and session.base is second
+    with pytest.raises(NothingYet, match="no picture 9"):
+        session.go(9)
 
 
 def test_the_history_is_bounded_and_keeps_what_edits_stand_on(tiny):
@@ -115,6 +123,51 @@ def test_heat_and_words(session):
     matched = session.matched(SOURCE, TARGET)
     assert matched["kind"] == "replace" and [p["source"] for p in matched["pairs"] if p["kind"] == "swapped"] == ["cat"]
     assert session.names("  ") == [] and set(selectors(session.studio.words("tiny", SOURCE))) >= {"cat", "bike"}
+
+
+def test_the_report_of_the_picture_on_the_page(session, tmp_path):
+    session.generate(SOURCE, 0, 2)
+    plain = session.report(tmp_path).read_text()
+    assert "promptweave-1.html" in str(session.report(tmp_path)) and plain.count("<img") == 1 + len(SOURCE.split())
+    node = session.edit(Settings(TARGET))
+    session.further()
+    edited = session.report(tmp_path).read_text()
+    assert f"<h2>{TARGET}</h2>" in edited and "What each word looks at" in edited and "Replace" in edited
+    joint = pw.edit(SOURCE, TARGET, model=session.studio.network("tiny"), steps=2, maps=True)
+    for row, maps in enumerate(pw.edit_maps(joint).maps):  # those that the page recorded beside a recording
+        shown = pw.edit_maps(node.result).maps[row].attention
+        assert torch.allclose(shown, maps.attention, atol=1e-4)
+    session.edit(Settings("a photo of a dog riding a car"))
+    assert "promptweave replay PICTURE.png" in session.report(tmp_path).read_text()
+
+
+def test_the_window_of_joint_attention(sd3, tmp_path):
+    session = Session(Studio([sd3]))
+    assert session.studio.joint(session.model)
+    session.generate(SOURCE, 0, 4)
+    short, long = (session.edit(Settings(TARGET, joint=share)) for share in (0.25, 1))
+    assert [node.result.report["controls"][0]["joint_steps"] for node in (short, long)] == [1, 4]
+    assert (short.pixels != long.pixels).any()
+    direct = pw.edit(SOURCE, TARGET, model=sd3, joint=0.25, steps=4)
+    assert np.abs(direct.sample.pictures[1, 0].astype(int) - short.pixels).max() <= 1
+    assert session.heat("dog").size == long.picture.size
+    made = session.sweep(Settings(TARGET), (0.0, 0.25, 1.0), (0.0, 0.4))
+    assert made.columns == ("joint", (0.0, 0.25, 1.0)) and made.pictures.shape[:2] == (1, 3)
+    assert np.abs(made.pictures[0, 1].astype(int) - short.pixels).max() <= 1
+    assert Settings.of(session.adopt(2).recipe).joint == 1.0
+    assert "Replace" in session.report(tmp_path).read_text()
+
+
+def test_going_back_to_a_picture_of_another_model_chooses_that_model(tiny, sd3):
+    session = Session(Studio([tiny, sd3]))
+    assert not session.studio.joint("tiny")
+    session.generate(SOURCE, 0, 2)
+    session.model = session.studio.names[1]
+    session.generate(SOURCE, 0, 2)
+    session.go(1)
+    assert session.model == "tiny"
+    session.undo()
+    assert session.model == session.studio.names[1]
 
 
 @pytest.mark.parametrize("chained", [False, True])

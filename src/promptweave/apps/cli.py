@@ -38,6 +38,7 @@ from promptweave.apps.options import (
     Output,
     PromptWeights,
     Quiet,
+    Report,
     Scheduler,
     Seed,
     SeedOrNone,
@@ -75,15 +76,18 @@ def generate(
     allow_pickle: AllowPickle = False,
     chunks: Chunks = 1,
     prompt_weights: PromptWeights = False,
+    report: Report = False,
     output: Output = Path("out/generate"),
     force: Force = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Make a picture from a prompt."""
-    from promptweave.edit import generate as make
+    from promptweave.edit import run
     from promptweave.models.load import load
+    from promptweave.plan import recipe_for
     from promptweave.result import check_output
+    from promptweave.watching import edit_watch
 
     terminal = Terminal(json, quiet)
     check_output(output, force=force)
@@ -95,21 +99,11 @@ def generate(
         "prompt_weights": prompt_weights,
     }
     network = load(model, **opened)
-    steps = network.defaults[0] if steps is None else steps
-    with terminal.progress("generating", steps) as advance:
-        result = make(
-            prompt,
-            model=network,
-            seed=seed,
-            images=images,
-            steps=steps,
-            guidance=guidance,
-            size=size(size_text),
-            negative=negative,
-            truncate=truncate,
-            progress=advance,
-        )
-    _finish(terminal, result, output, force)
+    recipe = recipe_for(network, prompt, (), seed, images, steps, guidance, size(size_text), negative, truncate)
+    recipe.check()
+    with terminal.progress("generating", recipe.steps) as advance:
+        result = run(recipe, network, watch=edit_watch(recipe, network) if report else (), progress=advance)
+    _finish(terminal, result, output, force, report)
 
 
 @app.command()

@@ -32,6 +32,7 @@ Budget = Annotated[str | None, typer.Option("--budget", help="Largest recording,
 Blend = Annotated[list[str] | None, typer.Option("--blend", help="Word in whose region alone the picture may change.")]
 Subtract = Annotated[list[str] | None, typer.Option("--subtract", help="Word whose region must not change.")]
 Chunks = Annotated[int, typer.Option("--chunks", help="Read prompts of so many times the model's length.")]
+Report = Annotated[bool, typer.Option("--report", help="Also write report.html, a page of it all.")]
 PromptWeights = Annotated[bool, typer.Option("--prompt-weights", help="Read (word:1.3) and [word] as weights.")]
 Given = Annotated[
     Path | None, typer.Option("--image", help="Edit this picture, which the source prompt describes, not a made one.")

@@ -24,14 +24,14 @@ def add(studio: Studio) -> None:
         seed, steps = gr.Number(0, precision=0, label="seed"), gr.Number(25, precision=0, label="steps")
         cross, kept = gr.Number(0.8, label="cross"), gr.Number(0.4, label="self_attention")
         weights, blend = gr.JSON({}, label="weights"), gr.JSON([], label="blend")
-        model = gr.Textbox(studio.names[0], label="model")
+        model, joint = gr.Textbox(studio.names[0], label="model"), gr.Number(0.2, label="joint")
         crosses, selves = gr.Textbox("0, 0.4, 0.8", label="crosses"), gr.Textbox("0, 0.4", label="selves")
         word, picture, data = gr.Textbox(label="word"), gr.File(label="picture"), gr.JSON(label="data")
         run: dict[str, Any] = {"concurrency_id": "network", "concurrency_limit": 1}
         made = [prompt, seed, steps, model]
         options = [cross, kept, weights, blend]
         gr.Button().click(calls.generate, made, [picture, data], api_name="generate", **run)
-        edit = [prompt, target, seed, steps, *options, model]
+        edit = [prompt, target, seed, steps, *options, model, joint]
         gr.Button().click(calls.edit, edit, [picture, data], api_name="edit", **run)
         gr.Button().click(calls.words, [prompt, target, model], data, api_name="words", queue=False)
         gr.Button().click(calls.maps, [prompt, word, seed, steps, model], picture, api_name="maps", **run)
@@ -51,15 +51,19 @@ class Calls:
 
     def edit(
         self, prompt: Any, target: Any, seed: Any, steps: Any, cross: Any, self_attention: Any, weights: Any,
-        blend: Any, model: Any,
+        blend: Any, model: Any, joint: Any,
     ) -> tuple[str, Any]:  # fmt: skip
-        """The picture of `prompt` edited to show `target`; `weights` is {word: factor}, `blend` a list of words."""
+        """The picture of `prompt` edited to show `target`; `weights` is {word: factor}, `blend` a list of words.
+
+        `joint` is the window of models with joint attention, which heed no other.
+        """
 
         def act() -> tuple[str, Any]:
             recipe = recipe_for(self.studio.network(model), str(prompt), seed=int(seed), steps=int(steps))
-            settings = Settings(str(target), cross, self_attention, weights=weights or {}, blend=tuple(blend or ()))
+            chosen = weights or {}, {}, tuple(blend or ())
+            settings = Settings(str(target), cross, self_attention, joint, *chosen)
             with self.studio.lock:
-                result = self.studio.edited(model, recipe, 0, settings.target, settings.options()).result
+                result = self.studio.edited(model, recipe, 0, settings.target, settings.options())
             path = self.outbox.folder() / "edit.png"
             result.save_picture(path, 1, 0)
             return str(path), _plain(result.record)

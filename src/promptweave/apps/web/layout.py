@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from promptweave.apps.web.history import EMPTY, SCRIPT
 from promptweave.apps.web.studio import Studio
 from promptweave.apps.web.words import note_html
 
@@ -14,6 +15,11 @@ POOL = 10  # words with sliders
 SOURCE, TARGET = "a photo of a cat riding a bike", "a photo of a cat riding a car"
 HELP = "Write a prompt and generate it. Then change its words: only what the words name changes."
 GRID = "0, 0.4, 0.8"
+KEPT = {  # by whether the model has joint attention
+    False: "How long the source is kept: its words (cross-attention), its shapes (self-attention)",
+    True: "How long the source is kept, words and shapes together (joint attention)",
+}
+COLUMNS = {False: "Words (cross-attention): columns", True: "Source (joint attention)"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,14 +46,15 @@ class Parts:
 def lay_out(studio: Studio) -> Parts:
     """Source and edit at the left, the picture with its strengths at the right, the tabs below."""
     n: dict[str, Any] = {}
+    joint = studio.joint(studio.names[0])
     gr.HTML(f"<h1>promptweave</h1><p>{HELP}</p>", elem_id="head")
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=300):
             _source(n, studio)
             _edit(n)
         with gr.Column(scale=5, min_width=300):
-            sliders = _picture(n)
-    _tabs(n)
+            sliders = _picture(n, joint)
+    _tabs(n, joint)
     return Parts(n, *sliders)
 
 
@@ -83,7 +90,7 @@ def _edit(n: dict[str, Any]) -> None:
     n["apply"] = gr.Button("Apply the edit", variant="primary", elem_id="apply")
 
 
-def _picture(n: dict[str, Any]) -> tuple[list[gr.Slider], list[gr.Slider], list[gr.Slider]]:
+def _picture(n: dict[str, Any], joint: bool) -> tuple[list[gr.Slider], list[gr.Slider], list[gr.Slider]]:
     n["status"] = gr.HTML(note_html("Ready."), elem_id="status")
     n["picture"] = gr.Image(
         label="Picture", elem_id="picture", interactive=False, height=440, buttons=["fullscreen"], format="png"
@@ -97,22 +104,27 @@ def _picture(n: dict[str, Any]) -> tuple[list[gr.Slider], list[gr.Slider], list[
         n["further"] = gr.Button("Edit this further", elem_id="further", min_width=120, size="sm")
         n["save"] = gr.DownloadButton("Picture (PNG)", elem_id="save", min_width=110, size="sm", interactive=False)
         n["recipe"] = gr.DownloadButton("Recipe (JSON)", elem_id="recipe", min_width=110, size="sm", interactive=False)
+        n["report"] = gr.Button("Report (HTML)", elem_id="report", min_width=110, size="sm", interactive=False)
+        n["written"] = gr.DownloadButton("Report", elem_id="written", visible="hidden")
     gr.Markdown("Strength of each word", elem_classes="section")
     with gr.Row(elem_id="strengths"):
         strengths = [
             gr.Slider(-3, 5, 1, step=0.1, label="-", visible=False, min_width=190, elem_id=f"strength-{i}")
             for i in range(POOL)
         ]
-    gr.Markdown(
-        "How long the source is kept: its words (cross-attention), its shapes (self-attention)", elem_classes="section"
-    )
+    n["kept"] = gr.Markdown(KEPT[joint], elem_classes="section", elem_id="kept")
     with gr.Row(elem_id="windows"):
-        n["cross"] = gr.Slider(0, 1, 0.8, step=0.05, label="Words", min_width=190, elem_id="cross")
-        n["self"] = gr.Slider(0, 1, 0.4, step=0.05, label="Shapes", min_width=190, elem_id="self")
+        for name, value, label, shown in (
+            ("cross", 0.8, "Words", not joint), ("self", 0.4, "Shapes", not joint), ("joint", 0.2, "Source", joint),
+        ):  # fmt: skip
+            n[name] = gr.Slider(
+                0.05 if name == "joint" else 0, 1, value, step=0.05, label=label, min_width=190, elem_id=name,
+                visible=shown,
+            )  # fmt: skip
         n["threshold"] = gr.Slider(0, 0.95, 0.3, step=0.05, label="Region's edge", min_width=190, elem_id="threshold")
     starts: list[gr.Slider] = []
     ends: list[gr.Slider] = []
-    with gr.Accordion("Windows of single words", open=False):
+    with gr.Accordion("Windows of single words", open=False, visible=not joint) as n["single"]:
         gr.Markdown("From 0 until 1 leaves a word to the slider for all words above.")
         for i in range(POOL):
             with gr.Row():
@@ -125,7 +137,7 @@ def _picture(n: dict[str, Any]) -> tuple[list[gr.Slider], list[gr.Slider], list[
     return strengths, starts, ends
 
 
-def _tabs(n: dict[str, Any]) -> None:
+def _tabs(n: dict[str, Any], joint: bool) -> None:
     with gr.Tabs():
         with gr.Tab("Words"):
             with gr.Row():
@@ -139,8 +151,10 @@ def _tabs(n: dict[str, Any]) -> None:
                 )  # fmt: skip
         with gr.Tab("Sweep"):
             with gr.Row():
-                n["crosses"] = gr.Textbox(GRID, label="Words (cross-attention): columns", min_width=180)
-                n["selves"] = gr.Textbox("0, 0.4", label="Shapes (self-attention): rows", min_width=180)
+                n["crosses"] = gr.Textbox(GRID, label=COLUMNS[joint], min_width=180)
+                n["selves"] = gr.Textbox(
+                    "0, 0.4", label="Shapes (self-attention): rows", min_width=180, visible=not joint
+                )
                 n["sweep"] = gr.Button("Make the grid", elem_id="sweep", min_width=130)
             n["grid"] = gr.Gallery(
                 label="Click the best one to take it over", elem_id="grid", columns=3,
@@ -148,10 +162,6 @@ def _tabs(n: dict[str, Any]) -> None:
                 height="auto", object_fit="contain", interactive=False, buttons=[],
             )  # fmt: skip
         with gr.Tab("History"):
-            n["history"] = gr.Gallery(
-                label="1.2 is the second edit of 1. Click to go back to a picture", elem_id="history", columns=6,
-                fit_columns=False,
-                allow_preview=False, height="auto", object_fit="contain", interactive=False, buttons=[],
-            )  # fmt: skip
+            n["history"] = gr.HTML(EMPTY, elem_id="history", js_on_load=SCRIPT)
         with gr.Tab("Details"):
             n["details"] = gr.HTML(note_html("There is no picture yet."), elem_id="details")

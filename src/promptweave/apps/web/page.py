@@ -21,6 +21,8 @@ from promptweave.apps.web.work import Work, sentence
 
 ONE_AT_A_TIME: dict[str, Any] = {"concurrency_id": "network", "concurrency_limit": 1, "api_visibility": "private"}
 AT_ONCE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+LIVE = 12  # place of the box that lets sliders edit, among the values that an edit is given
+FETCH = "() => { setTimeout(() => document.querySelector('#written').click(), 100); }"  # once the button has the file
 
 
 def theme() -> Any:
@@ -38,6 +40,8 @@ def theme() -> Any:
         block_label_text_color_dark="*body_text_color", block_title_text_color_dark="*body_text_color",
         body_text_color_subdued="#475569", body_text_color_subdued_dark="#b6c2d1",
         body_background_fill="#f1f5f9", slider_color="#0f766e", slider_color_dark="#14b8a6",
+        input_border_width="1px", input_border_color="#94a3b8", input_border_color_dark="#64748b",
+        checkbox_border_width="1px", checkbox_border_color="#64748b", checkbox_border_color_dark="#94a3b8",
         layout_gap="12px", block_padding="10px 12px",
     )  # fmt: skip
 
@@ -68,19 +72,21 @@ class Events:
         """Attach the handlers."""
         p = self.parts
         asked = [self.session, self.names, p.model, p.prompt, p.seed, p.steps]
-        edited = [*asked, p.target, p.cross, p.self, p.threshold, p.blend, p.mask, p.live, *p.pool]
+        edited = [*asked, p.target, p.cross, p.self, p.joint, p.threshold, p.blend, p.mask, p.live, *p.pool]
+        windows = [p.cross, p.self, p.joint, p.kept, p.single, p.crosses, p.selves]
         shown = [self.session, self.names, p.status, p.picture, p.compare, p.look, p.heat, p.history, p.details,
-                 p.save, p.recipe, p.mask, p.prompt, p.seed, p.steps, p.target, p.cross, p.self, p.threshold, p.blend,
-                 p.match, p.grid, p.model, *p.pool]  # fmt: skip
+                 p.save, p.recipe, p.report, p.mask, p.prompt, p.seed, p.steps, p.target, p.threshold, p.blend, p.match,
+                 p.grid, p.model, *windows, *p.pool]  # fmt: skip
         words = [self.session, self.names, p.match, p.blend, *p.pool]
-        page.load(self.open, [p.model, p.prompt, p.target], words, **AT_ONCE)
+        page.load(self.open, [p.model, p.prompt, p.target], [*words, *windows], **AT_ONCE)
         gr.on([p.generate.click, p.prompt.submit], self.generate, asked, shown, show_progress="hidden", **ONE_AT_A_TIME)
         gr.on([p.apply.click, p.target.submit], self.edit, edited, shown, show_progress="hidden", **ONE_AT_A_TIME)
-        sliders = [s.release for s in (*p.pool, p.cross, p.self, p.threshold)]
+        sliders = [s.release for s in (*p.pool, p.cross, p.self, p.joint, p.threshold)]
         gr.on([*sliders, p.blend.input], self.slide, edited, shown, show_progress="hidden",
               trigger_mode="always_last", **ONE_AT_A_TIME)  # fmt: skip
         typed = [self.session, self.names, p.model, p.prompt, p.target, p.blend, *p.pool]
         gr.on([p.prompt.change, p.target.change], self.type, typed, words, trigger_mode="always_last", **AT_ONCE)
+        p.model.input(self.choose, typed, [*words, *windows], **AT_ONCE)
         p.stop.click(self.stop, [self.session], [p.status], **AT_ONCE)
         p.upload.upload(self.restore, [self.session, p.upload], shown, show_progress="hidden", **ONE_AT_A_TIME)
         p.sweep.click(self.sweep, [*edited, p.crosses, p.selves], shown, show_progress="hidden", **ONE_AT_A_TIME)
@@ -88,12 +94,15 @@ class Events:
         p.look.input(self.look, [self.session, p.look], [p.heat, p.status], **AT_ONCE)
         p.history.select(self.go, [self.session], shown, **AT_ONCE)
         p.undo.click(self.undo, [self.session], shown, **AT_ONCE)
+        made = p.report.click(self.report, [self.session], [p.written, p.status], **AT_ONCE)
+        made.success(None, js=FETCH)
         p.further.click(self.further, [self.session], shown, **AT_ONCE)
 
     def open(self, model: str, prompt: str, target: str) -> dict[Any, Any]:
         """A visitor comes, or reloads: a session of its own."""
         session = Session(self.studio, model)
-        return {self.session: session, **view.words(self, session, [], [], prompt, target, ())}
+        shown = view.words(self, session, [], [], prompt, target, ())
+        return {self.session: session, **shown, **view.windows(self, session)}
 
     def generate(self, session: Any, names: Any, model: Any, prompt: Any, seed: Any, steps: Any) -> Iterator[Any]:
         session = self._session(session, model)
@@ -117,7 +126,7 @@ class Events:
 
     def slide(self, session: Any, *given: Any) -> Iterator[Any]:
         """A slider was let go: edit again if there is an edit to renew."""
-        live = given[11]
+        live = given[LIVE]
         if not live or not isinstance(session, Session) or session.tree.shown is None or session.shown.parent is None:
             yield {self.parts.status: note_html("Apply the edit to see it.")}
             return
@@ -157,17 +166,26 @@ class Events:
     def type(self, session: Any, names: Any, model: str, prompt: str, target: str, blend: Any, *pool: Any) -> Any:
         return view.words(self, self._session(session, model), names, pool, prompt, target, blend)
 
+    def choose(self, session: Any, names: Any, model: str, *given: Any) -> Any:
+        """Another model: other words, and the windows that it has."""
+        session = self._session(session, model)
+        return {**self.type(session, names, model, *given), **view.windows(self, session)}
+
     def look(self, session: Any, word: Any) -> Any:
         return self._light(session, lambda s: {self.parts.heat: view.large(s.heat(word)) if word else None})
 
-    def go(self, session: Any, event: gr.SelectData) -> Any:
-        return self._moved(session, lambda s: s.go(int(event.index)))
+    def go(self, session: Any, event: gr.EventData) -> Any:
+        return self._moved(session, lambda s: s.go(int(event.number)))
 
     def undo(self, session: Any) -> Any:
         return self._moved(session, lambda s: s.undo())
 
     def further(self, session: Any) -> Any:
         return self._moved(session, lambda s: s.further())
+
+    def report(self, session: Any) -> Any:
+        """Written when it is asked for, since it takes longer than showing a picture does."""
+        return self._light(session, lambda s: {self.parts.written: str(s.report(self.outbox.folder()))})
 
     def _moved(self, session: Any, move: Callable[[Session], Any]) -> Any:
         def act(s: Session) -> dict[Any, Any]:
@@ -196,12 +214,12 @@ class Events:
         session.generate(prompt, seed, steps, watch)
 
     def _settings(self, names: Sequence[str], given: Sequence[Any]) -> Settings:
-        target, cross, self_attention, threshold, blend, mask, _, *pool = given
+        target, cross, self_attention, joint, threshold, blend, mask, _, *pool = given
         count = len(self.parts.strengths)
         strengths, starts, ends = pool[:count], pool[count : 2 * count], pool[2 * count :]
         spans = dict(zip(names, zip(starts, ends, strict=True), strict=False))
         return Settings(
-            target or "", cross, self_attention, weights=dict(zip(names, strengths, strict=False)),
+            target or "", cross, self_attention, joint, weights=dict(zip(names, strengths, strict=False)),
             windows={word: span for word, span in spans.items() if span != (0, 1)}, blend=tuple(blend or ()),
             threshold=threshold, mask=painted(mask),
         )  # fmt: skip

@@ -20,6 +20,7 @@ from promptweave.apps.web.tree import Node, Tree
 from promptweave.apps.web.uploads import read_upload
 from promptweave.controls import Number
 from promptweave.core.clock import Step
+from promptweave.html_report import write_report
 from promptweave.plan import recipe_for
 from promptweave.sweep import Sweep, sweep
 from promptweave.view.heat import over
@@ -84,13 +85,19 @@ class Session:
         return self.tree.show(self.shown.number, self.shown.number)
 
     def sweep(
-        self, settings: Settings, cross: Sequence[Number], self_attention: Sequence[Number], watch: Watch | None = None
+        self, settings: Settings, first: Sequence[Number], second: Sequence[Number], watch: Watch | None = None
     ) -> Sweep:
-        """The edit over a grid of the two windows, from the base's recording."""
+        """The edit over a grid of windows, from the base's recording: `first` is cross and `second` self-attention.
+
+        Of joint attention, which has one window, `first` is that, and `second` is not read.
+        """
         base, limits = self.base, self.studio.limits
-        if len(cross) * len(self_attention) > limits.cells:
+        columns, rows = ("cross", first), ("self_attention", second)
+        if self.studio.joint(base.model):
+            columns, rows = ("joint", first), ("threshold", (settings.threshold,))
+        if len(columns[1]) * len(rows[1]) > limits.cells:
             raise TooMuch(
-                f"A grid may have {limits.cells} pictures. Received {len(cross)} x {len(self_attention)}. Take fewer."
+                f"A grid may have {limits.cells} pictures. Received {len(columns[1])} x {len(rows[1])}. Take fewer."
             )
         with self._running():
             recording = self.studio.recording(base.model, base.recipe, base.row, self._progress(watch))
@@ -99,9 +106,9 @@ class Session:
             options = settings.options()
             fixed = {"weights": options.weights, "blend": options.blend, "threshold": options.threshold}
             self.swept = sweep(
-                recording, settings.target, rows=("self_attention", self_attention), columns=("cross", cross),
-                model=self.studio.network(base.model), mask=options.mask, combine=options.combine, **fixed,
-                progress=self._progress(watch, total=recording.recipe.steps * len(cross) * len(self_attention)),
+                recording, settings.target, rows=rows, columns=columns, model=self.studio.network(base.model),
+                mask=options.mask, combine=options.combine, **fixed,
+                progress=self._progress(watch, total=recording.recipe.steps * len(columns[1]) * len(rows[1])),
             )  # fmt: skip
         return self.swept
 
@@ -135,15 +142,20 @@ class Session:
         differ = "The pixels differ from the upload, which was made with other versions or on another machine."
         return node, "Restored: the pixels match the upload." if same else differ
 
-    def go(self, index: int) -> Node:
-        """Show the picture at this place of the history."""
-        return self.tree.show(self.tree.ordered()[index][1].number)
+    def go(self, number: int) -> Node:
+        """Show the picture of the history that has this number, counted in the order of making."""
+        if number not in self.tree.nodes:
+            raise NothingYet(f"There is no picture {number} in the history any more. Choose one that is shown there.")
+        node = self.tree.show(number)
+        self.model = node.model
+        return node
 
     def undo(self) -> Node:
         """Back to the picture before."""
         node = self.tree.undo()
         if node is None:
             raise NothingYet("There is nothing to undo.")
+        self.model = node.model
         return node
 
     def before(self) -> Node:
@@ -158,8 +170,7 @@ class Session:
         if word not in known:
             raise ValueError(f"{word!r} is not a word of this picture's prompt. Words: {', '.join(known)}.")
         self.looked = word
-        maps = node.maps.mean(node.row)[0]
-        return Image.fromarray(over(maps[..., list(known[word])].sum(-1), node.pixels))
+        return Image.fromarray(over(node.maps.attention[..., list(known[word])].sum(-1), node.pixels))
 
     def matched(self, source: str, target: str) -> dict[str, Any]:
         """What becomes of each word of the source in the target, and the kind of edit that this is."""
@@ -177,6 +188,11 @@ class Session:
         node.result.save_picture(picture, node.row, 0)
         recipe.write_text(json.dumps(node.result.record, indent=1, ensure_ascii=False) + "\n")
         return picture, recipe
+
+    def report(self, folder: Path) -> Path:
+        """The page of how the picture was made, with what every word looks at; it takes a part of a second."""
+        node = self.shown
+        return write_report(node.result, folder / f"promptweave-{node.number}.html")
 
     def _running(self) -> Any:
         self.stop.clear()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock, RLock
 
@@ -11,8 +11,7 @@ from promptweave.apps.web.limits import Limits
 from promptweave.apps.web.preview import Preview
 from promptweave.apps.web.shelf import Shelf, key_of
 from promptweave.controls import Options
-from promptweave.core.maps import Maps
-from promptweave.core.record_maps import RecordedMaps, RecordMaps
+from promptweave.core.record_maps import RecordMaps
 from promptweave.edit import run
 from promptweave.models.base import Model
 from promptweave.models.load import load
@@ -20,8 +19,10 @@ from promptweave.plan import plan
 from promptweave.recipe import Recipe
 from promptweave.record import Recording, base_of, estimate, record_run
 from promptweave.result import Result
+from promptweave.sampling.loop import latent_grid
 from promptweave.sampling.recording import Capture, Captured, Kept
 from promptweave.sampling.walk import Progress
+from promptweave.watching import columns
 from promptweave.words import Words
 
 WIDE, USUAL = Kept(1.0, 1.0, 1.0), Kept()  # any window can be asked of the first, the usual ones of the second
@@ -29,14 +30,6 @@ WIDE, USUAL = Kept(1.0, 1.0, 1.0), Kept()  # any window can be asked of the firs
 
 class UnknownModel(ValueError):
     """A model that is not on the page's list."""
-
-
-@dataclass(frozen=True, eq=False)
-class Made:
-    """A run with the maps of its words."""
-
-    result: Result
-    maps: Maps
 
 
 class Studio:
@@ -76,6 +69,11 @@ class Studio:
                 found = self._given[name] = load(found, device=self.device)
             return found
 
+    def joint(self, name: str) -> bool:
+        """Whether a model has joint attention in the place of cross- and self-attention, as SD3 and FLUX have."""
+        network = self.network(name)
+        return any(site.kind == "joint" for site in network.sites(latent_grid(network)))
+
     def named(self, recipe: Recipe) -> str:
         """The name on the list of the model that made a recipe."""
         for name, given in self._given.items():
@@ -99,28 +97,27 @@ class Studio:
                 self._previews[name] = Preview.fit(self.network(name))
             return self._previews[name]
 
-    def make(self, name: str, recipe: Recipe, source: Recording | None, progress: Progress | None = None) -> Made:
-        """Run a recipe and look at its words; a plain source is recorded on the way, for the edits to come."""
+    def make(self, name: str, recipe: Recipe, source: Recording | None, progress: Progress | None = None) -> Result:
+        """Run a recipe and watch its words; a plain source is recorded on the way, for the edits to come."""
         network = self.network(name)
         self.limits.check(recipe)
         kept = None if recipe.targets or recipe.base else self._kept(network, recipe)
-        looking = [RecordMaps(), *([] if kept is None else [Capture(kept)])]
+        read = tuple(columns(self.words(name, prompt)) for prompt in recipe.prompts)
+        looking = [RecordMaps(columns=read), *([] if kept is None else [Capture(kept)])]
         done = run(replace(recipe, controls=(*recipe.controls, *looking)), network, recording=source, progress=progress)
         count = len(recipe.controls)
-        seen = done.sample.hooks[count]
-        assert isinstance(seen, RecordedMaps)
         if kept is not None:
             captured = done.sample.hooks[-1]
             assert isinstance(captured, Captured)
             recording = Recording(recipe, 0, captured.track(done.sample.pictures[0]), network.fingerprint())
             self.shelf.put(key_of(name, recipe, 0), recording)
         report = {**done.report, "controls": done.report["controls"][:count]}
-        sample = replace(done.sample, hooks=done.sample.hooks[:count])
-        return Made(replace(done, recipe=recipe, report=report, sample=sample), seen.maps)
+        sample = replace(done.sample, hooks=done.sample.hooks[: count + 1])
+        return replace(done, recipe=recipe, report=report, sample=sample)
 
     def edited(
         self, name: str, recipe: Recipe, row: int, target: str, options: Options, progress: Progress | None = None
-    ) -> Made:
+    ) -> Result:
         """Edit row `row` of a run; its recording saves the source's rows."""
         network, recording = self.network(name), self.recording(name, recipe, row, progress)
         if recording is not None:

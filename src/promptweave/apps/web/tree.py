@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from PIL import Image
 
-from promptweave.apps.web.studio import Made
-from promptweave.core.maps import Maps
+from promptweave.maps import WordMaps, words_of
 from promptweave.recipe import Recipe
 from promptweave.result import Result
+from promptweave.watching import columns
+
+THUMBNAIL = 128  # pixels of the longer side
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,17 +24,14 @@ class Node:
 
     number: int
     parent: int | None
-    made: Made
+    result: Result
     row: int
     model: str
 
     @property
-    def result(self) -> Result:
-        return self.made.result
-
-    @property
-    def maps(self) -> Maps:
-        return self.made.maps
+    def maps(self) -> WordMaps:
+        """What each word looks at."""
+        return words_of(self.result, self.row, kept=columns(self.result.sample.run.words[self.row]))
 
     @property
     def recipe(self) -> Recipe:
@@ -49,6 +51,14 @@ class Node:
     def picture(self) -> Image.Image:
         return Image.fromarray(self.pixels)
 
+    @cached_property
+    def thumbnail(self) -> str:
+        """The picture, small, as the address of an image."""
+        small, buffer = self.picture, io.BytesIO()
+        small.thumbnail((THUMBNAIL, THUMBNAIL))
+        small.save(buffer, "WEBP", quality=80)
+        return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
 
 @dataclass
 class Tree:
@@ -61,10 +71,10 @@ class Tree:
     past: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])  # (shown, base) before each move
     made: int = 0
 
-    def add(self, made: Made, row: int, model: str, parent: int | None) -> Node:
+    def add(self, result: Result, row: int, model: str, parent: int | None) -> Node:
         """A new picture, shown at once; the oldest that nothing stands on goes when there are too many."""
         self.made += 1
-        node = Node(self.made, parent, made, row, model)
+        node = Node(self.made, parent, result, row, model)
         self.nodes[node.number] = node
         self.show(node.number, node.number if parent is None else parent)
         while len(self.nodes) > self.most:

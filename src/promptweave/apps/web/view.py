@@ -9,7 +9,8 @@ import gradio as gr
 from PIL import Image
 from torch import Tensor
 
-from promptweave.apps.web.layout import POOL
+from promptweave.apps.web.history import tree_html
+from promptweave.apps.web.layout import COLUMNS, KEPT, POOL
 from promptweave.apps.web.session import Session
 from promptweave.apps.web.settings import Settings
 from promptweave.apps.web.words import matched_html, note_html, steps_html
@@ -56,6 +57,21 @@ def words(
 def telling(found: Sequence[str]) -> list[str]:
     """Without articles and the like, unless there is nothing else."""
     return [name for name in found if name.partition("#")[0].lower() not in SMALL] or list(found)
+
+
+def windows(events: Any, session: Session, settings: Settings | None = None) -> dict[Any, Any]:
+    """The windows that the model has, at `settings` or as they are."""
+    p, joint = events.parts, session.studio.joint(session.model)
+
+    def at(name: str) -> dict[str, Any]:
+        return {} if settings is None else {"value": getattr(settings, name)}
+
+    return {
+        p.cross: gr.update(visible=not joint, **at("cross")), p.joint: gr.update(visible=joint, **at("joint")),
+        p.self: gr.update(visible=not joint, **at("self_attention")), p.kept: KEPT[joint],
+        p.single: gr.update(visible=not joint), p.selves: gr.update(visible=not joint),
+        p.crosses: gr.update(label=COLUMNS[joint]),
+    }  # fmt: skip
 
 
 def choices(found: Sequence[str], chosen: Sequence[str]) -> Any:
@@ -107,7 +123,7 @@ def everything(events: Any, session: Session, *, controls: bool = False) -> dict
     p, node, before = events.parts, session.shown, session.before()
     edited = node is not before
     picture, recipe = session.save(events.outbox.folder())
-    ordered, known = session.tree.ordered(), telling(session.names(node.prompt))
+    known = telling(session.names(node.prompt))
     word = session.looked if session.looked in known else None
     changes: dict[Any, Any] = {
         events.session: session,
@@ -115,15 +131,17 @@ def everything(events: Any, session: Session, *, controls: bool = False) -> dict
         p.compare: gr.update(value=(large(before.picture), large(node.picture)) if edited else None, visible=edited),
         p.look: gr.update(choices=known, value=word),
         p.heat: large(session.heat(word)) if word else None,
-        p.history: [(large(each.picture, 256), f"{name} · {each.prompt}") for name, each in ordered],
+        p.history: tree_html(session.tree, session.studio.names),
         p.details: details(session),
         p.save: gr.update(value=str(picture), interactive=True),
         p.recipe: gr.update(value=str(recipe), interactive=True),
+        p.report: gr.update(interactive=True),
     }
     if session.swept is not None:
         rows, columns = session.swept.rows[1], session.swept.columns[1]
+        joint = session.swept.columns[0] == "joint"
         cells = [
-            (large(cell.edited, 256), f"words {b:g}, shapes {a:g}")
+            (large(cell.edited, 256), f"source {b:g}" if joint else f"words {b:g}, shapes {a:g}")
             for a, line in zip(rows, session.swept.cells, strict=True)
             for b, cell in zip(columns, line, strict=True)
         ]
@@ -143,9 +161,9 @@ def fields(events: Any, session: Session) -> dict[Any, Any]:
     both = list(dict.fromkeys([*session.names(settings.target), *session.names(base.prompt)]))
     return {
         events.names: names, p.model: session.model, p.prompt: base.prompt, p.seed: base.recipe.seed,
-        p.steps: base.recipe.steps, p.target: settings.target, p.cross: settings.cross,
-        p.self: settings.self_attention, p.threshold: settings.threshold, p.blend: choices(both, settings.blend),
-        p.match: matched_html(session.matched(base.prompt, settings.target)), **sliders(events, names, values),
+        p.steps: base.recipe.steps, p.target: settings.target, p.threshold: settings.threshold,
+        p.blend: choices(both, settings.blend), p.match: matched_html(session.matched(base.prompt, settings.target)),
+        **sliders(events, names, values), **windows(events, session, settings),
     }  # fmt: skip
 
 
