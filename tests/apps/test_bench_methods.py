@@ -8,7 +8,7 @@ import random
 import numpy as np
 import pytest
 
-from promptweave.apps import measure_masactrl, measure_translate
+from promptweave.apps import measure_given, measure_masactrl, measure_translate
 from promptweave.apps.bench_edits import Pair
 from promptweave.apps.bench_methods import Measured, means
 from promptweave.apps.cli import main
@@ -117,3 +117,17 @@ def test_the_command(capsys):
     assert {figure["method"] for figure in told} == {*measure_translate.VARIANTS, "MasaCtrl"}
     assert "Prompt-to-Prompt" in run(capsys, "translate", "--count", "1", "--steps", "2")
     assert "Prompt-to-Prompt" not in run(capsys, "place", "--count", "1", "--steps", "2")
+
+
+def test_pictures_that_were_given_are_drawn_scenes(capsys):
+    rng = random.Random(0)
+    scene, other, old, new = measure_given.swap(rng)
+    assert old in caption(scene) and new in caption(other) and scene.background == other.background
+    recipe = measure_given.recipe(load("toybox"), scene, (caption(other),), 2)
+    assert recipe.picture is not None and np.array_equal(recipe.picture.pixels(), render(scene)[0])
+    said = json.loads(run(capsys, "given", "pnp", "--count", "1", "--steps", "3", "--json"))["figures"]
+    known = {(figure["method"], figure["what"]): figure for figure in said}
+    source = known["Given pictures, pinned", "PSNR of the source's row to the picture, dB"]
+    assert source["steered"] > source["plain"], "a source on its own path is nearer to the picture than one made again"
+    layout = known["Plug-and-Play", "correlation of the edges with the picture's"]
+    assert layout["plain"] != layout["steered"] != layout["beside"]

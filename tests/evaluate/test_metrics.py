@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from promptweave.evaluate.metrics import iou, mse, psnr
+from promptweave.evaluate.metrics import iou, layout, mse, psnr
 
 
 def test_distances_by_hand():
@@ -28,3 +28,13 @@ def test_overlap_by_hand():
     a, b = np.array([1, 1, 0, 0], bool), np.array([0, 1, 1, 0], bool)
     assert iou(a, b) == pytest.approx(1 / 3) and iou(a, a) == 1 and iou(a, ~a) == 0
     assert math.isnan(iou(a & b & ~b, a & ~a))
+
+
+def test_layout_is_about_outlines_not_colours():
+    square, moved = np.zeros((2, 64, 64, 3), np.uint8)
+    square[16:40, 16:40] = (200, 30, 30)
+    moved[30:54, 30:54] = (200, 30, 30)
+    assert layout(square, square) == pytest.approx(1)
+    assert layout(square, 255 - square // 2) > 0.99
+    assert layout(square, moved) < 0.2
+    assert layout(square, np.zeros_like(square)) == 0

@@ -16,7 +16,7 @@ import numpy as np
 from promptweave.apps.bench_methods import Measured, means
 from promptweave.apps.judging import oracle
 from promptweave.edit import run_many
-from promptweave.evaluate.metrics import iou, psnr
+from promptweave.evaluate.metrics import layout, psnr
 from promptweave.methods import PlugAndPlay, Refine, Replace
 from promptweave.models.base import Model
 from promptweave.picture import Picture
@@ -29,7 +29,7 @@ from promptweave.world.scene import ANIMALS, FOODS, RIDES, STYLES, Scene, random
 BATCH = 8  # pictures edited at once
 ROW_FIGURES = ("PSNR of the source's row to the picture, dB",)
 SWAP_FIGURES = ("the new thing is there, the old one gone", "PSNR outside both things, dB")
-STYLE_FIGURES = ("the style is the new one", "IoU of the things with those of the picture")
+STYLE_FIGURES = ("the style is the new one", "correlation of the edges with the picture's")
 
 
 def swap(rng: random.Random) -> tuple[Scene, Scene, str, str]:
@@ -67,7 +67,7 @@ def measure_given(
         for place, (scene, other, old, new) in enumerate(drawn):
             pinned, plain = made[2 * place], made[2 * place + 1]
             picture, regions = render(scene)[0], [render(s)[1] for s in (scene, other)]
-            outside = ~np.any(np.concatenate(regions), axis=0)
+            outside = np.asarray(~np.concatenate(regions).any(0))
             rows.append(np.array([[psnr(picture, x)] for x in (plain[0], pinned[0], plain[0])]))
             compared = np.stack([pinned[1], pinned[2], plain[1]])
             sights = oracle().look(compared)
@@ -103,16 +103,12 @@ def measure_plug_and_play(
             injection = Refine if kind == "refine" else Replace
             controls = (PlugAndPlay(targets=(2,)), injection(targets=(3,)))
             recipes.append(recipe(model, scene, (target,) * 3, steps, controls=controls))
-        for scene, style, result in zip(scenes, styles, run_many(recipes, model), strict=True):
-            pictures, things = result.sample.pictures[1:, 0], render(scene)[1].any(0)
+        for style, result in zip(styles, run_many(recipes, model), strict=True):
+            first, pictures = result.sample.pictures[0, 0], result.sample.pictures[1:, 0]
             sights = oracle().look(pictures)
-            found.append(np.array([(sight.style == style, iou(_seen(sight, scene), things)) for sight in sights]))
+            rows = [(sight.style == style, layout(first, x)) for sight, x in zip(sights, pictures, strict=True)]
+            found.append(np.array(rows))
             for _ in range(2):
                 if progress:
                     progress()
     return means("Plug-and-Play", STYLE_FIGURES, found)
-
-
-def _seen(sight: Any, scene: Scene) -> np.ndarray:
-    """Where the oracle sees the scene's things."""
-    return np.any([sight.regions[thing.noun] for thing in scene.things], axis=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from PIL import Image, ImageFilter
 
 
 def mse(first: np.ndarray, second: np.ndarray, region: np.ndarray | None = None) -> float:
@@ -21,6 +22,22 @@ def psnr(first: np.ndarray, second: np.ndarray, region: np.ndarray | None = None
     """Peak signal-to-noise ratio in dB over `region`; equal pictures give `ceiling`, an empty region NaN."""
     error = mse(first, second, region)
     return math.nan if math.isnan(error) else min(ceiling, -10 * math.log10(max(error, 1e-12)))
+
+
+def layout(first: np.ndarray, second: np.ndarray) -> float:
+    """Correlation of the edges of two uint8 pictures [h, w, 3], -1 to 1: whether outlines are in the same places,
+    whatever their colours. Edges are gradients of the grey picture, blurred over two pixels."""
+    edges = [_edges(picture) for picture in (first, second)]
+    spreads = [np.sqrt((e * e).sum()) for e in edges]
+    return float((edges[0] * edges[1]).sum() / max(spreads[0] * spreads[1], 1e-12))
+
+
+def _edges(picture: np.ndarray) -> np.ndarray:
+    """The strength of the edges, less its mean."""
+    grey = np.asarray(Image.fromarray(picture).convert("L").filter(ImageFilter.GaussianBlur(2))).astype(np.float64)
+    down, right = np.gradient(grey)
+    strength = np.hypot(down, right)
+    return strength - strength.mean()
 
 
 def iou(first: np.ndarray, second: np.ndarray) -> float:
