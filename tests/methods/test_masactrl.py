@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from families import build_sd3, build_sdxl
+from PIL import Image
 from tiny import build_tiny
 
 from promptweave import MasaCtrl, NoEffect, Recipe, edit, load, noise_for, record, sample
@@ -88,6 +90,18 @@ def test_foreground_and_background_are_kept_apart():
     assert foreground(heat, 0.15).tolist() == [[[False, False], [True, True]], [[True, True], [True, True]]]
 
 
+def test_drawn_masks_say_who_asks_whom(tiny64):
+    """With its foreground where the source's background is, a target differs from one that is masked alike."""
+    left = ((1.0,) * 8 + (0.0,) * 8,) * 16
+    right = tuple(row[::-1] for row in left)
+    alike, crossed = (made(tiny64, MasaCtrl(0, 0.5, masks=(left, mask))) for mask in (left, right))
+    plain = made(tiny64, MasaCtrl(0, 0.5))
+    assert (alike[1] - crossed[1]).abs().max() > 1e-3 and (alike[1] - plain[1]).abs().max() > 1e-3
+    both = made(tiny64, MasaCtrl(0, 0.5, masks=(right, left)))
+    torch.testing.assert_close(both[1], crossed[1])  # foreground and background have the same rights
+    torch.testing.assert_close(alike[0], plain[0])
+
+
 @pytest.mark.parametrize("build", [build_tiny, build_sdxl])
 def test_families_in_half_precision(build, tokenizer):
     model = load(build(tokenizer).to(torch.bfloat16))
@@ -102,7 +116,9 @@ def test_bad_parameters(tiny, tokenizer):
         (MasaCtrl(layers=1.5), ValueError, "share from 0 to 1"),
         (MasaCtrl(threshold=1), ValueError, "threshold from 0 to below 1"),
         (MasaCtrl(words=("dog",)), ValueError, "'dog' is not a word"),
-        (MasaCtrl(union=True, words=("cat",)), ValueError, "not both"),
+        (MasaCtrl(union=True, words=("cat",)), ValueError, "not two"),
+        (MasaCtrl(masks=(((1.0, 0.0),), ((1.0, 1.0),))), NoEffect, "all the same"),
+        (MasaCtrl(masks=(((1.0, 0.0),), ((1.0, 0.0), (1.0,)))), ValueError, "rows of one length"),
     ):
         with pytest.raises(error, match=message):
             made(tiny, control)
@@ -110,6 +126,16 @@ def test_bad_parameters(tiny, tokenizer):
         made(load(build_sd3(tokenizer)), MasaCtrl())
     with pytest.raises(ValueError, match="without a recording"):
         edit(record(SOURCE, model=tiny, steps=2), TARGET, model=tiny, controls=[MasaCtrl(0)])
+
+
+def test_the_command_with_masks(tmp_path, capsys):
+    Image.fromarray(np.eye(32, dtype=np.uint8) * 255).save(tmp_path / "mask.png")
+    masks = ["--mask-source", str(tmp_path / "mask.png"), "--mask-target", str(tmp_path / "mask.png")]
+    for given, code in ((masks, 0), (masks[:2], 2)):
+        with pytest.raises(SystemExit) as end:
+            main(["masactrl", SOURCE, TARGET, "--steps", "2", "--start", "0", *given, "-o", str(tmp_path / str(code))])
+        assert end.value.code == code
+    assert "Masks come in pairs" in capsys.readouterr().err
 
 
 def test_the_command(tmp_path, capsys):

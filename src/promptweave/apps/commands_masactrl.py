@@ -25,7 +25,7 @@ from promptweave.apps.options import (
     Steps,
     Truncate,
 )
-from promptweave.apps.pictures import given_line, passes
+from promptweave.apps.pictures import given_line, passes, read_drawn
 from promptweave.apps.terminal import Terminal, size
 
 
@@ -44,6 +44,8 @@ def masactrl(
         list[str] | None, typer.Option("--word", "-w", help="Foreground, kept apart from the background.")
     ] = None,
     threshold: Annotated[float, typer.Option("--threshold", help="Of the foreground, 0 to 1.")] = 0.1,
+    mask_source: Annotated[Path | None, typer.Option("--mask-source", help="Picture, white is foreground.")] = None,
+    mask_target: Annotated[Path | None, typer.Option("--mask-target", help="The same of the result.")] = None,
     compare: Annotated[bool, typer.Option("--compare", help="Also make the targets without control.")] = False,
     image: Given = None,
     inversion: Inversion = None,
@@ -72,7 +74,12 @@ def masactrl(
     terminal = Terminal(json, quiet)
     check_output(output, force=force)
     network = load(model, device=device, scheduler=scheduler)
-    control = MasaCtrl(start, layers, union, tuple(word or ()), threshold)
+    if (mask_source is None) != (mask_target is None):
+        raise ValueError("Masks come in pairs: --mask-source of the source and --mask-target of the result.")
+    masks = None
+    if mask_source is not None and mask_target is not None:
+        masks = read_drawn(mask_source), read_drawn(mask_target)
+    control = MasaCtrl(start, layers, union, tuple(word or ()), threshold, masks)
     with terminal.progress("editing", passes(network.defaults[0] if steps is None else steps, image)) as advance:
         made = edit(
             source, *targets, model=network, controls=[control], seed=seed, images=images, steps=steps,

@@ -21,6 +21,11 @@ def read_mask(path: Path) -> list[list[float]]:
     return (np.asarray(grey) > 127).astype(float).tolist()
 
 
+def read_drawn(path: Path) -> tuple[tuple[float, ...], ...]:
+    """The same as tuples, which recipes hold."""
+    return tuple(tuple(row) for row in read_mask(path))
+
+
 def passes(steps: int, image: Path | None) -> int:
     """Steps to wait for: a picture is walked back to noise first."""
     return steps if image is None else 2 * steps

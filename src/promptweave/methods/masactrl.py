@@ -8,7 +8,8 @@ the decoder), every target attends to the source's keys and values, in its own h
 
 The source is row 0 and stays as it is. With `union` the target's own keys and values stand beside the source's. With
 `words` the foreground of either picture, where its words look, attends to the source's foreground and the background
-to its background (section 3.3): maps of the words so far, scaled to [0, 1], above `threshold`.
+to its background (section 3.3): maps of the words so far, scaled to [0, 1], above `threshold`. With `masks`, drawn ones
+of the source and of the target take the place of the maps.
 
 Differs from the authors' code: layers are counted as a share of the network's blocks, so that one setting fits all
 networks (10 of 16 in Stable Diffusion 1); a query whose side has no keys in the source attends to all of them.
@@ -33,6 +34,8 @@ from promptweave.core.site import Site
 from promptweave.methods.local_blend import counterparts
 from promptweave.methods.prompt_to_prompt import SOURCE, Number, chosen
 
+TARGET = 1  # place of the second mask
+Drawn = tuple[tuple[float, ...], ...]  # [height, width] of zeros and ones
 Region = Bool[Tensor, "images height width"]
 
 
@@ -41,7 +44,7 @@ class MasaCtrl(Control):
     """The source's looks in the target's layout.
 
     `start`: share of the steps before the first that is changed (4 of 50 in the paper). `layers`: share of the blocks
-    before the first whose self-attention is changed. `union`, `words` and `threshold`: see the module.
+    before the first whose self-attention is changed. `union`, `words`, `threshold` and `masks`: see the module.
     """
 
     start: Number = 0.08
@@ -49,6 +52,7 @@ class MasaCtrl(Control):
     union: bool = False
     words: tuple[str, ...] | str = ()
     threshold: Number = 0.1
+    masks: tuple[Drawn, Drawn] | None = None
     targets: tuple[int, ...] | None = None
 
     def bind(self, run: Run) -> Hooks:
@@ -72,9 +76,12 @@ class MasaCtrl(Control):
         if run.recorded:
             raise ValueError("MasaCtrl reads both halves of the source's guidance. Run it without a recording.")
         words = (self.words,) if isinstance(self.words, str) else tuple(self.words)
-        if words and self.union:
-            raise ValueError("MasaCtrl takes union or words, not both: a masked target asks the source alone.")
-        return _Mutual(self, rows, window, changed, self._maps(run, rows, words) if words else None)
+        if sum(map(bool, (words, self.union, self.masks))) > 1:
+            raise ValueError("MasaCtrl takes union, words or masks, not two: a masked target asks the source alone.")
+        drawn: dict[int, Region] | None = None
+        if self.masks is not None:
+            drawn = {row: drawn_region(mask, run) for row, mask in zip((SOURCE, TARGET), self.masks, strict=True)}
+        return _Mutual(self, rows, window, changed, self._maps(run, rows, words) if words else None, drawn)
 
     @staticmethod
     def _maps(run: Run, rows: tuple[int, ...], words: tuple[str, ...]) -> Maps:
@@ -95,6 +102,17 @@ def foreground(heat: Float[Tensor, "images height width"], threshold: Number) ->
     """Where a map, scaled to [0, 1], is above the threshold; everywhere if it is the same everywhere."""
     low, high = heat.amin((-2, -1), keepdim=True), heat.amax((-2, -1), keepdim=True)
     return ((heat - low) / (high - low).clamp_min(1e-12) > threshold) | (high == low)
+
+
+def drawn_region(mask: Drawn, run: Run) -> Region:
+    """A drawn foreground, for all pictures of a run; raises on one that leaves nothing on either side."""
+    widths = {len(row) for row in mask}
+    if len(widths) != 1 or not widths.pop():
+        raise ValueError("A mask of MasaCtrl has rows of one length, of zeros and ones. Received rows of several.")
+    found = torch.tensor(mask, device=run.device)[None] > 0.5
+    if found.all() or not found.any():
+        raise NoEffect("A mask of MasaCtrl needs a foreground and a background. Received one that is all the same.")
+    return found.expand(run.images, -1, -1)
 
 
 def kept_apart(
@@ -118,6 +136,7 @@ class _Mutual(Hooks):
     window: Window
     changed: frozenset[str]
     maps: Maps | None
+    drawn: dict[int, Region] | None
     steps: set[int] = field(default_factory=set[int])
 
     def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
@@ -135,15 +154,18 @@ class _Mutual(Hooks):
                     rows = rows.put(branch, row, k=k, v=v)
                     continue
                 pattern = None
-                if self.maps is not None and self.maps.keys(row):
+                if self.drawn is not None or (self.maps is not None and self.maps.keys(row)):
                     asking, asked = (self._region(prompt, site) for prompt in (row, SOURCE))
                     pattern = Pattern((Term(Dense(kept_apart(own.q, source.k, asking, asked))),))
                 rows = rows.put(branch, row, pattern=pattern, k=source.k, v=source.v)
         return rows
 
     def _region(self, prompt: int, site: Site) -> Bool[Tensor, "images pixels"]:
-        assert self.maps is not None
-        found = foreground(self.maps.total(prompt)[..., 0], self.control.threshold)
+        if self.drawn is not None:
+            found = self.drawn[SOURCE if prompt == SOURCE else TARGET]
+        else:
+            assert self.maps is not None
+            found = foreground(self.maps.total(prompt)[..., 0], self.control.threshold)
         return F.interpolate(found[:, None].float(), size=site.grid)[:, 0].flatten(1) > 0.5
 
     def report(self) -> dict[str, Any]:
