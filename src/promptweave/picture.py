@@ -6,6 +6,8 @@ import base64
 import binascii
 import hashlib
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,11 +32,10 @@ class Picture:
         """Read a file, a Pillow image or uint8 [height, width, 3]; crop the middle and scale it to `size` (height,
         width). Turned as the camera says; what is transparent becomes white."""
         if isinstance(given, Picture):
-            height, width = given.pixels().shape[:2]
-            if (height, width) == size:
+            if given.size == size:
                 return given
             given = given.image()
-        image = _upright(_opened(given))
+        image = upright(_opened(given))
         if image.size != (size[1], size[0]):
             image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.LANCZOS)
         buffer = io.BytesIO()
@@ -43,11 +44,22 @@ class Picture:
 
     def image(self) -> Image.Image:
         """As a Pillow image."""
+        with self._opened() as image:
+            return image.convert("RGB")
+
+    @contextmanager
+    def _opened(self) -> Iterator[Image.Image]:
         try:
             with Image.open(io.BytesIO(self.data), formats=["WEBP"]) as image:
-                return image.convert("RGB")
+                yield image
         except (OSError, ValueError, Image.DecompressionBombError) as error:
             raise BadPicture(f"The picture that a recipe holds cannot be read: {error}.") from error
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width, read from the file's header alone."""
+        with self._opened() as image:
+            return image.height, image.width
 
     def pixels(self) -> np.ndarray:
         """uint8 [height, width, 3]."""
@@ -94,7 +106,8 @@ def _opened(given: Given) -> Image.Image:
         raise BadPicture(f"{path} cannot be read as a picture: {error}. Give a PNG, JPEG or WebP file.") from error
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image) -> Image.Image:
+    """RGB, turned as the camera says, on white."""
     image = ImageOps.exif_transpose(image)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")

@@ -15,6 +15,9 @@ import pytest
 from families import build_sd3
 from PIL import Image
 
+from promptweave.world.render import render
+from promptweave.world.scene import Scene, Thing
+
 CHROMIUM = "/usr/bin/chromium"
 pytestmark = [
     pytest.mark.skipif(
@@ -218,10 +221,10 @@ def test_errors_are_sentences_and_keep_the_settings(visit, tmp_path):
     page.click("#apply")
     says(page, "says the same as the source")
     assert page.locator(f"#target {FIELD}").input_value() == "a photo of a cat riding a bike"
-    page.get_by_text("Open a saved picture").click()
-    Image.new("RGB", (8, 8)).save(tmp_path / "photo.png")
+    page.get_by_text("Open a picture").click()
+    (tmp_path / "photo.png").write_text("no picture")
     page.locator("#upload input[type=file]").set_input_files(tmp_path / "photo.png")
-    says(page, "needs inversion")
+    says(page, "must be a PNG, JPEG or WebP")
     assert "Traceback" not in page.content()
 
 
@@ -235,10 +238,24 @@ def test_two_visitors_have_pictures_of_their_own_and_uploads_restore(visit, tmp_
     with second.expect_download() as download:
         second.click("#save")
     download.value.save_as(tmp_path / "saved.png")
-    first.get_by_text("Open a saved picture").click()
+    first.get_by_text("Open a picture").click()
     first.locator("#upload input[type=file]").set_input_files(tmp_path / "saved.png")
     says(first, "the pixels match")
     assert first.get_by_label("Seed").input_value() == "7"
+
+
+def test_a_photo_is_taken_as_the_source_and_edited(visit, tmp_path):
+    page = visit()
+    drawn = Scene("grass", "photo", "alone", (Thing("cat", 0.5, 0.9, 0.6),), 5)
+    Image.fromarray(render(drawn)[0]).resize((300, 300)).save(tmp_path / "cat.jpg")
+    page.locator(f"#prompt {FIELD}").fill("a photo of a cat on the grass")
+    page.locator(f"#target {FIELD}").fill("a photo of a dog on the grass")
+    page.get_by_text("Open a picture").click()
+    page.locator("#upload input[type=file]").set_input_files(tmp_path / "cat.jpg")
+    says(page, "Your picture is the source")
+    assert page.locator(f"#target {FIELD}").input_value() == "a photo of a dog on the grass"
+    page.click("#apply")
+    says(page, "pixels changed")
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from promptweave.apps.web.outbox import Outbox
 from promptweave.apps.web.session import Session
 from promptweave.apps.web.settings import Settings
 from promptweave.apps.web.studio import Studio
+from promptweave.apps.web.uploads import read_upload
 from promptweave.apps.web.view import numbers
 from promptweave.apps.web.work import sentence
 from promptweave.plan import recipe_for
@@ -31,7 +32,8 @@ def add(studio: Studio) -> None:
         made = [prompt, seed, steps, model]
         options = [cross, kept, weights, blend]
         gr.Button().click(calls.generate, made, [picture, data], api_name="generate", **run)
-        edit = [prompt, target, seed, steps, *options, model, joint]
+        image = gr.File(label="image", type="filepath")
+        edit = [prompt, target, seed, steps, *options, model, joint, image]
         gr.Button().click(calls.edit, edit, [picture, data], api_name="edit", **run)
         gr.Button().click(calls.words, [prompt, target, model], data, api_name="words", queue=False)
         gr.Button().click(calls.maps, [prompt, word, seed, steps, model], picture, api_name="maps", **run)
@@ -51,15 +53,18 @@ class Calls:
 
     def edit(
         self, prompt: Any, target: Any, seed: Any, steps: Any, cross: Any, self_attention: Any, weights: Any,
-        blend: Any, model: Any, joint: Any,
+        blend: Any, model: Any, joint: Any, image: Any = None,
     ) -> tuple[str, Any]:  # fmt: skip
         """The picture of `prompt` edited to show `target`; `weights` is {word: factor}, `blend` a list of words.
 
-        `joint` is the window of models with joint attention, which heed no other.
+        `joint` is the window of models with joint attention, which heed no other. `image`: a picture that `prompt`
+        describes, which is edited instead of one that is made.
         """
 
         def act() -> tuple[str, Any]:
-            recipe = recipe_for(self.studio.network(model), str(prompt), seed=int(seed), steps=int(steps))
+            given = None if image is None else read_upload(image, self.studio.limits).picture
+            network = self.studio.network(model)
+            recipe = recipe_for(network, str(prompt), seed=int(seed), steps=int(steps), image=given)
             chosen = weights or {}, {}, tuple(blend or ())
             settings = Settings(str(target), cross, self_attention, joint, *chosen)
             with self.studio.lock:

@@ -32,7 +32,7 @@ def changed(node: Node) -> list[str]:
     """What an edit changed, and its settings where they are not the usual ones; without an edit, the seed."""
     recipe, row = node.recipe, node.row
     if row == 0:
-        return [f"seed {recipe.seed}", f"{recipe.steps} steps"]
+        return ["your picture" if recipe.picture else f"seed {recipe.seed}", f"{recipe.steps} steps"]
     found: list[str] = []
     for kind, pairs in groupby(node.result.report["alignment"][row - 1], itemgetter("kind")):
         run = list(pairs)

@@ -70,9 +70,15 @@ def _source(n: dict[str, Any], studio: Studio) -> None:
     with gr.Row():
         n["generate"] = gr.Button("Generate", variant="primary", elem_id="generate", min_width=120)
         n["stop"] = gr.Button("Stop", variant="stop", elem_id="stop", min_width=80, interactive=True)
-    with gr.Accordion("Open a saved picture", open=False):
-        gr.Markdown("A PNG that promptweave saved brings its recipe back. Editing a photo is not possible yet.")
-        n["upload"] = gr.File(label="PNG", file_types=[".png"], type="filepath", elem_id="upload", height=110)
+    with gr.Accordion("Open a picture", open=False):
+        gr.Markdown(
+            "A PNG that promptweave saved brings its recipe back. Any other picture is taken as the source: say in the "
+            "source prompt what it shows."
+        )
+        n["upload"] = gr.File(
+            label="PNG, JPEG or WebP", file_types=[".png", ".jpg", ".jpeg", ".webp"], type="filepath",
+            elem_id="upload", height=110,
+        )  # fmt: skip
 
 
 def _edit(n: dict[str, Any]) -> None:

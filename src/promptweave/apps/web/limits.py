@@ -31,10 +31,12 @@ class Limits:
     def check(self, recipe: Recipe, depth: int = 1) -> None:
         """Raise on a recipe, or one that it stands on, that would take too long or too much memory."""
         size = recipe.size or (1, 1)
+        picture = (1, 1) if recipe.picture is None else recipe.picture.size
         masks = [getattr(control, "mask", None) or () for control in recipe.controls]
         asked = {
             "steps": (recipe.steps, self.steps),
             "pixels": (size[0] * size[1], self.pixels),
+            "pixels of the picture": (picture[0] * picture[1], self.pixels),
             "pictures at once": (len(recipe.prompts) * recipe.images, 4),
             "characters of a prompt": (max(len(p) for p in (*recipe.prompts, recipe.negative)), self.characters),
             "the seed": (recipe.seed, self.seed),

@@ -88,7 +88,7 @@ class Events:
         gr.on([p.prompt.change, p.target.change], self.type, typed, words, trigger_mode="always_last", **AT_ONCE)
         p.model.input(self.choose, typed, [*words, *windows], **AT_ONCE)
         p.stop.click(self.stop, [self.session], [p.status], **AT_ONCE)
-        p.upload.upload(self.restore, [self.session, p.upload], shown, show_progress="hidden", **ONE_AT_A_TIME)
+        p.upload.upload(self.upload, [*asked, p.upload], shown, show_progress="hidden", **ONE_AT_A_TIME)
         p.sweep.click(self.sweep, [*edited, p.crosses, p.selves], shown, show_progress="hidden", **ONE_AT_A_TIME)
         p.grid.select(self.adopt, [self.session], shown, show_progress="hidden", **ONE_AT_A_TIME)
         p.look.input(self.look, [self.session, p.look], [p.heat, p.status], **AT_ONCE)
@@ -151,11 +151,16 @@ class Events:
             session, "Taking it over", lambda watch: session.adopt(int(event.index), watch), edit=True, controls=True
         )
 
-    def restore(self, session: Any, path: Any) -> Iterator[Any]:
-        session = self._session(session)
-        yield from self._work(
-            session, "Restoring", lambda watch: session.restore(path, watch)[1], edit=False, controls=True
-        )
+    def upload(
+        self, session: Any, names: Any, model: Any, prompt: Any, seed: Any, steps: Any, path: Any
+    ) -> Iterator[Any]:
+        """A saved picture is made again; any other becomes the source."""
+        session = self._session(session, model)
+
+        def action(watch: Any) -> str:
+            return session.open(path, prompt, int(seed or 0), int(steps), watch)[1]
+
+        yield from self._work(session, "Opening", action, edit=False, controls=True)
 
     def stop(self, session: Any) -> Any:
         """Ends the run at its next step."""
@@ -210,6 +215,10 @@ class Events:
         if session.tree.base is not None:
             base = session.base
             if (base.prompt, base.recipe.seed, base.recipe.steps, base.model) == (prompt, seed, steps, session.model):
+                return
+            picture = base.recipe.root.picture
+            if picture is not None:
+                session.bring(picture, prompt, seed, steps, watch)
                 return
         session.generate(prompt, seed, steps, watch)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from threading import Event
@@ -21,7 +21,9 @@ from promptweave.apps.web.uploads import read_upload
 from promptweave.controls import Number
 from promptweave.core.clock import Step
 from promptweave.html_report import write_report
+from promptweave.picture import Picture
 from promptweave.plan import recipe_for
+from promptweave.recipe import Recipe
 from promptweave.sweep import Sweep, sweep
 from promptweave.view.heat import over
 from promptweave.words import alignment, suggest
@@ -69,6 +71,18 @@ class Session:
         recipe.check()
         with self._running():
             made = self.studio.make(self.model, recipe, None, self._progress(watch))
+        return self.tree.add(made, 0, self.model, None)
+
+    def bring(
+        self, picture: Picture | Image.Image, prompt: str, seed: int, steps: int, watch: Watch | None = None
+    ) -> Node:
+        """A visitor's own picture, which the prompt describes, as the root of a new tree of edits."""
+        network = self.studio.network(self.model)
+        recipe = recipe_for(network, prompt, seed=seed, steps=steps, image=picture)
+        self.studio.limits.check(recipe)
+        recipe.check()
+        with self._running():
+            made = self.studio.make(self.model, recipe, None, self._progress(watch, total=2 * recipe.steps))
         return self.tree.add(made, 0, self.model, None)
 
     def edit(self, settings: Settings, watch: Watch | None = None) -> Node:
@@ -123,9 +137,20 @@ class Session:
             made = self.studio.make(base.model, recipe, recording, self._progress(watch))
         return self.tree.add(made, 1, base.model, base.number)
 
-    def restore(self, path: Path | str, watch: Watch | None = None) -> tuple[Node, str]:
-        """The picture of an uploaded PNG, made again from its recipe; and whether its pixels match."""
-        recipe, record, old = read_upload(path, self.studio.limits)
+    def open(
+        self, path: Path | str, prompt: str, seed: int, steps: int, watch: Watch | None = None
+    ) -> tuple[Node, str]:
+        """An uploaded picture, and what became of it: made again from the recipe that it carries, or a source that the
+        prompt describes."""
+        upload = read_upload(path, self.studio.limits)
+        if upload.recipe is None:
+            node = self.bring(upload.picture, prompt, seed, steps, watch)
+            return node, "Your picture is the source. The source prompt should say what it shows."
+        return self._restored(upload.recipe, upload.record, upload.picture, watch)
+
+    def _restored(
+        self, recipe: Recipe, record: Mapping[str, Any], old: Image.Image, watch: Watch | None
+    ) -> tuple[Node, str]:
         model = self.studio.named(recipe)
         row = record.get("picture", {}).get("prompt", 0) if isinstance(record.get("picture"), dict) else 0
         row = row if isinstance(row, int) and 0 < row < len(recipe.prompts) else 0

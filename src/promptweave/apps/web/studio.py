@@ -126,6 +126,7 @@ class Studio:
             planned = plan(
                 recipe.prompts[row], [target], network, options, seed=recipe.seed, steps=recipe.steps,
                 guidance=recipe.guidance, size=recipe.size, negative=recipe.negative,
+                image=None if row else recipe.picture, inversion=recipe.inversion,
             )  # fmt: skip
             planned = replace(planned, base=recipe, base_row=row) if row else planned
         return self.make(name, planned, recording, progress)

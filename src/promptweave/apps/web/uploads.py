@@ -4,59 +4,65 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from promptweave.apps.web.limits import Limits
+from promptweave.picture import upright
 from promptweave.recipe import KEY, BrokenRecipe, Recipe, parse
 
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
-FOREIGN = (
-    "This picture carries no recipe of promptweave's. Editing a photo needs inversion, which promptweave does not have "
-    "yet: generate a picture here, or upload a PNG that promptweave saved and nobody has edited since."
-)
+KINDS = ("PNG", "JPEG", "WEBP")
 
 
 class BadUpload(ValueError):
     """A file that the page does not take."""
 
 
-def read_upload(path: Path | str, limits: Limits | None = None) -> tuple[Recipe, dict[str, Any], Image.Image]:
-    """The recipe, the whole record and the picture of an uploaded PNG."""
+@dataclass(frozen=True, eq=False)
+class Upload:
+    """A picture, and the recipe and the whole record that it carries if promptweave saved it."""
+
+    picture: Image.Image
+    recipe: Recipe | None = None
+    record: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+def read_upload(path: Path | str, limits: Limits | None = None) -> Upload:
+    """A PNG, JPEG or WebP file."""
     path, limits = Path(path), limits or Limits()
     size = path.stat().st_size
     if size > limits.upload_bytes:
         raise BadUpload(
             f"An upload may have {limits.upload_bytes / 1e6:.0f} MB. This one has {size / 1e6:.1f} MB. Send a smaller."
         )
-    with path.open("rb") as file:
-        if file.read(len(SIGNATURE)) != SIGNATURE:
-            raise BadUpload("An upload must be a PNG that promptweave saved. This file is no PNG.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=["PNG"]) as image:
+            with Image.open(path, formats=KINDS) as image:
                 pixels = image.width * image.height
                 if pixels > limits.upload_pixels:
                     raise BadUpload(
                         f"A picture may have {limits.upload_pixels / 1e6:.0f} million pixels. This one has "
                         f"{image.width} x {image.height}. Send a smaller one."
                     )
-                text = image.info.get(KEY)
-                picture = image.convert("RGB")
-                text = text or image.info.get(KEY)
+                image.load()  # which may find a text behind the pixels
+                text = image.info.get(KEY) if image.format == "PNG" else None
+                picture = upright(image)
     except BadUpload:
         raise
+    except UnidentifiedImageError as error:
+        raise BadUpload("An upload must be a PNG, JPEG or WebP picture. This file is none.") from error
     except Exception as error:  # whatever a broken or hostile file makes of the decoder
-        raise BadUpload("This PNG cannot be read: it is broken, or it is not what it says.") from error
+        raise BadUpload("This picture cannot be read: it is broken, or it is not what it says.") from error
     if not text:
-        raise BadUpload(FOREIGN)
+        return Upload(picture)
     record, recipe = _recipe(text)
     limits.check(recipe)
     recipe.check()
-    return recipe, record, picture
+    return Upload(picture, recipe, record)
 
 
 def _recipe(text: str) -> tuple[dict[str, Any], Recipe]:

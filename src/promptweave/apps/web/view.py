@@ -112,6 +112,9 @@ def preview(events: Any, session: Session, latents: Tensor, edit: bool) -> dict[
 def summary(session: Session) -> str:
     """What happened, in a sentence."""
     node = session.shown
+    if node.parent is None and "picture" in node.result.report:
+        near = node.result.report["picture"]["psnr"]
+        return f"Inverted in {node.recipe.steps} steps, {near:.0f} dB from the file. Change words of the edited prompt."
     if node.parent is None:
         return f"Made with seed {node.recipe.seed} in {node.recipe.steps} steps. Change words of the edited prompt."
     distance = node.result.report["distance"][node.row - 1][0]
@@ -155,13 +158,15 @@ def everything(events: Any, session: Session, *, controls: bool = False) -> dict
 def fields(events: Any, session: Session) -> dict[Any, Any]:
     """The page's fields as the picture was made."""
     p, node, base = events.parts, session.shown, session.base
+    source = {p.model: session.model, p.prompt: base.prompt, p.seed: base.recipe.seed, p.steps: base.recipe.steps}
+    if node is base and node.recipe.picture is not None:  # what is to become of a picture that was brought stays
+        return {**source, **windows(events, session)}
     settings = Settings.of(node.recipe, node.row) if node is not base else Settings(node.prompt)
     names = telling(session.names(settings.target))[:POOL]
     values = {n: (settings.weights.get(n, 1), *settings.windows.get(n, (0, 1))) for n in names}
     both = list(dict.fromkeys([*session.names(settings.target), *session.names(base.prompt)]))
     return {
-        events.names: names, p.model: session.model, p.prompt: base.prompt, p.seed: base.recipe.seed,
-        p.steps: base.recipe.steps, p.target: settings.target, p.threshold: settings.threshold,
+        **source, events.names: names, p.target: settings.target, p.threshold: settings.threshold,
         p.blend: choices(both, settings.blend), p.match: matched_html(session.matched(base.prompt, settings.target)),
         **sliders(events, names, values), **windows(events, session, settings),
     }  # fmt: skip
