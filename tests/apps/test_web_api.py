@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import json
 import subprocess
 import sys
+from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 from PIL import Image
@@ -49,6 +52,22 @@ def test_every_call(client):
     assert client.predict(SOURCE, TARGET, "0, 0.8", "0.4", 1, 2, "tiny", api_name="/sweep").endswith(".png")
     named = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
     assert set(named) == {"/generate", "/edit", "/words", "/maps", "/sweep"}
+
+
+def test_a_photo_is_edited_and_only_an_upload_can_be_one(page, client, tmp_path):
+    from gradio_client import handle_file
+
+    Image.new("RGB", (40, 40), (200, 90, 30)).save(tmp_path / "photo.jpg")
+    options = [1, 2, 0.5, 0.5, {}, [], "tiny", 0.2]
+    _, record = client.predict(SOURCE, TARGET, *options, handle_file(tmp_path / "photo.jpg"), api_name="/edit")
+    assert record["recipe"]["picture"] and record["report"]["picture"]["inversion"] == "direct"
+    hidden = Path(__file__).parents[2] / "docs" / "pictures" / "demo.webp"
+    file = {"path": str(hidden), "meta": {"_type": "gradio.FileData"}}
+    call = f"{page.local_url}gradio_api/call/edit"
+    asked = Request(call, json.dumps({"data": [SOURCE, TARGET, *options, file]}).encode())
+    asked.add_header("Content-Type", "application/json")
+    event = json.load(urlopen(asked))["event_id"]
+    assert "event: error" in urlopen(f"{call}/{event}").read().decode()
 
 
 @pytest.mark.parametrize(
