@@ -170,7 +170,25 @@ def given() -> tuple[Image.Image, Image.Image]:
     return sheet(rows, labels), sheet([[rows[1][0], *made.edits], [made.source, *free]], names)
 
 
+def concepts() -> Image.Image:
+    """Semantic guidance: concepts beside the prompt."""
+    cases = (
+        ("a photo of a cat on the grass", "cat", ("cat wearing a hat", "zebra"), 3, 0.1, 0.8),
+        ("a photo of a red car in the snow", "red car in the snow", ("blue car in the snow", "red car on the beach"),
+         1, 0, 0.7),
+    )  # fmt: skip
+    rows, labels = list[list[Image.Image]](), list[list[str]]()
+    for prompt, old, news, seed, warmup, threshold in cases:
+        texts = [prompt.replace(old, new) for new in news]
+        led = [pw.SemanticGuidance({text: 5}, warmup, threshold, targets=(r,)) for r, text in enumerate(texts, 1)]
+        made = pw.edit(prompt, *[prompt] * len(texts), seed=seed, steps=25, controls=led)
+        rows.append([made.source, *made.edits])
+        labels.append([prompt, *(f"led to: {text}" for text in texts)])
+    return sheet(rows, labels)
+
+
 def main() -> None:
+    keep(concepts(), "sega")
     for picture, name in zip(given(), ("given", "pnp"), strict=True):
         keep(picture, name)
     keep(mutual(), "masactrl")

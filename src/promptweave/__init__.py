@@ -39,6 +39,7 @@ from promptweave.methods import PlugAndPlay as PlugAndPlay
 from promptweave.methods import Refine as Refine
 from promptweave.methods import Replace as Replace
 from promptweave.methods import Reweight as Reweight
+from promptweave.methods import SemanticGuidance as SemanticGuidance
 from promptweave.methods import SharedStart as SharedStart
 from promptweave.methods import StructuredDiffusion as StructuredDiffusion
 from promptweave.models.load import load as load

@@ -262,19 +262,8 @@ def _finish(terminal: Terminal, result: Any, output: Path, force: bool, report: 
     terminal.say(*(f"wrote {path}" for path in files))
 
 
-for name in (
-    "look",
-    "maps",
-    "bench",
-    "attend",
-    "place",
-    "compose",
-    "translate",
-    "masactrl",
-    "plug_and_play",
-    "many",
-    "page",
-):
+COMMANDS = "look maps bench attend place compose translate masactrl plug_and_play sega many page"
+for name in COMMANDS.split():
     import_module(f"promptweave.apps.commands_{name}").register(app)
 
 

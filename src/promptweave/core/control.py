@@ -38,6 +38,11 @@ class Probe(Protocol):
         """
         ...
 
+    def predict(self, z: Tensor, text: Text, sites: Sites | None = None) -> tuple[Tensor, Maps | None]:
+        """The network's output under another text, the same for all prompts that are computed, without any control;
+        and the maps of its tokens at `sites`."""
+        ...
+
 
 class NoEffect(ValueError):
     """An edit whose parameters make sure that it cannot change anything."""
@@ -87,7 +92,7 @@ class Run:
     comes from a recording instead of the network. `flow`: the network is a flow model's, and a time t is 1000 times
     the noise's share of the latent. `guided`: guidance needs an unconditional half, else it is an
     input of the network. `blocks` are a UNet's residual blocks. `first_pass` is there for controls that need it.
-    `encode` reads other texts.
+    `encode` encodes other texts, and `read` finds their words (`words.Words`).
     """
 
     prompts: tuple[str, ...]
@@ -103,6 +108,7 @@ class Run:
     device: torch.device
     dtype: torch.dtype
     encode: Callable[[Sequence[str]], Text]
+    read: Callable[[str], Any]
     recorded: int = 0
     seed: int = 0
     flow: bool = False
@@ -123,7 +129,7 @@ class Run:
 
 
 class Hooks:
-    """One run of a control: six places where it may act. Each hook takes what the control before it returned.
+    """One run of a control: seven places where it may act. Each hook takes what the control before it returned.
 
     Steps before `first_step` are not made.
     """
@@ -149,6 +155,11 @@ class Hooks:
     def feature(self, step: Step, block: Block, features: Features) -> Features:
         """Change what a residual block adds; called if a control overrides it."""
         return features
+
+    def prediction(self, step: Step, guided: Tensor, uncond: Tensor | None) -> Tensor:
+        """Change the output of the network after guidance [prompts that are computed, images, channels, h, w];
+        `uncond` is its part without text, if guidance has one."""
+        return guided
 
     def after_step(self, step: Step, z: Tensor) -> Tensor:
         """Change the latents after the scheduler's step."""

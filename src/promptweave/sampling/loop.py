@@ -106,6 +106,7 @@ class Job:
             model.device,
             model.dtype,
             lambda texts: model.encode(list(texts), [""] * len(texts)),
+            model.words,
             0 if self.source is None else 1,
             self.seed,
             model.scheduler == FLOW,

@@ -56,9 +56,12 @@ def walk(
             output = yield here.request(solver.scale(moving, t), t)
             output = output.unflatten(0, (len(layout.branches), *moving.shape[:2]))
             if len(layout.branches) == 2:
-                output = guide(output[0], output[1], strength[first:].to(output.dtype).view(-1, 1, 1, 1, 1))
+                uncond = output[0]
+                output = guide(uncond, output[1], strength[first:].to(output.dtype).view(-1, 1, 1, 1, 1))
             else:
-                output = output[0]
+                uncond, output = None, output[0]
+            for hook in hooks:
+                output = hook.prediction(step, output, uncond)
             moving = solver.advance(output.flatten(0, 1), moving.flatten(0, 1), t).unflatten(0, moving.shape[:2])
         z = moving if source is None else torch.cat([source.latents(step.index + 1).to(before)[None], moving])
         for hook in hooks:
