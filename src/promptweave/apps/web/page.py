@@ -42,6 +42,8 @@ def theme() -> Any:
         body_background_fill="#f1f5f9", slider_color="#0f766e", slider_color_dark="#14b8a6",
         input_border_width="1px", input_border_color="#94a3b8", input_border_color_dark="#64748b",
         checkbox_border_width="1px", checkbox_border_color="#64748b", checkbox_border_color_dark="#94a3b8",
+        checkbox_label_background_fill_selected="#0f766e", checkbox_label_background_fill_selected_dark="#0f766e",
+        checkbox_label_text_color_selected="#ffffff", checkbox_label_text_color_selected_dark="#ffffff",
         layout_gap="12px", block_padding="10px 12px",
     )  # fmt: skip
 
