@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from families import build_sd3
 
 from promptweave.apps import bench_speed
 from promptweave.apps.cli import main
@@ -20,6 +21,17 @@ def test_variants_compute_the_same_edit(tiny):
 
     plain, edit, explicit = (run(name) for name in ("plain", "edit", "explicit matrices"))
     assert float((edit - explicit).norm() / edit.norm()) < 2e-5 < float((edit - plain).norm() / edit.norm())
+
+
+def test_joint_attention_is_timed_in_steps_that_hold_its_window(tokenizer, tmp_path, capsys):
+    build_sd3(tokenizer).save_pretrained(tmp_path / "sd3")
+    command = ["bench", "speed", "--repeats", "1", "--model", str(tmp_path / "sd3"), "--json", "--steps"]
+    for steps, code in (("5", 0), ("4", 2)):
+        with pytest.raises(SystemExit) as end:
+            main([*command, steps])
+        assert end.value.code == code
+    said = capsys.readouterr()
+    assert json.loads(said.out)["edit"]["seconds"] > 0 and "at least 5" in said.err
 
 
 def test_speed_table(tiny_folder, capsys):

@@ -50,6 +50,7 @@ VARIANTS: dict[str, tuple[Control, ...]] = {
     "edit + local blend": (Replace(), LocalBlend("lion")),
     "explicit matrices": (Replace(), Explicit()),
 }
+WARM = 5  # steps that hold a window of joint attention
 TOKENS = (tuple(range(10)),) * 2  # the words of the prompts, their start and end
 MAPS: dict[str, tuple[Control, ...]] = {
     "plain": (),
@@ -70,6 +71,14 @@ def load_for_speed(model: str) -> Any:
     if torch.cuda.is_available():
         pipeline.to("cuda", torch.bfloat16)
     return load(pipeline)
+
+
+def warm_steps(model: Any) -> int:
+    """Steps in which every window of an edit is open: more where attention is joint and its window short."""
+    from promptweave.sampling.loop import latent_grid
+
+    joint = any(site.kind == "joint" for site in model.sites(latent_grid(model)))
+    return WARM if joint else 2
 
 
 def once(model: Any, name: str, steps: int, size: Size = None) -> tuple[float, float]:
@@ -107,8 +116,9 @@ def _status(field: str) -> float:
 def child(model: str, name: str, steps: int, size: Size) -> None:
     """Runs in the process that `peak` starts."""
     network = load_for_speed(model)
+    warm = warm_steps(network)
     once(network, "plain", 1, size)
-    once(network, name, 2, size)
+    once(network, name, warm, size)
     gc.collect()
     if network.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -140,8 +150,14 @@ def bench_speed(
 
     network = load_for_speed(model)
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in (MAPS if maps else VARIANTS)}
+    warm = warm_steps(network)
+    if steps < warm and not maps:
+        raise ValueError(
+            f"An edit in joint attention acts in the first fifth of the steps, so at least {warm} must be timed. "
+            f"Received {steps}."
+        )
     for name in times:
-        once(network, name, 2, size)
+        once(network, name, warm, size)
     for repeat in range(repeats):
         names = list(times)
         for name in names[repeat % len(names) :] + names[: repeat % len(names)]:
@@ -149,7 +165,7 @@ def bench_speed(
             if progress:
                 progress()
     figures: dict[str, dict[str, float]] = {}
-    least = steps if maps else min(steps, 4)  # maps are kept for longer than a step
+    least = steps if maps else min(steps, max(4, warm))  # maps are kept for longer than a step
     for name, pairs in times.items():
         wall, cpu = (statistics.median(pair[i] for pair in pairs) for i in (0, 1))
         figures[name] = {
