@@ -141,7 +141,7 @@ class _Inject(Control):
         if not window.steps(run.steps):
             raise NoEffect(
                 f"{type(self).__name__} needs a joint window that holds one of the {run.steps} steps. "
-                f"Received joint={self.joint}. Give it a larger share, {1 / run.steps:.2g} at least, or take more steps."
+                f"Received joint={self.joint}. Give it a share of {1 / run.steps:.2g} at least, or take more steps."
             )
         return _Joint(window, frozenset(wanted), rows)
 
