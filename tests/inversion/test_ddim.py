@@ -170,12 +170,24 @@ def test_consist_reads_the_maps_of_the_picture(tokenizer):
     assert made.report["picture"]["psnr"] > 0 and 0 < made.report["controls"][0]["edit_area"][0] < 1
 
 
-@pytest.mark.parametrize("control", [pw.MasaCtrl(0, 0.5), pw.PlugAndPlay(), pw.Pix2PixZero("cat", "dog")])
+@pytest.mark.parametrize(
+    "control",
+    [
+        pw.MasaCtrl(0, 0.5),
+        pw.PlugAndPlay(),
+        pw.Pix2PixZero("cat", "dog"),
+        pw.SemanticGuidance({"a lion": 5}),
+        pw.DirectedDiffusion({"cat": (0, 0, 0.5, 0.5)}, prompts=(1,)),
+        pw.AttendAndExcite(("cat", "bike"), prompts=(1,)),
+        pw.StructuredDiffusion(("a cat", "a bike"), prompts=(1,)),
+    ],
+    ids=lambda control: type(control).__name__,
+)
 def test_the_methods_act_on_a_picture(tiny, control):
-    target = SOURCE if isinstance(control, pw.Pix2PixZero) else TARGET
+    target = SOURCE  # which all of these know what to do with
     options = {"model": tiny, "image": photo(), "steps": STEPS}
     made = pw.edit(SOURCE, target, controls=[control], **options)
-    other = pw.edit(SOURCE, target, controls=[pw.SharedStart(0.2)], **options)
+    other = pw.edit(SOURCE, target, controls=[pw.SharedStart(0.2)], **options)  # the target as good as free
     assert torch.equal(made.sample.latents[0], other.sample.latents[0])
     assert (made.sample.latents[1] - other.sample.latents[1]).abs().max() > 1e-3
 
