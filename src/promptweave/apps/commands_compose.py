@@ -3,30 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 from rich.tree import Tree
 
-from promptweave.apps.options import (
-    Device,
-    Force,
-    Guidance,
-    Images,
-    Json,
-    ModelName,
-    Negative,
-    Output,
-    Quiet,
-    Scheduler,
-    Seed,
-    Size,
-    Steps,
-    Truncate,
-)
-from promptweave.apps.terminal import Terminal, size
+from promptweave.apps.common import Common, with_common
 
 
 def register(app: typer.Typer) -> None:
@@ -34,33 +17,19 @@ def register(app: typer.Typer) -> None:
     app.command()(compose)
 
 
+@with_common("out/compose")
 def compose(
     prompt: Annotated[str, typer.Argument(help="What the picture is to show; brackets name phrases, [a red car].")],
     variant: Annotated[
         str, typer.Option("--variant", help="What comes from several encodings: values, or keys for conjunctions.")
     ] = "values",
-    seed: Seed = 0,
-    images: Images = 1,
-    steps: Steps = None,
-    guidance: Guidance = None,
-    scheduler: Scheduler = None,
-    size_text: Size = None,
-    negative: Negative = "",
-    truncate: Truncate = False,
-    model: ModelName = "toybox",
-    device: Device = "auto",
-    output: Output = Path("out/compose"),
-    force: Force = False,
-    json: Json = False,
-    quiet: Quiet = False,
+    *,
+    common: Common,
 ) -> None:
     """Read each noun phrase by itself, so that colours stay with their things (Structured Diffusion Guidance)."""
-    from promptweave.apps.steering import save, steer
     from promptweave.methods import StructuredDiffusion
-    from promptweave.models.load import load
     from promptweave.words.phrases import bracketed, noun_phrases
 
-    terminal = Terminal(json, quiet)
     text, spans = bracketed(prompt)
     phrases = spans or noun_phrases(text)
     if not phrases:
@@ -68,14 +37,10 @@ def compose(
             f"A phrase of two words or more is needed, and {text!r} has none that was found. "
             "Put brackets around it: [a red car]."
         )
-    network = load(model, device=device, scheduler=scheduler)
-    made, _, _ = steer(
-        terminal, text, [StructuredDiffusion(phrases, variant)], network, output=output, force=force, seed=seed,
-        images=images, steps=steps, guidance=guidance, size=size(size_text), negative=negative, truncate=truncate,
-    )  # fmt: skip
+    made, _, _ = common.steer(common.load(), text, StructuredDiffusion(phrases, variant))
     read: dict[str, Any] = made.report["controls"][0]["phrases"]
-    terminal.say(tree(text, phrases), f"  {variant} of the prompt and of {len(read['0'])} phrases read alone")
-    save(terminal, made, output, force)
+    common.terminal.say(tree(text, phrases), f"  {variant} of the prompt and of {len(read['0'])} phrases read alone")
+    common.save(made)
 
 
 def tree(prompt: str, phrases: Sequence[tuple[int, int]]) -> Tree:

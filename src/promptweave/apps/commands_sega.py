@@ -2,31 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from promptweave.apps.options import (
-    Device,
-    Force,
-    Given,
-    Guidance,
-    Images,
-    Inversion,
-    Json,
-    ModelName,
-    Negative,
-    Output,
-    Quiet,
-    Scheduler,
-    Seed,
-    Size,
-    Steps,
-    Truncate,
-)
-from promptweave.apps.pictures import given_line, passes
-from promptweave.apps.terminal import Terminal, number, size
+from promptweave.apps.common import Common, with_common
+from promptweave.apps.terminal import number
 
 USUAL = 5.0  # strength of a concept
 
@@ -36,6 +17,7 @@ def register(app: typer.Typer) -> None:
     app.command()(sega)
 
 
+@with_common("out/sega", pictures=True)
 def sega(
     prompt: Annotated[str, typer.Argument(help="What the picture shows.")],
     concept: Annotated[
@@ -46,48 +28,22 @@ def sega(
     threshold: Annotated[float, typer.Option("--threshold", help="Share of the latent that is left alone.")] = 0.9,
     momentum: Annotated[float, typer.Option("--momentum", help="How much of the steps before is added.")] = 0.1,
     attention: Annotated[bool, typer.Option("--attention", help="Only where the concept's words look.")] = False,
-    image: Given = None,
-    inversion: Inversion = None,
-    seed: Seed = 0,
-    images: Images = 1,
-    steps: Steps = None,
-    guidance: Guidance = None,
-    scheduler: Scheduler = None,
-    size_text: Size = None,
-    negative: Negative = "",
-    truncate: Truncate = False,
-    model: ModelName = "toybox",
-    device: Device = "auto",
-    output: Output = Path("out/sega"),
-    force: Force = False,
-    json: Json = False,
-    quiet: Quiet = False,
+    *,
+    common: Common,
 ) -> None:
     """Add concepts to a picture, or take them away, beside its prompt (SEGA, with LEDITS++'s masks)."""
-    from promptweave.apps.steering import save
-    from promptweave.edit import edit
     from promptweave.methods import SemanticGuidance
-    from promptweave.models.load import load
-    from promptweave.result import check_output
 
-    terminal = Terminal(json, quiet)
-    check_output(output, force=force)
     towards, from_ = _concepts(concept or [], "--concept"), _concepts(away or [], "--away")
     if not towards and not from_:
         raise ValueError("Semantic guidance needs a concept. Received none: --concept TEXT or --away TEXT.")
-    network = load(model, device=device, scheduler=scheduler)
     concepts = {**towards, **{text: -strength for text, strength in from_.items()}}
     control = SemanticGuidance(concepts, warmup, threshold, momentum, attention=attention)
-    with terminal.progress("guiding", passes(network.defaults[0] if steps is None else steps, image)) as advance:
-        made = edit(
-            prompt, prompt, model=network, controls=[control], seed=seed, images=images, steps=steps, guidance=guidance,
-            size=size(size_text), negative=negative, truncate=truncate, image=image, inversion=inversion,
-            progress=advance,
-        )  # fmt: skip
+    made = common.edit(common.load(), [prompt, prompt], control, "guiding")
     facts, distance = made.report["controls"][0], made.report["distance"][0][0]
-    terminal.say(f"  {facts['area']:.1%} of the latent moved in {facts['steps']} steps", *given_line(made.report))
-    terminal.say(f"  {distance['changed_pixels']:.0%} of the pixels changed")
-    save(terminal, made, output, force)
+    common.terminal.say(f"  {facts['area']:.1%} of the latent moved in {facts['steps']} steps")
+    common.terminal.say(f"  {distance['changed_pixels']:.0%} of the pixels changed")
+    common.save(made)
 
 
 def _concepts(texts: list[str], option: str) -> dict[str, float]:
