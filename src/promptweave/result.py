@@ -70,7 +70,8 @@ class Result:
         }
 
     def comparison(self) -> Image.Image:
-        """Source, edits and, if they were made, the targets without control, labelled; a row for each seed."""
+        """Source, edits and, if they were made, the targets without control, labelled; a row for each seed. A picture
+        that was given comes first."""
         pictures, recipe = self.sample.pictures, self.recipe
         first = f"source: {recipe.source}" if recipe.targets else recipe.source
         labels = [first, *(f"edit: {target}" for target in recipe.targets)]
@@ -78,6 +79,8 @@ class Result:
         if self.plain is not None:
             labels += [f"no control: {prompt}" for prompt in recipe.targets or recipe.prompts]
             rows = [row + list(self.plain[:, i]) for i, row in enumerate(rows)]
+        if recipe.picture is not None:
+            rows, labels = [[recipe.picture.pixels(), *rows[0]]], ["given picture", *labels]
         texts = [
             labels if recipe.images == 1 else [f"{t} (seed {recipe.seed + i})" for t in labels]
             for i in range(len(rows))

@@ -144,6 +144,15 @@ def test_replayed_from_a_picture_alone_and_edited_again(tiny, tmp_path):
     assert (second.sample.latents[1] - second.sample.latents[0]).abs().max() > 1e-3
 
 
+def test_the_comparison_begins_with_the_given_picture(tiny):
+    bright = np.full((32, 32, 3), 250, np.uint8)
+    bright[:16] = (250, 0, 0)
+    made = [pw.edit(SOURCE, TARGET, model=tiny, steps=2, **options).comparison() for options in ({"image": bright}, {})]
+    assert made[0].width > made[1].width
+    shown = np.asarray(made[0])[:, : made[0].width // 3].reshape(-1, 3)
+    assert (shown == (250, 0, 0)).all(-1).sum() > 100
+
+
 def test_flow_edit_needs_no_way_back(tokenizer, monkeypatch):
     model = pw.load(build_sd3(tokenizer))
     calls: list[float] = []
