@@ -30,7 +30,7 @@ ARROWS: dict[str, set[str]] = {
 TRAINING = {"models", "sampling", "view"}  # what world/train*.py import on top: they build networks and show samples
 PURE = {"torch", "jaxtyping", "numpy"}  # all that core, words and methods may import from others
 NETWORKS = {"diffusers", "transformers"}  # only models and world/train*.py
-EXTRAS = {"typer", "rich", "spacy", "ray", "gradio", "matplotlib"}  # only apps, or inside a function
+EXTRAS = {"typer", "rich", "spacy", "ray", "gradio", "matplotlib", "av"}  # only apps, or inside a function
 
 
 def imports(tree: ast.AST, module: str) -> Iterator[tuple[str, ast.stmt]]:

@@ -267,13 +267,14 @@ def test_all_views_of_a_run(run):
     Image.new("L", (32, 32), 255).save("cat.png")
     code, out, err = run(
         "maps", "a cat on a bike", "--steps", "3", "-o", "m/maps.png", "--steps-shown", "0,50",
-        "--layers", "down,up_cross_0", "--word", "cat", "--per-head", "--animate",
+        "--layers", "down,up_cross_0", "--word", "cat", "--per-head", "--animate", "--video",
         "--self", "components", "--self", "pixel=3,4", "--stats", "m/s.csv",
         "--mask", "cat=cat.png", "--files", "m/all", "--grid", "all", "--renormalise", "--json",
     )  # fmt: skip
     assert code == 0, err
     made = json.loads(out)
     names = {"maps.png", "maps-steps.png", "maps-layers-cat.png", "maps.gif", "maps.webp", "maps-components.png"}
+    names |= {"maps.mp4"}
     assert names | {"maps-pixels.png", "s.csv"} == {path.name for path in Path("m").iterdir() if path.is_file()}
     assert len(list(Path("m/all").iterdir())) == 2 * 5 * (2 + 3 + 3)  # steps, words, heads of three layers
     assert made["notes"] == ["Step 50 is past the last: step 2 is shown."] and made["file"] == "m/maps.png"

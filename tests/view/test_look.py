@@ -78,6 +78,26 @@ def test_self_attention_of_a_run(seen):
         found.of_pixel(32, 0)
 
 
+def test_a_film_has_even_sides_and_holds_its_last_frame(tmp_path, monkeypatch):
+    import av
+
+    from promptweave.view import animate
+
+    frames = [Image.new("RGB", (33, 21), colour) for colour in ("red", "blue")]
+    with av.open(str(save_animation(frames, tmp_path / "film.mp4", seconds=0.2))) as film:
+        shown = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
+        assert film.streams.video[0].average_rate == 5
+    assert len(shown) == 11 and shown[0].shape == (22, 34, 3)
+    assert shown[0].mean((0, 1)).argmax() == 0 and shown[-1].mean((0, 1)).argmax() == 2
+
+    def missing(name):
+        raise ImportError(name)
+
+    monkeypatch.setattr(animate, "import_module", missing)
+    with pytest.raises(ImportError, match=r"promptweave\[video\]"):
+        save_animation(frames, tmp_path / "film.mp4")
+
+
 def test_sheets_files_and_animations(seen, tmp_path):
     assert seen.by_step.sheet().width > 10 * 192
     assert seen.gallery.sheet("cat").width > seen.by_step.sheet("cat", on_picture=True).width
@@ -95,8 +115,8 @@ def test_sheets_files_and_animations(seen, tmp_path):
     for kind in ("gif", "webp"):
         with Image.open(save_animation(seen.by_step.frames(), tmp_path / f"a.{kind}")) as image:
             assert image.n_frames == 3
-    with pytest.raises(ValueError, match="a .gif or .webp file"):
-        save_animation(seen.by_step.frames(), tmp_path / "a.mp4")
+    with pytest.raises(ValueError, match=r"a \.gif, \.webp or \.mp4 file"):
+        save_animation(seen.by_step.frames(), tmp_path / "a.avi")
     assert seen.self_attention.component_sheet(3).height and seen.self_attention.pixel_sheet((3, 4)).height
 
 

@@ -43,6 +43,7 @@ def maps(
     per_head: Annotated[bool, typer.Option("--per-head", help="Of --layers: each head by itself.")] = False,
     word: Annotated[Many, typer.Option("--word", help="Of --layers: a sheet of this word. [all words]")] = None,
     animate: Annotated[bool, typer.Option("--animate", help="Also a GIF and a WebP through all steps.")] = False,
+    video: Annotated[bool, typer.Option("--video", help="Also an MP4 (extra 'video').")] = False,
     self_attention: Annotated[
         Many, typer.Option("--self", help="Also self-attention: components, or pixel=x,y; may be repeated.")
     ] = None,
@@ -71,7 +72,7 @@ def maps(
     ask = Ask(
         output, special, not alone, grid, renormalise, steps_shown, tuple(layers or ()), per_head, tuple(word or ()),
         animate, tuple(self_attention or ()), self_grid, stats, tuple(mask or ()), folder, tuple(blend or ()),
-        byte_count(budget),
+        byte_count(budget), video,
     )  # fmt: skip
     ask.check(target)
     if output.exists() and not force:

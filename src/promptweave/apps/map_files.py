@@ -39,13 +39,14 @@ class Ask:
     folder: Path | None = None
     blend: tuple[str, ...] = ()
     budget: int | None = None
+    video: bool = False
 
     def check(self, target: str | None) -> None:
         """Raise on options that do not go together, before anything is computed."""
         alone = {
             "--steps-shown": self.steps_shown, "--layers": self.layers, "--animate": self.animate, "--grid": self.grid,
             "--self": self.self_attention, "--stats": self.stats, "--files": self.folder, "--special": self.special,
-            "--renormalise": self.renormalise,
+            "--renormalise": self.renormalise, "--video": self.video,
         }  # fmt: skip
         unfit = [name for name, value in alone.items() if value]
         if target is not None and unfit:
@@ -74,8 +75,10 @@ def views(ask: Ask, prompt: str, general: Mapping[str, Any]) -> tuple[Files, dic
     from promptweave.gallery import plain
     from promptweave.look import look
     from promptweave.map_statistics import statistics, write_statistics
-    from promptweave.view.animate import save_animation
+    from promptweave.view.animate import check_video, save_animation
 
+    if ask.video:
+        check_video()
     masks = dict(_mask(text) for text in ask.masks)
     pixels = [_pixel(text) for text in ask.self_attention if text != "components"]
     seen = look(
@@ -83,7 +86,7 @@ def views(ask: Ask, prompt: str, general: Mapping[str, Any]) -> tuple[Files, dic
         steps_shown=None if ask.steps_shown is None else _steps(ask.steps_shown),
         layers=tuple(name for text in ask.layers for name in text.split(",")),
         heads=ask.heads,
-        every_step=ask.animate or ask.stats is not None,
+        every_step=ask.animate or ask.video or ask.stats is not None,
         self_attention=_grid(ask.self_grid, "--self-grid") or bool(ask.self_attention),
         grid="all" if ask.grid == "all" else _grid(ask.grid, "--grid"),
         special=ask.special,
@@ -97,9 +100,10 @@ def views(ask: Ask, prompt: str, general: Mapping[str, Any]) -> tuple[Files, dic
     if seen.gallery is not None:
         for word in ask.words or dict(seen.gallery.words):
             files[ask.beside(f"layers-{plain(word)}")] = _png(seen.gallery.sheet(word, on_picture=ask.on_picture))
-    if seen.every_step is not None and ask.animate:
+    suffixes = [*([".gif", ".webp"] if ask.animate else []), *([".mp4"] if ask.video else [])]
+    if seen.every_step is not None and suffixes:
         frames = seen.every_step.frames()
-        for suffix in (".gif", ".webp"):
+        for suffix in suffixes:
             files[ask.output.with_suffix(suffix)] = lambda path: save_animation(frames, path)
     if seen.every_step is not None and ask.stats is not None:
         rows = statistics(seen.every_step, masks=masks)
