@@ -14,6 +14,7 @@ COLUMNS = {  # test -> heading
     "test_an_edit_with_a_weight_and_a_blend_keeps_the_source_outside": "weights, local blend",
     "test_weights_and_maps": "maps",
     "test_an_edit_of_a_recording_is_the_joint_run": "recording",
+    "test_the_source_is_the_picture_in_every_family": "own pictures",
     "test_a_saved_folder_loads_as_the_same_family": "folder",
 }
 
