@@ -9,7 +9,8 @@ from diffusers import StableDiffusionPipeline
 
 import promptweave as pw
 from promptweave.evaluate.metrics import psnr
-from promptweave.models.load import load_cached, toybox_folder
+from promptweave.models.embedded import embedded_folder
+from promptweave.models.load import load_cached
 
 CAT, LION = "a cat wearing a hat on the grass", "a lion wearing a hat on the grass"
 SEEDS = range(6)
@@ -22,7 +23,7 @@ def toybox():
 
 
 def test_it_is_small_and_safe():
-    files = [path for path in toybox_folder().rglob("*") if path.is_file()]
+    files = [path for path in embedded_folder().rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 48e6
     assert {path.suffix for path in files} <= {".json", ".safetensors", ".txt"}
 
@@ -30,7 +31,7 @@ def test_it_is_small_and_safe():
 def test_diffusers_makes_the_same_picture(toybox):
     """The folder is a plain StableDiffusionPipeline: diffusers' own call with our noise gives our picture."""
     pipeline = StableDiffusionPipeline.from_pretrained(
-        toybox_folder(), local_files_only=True, torch_dtype=torch.float32
+        embedded_folder(), local_files_only=True, torch_dtype=torch.float32
     )
     pipeline.set_progress_bar_config(disable=True)
     made = pipeline(

@@ -42,7 +42,7 @@ def test_something_else_than_a_pipeline():
 
 
 def test_an_installation_without_the_embedded_model(tmp_path, monkeypatch):
-    monkeypatch.setattr("promptweave.models.load.toybox_folder", lambda: tmp_path / "toybox")
+    monkeypatch.setattr("promptweave.models.load.embedded_folder", lambda *_: tmp_path / "toybox")
     with pytest.raises(ModelError, match="embedded model is missing.*Install"):
         load()
 

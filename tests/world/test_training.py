@@ -74,7 +74,7 @@ def vae_psnr_of(folder: Path) -> float:
 
 def test_install_copies_pipeline_and_oracle(trained, tmp_path, monkeypatch):
     (tmp_path / "evaluate").mkdir()
-    monkeypatch.setattr(train, "toybox_folder", lambda: tmp_path / "models" / "toybox")
+    monkeypatch.setattr(train, "embedded_folder", lambda *_: tmp_path / "models" / "toybox")
     Oracle.create(NAMES).save(trained / "oracle.safetensors")
     target = train.install(trained)
     assert pw.load(target, device="cpu").fingerprint() == pw.load(trained / "pipeline", device="cpu").fingerprint()

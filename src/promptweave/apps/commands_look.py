@@ -134,7 +134,8 @@ def doctor(model: ModelName = "toybox", json: Json = False, quiet: Quiet = False
     """Show versions, device, the model's files, and what would be downloaded."""
     import torch
 
-    from promptweave.models.load import load, toybox_folder
+    from promptweave.models.embedded import NAMES, embedded_folder
+    from promptweave.models.load import load
     from promptweave.recipe import versions
 
     terminal = Terminal(json, quiet)
@@ -142,7 +143,7 @@ def doctor(model: ModelName = "toybox", json: Json = False, quiet: Quiet = False
     facts["device"] = (
         torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {torch.get_num_threads()} threads"
     )
-    folder = toybox_folder() if model == "toybox" else Path(model).expanduser()
+    folder = embedded_folder(model) if model in NAMES else Path(model).expanduser()
     on_disk = folder.exists()
     files = (
         sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else [folder] if on_disk else []

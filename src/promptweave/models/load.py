@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
-from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 
 from promptweave.models.control_net import ControlPicture
+from promptweave.models.embedded import EMBEDDED, NAMES, borrowed, embedded_folder
 from promptweave.models.flux import FluxModel
 from promptweave.models.image_prompt import ImagePrompt
 from promptweave.models.ldm import LDMModel
@@ -23,7 +23,6 @@ from promptweave.models.single_file import pipeline_class
 from promptweave.models.solvers import scheduler_name, with_scheduler
 from promptweave.models.unet import UNetModel
 
-EMBEDDED = "toybox"
 PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
 Loaded = UNetModel | SD3Model | FluxModel
 FAMILIES: dict[str, type[UNetModel] | type[SD3Model] | type[FluxModel]] = {
@@ -43,11 +42,6 @@ class ModelError(ValueError):
     """A model that cannot be found, read or used."""
 
 
-def toybox_folder() -> Path:
-    """The folder of the embedded model in the installed package."""
-    return Path(str(resources.files("promptweave.models").joinpath(EMBEDDED)))
-
-
 def load(
     model: Any = EMBEDDED,
     *,
@@ -65,8 +59,8 @@ def load(
 ) -> Loaded:
     """Load a model for sampling.
 
-    `model`: "toybox" (the embedded model), a pipeline's folder, a single .safetensors file, a hub id, or a ready
-    pipeline of one of the classes in FAMILIES. `device` "auto" takes a GPU if there is one; `dtype` is float32 on a CPU
+    `model`: "toybox" or "toybox-dit" (the embedded models), a pipeline's folder, a single .safetensors file, a hub id,
+    or a ready pipeline of one of the classes in FAMILIES. `device` "auto" takes a GPU if there is one; `dtype` is float32 on a CPU
     and float16 on a GPU unless given. The embedded model and folders never touch the network; with `offline` a hub id
     is looked for in the cache only. `scheduler`: another than the model's own, by its name in `models.solvers.NAMES`.
     `allow_pickle` reads weights in pickle files, which can run any code; do so only with files that you trust.
@@ -140,8 +134,8 @@ def load_cached(
 
 
 def _read(model: str, dtype: torch.dtype, offline: bool, allow_pickle: bool, config: Path | str | None) -> Any:
-    path = toybox_folder() if model == EMBEDDED else Path(model).expanduser()
-    if model == EMBEDDED and not path.is_dir():
+    path = embedded_folder(model) if model in NAMES else Path(model).expanduser()
+    if model in NAMES and not path.is_dir():
         raise ModelError(
             f"The embedded model is missing from this installation: no folder {path}. Install the package anew."
         )
@@ -153,7 +147,8 @@ def _read(model: str, dtype: torch.dtype, offline: bool, allow_pickle: bool, con
     single = path.suffix in (".safetensors", *PICKLES)
     if not path.is_dir() and not single and (model.count("/") != 1 or model.startswith((".", "/", "~"))):
         raise ModelError(
-            f"{model!r} is neither 'toybox', a folder, a .safetensors file nor a hub id like 'owner/name'."
+            f"{model!r} is neither an embedded model ({', '.join(NAMES)}), a folder, a .safetensors file nor a hub id "
+            "like 'owner/name'."
         )
     if single and not path.is_file():
         raise ModelError(f"There is no file {path}.")
@@ -190,7 +185,7 @@ def _read_folder(model: str, path: Path, dtype: torch.dtype, offline: bool, allo
     if not index.is_file():
         raise ModelError(f"A model folder holds model_index.json. {path} has none: is it a pipeline folder?")
     config = json.loads(index.read_text())
-    kind, options = config.get("_class_name", ""), {**options, **_absent(config)}
+    kind, options = config.get("_class_name", ""), {**options, **_absent(config), **borrowed(model, dtype)}
     return _class(kind).from_pretrained(path, local_files_only=True, **options)
 
 

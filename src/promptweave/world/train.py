@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from promptweave.models.load import toybox_folder
+from promptweave.models.embedded import embedded_folder
 from promptweave.world.train_diffusion import export_latest, train_diffusion
 from promptweave.world.train_oracle import train_oracle
 from promptweave.world.train_vae import train_vae
@@ -38,7 +38,7 @@ def train(
 
 def install(folder: Path) -> Path:
     """Copy the trained pipeline, and the oracle if there is one, into the package."""
-    pipeline, target = folder / "pipeline", toybox_folder()
+    pipeline, target = folder / "pipeline", embedded_folder()
     if not pipeline.is_dir():
         raise FileNotFoundError(f"{pipeline} does not exist yet. Train first: promptweave train --folder {folder}")
     shutil.rmtree(target, ignore_errors=True)
