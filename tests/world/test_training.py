@@ -21,7 +21,7 @@ from promptweave.world.train_oracle import NAMES, oracle_accuracy, train_oracle
 from promptweave.world.train_vae import reconstruction_loss, vae_psnr
 from promptweave.world.training import Clock, Recipe, rate_at
 
-SMALL = Recipe(scenes=8, batch=2, vae_batch=2)
+SMALL = Recipe(scenes=8, batch=2, vae_batch=2, grid_steps=1)
 MOMENT = 0.02  # minutes
 
 
@@ -76,7 +76,7 @@ def test_install_copies_pipeline_and_oracle(trained, tmp_path, monkeypatch):
     (tmp_path / "evaluate").mkdir()
     monkeypatch.setattr(train, "embedded_folder", lambda *_: tmp_path / "models" / "toybox")
     Oracle.create(NAMES).save(trained / "oracle.safetensors")
-    target = train.install(trained)
+    (target,) = train.install(trained, ("diffusion",))
     assert pw.load(target, device="cpu").fingerprint() == pw.load(trained / "pipeline", device="cpu").fingerprint()
     assert (tmp_path / "evaluate" / "oracle.safetensors").is_file()
     with pytest.raises(FileNotFoundError, match="Train first"):

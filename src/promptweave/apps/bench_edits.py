@@ -14,9 +14,9 @@ from promptweave.apps.judging import oracle, share
 from promptweave.core.control import Control
 from promptweave.evaluate.metrics import psnr
 from promptweave.evaluate.oracle import Sight
-from promptweave.methods import LocalBlend, Refine, Replace, Reweight
+from promptweave.methods import Consist, FlowEdit, LocalBlend, Refine, Replace, Reweight
 from promptweave.models.base import Model
-from promptweave.sampling.loop import noise_for, sample
+from promptweave.sampling.loop import FLOW, Job, noise_for, sample_jobs
 from promptweave.view.sheet import sheet
 from promptweave.world.caption import caption
 from promptweave.world.scene import (
@@ -34,6 +34,7 @@ from promptweave.world.scene import (
 )
 
 CONTROLLED, BLENDED, FREE = 1, 2, 3  # rows of a run: the edit, the edit with local blend, no control
+EDITS = ("edit", "edit + local blend", "no control", "FlowEdit", "Consist")  # the last two for flow models
 GROWN = 9  # pixels by which the true region is grown before what lies outside of it is compared
 
 
@@ -144,9 +145,21 @@ def injection(model: Model, pair: Pair) -> type[Replace] | type[Refine]:
     return Refine if kind == "refine" else Replace
 
 
-def controls_of(model: Model, pair: Pair, cross: int | float, self_attention: int | float) -> list[Control]:
+@dataclass(frozen=True)
+class Shares:
+    """The shares of the steps in which the source's attention is used: cross and self maps, or joint attention's."""
+
+    cross: int | float = 0.8
+    self_attention: int | float = 0.4
+    joint: int | float = 0.2
+
+
+def controls_of(model: Model, pair: Pair, shares: Shares) -> list[Control]:
     """Injection for rows 1 and 2, local blend for row 2; row 3 has no control."""
-    made: list[Control] = [injection(model, pair)(cross, self_attention, targets=(CONTROLLED, BLENDED))]
+    inject = injection(model, pair)
+    made: list[Control] = [
+        inject(shares.cross, shares.self_attention, joint=shares.joint, targets=(CONTROLLED, BLENDED))
+    ]
     if pair.weights:
         made.append(Reweight(dict(pair.weights), targets=(CONTROLLED, BLENDED)))
     if pair.blend:
@@ -156,7 +169,7 @@ def controls_of(model: Model, pair: Pair, cross: int | float, self_attention: in
 
 @dataclass(frozen=True)
 class Row:
-    """One measured pair: pictures [source, edit, blended, free], success and PSNR of what should stay of each."""
+    """One measured pair: pictures [source, edits ...], and of each edit success and PSNR of what should stay."""
 
     pair: Pair
     pictures: np.ndarray
@@ -164,24 +177,27 @@ class Row:
     kept: tuple[float, ...]
 
 
-def measure(
-    model: Model,
-    pair: Pair,
-    seed: int,
-    steps: int,
-    guidance: int | float,
-    cross: int | float,
-    self_attention: int | float,
-) -> Row:
-    """Run one pair: all four pictures in one batch from one noise."""
+def flow_jobs(model: Model, pair: Pair, seed: int, steps: int, guidance: int | float) -> list[Job]:
+    """The edits that are flow models' own, a source and an edit each."""
+    if model.scheduler != FLOW or pair.weights:
+        return []
+    prompts, changed = (pair.source, pair.target), pair.nouns[:1]
+    made: list[Sequence[Control]] = [(FlowEdit(),)]
+    if changed and changed[0] in pair.source.split():
+        keeps_shape = pair.nouns == changed  # another colour, not another thing
+        made.append((Consist(changed, structure=1.0 if keeps_shape else 0.3),))
+    return [Job(prompts, noise_for(model, seed), steps, guidance, controls, seed=seed) for controls in made]
+
+
+def measure(model: Model, pair: Pair, seed: int, steps: int, guidance: int | float, shares: Shares) -> Row:
+    """Run one pair, all of its edits from one noise."""
     prompts = [pair.source, pair.target, pair.target, pair.target]
-    controls = controls_of(model, pair, cross, self_attention)
-    made = sample(
-        model, prompts, noise=noise_for(model, seed), steps=steps, guidance=guidance, controls=controls
-    ).pictures[:, 0]
+    job = Job(prompts, noise_for(model, seed), steps, guidance, controls_of(model, pair, shares), seed=seed)
+    first, *others = sample_jobs(model, [job, *flow_jobs(model, pair, seed, steps, guidance)])
+    made = np.concatenate([first.pictures[:, 0], *(other.pictures[1:, 0] for other in others)])
     sights = oracle().look(made)
     success, kept = [], []
-    for row in (CONTROLLED, BLENDED, FREE):
+    for row in range(1, len(made)):
         success.append(pair.success(sights[0], sights[row]))
         outside = beyond(pair.nouns, sights[0], sights[row]) if pair.nouns else _things(sights[0])
         kept.append(psnr(made[0], made[row], outside))
@@ -211,8 +227,7 @@ def bench_edits(
     pairs: int = 50,
     steps: int = 50,
     guidance: int | float = 7.5,
-    cross: int | float = 0.8,
-    self_attention: int | float = 0.4,
+    shares: Shares = Shares(),
     seed: int = 2000,
     progress: Callable[..., None] | None = None,
 ) -> tuple[dict[str, dict[str, float]], dict[str, list[Row]]]:
@@ -223,7 +238,7 @@ def bench_edits(
         rng = random.Random(f"{name} {seed}")
         rows[name] = []
         for number in range(pairs):
-            rows[name].append(measure(model, draw(rng), seed + number, steps, guidance, cross, self_attention))
+            rows[name].append(measure(model, draw(rng), seed + number, steps, guidance, shares))
             if progress:
                 progress()
         figures[name] = _figures(rows[name])
@@ -232,8 +247,8 @@ def bench_edits(
 
 def _figures(rows: Sequence[Row]) -> dict[str, float]:
     made: dict[str, float] = {}
-    for place, name in enumerate(("edit", "edit + local blend", "no control")):
-        if name == "edit + local blend" and not rows[0].pair.blend:
+    for place, name in enumerate(EDITS[: len(rows[0].success)]):
+        if name == EDITS[BLENDED - 1] and not rows[0].pair.blend:
             continue
         made[f"{name}: success"] = share([row.success[place] for row in rows])
         known = [row.kept[place] for row in rows if not np.isnan(row.kept[place])]
@@ -245,9 +260,9 @@ def examples(rows: Sequence[Row], count: int = 12) -> Image.Image:
     """The first pairs, not chosen ones: source, edit, edit with local blend (where it applies), no control."""
     pictures, labels = [], []
     for row in rows[:count]:
-        places = [0, CONTROLLED, *([BLENDED] if row.pair.blend else []), FREE]
+        places = [0, CONTROLLED, *([BLENDED] if row.pair.blend else []), *range(FREE, len(row.pictures))]
         target = row.pair.target + "".join(f" [{word} x {factor:g}]" for word, factor in row.pair.weights)
-        names = {0: row.pair.source, CONTROLLED: f"edit: {target}", BLENDED: "edit + local blend", FREE: "no control"}
+        names = {0: row.pair.source, **dict(enumerate(EDITS, 1)), CONTROLLED: f"edit: {target}"}
         pictures.append([row.pictures[place] for place in places])
         labels.append([names[place] for place in places])
     half = -(-len(pictures) // 2)

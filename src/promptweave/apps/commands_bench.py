@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    stage: Annotated[str, typer.Option("--stage", help="all, vae, diffusion, decoder or oracle.")] = "all",
+    stage: Annotated[str, typer.Option("--stage", help="all, vae, diffusion, decoder, oracle or joint.")] = "all",
     folder: Annotated[Path, typer.Option("--folder", help="Where checkpoints, log and grids go.")] = Path(
         "runs/toybox"
     ),
@@ -34,6 +34,7 @@ def train(
         float, typer.Option("--minutes", help="For text encoder and UNet, in all its runs together.")
     ] = 180,
     decoder_minutes: Annotated[float, typer.Option("--decoder-minutes", help="To improve the decoder, in all.")] = 15,
+    joint_minutes: Annotated[float, typer.Option("--joint-minutes", help="For toybox-dit, in all.")] = 95,
     seed: Annotated[int, typer.Option("--seed")] = 0,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
     install: Annotated[bool, typer.Option("--install", help="Copy the trained pipeline into the package.")] = False,
@@ -55,11 +56,12 @@ def train(
     if not set(stages) <= set(recipe.STAGES):
         raise ValueError(f"--stage must be all, {', '.join(recipe.STAGES)}. Received {stage!r}.")
     times = {"vae": vae_minutes, "diffusion": minutes, "decoder": decoder_minutes, "oracle": 0.0}
+    times["joint"] = joint_minutes
     with _training_bar(terminal, times) as watch:
         recipe.train(folder, recipe.Recipe(seed=seed), {name: times[name] for name in stages}, device, watch)
     terminal.say(f"log and sample grids are in {folder}")
     if install:
-        terminal.say(f"installed {recipe.install(folder)}")
+        terminal.say(*(f"installed {path}" for path in recipe.install(folder, stages)))
 
 
 @contextmanager
@@ -104,6 +106,7 @@ def edits(
     steps: Annotated[int, typer.Option("--steps")] = 50,
     cross: Annotated[float, typer.Option("--cross")] = 0.8,
     self_attention: Annotated[float, typer.Option("--self")] = 0.4,
+    joint: Annotated[float, typer.Option("--joint", help="Instead, for joint attention.")] = 0.2,
     pictures: Annotated[
         Path | None, typer.Option("--pictures", help="Folder for a sheet of the first twelve pairs a kind.")
     ] = None,
@@ -118,7 +121,11 @@ def edits(
     terminal = Terminal(json, quiet)
     with terminal.progress("editing pairs", pairs * len(bench_edits.KINDS)) as advance:
         figures, rows = bench_edits.bench_edits(
-            load(model), pairs=pairs, steps=steps, cross=cross, self_attention=self_attention, progress=advance
+            load(model),
+            pairs=pairs,
+            steps=steps,
+            shares=bench_edits.Shares(cross, self_attention, joint),
+            progress=advance,
         )
     terminal.give(figures)
     lines = [

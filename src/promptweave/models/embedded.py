@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ import torch
 EMBEDDED = "toybox"
 JOINT = "toybox-dit"
 NAMES = (EMBEDDED, JOINT)
+# What model_index.json says beyond diffusers (which leaves out what begins with an underscore).
+BORROWED = "_autoencoder_of"  # an embedded model
+T5_PLACES = "_t5_places"  # of the text that a left-out T5 encoder would give
 
 
 def embedded_folder(name: str = EMBEDDED) -> Path:
@@ -18,10 +22,11 @@ def embedded_folder(name: str = EMBEDDED) -> Path:
     return Path(str(resources.files("promptweave.models").joinpath(name)))
 
 
-def borrowed(name: str, dtype: torch.dtype) -> dict[str, Any]:
-    """Parts that an embedded model shares with another: the autoencoder of `toybox-dit` is that of `toybox`."""
+def borrowed(index: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Any]:
+    """The autoencoder, where a folder's `model_index.json` says that it is that of an embedded model."""
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
-    if name != JOINT:
+    owner = index.get(BORROWED)
+    if owner is None:
         return {}
-    return {"vae": AutoencoderKL.from_pretrained(embedded_folder(), subfolder="vae", torch_dtype=dtype)}
+    return {"vae": AutoencoderKL.from_pretrained(embedded_folder(owner), subfolder="vae", torch_dtype=dtype)}

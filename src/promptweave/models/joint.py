@@ -50,7 +50,7 @@ class JointTap:
         image_rotary_emb: Any = None,
     ) -> Any:
         flux = isinstance(attn, FluxAttention)
-        q, k, v = self._project(attn, hidden_states, encoder_hidden_states, flux)
+        q, k, v = self.project(attn, hidden_states, encoder_hidden_states, flux)
         if image_rotary_emb is not None:
             rotate: Any = apply_rotary_emb
             q, k = (rotate(x, image_rotary_emb, sequence_dim=2) for x in (q, k))
@@ -68,7 +68,9 @@ class JointTap:
         return image, text
 
     @staticmethod
-    def _project(attn: Any, x: Tensor, text: Tensor | None, flux: bool) -> tuple[Tensor, Tensor, Tensor]:
+    def project(attn: Any, x: Tensor, text: Tensor | None, flux: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of picture and text in one row, each [batch, heads, tokens, dim]."""
+
         def heads(y: Tensor, norm: Any = None) -> Tensor:
             y = y.unflatten(-1, (attn.heads, -1))
             if not flux:

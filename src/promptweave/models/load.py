@@ -11,13 +11,13 @@ from typing import Any
 import torch
 
 from promptweave.models.control_net import ControlPicture
-from promptweave.models.embedded import EMBEDDED, NAMES, borrowed, embedded_folder
+from promptweave.models.embedded import EMBEDDED, NAMES, T5_PLACES, borrowed, embedded_folder
 from promptweave.models.flux import FluxModel
 from promptweave.models.image_prompt import ImagePrompt
 from promptweave.models.ldm import LDMModel
 from promptweave.models.long_text import Reading
 from promptweave.models.quiet import quiet
-from promptweave.models.sd3 import SD3Model
+from promptweave.models.sd3 import T5_ATTRIBUTE, SD3Model
 from promptweave.models.sdxl import SDXLModel
 from promptweave.models.single_file import pipeline_class
 from promptweave.models.solvers import scheduler_name, with_scheduler
@@ -60,9 +60,10 @@ def load(
     """Load a model for sampling.
 
     `model`: "toybox" or "toybox-dit" (the embedded models), a pipeline's folder, a single .safetensors file, a hub id,
-    or a ready pipeline of one of the classes in FAMILIES. `device` "auto" takes a GPU if there is one; `dtype` is float32 on a CPU
-    and float16 on a GPU unless given. The embedded model and folders never touch the network; with `offline` a hub id
-    is looked for in the cache only. `scheduler`: another than the model's own, by its name in `models.solvers.NAMES`.
+    or a ready pipeline of one of the classes in FAMILIES. `device` "auto" takes a GPU if there is one; `dtype` is
+    float32 on a CPU and float16 on a GPU unless given. The embedded models and folders never touch the network; with
+    `offline` a hub id is looked for in the cache only. `scheduler`: another than the model's own, by its name in
+    `models.solvers.NAMES`.
     `allow_pickle` reads weights in pickle files, which can run any code; do so only with files that you trust.
     `config`: a pipeline's folder that describes a single file's parts, instead of the hub's. `control`: the picture
     that a ControlNet reads (anything that diffusers takes as one), and `control_scale` its strength. `image_prompt`:
@@ -185,8 +186,11 @@ def _read_folder(model: str, path: Path, dtype: torch.dtype, offline: bool, allo
     if not index.is_file():
         raise ModelError(f"A model folder holds model_index.json. {path} has none: is it a pipeline folder?")
     config = json.loads(index.read_text())
-    kind, options = config.get("_class_name", ""), {**options, **_absent(config), **borrowed(model, dtype)}
-    return _class(kind).from_pretrained(path, local_files_only=True, **options)
+    kind, options = config.get("_class_name", ""), {**options, **_absent(config), **borrowed(config, dtype)}
+    made = _class(kind).from_pretrained(path, local_files_only=True, **options)
+    if T5_PLACES in config:
+        setattr(made, T5_ATTRIBUTE, config[T5_PLACES])
+    return made
 
 
 def _class(name: str) -> Any:

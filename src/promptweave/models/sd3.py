@@ -17,7 +17,8 @@ from promptweave.models.pipeline import PipelineModel
 from promptweave.models.shift import shift
 from promptweave.words import Words
 
-T5_LENGTH = 256
+T5_LENGTH = 256  # places of the T5 encoder's text, which are zero where it is left out
+T5_ATTRIBUTE = "t5_length"  # of a pipeline that is to read another number of them
 
 
 class SD3Model(PipelineModel):
@@ -30,6 +31,7 @@ class SD3Model(PipelineModel):
         super().__init__(pipeline, name, pipeline.transformer)
         self.transformer: Any = pipeline.transformer
         self.patch: int = self.transformer.config.patch_size
+        self.t5_length: int = getattr(pipeline, T5_ATTRIBUTE, T5_LENGTH)
 
     @property
     def multiple(self) -> int:
@@ -49,14 +51,15 @@ class SD3Model(PipelineModel):
     def words(self, prompt: str) -> Words:
         clip = Words(prompt, self.tokenizer, at_most=self.clip_length)
         if self.pipeline.text_encoder_3 is None:
-            return clip.padded(T5_LENGTH)
-        return clip.beside(Words(prompt, self.pipeline.tokenizer_3, at_most=T5_LENGTH))
+            return clip.padded(self.t5_length)
+        return clip.beside(Words(prompt, self.pipeline.tokenizer_3, at_most=self.t5_length))
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str], negative: Sequence[str]) -> Text:
         keys, uncond, pooled, uncond_pooled = self.pipeline.encode_prompt(
-            list(prompts), None, None, device=self.device, negative_prompt=list(negative), max_sequence_length=T5_LENGTH
-        )
+            list(prompts), None, None, device=self.device, negative_prompt=list(negative),
+            max_sequence_length=self.t5_length,
+        )  # fmt: skip
         keys, uncond, pooled, uncond_pooled = (x.to(self.dtype) for x in (keys, uncond, pooled, uncond_pooled))
         return Text(keys, keys, uncond, pooled, uncond_pooled)
 
@@ -72,7 +75,7 @@ class SD3Model(PipelineModel):
 
     def sites(self, latent_grid: tuple[int, int]) -> tuple[Site, ...]:
         grid = self.map_grid(latent_grid)
-        pixels, tokens = grid[0] * grid[1], self.clip_length + T5_LENGTH
+        pixels, tokens = grid[0] * grid[1], self.clip_length + self.t5_length
         image, text = slice(0, pixels), slice(pixels, pixels + tokens)
         dim: int = self.transformer.config.attention_head_dim
         sites: list[Site] = []

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers import CLIPTokenizer
 
 from promptweave.models import build
 from promptweave.models.load import load
@@ -98,6 +99,8 @@ class Diffusion(nn.Module):
 
 def tokenizer_of(folder: Path):  # noqa: ANN201
     """The tokenizer of a training folder, learnt from captions on first use."""
+    if (folder / "tokenizer" / "tokenizer.json").exists():
+        return CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
     rng = random.Random("tokenizer")
     sentences = (caption(random_scene(rng, seen_only=False), rng) for _ in range(6000))
     return build.build_tokenizer(
@@ -112,14 +115,17 @@ def emphasis(scene: Scene) -> int:
     return 1 + coloured + alone
 
 
-def batches(codes: Tensor, scenes: list[Scene], recipe: Recipe, start: int) -> Iterator[tuple[Tensor, list[str]]]:
+def batches(
+    codes: Tensor, scenes: list[Scene], recipe: Recipe, start: int, size: int = 0
+) -> Iterator[tuple[Tensor, list[str]]]:
     """Endless shuffled batches of codes with fresh wordings, beginning after `start` samples."""
+    size = size or recipe.batch
     rng = random.Random(f"batches {recipe.seed} {start}")
     pool = [index for index, scene in enumerate(scenes) for _ in range(emphasis(scene))]
     while True:
         order = rng.sample(pool, len(pool))
-        for begin in range(0, len(order) - recipe.batch + 1, recipe.batch):
-            chosen = order[begin : begin + recipe.batch]
+        for begin in range(0, len(order) - size + 1, size):
+            chosen = order[begin : begin + size]
             texts = ["" if rng.random() < DROPPED_PROMPTS else caption(scenes[i], rng) for i in chosen]
             yield codes[chosen].float(), texts
 
@@ -167,14 +173,14 @@ def train_diffusion(
                 kept.lerp_(new, 1 - decay)
         mean = loss.item() if mean is None else 0.98 * mean + 0.02 * loss.item()
         log(stage="diffusion", samples=samples, minutes=clock.used, loss=mean, rate=optimiser.param_groups[0]["lr"])
-        if time.time() - saved > 300:
+        if time.time() - saved > recipe.save_seconds:
             save()
             export(folder, folder / "pipeline", average)
-            sample_grid(folder, samples)
+            sample_grid(folder, samples, recipe.grid_steps)
             saved = time.time()
     save()
     export(folder, folder / "pipeline", average)
-    sample_grid(folder, samples)
+    sample_grid(folder, samples, recipe.grid_steps)
 
 
 def export(folder: Path, target: Path, model: Diffusion) -> None:
@@ -193,11 +199,11 @@ GRID = (
 )  # fmt: skip
 
 
-def sample_grid(folder: Path, samples: int, steps: int = 12) -> Path:
+def sample_grid(folder: Path, samples: int, steps: int = 12, name: str = "pipeline") -> Path:
     """Pictures of six prompts from the exported pipeline, in `grids/`: how far the training has come."""
-    model = load(folder / "pipeline", device="cpu")
+    model = load(folder / name, device="cpu")
     made = sample(model, GRID, noise=noise_for(model, 0), steps=steps, guidance=5.0)
-    path = folder / "grids" / f"{samples:09d}.webp"
+    path = folder / "grids" / f"{name}-{samples:09d}.webp"
     path.parent.mkdir(exist_ok=True)
     sheet([list(made.pictures[:, 0])], [list(GRID)]).save(path, quality=88)
     return path

@@ -34,6 +34,12 @@ class Recipe:
     rate: int | float = 1.0e-3
     warm_up: int = 200
     decay_share: int | float = 0.2
+    grid_steps: int = 12
+    save_seconds: int | float = 600
+    joint_batch: int = 64
+    joint_rate: int | float = 1.0e-3
+    joint_muon_rate: int | float = 0.02
+    coarse_share: int | float = 0.6
 
 
 def pixels(scenes: list[Scene]) -> Tensor:
