@@ -43,8 +43,10 @@ def test_something_else_than_a_pipeline():
 
 def test_an_installation_without_the_embedded_model(tmp_path, monkeypatch):
     monkeypatch.setattr("promptweave.models.load.embedded_folder", lambda *_: tmp_path / "toybox")
-    with pytest.raises(ModelError, match="embedded model is missing.*Install"):
+    with pytest.raises(ModelError, match="toybox is missing from this installation.*Install the package anew"):
         load()
+    with pytest.raises(ModelError, match="toybox-dit is missing.*promptweave train --stage joint --install"):
+        load("toybox-dit")
 
 
 def test_a_corrupt_single_file(tmp_path):

@@ -11,7 +11,12 @@ import torch
 
 EMBEDDED = "toybox"
 JOINT = "toybox-dit"
-NAMES = (EMBEDDED, JOINT)
+# embedded models, and what to do where one is missing
+CURES = {
+    EMBEDDED: "Install the package anew.",
+    JOINT: "It does not ship yet. Train it with: promptweave train --stage joint --install",
+}
+NAMES = tuple(CURES)
 # What model_index.json says beyond diffusers (which leaves out what begins with an underscore).
 BORROWED = "_autoencoder_of"  # an embedded model
 T5_PLACES = "_t5_places"  # of the text that a left-out T5 encoder would give

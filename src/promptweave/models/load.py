@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from promptweave.models.control_net import ControlPicture
-from promptweave.models.embedded import EMBEDDED, NAMES, T5_PLACES, borrowed, embedded_folder
+from promptweave.models.embedded import CURES, EMBEDDED, NAMES, T5_PLACES, borrowed, embedded_folder
 from promptweave.models.flux import FluxModel
 from promptweave.models.image_prompt import ImagePrompt
 from promptweave.models.ldm import LDMModel
@@ -137,9 +137,7 @@ def load_cached(
 def _read(model: str, dtype: torch.dtype, offline: bool, allow_pickle: bool, config: Path | str | None) -> Any:
     path = embedded_folder(model) if model in NAMES else Path(model).expanduser()
     if model in NAMES and not path.is_dir():
-        raise ModelError(
-            f"The embedded model is missing from this installation: no folder {path}. Install the package anew."
-        )
+        raise ModelError(f"{model} is missing from this installation: no folder {path}. {CURES[model]}")
     if path.suffix in PICKLES and not allow_pickle:
         raise ModelError(
             f"{path} is a pickle file, which can run any code when it is read. Convert it to .safetensors, or, if you "
