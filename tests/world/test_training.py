@@ -76,7 +76,7 @@ def test_install_copies_pipeline_and_oracle(trained, tmp_path, monkeypatch):
     (tmp_path / "evaluate").mkdir()
     monkeypatch.setattr(train, "embedded_folder", lambda *_: tmp_path / "models" / "toybox")
     Oracle.create(NAMES).save(trained / "oracle.safetensors")
-    target = train.install(trained)
+    (target,) = train.install(trained, ("diffusion",))
     assert pw.load(target, device="cpu").fingerprint() == pw.load(trained / "pipeline", device="cpu").fingerprint()
     assert (tmp_path / "evaluate" / "oracle.safetensors").is_file()
     with pytest.raises(FileNotFoundError, match="Train first"):

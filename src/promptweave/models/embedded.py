@@ -8,14 +8,31 @@ from typing import Any
 
 import torch
 
+from promptweave.models import low_rank
+
 EMBEDDED = "toybox"
 JOINT = "toybox-dit"
-NAMES = (EMBEDDED, JOINT)
+FAST = "toybox-fast"
+NAMES = (EMBEDDED, JOINT, FAST)
 
 
 def embedded_folder(name: str = EMBEDDED) -> Path:
     """The folder of an embedded model in the installed package."""
     return Path(str(resources.files("promptweave.models").joinpath(name)))
+
+
+def pipeline_folder(name: str) -> Path:
+    """The pipeline's folder of an embedded model: `toybox-fast` is an addition to that of `toybox`."""
+    return embedded_folder(EMBEDDED if name == FAST else name)
+
+
+def finish(name: str, pipeline: Any) -> None:
+    """Make `toybox-fast` of the pipeline of `toybox`: merge the addition, set the scheduler that it is made for."""
+    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+
+    if name == FAST:
+        low_rank.merge(pipeline.unet, embedded_folder(FAST))
+        pipeline.scheduler = DDIMScheduler.from_pretrained(embedded_folder(FAST))
 
 
 def borrowed(name: str, dtype: torch.dtype) -> dict[str, Any]:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
 
-from promptweave.models.embedded import embedded_folder
+from promptweave.models.embedded import EMBEDDED, FAST, embedded_folder
 from promptweave.world.train_diffusion import export_latest, train_diffusion
+from promptweave.world.train_fast import train_fast
 from promptweave.world.train_oracle import train_oracle
 from promptweave.world.train_vae import train_vae
 from promptweave.world.training import Recipe, Watch
 
-STAGES = ("vae", "diffusion", "decoder", "oracle")
+STAGES = ("vae", "diffusion", "decoder", "oracle", "fast")
+EXPORTS = {EMBEDDED: "pipeline", FAST: "fast"}  # embedded model -> its folder in a training folder
 
 
 def train(
@@ -30,20 +32,27 @@ def train(
             train_vae(folder, recipe, time, place, decoder_only=stage == "decoder", watch=watch)
         elif stage == "diffusion":
             train_diffusion(folder, recipe, time, place, watch=watch)
+        elif stage == "fast":
+            train_fast(folder, recipe, time, place, watch=watch)
         else:
             train_oracle(folder / "oracle.safetensors", seed=recipe.seed, watch=watch)
     if "decoder" in minutes:
         export_latest(folder)
 
 
-def install(folder: Path) -> Path:
-    """Copy the trained pipeline, and the oracle if there is one, into the package."""
-    pipeline, target = folder / "pipeline", embedded_folder()
-    if not pipeline.is_dir():
-        raise FileNotFoundError(f"{pipeline} does not exist yet. Train first: promptweave train --folder {folder}")
-    shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(pipeline, target)
+def install(folder: Path, stages: Collection[str] = STAGES) -> list[Path]:
+    """Copy into the package what these stages made, and with `toybox` the oracle if there is one."""
+    wanted = [EMBEDDED] * bool(set(stages) - {"fast"}) + [FAST] * ("fast" in stages)
+    made = [name for name in wanted if (folder / EXPORTS[name]).is_dir()]
+    if not made:
+        raise FileNotFoundError(
+            f"{folder / EXPORTS[wanted[0]]} does not exist yet. Train first: promptweave train --folder {folder}"
+        )
+    for name in made:
+        target = embedded_folder(name)
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(folder / EXPORTS[name], target)
     oracle = folder / "oracle.safetensors"
-    if oracle.is_file():
-        shutil.copy(oracle, target.parents[1] / "evaluate" / oracle.name)
-    return target
+    if EMBEDDED in made and oracle.is_file():
+        shutil.copy(oracle, embedded_folder().parents[1] / "evaluate" / oracle.name)
+    return [embedded_folder(name) for name in made]

@@ -34,6 +34,9 @@ class Recipe:
     rate: int | float = 1.0e-3
     warm_up: int = 200
     decay_share: int | float = 0.2
+    fast_batch: int = 8
+    fast_rate: int | float = 1.0e-3
+    fast_decay_share: int | float = 0.5
 
 
 def pixels(scenes: list[Scene]) -> Tensor:
