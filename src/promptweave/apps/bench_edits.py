@@ -16,6 +16,7 @@ from promptweave.evaluate.metrics import psnr
 from promptweave.evaluate.oracle import Sight
 from promptweave.methods import Consist, FlowEdit, LocalBlend, Refine, Replace, Reweight
 from promptweave.models.base import Model
+from promptweave.plan import settings
 from promptweave.sampling.loop import FLOW, Job, noise_for, sample_jobs
 from promptweave.view.sheet import sheet
 from promptweave.world.caption import caption
@@ -225,13 +226,14 @@ def bench_edits(
     model: Model,
     *,
     pairs: int = 50,
-    steps: int = 50,
-    guidance: int | float = 7.5,
+    steps: int | None = None,
+    guidance: int | float | None = None,
     shares: Shares = Shares(),
     seed: int = 2000,
     progress: Callable[..., None] | None = None,
 ) -> tuple[dict[str, dict[str, float]], dict[str, list[Row]]]:
-    """Figures by edit kind, and the measured rows."""
+    """Figures by edit kind, and the measured rows; with the steps and guidance that suit the model unless given."""
+    steps, guidance = settings(model, steps, guidance)
     figures: dict[str, dict[str, float]] = {}
     rows: dict[str, list[Row]] = {}
     for name, draw in KINDS.items():

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from promptweave.apps.options import Json, ModelName, Quiet
+from promptweave.apps.options import Guidance, Json, ModelName, Quiet, Scheduler, Steps
 from promptweave.apps.terminal import Terminal, size, table
 
 TimedModel = Annotated[
@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    stage: Annotated[str, typer.Option("--stage", help="all, vae, diffusion, decoder, oracle or joint.")] = "all",
+    stage: Annotated[str, typer.Option("--stage", help="all, vae, diffusion, decoder, oracle, joint or fast.")] = "all",
     folder: Annotated[Path, typer.Option("--folder", help="Where checkpoints, log and grids go.")] = Path(
         "runs/toybox"
     ),
@@ -35,12 +35,15 @@ def train(
     ] = 180,
     decoder_minutes: Annotated[float, typer.Option("--decoder-minutes", help="To improve the decoder, in all.")] = 15,
     joint_minutes: Annotated[float, typer.Option("--joint-minutes", help="For toybox-dit, in all.")] = 95,
+    fast_minutes: Annotated[float, typer.Option("--fast-minutes", help="For toybox-fast, in all.")] = 45,
     seed: Annotated[int, typer.Option("--seed")] = 0,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
     install: Annotated[bool, typer.Option("--install", help="Copy the trained pipeline into the package.")] = False,
     score: Annotated[bool, typer.Option("--score", help="Only score --model, train nothing.")] = False,
     count: Annotated[int, typer.Option("--count", help="Prompts of each family to score.")] = 200,
-    steps: Annotated[int, typer.Option("--steps", help="Sampling steps of the scored pictures.")] = 25,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    scheduler: Scheduler = None,
     model: ModelName = "toybox",
     json: Json = False,
     quiet: Quiet = False,
@@ -48,7 +51,7 @@ def train(
     """Train the embedded model, going on from its checkpoints; or print the oracle's figures of a model."""
     terminal = Terminal(json, quiet)
     if score:
-        _score(terminal, model, count, steps)
+        _score(terminal, model, scheduler, count, steps, guidance)
         return
     from promptweave.world import train as recipe
 
@@ -57,6 +60,7 @@ def train(
         raise ValueError(f"--stage must be all, {', '.join(recipe.STAGES)}. Received {stage!r}.")
     times = {"vae": vae_minutes, "diffusion": minutes, "decoder": decoder_minutes, "oracle": 0.0}
     times["joint"] = joint_minutes
+    times["fast"] = fast_minutes
     with _training_bar(terminal, times) as watch:
         recipe.train(folder, recipe.Recipe(seed=seed), {name: times[name] for name in stages}, device, watch)
     terminal.say(f"log and sample grids are in {folder}")
@@ -85,17 +89,22 @@ def _training_bar(terminal: Terminal, minutes: dict[str, float]) -> Iterator[Any
         yield watch
 
 
-def _score(terminal: Terminal, model: str, count: int, steps: int) -> None:
+def _score(
+    terminal: Terminal, name: str, scheduler: str | None, count: int, steps: int | None, guidance: float | None
+) -> None:
     from promptweave.apps.score import score as measure
     from promptweave.models.load import load
+    from promptweave.plan import settings
 
-    figures = measure(load(model), count=count, steps=steps)
+    model = load(name, scheduler=scheduler)
+    steps, strength = settings(model, steps, guidance)
+    figures = measure(model, count=count, steps=steps, guidance=strength)
     terminal.give(figures)
     terminal.say(
         table(
-            f"{model}: {count} seeded prompts of each family, guidance 7.5, {steps} steps",
+            f"{name}: {count} seeded prompts of each family, guidance {strength:g}, {steps} steps",
             ("", "right"),
-            [(name, f"{value:.1%}" if "mIoU" not in name else f"{value:.3f}") for name, value in figures.items()],
+            [(what, f"{value:.1%}" if "mIoU" not in what else f"{value:.3f}") for what, value in figures.items()],
         )
     )
 
@@ -103,7 +112,8 @@ def _score(terminal: Terminal, model: str, count: int, steps: int) -> None:
 @bench.command()
 def edits(
     pairs: Annotated[int, typer.Option("--pairs", help="Scene pairs of each kind.")] = 50,
-    steps: Annotated[int, typer.Option("--steps")] = 50,
+    steps: Steps = None,
+    guidance: Guidance = None,
     cross: Annotated[float, typer.Option("--cross")] = 0.8,
     self_attention: Annotated[float, typer.Option("--self")] = 0.4,
     joint: Annotated[float, typer.Option("--joint", help="Instead, for joint attention.")] = 0.2,
@@ -117,16 +127,15 @@ def edits(
     """Edit seeded scene pairs: does what the words name change, and does the rest stay?"""
     from promptweave.apps import bench_edits
     from promptweave.models.load import load
+    from promptweave.plan import settings
 
-    terminal = Terminal(json, quiet)
+    terminal, network = Terminal(json, quiet), load(model)
+    count, strength = settings(network, steps, guidance)
     with terminal.progress("editing pairs", pairs * len(bench_edits.KINDS)) as advance:
         figures, rows = bench_edits.bench_edits(
-            load(model),
-            pairs=pairs,
-            steps=steps,
-            shares=bench_edits.Shares(cross, self_attention, joint),
-            progress=advance,
-        )
+            network, pairs=pairs, steps=count, guidance=strength,
+            shares=bench_edits.Shares(cross, self_attention, joint), progress=advance,
+        )  # fmt: skip
     terminal.give(figures)
     lines = [
         (kind, name, f"{f[f'{name}: success']:.0%}", f"{f[f'{name}: PSNR']:.1f} dB")
@@ -135,7 +144,7 @@ def edits(
     ]
     terminal.say(
         table(
-            f"{pairs} pairs of each kind, {steps} steps", ("edit", "run", "success", "PSNR of what should stay"), lines
+            f"{pairs} pairs of each kind, {count} steps", ("edit", "run", "success", "PSNR of what should stay"), lines
         )
     )
     if pictures:

@@ -9,14 +9,18 @@ import typer
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, for scripts.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
-ModelName = Annotated[str, typer.Option("--model", "-m", help="toybox, a folder, a .safetensors file or a hub id.")]
+ModelName = Annotated[
+    str, typer.Option("--model", "-m", help="toybox, toybox-fast, a folder, a .safetensors file or a hub id.")
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda ...")]
 Seed = Annotated[int, typer.Option("--seed", "-s", help="Seed of the starting noise.")]
 Images = Annotated[int, typer.Option("--images", help="Pictures per prompt, from seed, seed + 1, ...")]
 SeedOrNone = Annotated[int | None, typer.Option("--seed", "-s", help="Seed of the starting noise. [0]")]
 ImagesOrNone = Annotated[int | None, typer.Option("--images", help="Pictures per prompt, from seed, seed + 1, ... [1]")]
 NegativeOrNone = Annotated[str | None, typer.Option("--negative", help="What guidance leads away from.")]
-Steps = Annotated[int | None, typer.Option("--steps", help="Sampling steps. [what suits the model, 50 for toybox]")]
+Steps = Annotated[
+    int | None, typer.Option("--steps", help="Sampling steps. [what suits the model: 50 for toybox, 8 for toybox-fast]")
+]
 Guidance = Annotated[
     float | None, typer.Option("--guidance", help="Strength of guidance; 1 switches it off. [suits the model, 7.5]")
 ]

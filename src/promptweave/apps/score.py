@@ -12,6 +12,7 @@ from promptweave.core.record_maps import RecordedMaps, RecordMaps
 from promptweave.evaluate.metrics import iou
 from promptweave.evaluate.oracle import Sight
 from promptweave.models.base import Model
+from promptweave.plan import settings
 from promptweave.sampling.loop import noise_for, sample
 from promptweave.view.heat import heat
 from promptweave.world.caption import caption
@@ -85,9 +86,13 @@ def draw(family: str, rng: random.Random) -> Scene:
 
 
 def score(
-    model: Model, *, count: int = 200, steps: int = 25, guidance: int | float = 7.5, seed: int = 1000
+    model: Model, *, count: int = 200, steps: int | None = None, guidance: int | float | None = None, seed: int = 1000
 ) -> dict[str, float]:
-    """Shares of right pictures, over `count` prompts of each family, and the overlap of words' maps with things."""
+    """Shares of right pictures, over `count` prompts of each family, and the overlap of words' maps with things.
+
+    Steps and guidance are those that suit the model unless given.
+    """
+    steps, guidance = settings(model, steps, guidance)
     judged: dict[str, list[tuple[Scene, Sight]]] = {}
     for family in ("one", "two", "held out"):
         rng = random.Random(f"{family} {seed}")

@@ -9,11 +9,15 @@ from typing import Any
 
 import torch
 
+from promptweave.models import low_rank
+
 EMBEDDED = "toybox"
 JOINT = "toybox-dit"
+FAST = "toybox-fast"
 # embedded models, and what to do where one is missing
 CURES = {
     EMBEDDED: "Install the package anew.",
+    FAST: "Install the package anew.",
     JOINT: "It does not ship yet. Train it with: promptweave train --stage joint --install",
 }
 NAMES = tuple(CURES)
@@ -25,6 +29,20 @@ T5_PLACES = "_t5_places"  # of the text that a left-out T5 encoder would give
 def embedded_folder(name: str = EMBEDDED) -> Path:
     """The folder of an embedded model in the installed package."""
     return Path(str(resources.files("promptweave.models").joinpath(name)))
+
+
+def pipeline_folder(name: str) -> Path:
+    """The pipeline's folder of an embedded model: `toybox-fast` is an addition to that of `toybox`."""
+    return embedded_folder(EMBEDDED if name == FAST else name)
+
+
+def finish(name: str, pipeline: Any) -> None:
+    """Make `toybox-fast` of the pipeline of `toybox`: merge the addition, set the scheduler that it is made for."""
+    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+
+    if name == FAST:
+        low_rank.merge(pipeline.unet, embedded_folder(FAST))
+        pipeline.scheduler = DDIMScheduler.from_pretrained(embedded_folder(FAST))
 
 
 def borrowed(index: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Any]:

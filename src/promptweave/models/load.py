@@ -11,7 +11,16 @@ from typing import Any
 import torch
 
 from promptweave.models.control_net import ControlPicture
-from promptweave.models.embedded import CURES, EMBEDDED, NAMES, T5_PLACES, borrowed, embedded_folder
+from promptweave.models.embedded import (
+    CURES,
+    EMBEDDED,
+    NAMES,
+    T5_PLACES,
+    borrowed,
+    embedded_folder,
+    finish,
+    pipeline_folder,
+)
 from promptweave.models.flux import FluxModel
 from promptweave.models.image_prompt import ImagePrompt
 from promptweave.models.ldm import LDMModel
@@ -59,11 +68,11 @@ def load(
 ) -> Loaded:
     """Load a model for sampling.
 
-    `model`: "toybox" or "toybox-dit" (the embedded models), a pipeline's folder, a single .safetensors file, a hub id,
-    or a ready pipeline of one of the classes in FAMILIES. `device` "auto" takes a GPU if there is one; `dtype` is
-    float32 on a CPU and float16 on a GPU unless given. The embedded models and folders never touch the network; with
-    `offline` a hub id is looked for in the cache only. `scheduler`: another than the model's own, by its name in
-    `models.solvers.NAMES`.
+    `model`: "toybox", "toybox-dit" or "toybox-fast" (the embedded models), a pipeline's folder, a single .safetensors
+    file, a hub id, or a ready pipeline of one of the classes in FAMILIES. `device` "auto" takes a GPU if there is one;
+    `dtype` is float32 on a CPU and float16 on a GPU unless given. The embedded models and folders never touch the
+    network; with `offline` a hub id is looked for in the cache only. `scheduler`: another than the model's own, by its
+    name in `models.solvers.NAMES`.
     `allow_pickle` reads weights in pickle files, which can run any code; do so only with files that you trust.
     `config`: a pipeline's folder that describes a single file's parts, instead of the hub's. `control`: the picture
     that a ControlNet reads (anything that diffusers takes as one), and `control_scale` its strength. `image_prompt`:
@@ -138,6 +147,7 @@ def _read(model: str, dtype: torch.dtype, offline: bool, allow_pickle: bool, con
     path = embedded_folder(model) if model in NAMES else Path(model).expanduser()
     if model in NAMES and not path.is_dir():
         raise ModelError(f"{model} is missing from this installation: no folder {path}. {CURES[model]}")
+    path = pipeline_folder(model) if model in NAMES else path
     if path.suffix in PICKLES and not allow_pickle:
         raise ModelError(
             f"{path} is a pickle file, which can run any code when it is read. Convert it to .safetensors, or, if you "
@@ -159,7 +169,9 @@ def _read(model: str, dtype: torch.dtype, offline: bool, allow_pickle: bool, con
                     str(path), torch_dtype=dtype, local_files_only=offline or config is not None,
                     **({"config": str(config)} if config else {}), **_unsafe(made.__name__),
                 )  # fmt: skip
-            return _read_folder(model, path, dtype, offline, allow_pickle)
+            pipeline = _read_folder(model, path, dtype, offline, allow_pickle)
+            finish(model, pipeline)
+            return pipeline
     except ModelError:
         raise
     except Exception as error:

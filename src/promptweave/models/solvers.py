@@ -28,7 +28,7 @@ NAMES = {
     "flow-euler": "FlowMatchEulerDiscreteScheduler",
 }
 FLOW = "flow-euler"
-FEW_STEPS = ("turbo", "lightning", "schnell", "lcm")
+FEW_STEPS = {"turbo": 4, "lightning": 4, "schnell": 4, "lcm": 4, "toybox-fast": 8}  # models by a part of their name
 
 
 class UnknownScheduler(ValueError):
@@ -73,8 +73,8 @@ def default_settings(model: str, scheduler: str, guided: bool, usual: Settings) 
     """Steps and guidance: `usual` ones, or few steps and none for distilled models, known by name or scheduler."""
     if not guided:
         return (4, 8.0) if scheduler == "lcm" else usual
-    few = scheduler == "lcm" or any(word in model.lower() for word in FEW_STEPS)
-    return (4, 1.0) if few else usual
+    few = [steps for word, steps in FEW_STEPS.items() if word in model.lower()] or [4] * (scheduler == "lcm")
+    return (few[0], 1.0) if few else usual
 
 
 class SchedulerSolver:

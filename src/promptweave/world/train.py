@@ -8,15 +8,17 @@ from pathlib import Path
 
 import torch
 
-from promptweave.models.embedded import EMBEDDED, JOINT, embedded_folder
+from promptweave.models.embedded import EMBEDDED, FAST, JOINT, embedded_folder
 from promptweave.world.train_diffusion import export_latest, train_diffusion
+from promptweave.world.train_fast import train_fast
 from promptweave.world.train_joint import train_joint
 from promptweave.world.train_oracle import train_oracle
 from promptweave.world.train_vae import train_vae
 from promptweave.world.training import Recipe, Watch
 
-STAGES = ("vae", "diffusion", "decoder", "oracle", "joint")
-EXPORTS = {EMBEDDED: "pipeline", JOINT: JOINT}  # embedded model -> its folder in a training folder
+STAGES = ("vae", "diffusion", "decoder", "oracle", "joint", "fast")
+EXPORTS = {EMBEDDED: "pipeline", JOINT: JOINT, FAST: "fast"}  # embedded model -> its folder in a training folder
+MADE_BY = {"joint": JOINT, "fast": FAST}  # the other stages make `toybox`
 
 
 def train(
@@ -37,6 +39,8 @@ def train(
             train_diffusion(folder, recipe, time, place, watch=watch)
         elif stage == "joint":
             train_joint(folder, recipe, time, place, watch=watch)
+        elif stage == "fast":
+            train_fast(folder, recipe, time, place, watch=watch)
         else:
             train_oracle(folder / "oracle.safetensors", seed=recipe.seed, watch=watch)
     if "decoder" in minutes:
@@ -44,8 +48,8 @@ def train(
 
 
 def install(folder: Path, stages: Collection[str] = STAGES) -> list[Path]:
-    """Copy into the package what these stages made: pipelines, and with `toybox` the oracle if there is one."""
-    wanted = [EMBEDDED] * bool(set(stages) - {"joint"}) + [JOINT] * ("joint" in stages)
+    """Copy into the package what these stages made, and with `toybox` the oracle if there is one."""
+    wanted = list(dict.fromkeys(MADE_BY.get(stage, EMBEDDED) for stage in stages))
     made = [name for name in wanted if (folder / EXPORTS[name]).is_dir()]
     if not made:
         raise FileNotFoundError(

@@ -40,6 +40,9 @@ class Recipe:
     joint_rate: int | float = 1.0e-3
     joint_muon_rate: int | float = 0.02
     coarse_share: int | float = 0.6
+    fast_batch: int = 8
+    fast_rate: int | float = 1.0e-3
+    fast_decay_share: int | float = 0.5
 
 
 def pixels(scenes: list[Scene]) -> Tensor:

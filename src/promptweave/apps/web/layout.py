@@ -59,14 +59,14 @@ def lay_out(studio: Studio) -> Parts:
 
 
 def _source(n: dict[str, Any], studio: Studio) -> None:
-    steps = studio.network(studio.names[0]).defaults[0]
+    steps = studio.steps(studio.names[0])
     n["model"] = gr.Dropdown(
         list(studio.names), value=studio.names[0], label="Model", visible=len(studio.names) > 1, elem_id="model"
     )
     n["prompt"] = gr.Textbox(SOURCE, label="Source prompt", lines=2, elem_id="prompt", max_length=1000)
     with gr.Row():
         n["seed"] = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=studio.limits.seed, min_width=90)
-        n["steps"] = gr.Slider(1, studio.limits.steps, min(steps, 25), step=1, label="Steps", min_width=150, scale=2)
+        n["steps"] = gr.Slider(1, studio.limits.steps, steps, step=1, label="Steps", min_width=150, scale=2)
     with gr.Row():
         n["generate"] = gr.Button("Generate", variant="primary", elem_id="generate", min_width=120)
         n["stop"] = gr.Button("Stop", variant="stop", elem_id="stop", min_width=80, interactive=True)

@@ -88,7 +88,7 @@ class Events:
               trigger_mode="always_last", **ONE_AT_A_TIME)  # fmt: skip
         typed = [self.session, self.names, p.model, p.prompt, p.target, p.blend, *p.pool]
         gr.on([p.prompt.change, p.target.change], self.type, typed, words, trigger_mode="always_last", **AT_ONCE)
-        p.model.input(self.choose, typed, [*words, *windows], **AT_ONCE)
+        p.model.input(self.choose, typed, [*words, *windows, p.steps], **AT_ONCE)
         p.stop.click(self.stop, [self.session], [p.status], **AT_ONCE)
         p.upload.upload(self.upload, [*asked, p.upload], shown, show_progress="hidden", **ONE_AT_A_TIME)
         p.sweep.click(self.sweep, [*edited, p.crosses, p.selves], shown, show_progress="hidden", **ONE_AT_A_TIME)
@@ -174,9 +174,10 @@ class Events:
         return view.words(self, self._session(session, model), names, pool, prompt, target, blend)
 
     def choose(self, session: Any, names: Any, model: str, *given: Any) -> Any:
-        """Another model: other words, and the windows that it has."""
+        """Another model: other words, and the windows and the number of steps that it has."""
         session = self._session(session, model)
-        return {**self.type(session, names, model, *given), **view.windows(self, session)}
+        steps = {self.parts.steps: self.studio.steps(model)}
+        return {**self.type(session, names, model, *given), **view.windows(self, session), **steps}
 
     def look(self, session: Any, word: Any) -> Any:
         return self._light(session, lambda s: {self.parts.heat: view.large(s.heat(word)) if word else None})

@@ -25,6 +25,7 @@ from promptweave.sampling.walk import Progress
 from promptweave.watching import columns
 from promptweave.words import Words
 
+PATIENCE = 25  # steps
 WIDE, USUAL = Kept(1.0, 1.0, 1.0), Kept()  # any window can be asked of the first, the usual ones of the second
 
 
@@ -68,6 +69,10 @@ class Studio:
             if isinstance(found, str):
                 found = self._given[name] = load(found, device=self.device)
             return found
+
+    def steps(self, name: str) -> int:
+        """How many steps the page proposes: those that suit the model, but not so many that one has to wait."""
+        return min(self.network(name).defaults[0], PATIENCE)
 
     def joint(self, name: str) -> bool:
         """Whether a model has joint attention in the place of cross- and self-attention, as SD3 and FLUX have."""
