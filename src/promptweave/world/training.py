@@ -36,7 +36,7 @@ class Recipe:
     decay_share: int | float = 0.2
     grid_steps: int = 12
     save_seconds: int | float = 600
-    joint_batch: int = 64
+    joint_batch: int = 32
     joint_rate: int | float = 1.0e-3
     joint_muon_rate: int | float = 0.02
     coarse_share: int | float = 0.6
