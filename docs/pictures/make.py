@@ -16,6 +16,7 @@ import promptweave as pw
 from promptweave.apps.measure_compose import two_colours
 from promptweave.apps.steering import maps_of_both, steer
 from promptweave.apps.terminal import Terminal
+from promptweave.models.load import load_cached
 from promptweave.view.boxes import QUADRANTS, boxed
 from promptweave.view.heat import over
 from promptweave.view.sheet import grid_sheet, sheet
@@ -187,7 +188,27 @@ def concepts() -> Image.Image:
     return sheet(rows, labels)
 
 
+def few_steps() -> Image.Image:
+    """The same edits by toybox and by toybox-fast, each as it comes."""
+    cases = (
+        ("a photo of a cat riding a bike in the snow", "bike", "car", 1),
+        ("a lion wearing a hat on the grass", "lion", "panda", 0),
+        ("a photo of a red car on the grass", "red", "blue", 0),
+    )
+    rows, labels = list[list[Image.Image]](), list[list[str]]()
+    for source, old, new, seed in cases:
+        target, row, names = source.replace(old, new), list[Image.Image](), list[str]()
+        for name in ("toybox", "toybox-fast"):
+            made = pw.edit(source, target, model=load_cached(name), seed=seed)
+            row += [made.source, made.edited]
+            names += [f"{name}, {made.recipe.steps} steps: {source}", f"edit: {target}"]
+        rows.append(row)
+        labels.append(names)
+    return sheet(rows, labels)
+
+
 def main() -> None:
+    keep(few_steps(), "fast")
     keep(concepts(), "sega")
     for picture, name in zip(given(), ("given", "pnp"), strict=True):
         keep(picture, name)

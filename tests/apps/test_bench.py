@@ -57,6 +57,27 @@ def test_train_command(tmp_path, capsys):
     assert (tmp_path / "t" / "codes.pt").is_file() and (tmp_path / "t" / "log.jsonl").is_file()
 
 
+def test_scores_and_edits_are_at_the_models_own_settings(monkeypatch, capsys):
+    """A model of few steps is judged at these, without guidance, unless others are asked for."""
+    seen = []
+
+    def judge(model, **options):
+        seen.append((model.scheduler, options["steps"], options["guidance"]))
+        return ({}, {}) if "pairs" in options else {}
+
+    monkeypatch.setattr("promptweave.apps.score.score", judge)
+    monkeypatch.setattr("promptweave.apps.bench_edits.bench_edits", judge)
+    other = ["--steps", "2", "--guidance", "3"]
+    for command in (["train", "--score"], ["train", "--score", *other, "--scheduler", "dpm++"], ["bench", "edits"]):
+        with pytest.raises(SystemExit) as end:
+            main([*command, "--model", "toybox-fast"])
+        assert end.value.code == 0
+    assert seen == [("ddim", 8, 1.0), ("dpm++", 2, 3.0), ("ddim", 8, 1.0)]
+    said = " ".join(capsys.readouterr().out.split())
+    assert "toybox-fast: 200 seeded prompts of each family, guidance 3, 2 steps" in said
+    assert "50 pairs of each kind, 8 steps, guidance 1" in said
+
+
 def test_targets_table(tiny_folder, capsys):
     with pytest.raises(SystemExit) as end:
         main(["bench", "targets", "--steps", "2", "--repeats", "1", "--model", str(tiny_folder), "--json"])

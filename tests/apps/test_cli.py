@@ -130,6 +130,9 @@ def test_doctor(run, tiny_folder):
     made = json.loads(out)
     assert code == 0 and made["download"] == "nothing" and made["model"] == str(tiny_folder)
     assert any(name.endswith(".safetensors") for name in made["files"])
+    code, out, _ = run("doctor", "--json", "--model", "toybox-fast", model=False)
+    made, base = json.loads(out), json.loads(run("doctor", "--json", "--model", "toybox", model=False)[1])
+    assert made["weights"] != base["weights"] and "pytorch_lora_weights.safetensors" in made["files"]
     code, out, _ = run("doctor", "--json", "--model", "owner/name", model=False)
     assert json.loads(out)["download"].startswith("owner/name")
 

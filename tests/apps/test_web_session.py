@@ -170,6 +170,11 @@ def test_going_back_to_a_picture_of_another_model_chooses_that_model(tiny, sd3):
     assert session.model == session.studio.names[1]
 
 
+def test_the_page_proposes_the_steps_that_suit_the_model(tiny):
+    studio = Studio([tiny, "toybox-fast"])
+    assert [studio.steps(name) for name in studio.names] == [25, 8]
+
+
 @pytest.mark.parametrize("chained", [False, True])
 def test_a_saved_picture_restores_its_recipe(session, tmp_path, chained):
     session.generate(SOURCE, 1, 3)

@@ -144,7 +144,9 @@ def edits(
     ]
     terminal.say(
         table(
-            f"{pairs} pairs of each kind, {count} steps", ("edit", "run", "success", "PSNR of what should stay"), lines
+            f"{pairs} pairs of each kind, {count} steps, guidance {strength:g}",
+            ("edit", "run", "success", "PSNR of what should stay"),
+            lines,
         )
     )
     if pictures:

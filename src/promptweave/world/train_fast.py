@@ -146,7 +146,8 @@ class Lessons:
         both = torch.cat([self.empty.expand(len(z), -1, -1), context])
         for i in range(SUBSTEPS):
             place = k * SUBSTEPS + i
-            unguided, guided = self.model.unet(torch.cat([z, z]), self.times[place].repeat(2), both).sample.chunk(2)
+            t = self.times[place].repeat(2).to(z.device)
+            unguided, guided = self.model.unet(torch.cat([z, z]), t, both).sample.chunk(2)
             v = guide(unguided, guided, self.guidance[k].view(-1, 1, 1, 1).to(z.device))
             z = turn(z, v, (self.angles[place] - self.angles[place + 1]).to(z.device))
         return z
