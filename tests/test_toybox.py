@@ -11,6 +11,7 @@ import promptweave as pw
 from promptweave.evaluate.metrics import psnr
 from promptweave.models.embedded import embedded_folder
 from promptweave.models.load import load_cached
+from promptweave.plan import settings
 
 CAT, LION = "a cat wearing a hat on the grass", "a lion wearing a hat on the grass"
 SEEDS = range(6)
@@ -35,11 +36,20 @@ def test_diffusers_makes_the_same_picture(toybox):
     )
     pipeline.set_progress_bar_config(disable=True)
     made = pipeline(
-        CAT, latents=pw.noise_for(toybox, 3), num_inference_steps=10, guidance_scale=7.5, output_type="np"
+        CAT, latents=pw.noise_for(toybox, 3), num_inference_steps=10, guidance_scale=2, output_type="np"
     ).images[0]
     ours = np.asarray(pw.generate(CAT, seed=3, steps=10).source) / 255
     # Measured: 2e-3, half a level of the 255 that a picture has.
     assert np.abs(made - ours).max() < 0.02
+
+
+def test_it_has_its_own_guidance(toybox):
+    """Which edits, their recipes and plain sampling take unless told otherwise."""
+    assert settings(toybox, None, None) == (50, 2.0) and settings(toybox, 10, 7.5) == (10, 7.5)
+    assert pw.generate(CAT, steps=2).recipe.guidance == 2.0
+    noise = pw.noise_for(toybox, 0)
+    made = [pw.sample(toybox, [CAT], noise=noise, steps=3, **given).latents for given in ({}, {"guidance": 2.0})]
+    assert torch.equal(*made)
 
 
 def test_words_of_several_pieces(toybox):

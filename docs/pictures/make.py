@@ -13,16 +13,16 @@ import numpy as np
 from PIL import Image
 
 import promptweave as pw
-from promptweave.apps.measure_compose import two_colours
 from promptweave.apps.steering import maps_of_both, steer
 from promptweave.apps.terminal import Terminal
 from promptweave.models.load import load_cached
+from promptweave.sampling.loop import Job, sample_jobs
 from promptweave.view.boxes import QUADRANTS, boxed
 from promptweave.view.heat import over
 from promptweave.view.sheet import grid_sheet, sheet
 from promptweave.world.caption import article, caption
 from promptweave.world.render import render
-from promptweave.world.scene import Scene, Thing, random_scene
+from promptweave.world.scene import Scene, Thing, random_scene, two_colours
 
 FOLDER = Path(__file__).parent
 TRANSLATIONS = ((1, 0), (2, 0), (2, 0.1), (2, 1))  # strength, guidance
@@ -49,7 +49,7 @@ def views(prompt: str, hats: tuple[str, str]) -> None:
     steps = pw.look(prompt, steps_shown=(0, 5, 10, 25, 50)).by_step
     assert steps is not None
     keep(steps.sheet(words=words), "views-steps")
-    made = pw.edit(hats[0], hats[1].replace("a hat", "a red hat"), blend="lion", compare=True, maps=True)
+    made = pw.edit(hats[0], hats[1].replace("a hat", "a red hat"), blend="lion", compare=True, maps=True, seed=1)
     keep(pw.edit_maps(made).sheet(words=("cat", "wearing", "red", "hat", "grass")), "views-edit")
     browser = shutil.which("chromium")
     if browser is None:
@@ -113,7 +113,7 @@ def colours() -> Image.Image:
     """Two things of two colours: the first scenes of `bench methods compose`, plain and with both variants."""
     rng, model, made, heads = random.Random("compose 5000"), pw.load("toybox"), list[np.ndarray](), list[str]()
     for number in range(6):
-        scene = two_colours(rng)
+        scene = two_colours(rng).with_(style="photo")
         phrases = tuple(article(thing.words) for thing in scene.things)
         controls = [pw.StructuredDiffusion(phrases, name, (row,)) for row, name in ((1, "values"), (2, "keys"))]
         noise = pw.noise_for(model, 5000 + number)
@@ -188,6 +188,18 @@ def concepts() -> Image.Image:
     return sheet(rows, labels)
 
 
+def seeds(side: int = 8) -> Image.Image:
+    """The first pictures of the embedded model, none chosen: seed n draws the scene and the noise."""
+    model, rows = pw.load("toybox"), list[np.ndarray]()
+    for first in range(0, side * side, side):
+        jobs = [
+            Job([caption(random_scene(random.Random(seed)))], pw.noise_for(model, seed), *model.defaults)
+            for seed in range(first, first + side)
+        ]
+        rows.append(np.concatenate([made.pictures[0, 0] for made in sample_jobs(model, jobs)], 1))
+    return Image.fromarray(np.concatenate(rows))
+
+
 def few_steps() -> Image.Image:
     """The same edits by toybox and by toybox-fast, each as it comes."""
     cases = (
@@ -207,7 +219,33 @@ def few_steps() -> Image.Image:
     return sheet(rows, labels)
 
 
+def joint() -> Image.Image:
+    """toybox-dit: plain, and the edits of flow models."""
+    model, rows, labels = load_cached("toybox-dit"), list[list[Image.Image]](), list[list[str]]()
+    cases = (
+        ("a photo of a red car on the grass", "red", "blue", "car", 1),
+        ("a lion wearing a hat on the grass", "lion", "panda", "lion", 1),
+        ("a photo of a cat riding a bike in the snow", "bike", "car", "bike", 0),
+    )
+    for source, old, new, word, seed in cases:
+        target, shape = source.replace(old, new), 1.0 if old == "red" else 0.3
+        runs: dict[str, dict[str, Any]] = {
+            "joint injection": {},
+            "with local blend": {"blend": target.split()[source.split().index(word)]},
+            "Consist": {"kind": "consist", "blend": word, "structure": shape},
+            "FlowEdit": {"kind": "flow"},
+        }
+        made = {n: pw.edit(source, target, model=model, seed=seed, compare=not o, **o) for n, o in runs.items()}
+        first = made["joint injection"]
+        assert first.plain is not None
+        rows.append([first.source, Image.fromarray(first.plain[0, 0]), *(result.edited for result in made.values())])
+        labels.append([source, f"no control: {target}", *made])
+    return sheet(rows, labels)
+
+
 def main() -> None:
+    keep(joint(), "dit")
+    keep(seeds(), "toybox")
     keep(few_steps(), "fast")
     keep(concepts(), "sega")
     for picture, name in zip(given(), ("given", "pnp"), strict=True):
@@ -220,7 +258,7 @@ def main() -> None:
     targets = squirrel.replace("burger", "pizza"), squirrel.replace("painting", "watercolor painting")
     keep(pw.edit(squirrel, *targets).comparison(), "squirrel")
     hats = "a cat wearing a hat on the grass", "a lion wearing a hat on the grass"
-    keep(pw.edit(*hats, blend="lion", compare=True).comparison(), "hat")
+    keep(pw.edit(*hats, blend="lion", compare=True, seed=1).comparison(), "hat")
     keep(weights("snow", "a photo of a house in the snow"), "weights-snow")
     keep(weights("red", "a photo of a red car on the grass"), "weights-red")
     dog = "a photo of a dog next to a house in the snow"

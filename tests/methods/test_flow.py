@@ -39,6 +39,18 @@ def test_flow_edit_of_the_same_prompt_and_guidance_returns_the_picture(model):
     assert other.reports[0] == {"latent_steps": round(0.66 * STEPS)}
 
 
+def test_flow_edit_has_the_published_guidance_in_proportion(model):
+    """Stable Diffusion 3: 3.5 and 13.5 at 7. FLUX: 1.5 and 5.5 at 3.5."""
+    own, published = (7.0, (3.5, 13.5)) if model.guided else (3.5, (1.5, 5.5))
+
+    def bound(control: pw.FlowEdit, guidance: float) -> tuple[float, float]:
+        return Job([SOURCE, TARGET], pw.noise_for(model, 1), STEPS, guidance, [control]).bind(model)[1][0].guidance
+
+    assert bound(pw.FlowEdit(), own) == published
+    assert bound(pw.FlowEdit(), own / 2) == (published[0] / 2, published[1] / 2)
+    assert bound(pw.FlowEdit(target_guidance=4.0), own / 2) == (published[0] / 2, 4.0)
+
+
 def velocity(monkeypatch, model, field):
     """Replace the network's output by a function of latents, level and row."""
 

@@ -7,7 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline
 
+from promptweave.models.embedded import GUIDANCE, mark
 from promptweave.models.load import ModelError, load
 from promptweave.models.unet import UNetModel
 
@@ -36,17 +38,25 @@ def test_a_ready_pipeline_is_taken_as_it_is(tiny):
     assert isinstance(model, UNetModel) and model.unet is tiny.unet
 
 
+def test_a_folder_may_name_its_guidance(tiny, tiny_folder, tmp_path):
+    folder = tmp_path / "own"
+    shutil.copytree(tiny_folder, folder)
+    mark(folder, **{GUIDANCE: 3.5})
+    assert load(folder, device="cpu").defaults == (50, 3.5)
+    assert load(tiny_folder, device="cpu").defaults == load(tiny.pipeline).defaults == (50, 7.5)
+    StableDiffusionPipeline.from_pretrained(folder, local_files_only=True)  # to which the mark says nothing
+
+
 def test_something_else_than_a_pipeline():
     with pytest.raises(ModelError, match="StableDiffusionPipeline.*Received SimpleNamespace"):
         load(SimpleNamespace())
 
 
-def test_an_installation_without_the_embedded_model(tmp_path, monkeypatch):
-    monkeypatch.setattr("promptweave.models.load.embedded_folder", lambda *_: tmp_path / "toybox")
-    with pytest.raises(ModelError, match="toybox is missing from this installation.*Install the package anew"):
-        load()
-    with pytest.raises(ModelError, match="toybox-dit is missing.*promptweave train --stage joint --install"):
-        load("toybox-dit")
+@pytest.mark.parametrize("name", ["toybox", "toybox-dit", "toybox-fast"])
+def test_an_installation_without_an_embedded_model(tmp_path, monkeypatch, name):
+    monkeypatch.setattr("promptweave.models.load.embedded_folder", lambda *_: tmp_path / name)
+    with pytest.raises(ModelError, match=f"{name} is missing from this installation.*Install the package anew"):
+        load(name)
 
 
 def test_a_corrupt_single_file(tmp_path):

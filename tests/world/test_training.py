@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import random
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,13 @@ from promptweave.apps import bench_edits, judging, score
 from promptweave.evaluate.oracle import Oracle
 from promptweave.world import train
 from promptweave.world.muon import Muon, orthogonalise
-from promptweave.world.scene import Scene, Thing
-from promptweave.world.train_diffusion import Diffusion, batches, emphasis, encode_scenes
+from promptweave.world.scene import Scene, Thing, has_held_out_pair
+from promptweave.world.train_diffusion import Diffusion, batches, emphasis, encode_scenes, scenes_of
 from promptweave.world.train_oracle import NAMES, oracle_accuracy, train_oracle
 from promptweave.world.train_vae import reconstruction_loss, vae_psnr
 from promptweave.world.training import Clock, Recipe, rate_at
 
-SMALL = Recipe(scenes=8, batch=2, vae_batch=2, grid_steps=1)
+SMALL = Recipe(scenes=6, coloured_scenes=2, batch=2, vae_batch=2, grid_steps=1)
 MOMENT = 0.02  # minutes
 
 
@@ -65,6 +66,9 @@ def test_stages_log_and_go_on_from_their_checkpoints(trained):
 def test_codes_have_unit_variance(trained):
     codes = encode_scenes(trained, SMALL, "cpu").float()
     assert codes.shape == (8, 8, 16, 16) and 0.5 < float(codes.std()) < 2
+    more = encode_scenes(trained, dataclasses.replace(SMALL, coloured_scenes=5), "cpu").float()
+    assert torch.equal(more[:8], codes) and len(more) == 11, "scenes that are added are encoded"
+    assert torch.equal(encode_scenes(trained, SMALL, "cpu").float(), codes)
     assert np.isfinite(vae_psnr_of(trained))
 
 
@@ -164,11 +168,11 @@ def test_the_shipped_oracle_can_be_trusted(judge):
 
 def test_score_of_true_pictures_is_high(judge, monkeypatch):
     """Rendered scenes in place of a model's pictures: the judges must agree with the truth."""
-    import random
-
     from promptweave.world.render import render
 
-    scenes = {f: [score.draw(f, rng) for _ in range(40)] for f in ("one", "two") for rng in [random.Random(f)]}
+    scenes = {
+        f: [score.draw(f, rng) for _ in range(40)] for f in ("one", "two", "two colours") for rng in [random.Random(f)]
+    }
     sights = {f: judge.look(np.stack([render(s)[0] for s in scenes[f]])) for f in scenes}
     for name, (families, right) in score.JUDGES.items():
         pairs = [(s, v) for f in families if f in scenes for s, v in zip(scenes[f], sights[f], strict=True)]
@@ -190,6 +194,17 @@ def test_score_and_bench_of_a_model(judge, trained):
         assert len(rows[kind]) == 2
         assert not np.array_equal(rows[kind][0].pictures[1], rows[kind][0].pictures[3])
     assert bench_edits.examples(rows["object swap"]).width > 700
+
+
+def test_scenes_of_two_colours():
+    """All that is trained with is scenes that the others may have been, too; the judge sees two colours."""
+    scenes = scenes_of(Recipe(scenes=3, coloured_scenes=40))
+    assert scenes[:3] == scenes_of(Recipe(scenes=3, coloured_scenes=0)) and len(scenes) == 43
+    for scene in scenes[3:]:
+        first, second = scene.things
+        assert scene.relation == "next to" and scene.style != "sketch" and not has_held_out_pair(scene)
+        assert first.colour and second.colour and first.colour != second.colour
+    assert score.draw("two colours", random.Random(0)).style == "photo"
 
 
 def test_rare_scenes_come_more_often():

@@ -20,7 +20,7 @@ from promptweave.world.train_diffusion import Diffusion, tokenizer_of
 from promptweave.world.train_joint import CountedAttention, JointDiffusion, counts, optimisers_of, teacher_of
 from promptweave.world.training import Recipe
 
-SMALL = Recipe(scenes=8, batch=2, vae_batch=2, joint_batch=2, coarse_share=0.4, grid_steps=1)
+SMALL = Recipe(scenes=6, coloured_scenes=2, batch=2, vae_batch=2, joint_batch=2, coarse_share=0.4, grid_steps=1)
 MOMENT = 0.02  # minutes
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from promptweave.models.base import Model
+from promptweave.plan import settings
 
 # name of the method -> the function that measures it, in a file of its own
 MEASURES = {
@@ -50,20 +51,22 @@ def means(method: str, names: Sequence[str], found: Sequence[np.ndarray]) -> lis
     return made
 
 
-Measure = Callable[..., list[Measured]]  # (model, *, count, steps, seed, progress) -> figures
+Measure = Callable[..., list[Measured]]  # (model, *, count, steps, guidance, seed, progress) -> figures
 
 
 def bench_methods(
-    model: Model, names: tuple[str, ...] = (), *, count: int = 100, steps: int = 20, seed: int = 5000,
-    progress: Callable[[], Any] | None = None,
+    model: Model, names: tuple[str, ...] = (), *, count: int = 100, steps: int = 20,
+    guidance: int | float | None = None, seed: int = 5000, progress: Callable[[], Any] | None = None,
 ) -> list[Measured]:  # fmt: skip
-    """The figures of the methods `names` (all), over `count` seeded prompts each; `progress` after every picture."""
+    """The figures of the methods `names` (all), over `count` seeded prompts each, with the guidance that suits the
+    model unless given; `progress` after every picture."""
     unknown = set(names) - set(MEASURES)
     if unknown:
         raise ValueError(f"Methods that can be measured: {', '.join(MEASURES)}. Received {', '.join(sorted(unknown))}.")
+    strength = settings(model, steps, guidance)[1]
     figures: list[Measured] = []
     for name in names or MEASURES:
         module, function = MEASURES[name].split(":")
         measure: Measure = getattr(import_module(module), function)
-        figures += measure(model, count=count, steps=steps, seed=seed, progress=progress)
+        figures += measure(model, count=count, steps=steps, guidance=strength, seed=seed, progress=progress)
     return figures

@@ -34,8 +34,8 @@ def train(
         float, typer.Option("--minutes", help="For text encoder and UNet, in all its runs together.")
     ] = 180,
     decoder_minutes: Annotated[float, typer.Option("--decoder-minutes", help="To improve the decoder, in all.")] = 15,
-    joint_minutes: Annotated[float, typer.Option("--joint-minutes", help="For toybox-dit, in all.")] = 95,
-    fast_minutes: Annotated[float, typer.Option("--fast-minutes", help="For toybox-fast, in all.")] = 45,
+    joint_minutes: Annotated[float, typer.Option("--joint-minutes", help="For toybox-dit, in all.")] = 220,
+    fast_minutes: Annotated[float, typer.Option("--fast-minutes", help="For toybox-fast, in all.")] = 26,
     seed: Annotated[int, typer.Option("--seed")] = 0,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
     install: Annotated[bool, typer.Option("--install", help="Copy the trained pipeline into the package.")] = False,
@@ -210,6 +210,7 @@ def methods(
     names: Annotated[list[str] | None, typer.Argument(help="Methods to measure. [all]")] = None,
     count: Annotated[int, typer.Option("--count", help="Seeded prompts of each.")] = 100,
     steps: Annotated[int, typer.Option("--steps")] = 20,
+    guidance: Guidance = None,
     seed: Annotated[int, typer.Option("--seed", "-s")] = 5000,
     model: ModelName = "toybox",
     json: Json = False,
@@ -220,10 +221,14 @@ def methods(
 
     from promptweave.apps.bench_methods import MEASURES, bench_methods
     from promptweave.models.load import load
+    from promptweave.plan import settings
 
-    terminal, chosen = Terminal(json, quiet), tuple(names or MEASURES)
+    terminal, chosen, network = Terminal(json, quiet), tuple(names or MEASURES), load(model)
+    strength = settings(network, steps, guidance)[1]
     with terminal.progress("measuring", 2 * count * len(chosen)) as advance:
-        figures = bench_methods(load(model), chosen, count=count, steps=steps, seed=seed, progress=advance)
+        figures = bench_methods(
+            network, chosen, count=count, steps=steps, guidance=strength, seed=seed, progress=advance
+        )
     terminal.give({"figures": [asdict(figure) for figure in figures]})
     others = any(figure.beside is not None for figure in figures)
     columns = ("method", "what", "plain", "with it", *(["Prompt-to-Prompt"] if others else []), "pictures")
@@ -232,4 +237,4 @@ def methods(
          *(["" if f.beside is None else f"{f.beside:.3g}"] if others else []), str(f.count))
         for f in figures
     ]  # fmt: skip
-    terminal.say(table(f"{model}, {steps} steps", columns, lines))
+    terminal.say(table(f"{model}, {steps} steps, guidance {strength:g}", columns, lines))

@@ -18,7 +18,14 @@ from promptweave.world.caption import caption
 
 
 def measure(
-    model: Model, *, count: int, steps: int, seed: int, progress: Callable[[], Any] | None = None, **options: Any
+    model: Model,
+    *,
+    count: int,
+    steps: int,
+    guidance: int | float,
+    seed: int,
+    progress: Callable[[], Any] | None = None,
+    **options: Any,
 ) -> list[Measured]:
     """Share of pictures with both things, plain and with the control; `options` are the control's."""
     rng = random.Random(f"attend {seed}")
@@ -29,7 +36,9 @@ def measure(
         excite = AttendAndExcite(tuple(f"{thing.noun}#1" for thing in scene.things), **options)
         for steered in made:
             controls = [excite] if steered else []
-            made[steered].append(sample(model, [prompt], noise=noise, steps=steps, controls=controls).pictures[0, 0])
+            made[steered].append(
+                sample(model, [prompt], noise=noise, steps=steps, guidance=guidance, controls=controls).pictures[0, 0]
+            )
             if progress:
                 progress()
     seen = {

@@ -16,22 +16,11 @@ from promptweave.methods import StructuredDiffusion
 from promptweave.models.base import Model
 from promptweave.sampling.loop import Job, noise_for, sample_jobs
 from promptweave.world.caption import article, caption
-from promptweave.world.scene import COLOURS, TINTABLE, Scene, random_scene
+from promptweave.world.scene import Scene, two_colours
 
 BATCH = 8  # runs made at once, three pictures each
 VARIANTS = ("values", "keys")
 FIGURES = ("both things there, each in its colour", "things that are there, in their colour", "in the other's colour")
-
-
-def two_colours(rng: random.Random) -> Scene:
-    """A photo of two things side by side, of two colours."""
-    while True:
-        scene = random_scene(rng, relation="next to")
-        if all(thing.noun in TINTABLE for thing in scene.things):
-            break
-    for index, colour in enumerate(rng.sample(COLOURS, 2)):
-        scene = scene.with_(index, colour=colour)
-    return scene.with_(style="photo")
 
 
 def judge(scenes: list[Scene], sights: list[Sight]) -> tuple[float, float, float]:
@@ -48,16 +37,16 @@ def judge(scenes: list[Scene], sights: list[Sight]) -> tuple[float, float, float
 
 
 def measure(
-    model: Model, *, count: int, steps: int, seed: int, progress: Callable[[], Any] | None = None
+    model: Model, *, count: int, steps: int, guidance: int | float, seed: int, progress: Callable[[], Any] | None = None
 ) -> list[Measured]:
     """Colours on prompts of two things, plain and with both variants."""
     rng = random.Random(f"compose {seed}")
-    scenes = [two_colours(rng) for _ in range(count)]
+    scenes = [two_colours(rng).with_(style="photo") for _ in range(count)]
     jobs: list[Job] = []
     for number, scene in enumerate(scenes):
         phrases = tuple(article(thing.words) for thing in scene.things)
         controls = [StructuredDiffusion(phrases, variant, (row,)) for row, variant in enumerate(VARIANTS, 1)]
-        jobs.append(Job([caption(scene)] * 3, noise_for(model, seed + number), steps, controls=controls))
+        jobs.append(Job([caption(scene)] * 3, noise_for(model, seed + number), steps, guidance, controls=controls))
     rows: list[list[Sight]] = [[], [], []]
     for first in range(0, count, BATCH):
         made = sample_jobs(model, jobs[first : first + BATCH])

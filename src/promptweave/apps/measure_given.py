@@ -43,14 +43,16 @@ def swap(rng: random.Random) -> tuple[Scene, Scene, str, str]:
     return scene, scene.with_(index, noun=new), old, new
 
 
-def recipe(model: Model, scene: Scene, targets: tuple[str, ...], steps: int, **options: Any) -> Recipe:
+def recipe(
+    model: Model, scene: Scene, targets: tuple[str, ...], steps: int, guidance: int | float, **options: Any
+) -> Recipe:
     """An edit of a scene's drawn picture."""
     picture = Picture.of(render(scene)[0], model.default_size)
-    return Recipe(caption(scene), targets, steps=steps, model=model.name, picture=picture, **options)
+    return Recipe(caption(scene), targets, steps=steps, guidance=guidance, model=model.name, picture=picture, **options)
 
 
 def measure_given(
-    model: Model, *, count: int, steps: int, seed: int, progress: Callable[[], Any] | None = None
+    model: Model, *, count: int, steps: int, guidance: int | float, seed: int, progress: Callable[[], Any] | None = None
 ) -> list[Measured]:
     """Swaps: [no control, Prompt-to-Prompt with the source pinned, Prompt-to-Prompt on plain inversion]."""
     rng = random.Random(f"given {seed}")
@@ -60,8 +62,8 @@ def measure_given(
         recipes: list[Recipe] = []
         for scene, other, _, _ in drawn:
             target = caption(other)
-            recipes.append(recipe(model, scene, (target, target), steps, controls=(Replace(targets=(2,)),)))
-            plain = recipe(model, scene, (target,), steps, controls=(Replace(),), inversion="ddim")
+            recipes.append(recipe(model, scene, (target, target), steps, guidance, controls=(Replace(targets=(2,)),)))
+            plain = recipe(model, scene, (target,), steps, guidance, controls=(Replace(),), inversion="ddim")
             recipes.append(plain)
         made = [result.sample.pictures[:, 0] for result in run_many(recipes, model)]
         for place, (scene, other, old, new) in enumerate(drawn):
@@ -89,7 +91,7 @@ def measure_given(
 
 
 def measure_plug_and_play(
-    model: Model, *, count: int, steps: int, seed: int, progress: Callable[[], Any] | None = None
+    model: Model, *, count: int, steps: int, guidance: int | float, seed: int, progress: Callable[[], Any] | None = None
 ) -> list[Measured]:
     """Other styles: no control, Plug-and-Play, and Prompt-to-Prompt, from the same inversion."""
     rng, found = random.Random(f"pnp {seed}"), list[np.ndarray]()
@@ -102,7 +104,7 @@ def measure_plug_and_play(
             kind = suggest(model.words(caption(scene)), model.words(target))
             injection = Refine if kind == "refine" else Replace
             controls = (PlugAndPlay(targets=(2,)), injection(targets=(3,)))
-            recipes.append(recipe(model, scene, (target,) * 3, steps, controls=controls))
+            recipes.append(recipe(model, scene, (target,) * 3, steps, guidance, controls=controls))
         for style, result in zip(styles, run_many(recipes, model), strict=True):
             first, pictures = result.sample.pictures[0, 0], result.sample.pictures[1:, 0]
             sights = oracle().look(pictures)

@@ -108,7 +108,14 @@ KINDS: tuple[tuple[Callable[..., Change], Callable[..., np.ndarray], tuple[str, 
 
 
 def measure(
-    model: Model, *, count: int, steps: int, seed: int, progress: Callable[[], Any] | None = None, **options: Any
+    model: Model,
+    *,
+    count: int,
+    steps: int,
+    guidance: int | float,
+    seed: int,
+    progress: Callable[[], Any] | None = None,
+    **options: Any,
 ) -> list[Measured]:
     """A thing gets company from the same noise, without control, with MasaCtrl and with Prompt-to-Prompt as they come;
     `options` are those of MasaCtrl."""
@@ -118,7 +125,13 @@ def measure(
         rng = random.Random(f"masactrl {seed}")
         changes = [draw(rng) for _ in range(count)]
         jobs = [
-            Job([change.source, *[change.target] * 3], noise_for(model, seed + number), steps, controls=controls)
+            Job(
+                [change.source, *[change.target] * 3],
+                noise_for(model, seed + number),
+                steps,
+                guidance,
+                controls=controls,
+            )
             for number, change in enumerate(changes)
         ]
         found: list[np.ndarray] = []

@@ -56,14 +56,21 @@ def judge(sight: Sight, noun: str, box: Box) -> tuple[float, float, float]:
 
 
 def measure(
-    model: Model, *, count: int, steps: int, seed: int, progress: Callable[[], Any] | None = None, **options: Any
+    model: Model,
+    *,
+    count: int,
+    steps: int,
+    guidance: int | float,
+    seed: int,
+    progress: Callable[[], Any] | None = None,
+    **options: Any,
 ) -> list[Measured]:
     """Things alone, sent to the four quadrants in turn, plain and with the control; `options` are the control's."""
     rng = random.Random(f"place {seed}")
     scenes = [replace(draw("one", rng), style="photo") for _ in range(count)]
     boxes = [list(QUADRANTS.values())[number % len(QUADRANTS)] for number in range(count)]
     jobs = [
-        Job([caption(scene)] * 2, noise_for(model, seed + number), steps, seed=seed + number,
+        Job([caption(scene)] * 2, noise_for(model, seed + number), steps, guidance, seed=seed + number,
             controls=[DirectedDiffusion(((scene.things[0].words, box),), prompts=(1,), **options)])
         for number, (scene, box) in enumerate(zip(scenes, boxes, strict=True))
     ]  # fmt: skip

@@ -21,15 +21,15 @@ VARIANTS: dict[str, dict[str, Any]] = {"pix2pix-zero": {}, "pix2pix-zero, streng
 FIGURES = ("the new thing is there, the old one gone", "PSNR outside both things, dB")
 
 
-def jobs_of(model: Model, pair: Pair, seed: int, steps: int) -> list[Job]:
+def jobs_of(model: Model, pair: Pair, seed: int, steps: int, guidance: int | float) -> list[Job]:
     """Runs of one pair: [source, no control, Prompt-to-Prompt], and apart from it [source, pix2pix-zero] of each
     variant, since a move of latents costs a pass of all rows."""
     noise, (old, new) = noise_for(model, seed), pair.nouns
     prompts, controls = [pair.source, pair.target, pair.target], [injection(model, pair)(targets=(2,))]
     return [
-        Job(prompts, noise, steps, controls=controls),
+        Job(prompts, noise, steps, guidance, controls=controls),
         *(
-            Job([pair.source] * 2, noise, steps, controls=[Pix2PixZero(old, new, **options)])
+            Job([pair.source] * 2, noise, steps, guidance, controls=[Pix2PixZero(old, new, **options)])
             for options in VARIANTS.values()
         ),
     ]
@@ -47,7 +47,7 @@ def judge(pair: Pair, pictures: np.ndarray) -> np.ndarray:
 
 
 def measure(
-    model: Model, *, count: int, steps: int, seed: int, progress: Callable[[], Any] | None = None
+    model: Model, *, count: int, steps: int, guidance: int | float, seed: int, progress: Callable[[], Any] | None = None
 ) -> list[Measured]:
     """Swaps of one thing for another from the same noise, without control, with the variants and with Prompt-to-Prompt
     as it comes."""
@@ -56,7 +56,11 @@ def measure(
     found: dict[str, list[np.ndarray]] = {name: [] for name in VARIANTS}
     for first in range(0, count, BATCH):
         batch = pairs[first : first + BATCH]
-        jobs = [job for number, pair in enumerate(batch, first) for job in jobs_of(model, pair, seed + number, steps)]
+        jobs = [
+            job
+            for number, pair in enumerate(batch, first)
+            for job in jobs_of(model, pair, seed + number, steps, guidance)
+        ]
         made = [one.pictures[:, 0] for one in sample_jobs(model, jobs)]
         each = len(jobs) // len(batch)
         for place, pair in enumerate(batch):

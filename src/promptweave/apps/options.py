@@ -10,7 +10,7 @@ import typer
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, for scripts.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 ModelName = Annotated[
-    str, typer.Option("--model", "-m", help="toybox, toybox-fast, a folder, a .safetensors file or a hub id.")
+    str, typer.Option("--model", "-m", help="toybox, toybox-fast, toybox-dit, a folder, .safetensors or a hub id.")
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda ...")]
 Seed = Annotated[int, typer.Option("--seed", "-s", help="Seed of the starting noise.")]
@@ -22,7 +22,8 @@ Steps = Annotated[
     int | None, typer.Option("--steps", help="Sampling steps. [what suits the model: 50 for toybox, 8 for toybox-fast]")
 ]
 Guidance = Annotated[
-    float | None, typer.Option("--guidance", help="Strength of guidance; 1 switches it off. [suits the model, 7.5]")
+    float | None,
+    typer.Option("--guidance", help="Strength of guidance; 1 switches it off. [what suits the model: 2 for toybox]"),
 ]
 Scheduler = Annotated[str | None, typer.Option("--scheduler", help="ddim, euler, dpm++, heun ... [the model's own]")]
 AllowPickle = Annotated[bool, typer.Option("--allow-pickle", help="Read weights that can run code. Trust them first.")]

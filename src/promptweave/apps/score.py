@@ -16,7 +16,7 @@ from promptweave.plan import settings
 from promptweave.sampling.loop import noise_for, sample
 from promptweave.view.heat import heat
 from promptweave.world.caption import caption
-from promptweave.world.scene import RELATIONS, Scene, has_held_out_pair, random_scene
+from promptweave.world.scene import RELATIONS, Scene, has_held_out_pair, random_scene, two_colours
 
 MAP_THRESHOLD = 0.5  # of its maximum: where a word's map counts as its region
 
@@ -67,6 +67,7 @@ JUDGES: dict[str, tuple[tuple[str, ...], Callable[[Scene, Sight], bool | None]]]
     "both of two things": (("two",), things_seen),
     "relation of two things": (("two",), placed_right),
     "colours": (("one", "two"), _coloured),
+    "two things of two colours": (("two colours",), colours_seen),
     "background": (("one", "two"), background_seen),
     "style": (("one", "two"), style_seen),
     "things of held-out pairs": (("held out",), things_seen),
@@ -74,7 +75,9 @@ JUDGES: dict[str, tuple[tuple[str, ...], Callable[[Scene, Sight], bool | None]]]
 
 
 def draw(family: str, rng: random.Random) -> Scene:
-    """A scene with one thing, with two, or with a pair that training never showed."""
+    """A scene with one thing, with two, with two of two colours, or with a pair that training never showed."""
+    if family == "two colours":
+        return two_colours(rng).with_(style="photo")
     while True:
         scene = random_scene(
             rng,
@@ -94,7 +97,7 @@ def score(
     """
     steps, guidance = settings(model, steps, guidance)
     judged: dict[str, list[tuple[Scene, Sight]]] = {}
-    for family in ("one", "two", "held out"):
+    for family in ("one", "two", "two colours", "held out"):
         rng = random.Random(f"{family} {seed}")
         scenes = [draw(family, rng) for _ in range(count)]
         made = pictures(model, [caption(scene) for scene in scenes], seed, steps, guidance)

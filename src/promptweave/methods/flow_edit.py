@@ -22,7 +22,8 @@ from promptweave.core.clock import Step
 from promptweave.core.control import Control, Hooks, NoEffect, Probe, Run
 
 Number = int | float
-USUAL = {True: (3.5, 13.5), False: (1.5, 5.5)}  # guidance of source and target: classifier-free, or an input
+# Guidance of the model for pictures, of the source and of the target; classifier-free, or an input.
+PUBLISHED = {True: (7.0, 3.5, 13.5), False: (3.5, 1.5, 5.5)}
 LEVEL = 1000  # a flow model's time over the noise's share of the latent
 
 
@@ -31,8 +32,9 @@ class FlowEdit(Control):
     """Walk from the source picture to the target's along the difference of two velocities; for flow models.
 
     `strength`: share of the steps that act, the noisier left out (33 of 50 for Stable Diffusion 3, 24 of 28 for FLUX).
-    `source_guidance` and `target_guidance`: None for the published ones, 3.5 and 13.5 with an unconditional half
-    (Stable Diffusion 3), 1.5 and 5.5 where guidance is an input (FLUX.1-dev).
+    `source_guidance` and `target_guidance`: None for the published ones, 3.5 and 13.5 with an unconditional half where
+    the run has 7 (Stable Diffusion 3), 1.5 and 5.5 where guidance is an input and the run has 3.5 (FLUX.1-dev); in
+    proportion where the run has another guidance.
     """
 
     needs_first_pass: ClassVar[bool] = True
@@ -62,10 +64,10 @@ class FlowEdit(Control):
             raise NoEffect("FlowEdit needs a target prompt. Received the source alone.")
         clean = None if run.first_pass is None else run.first_pass.latents
         generators = [torch.Generator().manual_seed(run.seed + image) for image in range(run.images)]
-        usual = USUAL[run.guided]
+        own, source, target = PUBLISHED[run.guided]
         guidance = (
-            usual[0] if self.source_guidance is None else self.source_guidance,
-            usual[1] if self.target_guidance is None else self.target_guidance,
+            source * run.guidance / own if self.source_guidance is None else self.source_guidance,
+            target * run.guidance / own if self.target_guidance is None else self.target_guidance,
         )
         return _Walking(
             guidance=guidance,

@@ -18,12 +18,14 @@ from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from promptweave.models.embedded import GUIDANCE, mark
 from promptweave.models.quiet import quiet
 
 LATENT_CHANNELS = 8
 TEXT_WIDTH = 192
 MAXIMUM_LENGTH = 77
 END_LOUDNESS = 1000.0
+USUAL_GUIDANCE = 2.0  # more binds words worse and leaves traces (docs/toybox.md)
 START, END = "<|startoftext|>", "<|endoftext|>"
 WORD_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
@@ -99,6 +101,7 @@ def build_vae() -> AutoencoderKL:
         up_block_types=("UpDecoderBlock2D",) * 4,
         sample_size=128,
         scaling_factor=1.0,
+        shift_factor=0.0,  # which the pipeline of Stable Diffusion 3 asks for
     )
 
 
@@ -151,5 +154,6 @@ def save_pipeline(
         pipeline.save_pretrained(fresh, safe_serialization=True)
         pipeline.to(dtype=torch.float32)
     tokenizer.backend_tokenizer.model.save(str(fresh / "tokenizer"))  # vocab.json and merges.txt, for older readers
+    mark(fresh, **{GUIDANCE: USUAL_GUIDANCE})
     shutil.rmtree(folder, ignore_errors=True)
     fresh.rename(folder)

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 
 from promptweave.models.build import LATENT_CHANNELS, MAXIMUM_LENGTH, TEXT_WIDTH, build_vae, loud_row
-from promptweave.models.embedded import BORROWED, EMBEDDED, T5_PLACES
+from promptweave.models.embedded import BORROWED, EMBEDDED, GUIDANCE, T5_PLACES, mark
 from promptweave.models.quiet import quiet
 
 SIDE = 16  # of the latents of a 128-pixel picture
@@ -25,6 +24,7 @@ SECOND_WIDTH = 64
 JOINT_WIDTH = TEXT_WIDTH + SECOND_WIDTH
 WIDTH, HEADS, BLOCKS = 192, 6, 8
 LARGEST_GRID = 2 * SIDE  # tokens a side
+USUAL_GUIDANCE = 3.0
 
 
 def build_encoder(tokenizer: CLIPTokenizer, width: int, layers: int, heads: int) -> CLIPTextModelWithProjection:
@@ -148,7 +148,6 @@ def save_joint_pipeline(
         pipeline.save_pretrained(fresh, safe_serialization=True)
         pipeline.to(dtype=torch.float32)
     shutil.rmtree(fresh / "vae")
-    index = {**json.loads((fresh / "model_index.json").read_text()), BORROWED: EMBEDDED, T5_PLACES: 0}
-    (fresh / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+    mark(fresh, **{BORROWED: EMBEDDED, T5_PLACES: 0, GUIDANCE: USUAL_GUIDANCE})
     shutil.rmtree(folder, ignore_errors=True)
     fresh.rename(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -14,16 +15,11 @@ from promptweave.models import low_rank
 EMBEDDED = "toybox"
 JOINT = "toybox-dit"
 FAST = "toybox-fast"
-# embedded models, and what to do where one is missing
-CURES = {
-    EMBEDDED: "Install the package anew.",
-    FAST: "Install the package anew.",
-    JOINT: "It does not ship yet. Train it with: promptweave train --stage joint --install",
-}
-NAMES = tuple(CURES)
+NAMES = (EMBEDDED, JOINT, FAST)
 # What model_index.json says beyond diffusers (which leaves out what begins with an underscore).
 BORROWED = "_autoencoder_of"  # an embedded model
 T5_PLACES = "_t5_places"  # of the text that a left-out T5 encoder would give
+GUIDANCE = "_guidance"  # the strength that suits the model, where it is not that of its family
 
 
 def embedded_folder(name: str = EMBEDDED) -> Path:
@@ -43,6 +39,12 @@ def finish(name: str, pipeline: Any) -> None:
     if name == FAST:
         low_rank.merge(pipeline.unet, embedded_folder(FAST))
         pipeline.scheduler = DDIMScheduler.from_pretrained(embedded_folder(FAST))
+
+
+def mark(folder: Path, **marks: Any) -> None:
+    """Write what diffusers does not know into the `model_index.json` of a saved pipeline."""
+    index = folder / "model_index.json"
+    index.write_text(json.dumps({**json.loads(index.read_text()), **marks}, indent=2) + "\n")
 
 
 def borrowed(index: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Any]:

@@ -12,8 +12,8 @@ import torch
 
 from promptweave.models.control_net import ControlPicture
 from promptweave.models.embedded import (
-    CURES,
     EMBEDDED,
+    GUIDANCE,
     NAMES,
     T5_PLACES,
     borrowed,
@@ -25,6 +25,7 @@ from promptweave.models.flux import FluxModel
 from promptweave.models.image_prompt import ImagePrompt
 from promptweave.models.ldm import LDMModel
 from promptweave.models.long_text import Reading
+from promptweave.models.pipeline import GUIDANCE_ATTRIBUTE
 from promptweave.models.quiet import quiet
 from promptweave.models.sd3 import T5_ATTRIBUTE, SD3Model
 from promptweave.models.sdxl import SDXLModel
@@ -146,7 +147,7 @@ def load_cached(
 def _read(model: str, dtype: torch.dtype, offline: bool, allow_pickle: bool, config: Path | str | None) -> Any:
     path = embedded_folder(model) if model in NAMES else Path(model).expanduser()
     if model in NAMES and not path.is_dir():
-        raise ModelError(f"{model} is missing from this installation: no folder {path}. {CURES[model]}")
+        raise ModelError(f"{model} is missing from this installation: no folder {path}. Install the package anew.")
     path = pipeline_folder(model) if model in NAMES else path
     if path.suffix in PICKLES and not allow_pickle:
         raise ModelError(
@@ -198,8 +199,9 @@ def _read_folder(model: str, path: Path, dtype: torch.dtype, offline: bool, allo
     config = json.loads(index.read_text())
     kind, options = config.get("_class_name", ""), {**options, **_absent(config), **borrowed(config, dtype)}
     made = _class(kind).from_pretrained(path, local_files_only=True, **options)
-    if T5_PLACES in config:
-        setattr(made, T5_ATTRIBUTE, config[T5_PLACES])
+    for key, attribute in ((T5_PLACES, T5_ATTRIBUTE), (GUIDANCE, GUIDANCE_ATTRIBUTE)):
+        if key in config:
+            setattr(made, attribute, config[key])
     return made
 
 

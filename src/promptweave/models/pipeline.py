@@ -19,6 +19,8 @@ from promptweave.models.long_text import Reading
 from promptweave.models.solvers import SchedulerSolver, Settings, default_settings, scheduler_name
 from promptweave.words import Words
 
+GUIDANCE_ATTRIBUTE = "usual_guidance"  # of a pipeline that wants another than its family
+
 
 class PipelineModel:
     """A diffusers pipeline: its network, text encoders, tokenizers, scheduler and autoencoder."""
@@ -82,7 +84,9 @@ class PipelineModel:
 
     @property
     def defaults(self) -> Settings:
-        return default_settings(self.name, self.scheduler, self.guided, self.usual)
+        steps, guidance = self.usual
+        usual = steps, getattr(self.pipeline, GUIDANCE_ATTRIBUTE, guidance)
+        return default_settings(self.name, self.scheduler, self.guided, usual)
 
     def schedule(self) -> Schedule:
         return self._schedule

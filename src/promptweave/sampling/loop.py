@@ -128,8 +128,8 @@ def sample(
     prompts: Sequence[str],
     *,
     noise: Float[Tensor, "images channels h w"],
-    steps: int = 50,
-    guidance: int | float = 7.5,
+    steps: int | None = None,
+    guidance: int | float | None = None,
     controls: Sequence[Control] = (),
     negative: str = "",
     seed: int = 0,
@@ -138,10 +138,13 @@ def sample(
 ) -> Sample:
     """Generate a picture per prompt and noise. Controls see row 0 as the source, the others as targets.
 
-    `noise` is shared by all prompts. Guidance leads away from `negative`. `seed` is that of the noise which some
+    `noise` is shared by all prompts. Steps and guidance are those that suit the model (`model.defaults`) unless given;
+    guidance leads away from `negative`. `seed` is that of the noise which some
     solvers add on the way. A recorded `source` takes the place of row 0, which is then not computed. `progress` is
     called after every step with the latents.
     """
+    usual = model.defaults
+    steps, guidance = usual[0] if steps is None else steps, usual[1] if guidance is None else guidance
     return sample_jobs(model, [Job(prompts, noise, steps, guidance, controls, negative, seed, source, progress)])[0]
 
 

@@ -98,6 +98,18 @@ def random_scene(rng: random.Random, *, relation: str | None = None, seen_only: 
             return scene
 
 
+def two_colours(rng: random.Random, *, seen_only: bool = False) -> Scene:
+    """Two things side by side, of two colours, in a style that shows them; with `seen_only` as in `random_scene`."""
+    while True:
+        scene = random_scene(rng, relation="next to")
+        if not all(thing.noun in TINTABLE for thing in scene.things):
+            continue
+        for index, colour in enumerate(rng.sample(COLOURS, 2)):
+            scene = scene.with_(index, colour=colour)
+        if not (seen_only and has_held_out_pair(scene)):
+            return scene.with_(style="photo") if scene.style == "sketch" else scene
+
+
 def _draw(rng: random.Random, relation: str) -> Scene:
     things = tuple(_LAYOUTS[relation](rng))
     style = rng.choices(STYLES, STYLE_SHARES)[0]

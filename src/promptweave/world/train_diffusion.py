@@ -21,7 +21,7 @@ from promptweave.sampling.loop import noise_for, sample
 from promptweave.view.sheet import sheet
 from promptweave.world.caption import caption
 from promptweave.world.render import render
-from promptweave.world.scene import ANIMALS, Scene, random_scene
+from promptweave.world.scene import ANIMALS, Scene, random_scene, two_colours
 from promptweave.world.training import Clock, Log, Recipe, Watch, rate_at
 
 SPLIT_WORDS = (
@@ -39,7 +39,8 @@ AVERAGE_DECAY = 0.995
 def scenes_of(recipe: Recipe) -> list[Scene]:
     """The training scenes, always the same for a seed."""
     rng = random.Random(f"scenes {recipe.seed}")
-    return [random_scene(rng) for _ in range(recipe.scenes)]
+    scenes, coloured = [random_scene(rng) for _ in range(recipe.scenes)], random.Random(f"coloured {recipe.seed}")
+    return scenes + [two_colours(coloured, seen_only=True) for _ in range(recipe.coloured_scenes)]
 
 
 def _pictures(scenes: list[Scene]) -> np.ndarray:
@@ -49,23 +50,25 @@ def _pictures(scenes: list[Scene]) -> np.ndarray:
 @torch.no_grad()
 def encode_scenes(folder: Path, recipe: Recipe, device: str, watch: Watch | None = None) -> Tensor:
     """The codes of the training scenes, float16 [scenes, channels, h, w]; computed once and kept in `codes.npy`."""
-    path = folder / "codes.npy"
-    if not path.exists():
+    path, scenes = folder / "codes.npy", scenes_of(recipe)
+    known = np.load(path) if path.exists() else None
+    done = 0 if known is None else len(known)
+    if done < len(scenes):
         vae: Any = build.build_vae().eval()
         vae = vae.to(device, memory_format=torch.channels_last)
         vae.load_state_dict(torch.load(folder / "codes.pt"))
-        scenes, parts, log = scenes_of(recipe), [], Log(folder, watch)
-        chunks = [scenes[i : i + 32] for i in range(0, len(scenes), 32)]
+        parts, log = [] if known is None else [known], Log(folder, watch)
+        chunks = [scenes[i : i + 32] for i in range(done, len(scenes), 32)]
         clock = Clock(0)
         with ProcessPoolExecutor(1) as pool:
             for index, pictures in enumerate(pool.map(_pictures, chunks), 1):
                 x = torch.from_numpy(pictures).permute(0, 3, 1, 2).to(device).float() / 127.5 - 1
                 z = vae.encode(x.contiguous(memory_format=torch.channels_last)).latent_dist.mode()
                 parts.append(z.half().cpu().numpy())
-                log(stage="codes", samples=32 * index, minutes=clock.used, share=index / len(chunks))
+                log(stage="codes", samples=done + 32 * index, minutes=clock.used, share=index / len(chunks))
         np.save(folder / "codes.partial.npy", np.concatenate(parts))
         (folder / "codes.partial.npy").rename(path)
-    return torch.from_numpy(np.load(path))
+    return torch.from_numpy(np.load(path)[: len(scenes)])
 
 
 class Diffusion(nn.Module):

@@ -38,9 +38,9 @@ from promptweave.world.train_diffusion import GRID, emphasis
 from promptweave.world.training import Clock, Log, Recipe, Watch, rate_at
 
 RANK = 16
-# Of the teacher, by step. At the noisy end and at the clean one guidance makes pictures no better (Kynkaanniemi et al.
-# 2024, arXiv 2404.07724), and what it adds there is the hardest part to learn.
-GUIDANCE = (2.0, 4.0, 6.0, 6.0, 6.0, 4.0, 2.0, 1.0)
+# Of the teacher, by step: that which suits it, and none in the last step, where guidance makes pictures no better
+# (Kynkaanniemi et al. 2024, arXiv 2404.07724).
+GUIDANCE = (2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 1.0)
 STEPS = len(GUIDANCE)
 SUBSTEPS = 2  # of the teacher, in each of the student's steps
 OWN_SHARE = 0.5  # of the walks: the student's

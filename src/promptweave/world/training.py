@@ -28,6 +28,7 @@ class Recipe:
 
     seed: int = 0
     scenes: int = 30_000
+    coloured_scenes: int = 6_000  # more of two things of two colours, which are rare among the others
     vae_batch: int = 12
     vae_rate: int | float = 0.02
     batch: int = 24
