@@ -57,7 +57,7 @@ def test_translations_are_judged():
 def test_translations_are_made_side_by_side():
     """Row 1 is free, row 2 under Prompt-to-Prompt, and pix2pix-zero starts from the same source."""
     model, pair = load("toybox"), measure_translate.object_swap(random.Random(0))
-    swapped, translated, stronger = sample_jobs(model, measure_translate.jobs_of(model, pair, 3, 2))
+    swapped, translated, stronger = sample_jobs(model, measure_translate.jobs_of(model, pair, 3, 2, 2.0))
     alone = sample(model, [pair.source, pair.target], noise=noise_for(model, 3), steps=2).latents
     assert (swapped.latents[:2] - alone).norm() / alone.norm() < 1e-4
     assert (translated.latents[0] - alone[0]).norm() / alone[0].norm() < 1e-4
@@ -123,7 +123,7 @@ def test_pictures_that_were_given_are_drawn_scenes(capsys):
     rng = random.Random(0)
     scene, other, old, new = measure_given.swap(rng)
     assert old in caption(scene) and new in caption(other) and scene.background == other.background
-    recipe = measure_given.recipe(load("toybox"), scene, (caption(other),), 2)
+    recipe = measure_given.recipe(load("toybox"), scene, (caption(other),), 2, 2.0)
     assert recipe.picture is not None and np.array_equal(recipe.picture.pixels(), render(scene)[0])
     said = json.loads(run(capsys, "given", "pnp", "--count", "1", "--steps", "3", "--json"))["figures"]
     known = {(figure["method"], figure["what"]): figure for figure in said}

@@ -63,6 +63,25 @@ def test_stages_log_and_go_on_from_their_checkpoints(trained):
     assert 0 < drift < 0.05, "it goes on from the weights, not from the start"
 
 
+def test_a_new_folder_may_begin_with_the_weights_of_a_model(trained, tmp_path):
+    folder = tmp_path / "further"
+    train.begin_with(folder, str(trained / "pipeline"))
+    shipped, laid = pw.load(trained / "pipeline", device="cpu"), torch.load(folder / "diffusion.pt")
+    for name, weight in shipped.pipeline.unet.state_dict().items():
+        assert torch.equal(laid["average"][f"unet.{name}"], weight.float())
+    train.train(folder, SMALL, {"diffusion": MOMENT}, "cpu")
+    model = pw.load(folder / "pipeline", device="cpu")
+    assert pw.generate("a cat", model=model, steps=2).source.size == (128, 128)
+    kept, new = shipped.pipeline.unet.conv_in.weight, model.pipeline.unet.conv_in.weight
+    assert 0 < float((kept - new).detach().abs().max()) < 0.05, "it goes on from the weights"
+    assert torch.equal(shipped.pipeline.vae.quant_conv.weight, model.pipeline.vae.quant_conv.weight)
+    with pytest.raises(FileExistsError, match="leave out --from"):
+        train.begin_with(folder, "toybox")
+    with pytest.raises(ValueError, match="Train without --from"):
+        train.begin_with(tmp_path / "other", "toybox-dit")
+    assert not (tmp_path / "other" / "tokenizer").exists()
+
+
 def test_codes_have_unit_variance(trained):
     codes = encode_scenes(trained, SMALL, "cpu").float()
     assert codes.shape == (8, 8, 16, 16) and 0.5 < float(codes.std()) < 2
@@ -208,13 +227,14 @@ def test_scenes_of_two_colours():
 
 
 def test_rare_scenes_come_more_often():
-    """Coloured things twice, single things other than animals twice, both three times; nothing is left out."""
+    """Coloured things once more each, single things other than animals once more; nothing is left out."""
     cat, car = Thing("cat", 0.5, 0.9, 0.6), Thing("car", 0.5, 0.9, 0.6)
     red = dataclasses.replace(car, colour="red")
     plain = Scene("snow", "photo", "alone", (cat,))
     scenes = [plain, plain.with_(things=(car,)), plain.with_(things=(red,)), plain.with_(things=(red, cat))]
     assert [emphasis(scene) for scene in scenes] == [1, 2, 3, 2]
     assert emphasis(scenes[3].with_(style="sketch")) == 1
+    assert emphasis(plain.with_(things=(red, dataclasses.replace(red, colour="blue")))) == 3
     codes = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 8, 2, 2)
     drawn = batches(codes, scenes, Recipe(batch=4), 0)
     seen = [int(value) for _ in range(4) for value in next(drawn)[0][:, 0, 0, 0]]

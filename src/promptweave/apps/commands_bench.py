@@ -36,6 +36,10 @@ def train(
     decoder_minutes: Annotated[float, typer.Option("--decoder-minutes", help="To improve the decoder, in all.")] = 15,
     joint_minutes: Annotated[float, typer.Option("--joint-minutes", help="For toybox-dit, in all.")] = 220,
     fast_minutes: Annotated[float, typer.Option("--fast-minutes", help="For toybox-fast, in all.")] = 26,
+    begin: Annotated[
+        str, typer.Option("--from", help="Begin a new folder with this model's weights: toybox, or a folder.")
+    ] = "",
+    rate: Annotated[float, typer.Option("--rate", help="Highest rate of learning of the stage diffusion.")] = 1e-3,
     seed: Annotated[int, typer.Option("--seed")] = 0,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
     install: Annotated[bool, typer.Option("--install", help="Copy the trained pipeline into the package.")] = False,
@@ -61,8 +65,10 @@ def train(
     times = {"vae": vae_minutes, "diffusion": minutes, "decoder": decoder_minutes, "oracle": 0.0}
     times["joint"] = joint_minutes
     times["fast"] = fast_minutes
+    if begin:
+        recipe.begin_with(folder, begin)
     with _training_bar(terminal, times) as watch:
-        recipe.train(folder, recipe.Recipe(seed=seed), {name: times[name] for name in stages}, device, watch)
+        recipe.train(folder, recipe.Recipe(seed=seed, rate=rate), {name: times[name] for name in stages}, device, watch)
     terminal.say(f"log and sample grids are in {folder}")
     if install:
         terminal.say(*(f"installed {path}" for path in recipe.install(folder, stages)))

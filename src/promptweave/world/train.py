@@ -9,12 +9,14 @@ from pathlib import Path
 import torch
 
 from promptweave.models.embedded import EMBEDDED, FAST, JOINT, embedded_folder
-from promptweave.world.train_diffusion import export_latest, train_diffusion
+from promptweave.world.train_diffusion import begin_with, export_latest, train_diffusion
 from promptweave.world.train_fast import train_fast
 from promptweave.world.train_joint import train_joint
 from promptweave.world.train_oracle import train_oracle
 from promptweave.world.train_vae import train_vae
 from promptweave.world.training import Recipe, Watch
+
+__all__ = ("EXPORTS", "MADE_BY", "STAGES", "Recipe", "begin_with", "install", "train")
 
 STAGES = ("vae", "diffusion", "decoder", "oracle", "joint", "fast")
 EXPORTS = {EMBEDDED: "pipeline", JOINT: JOINT, FAST: "fast"}  # embedded model -> its folder in a training folder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -113,7 +114,7 @@ def tokenizer_of(folder: Path):  # noqa: ANN201
 
 def emphasis(scene: Scene) -> int:
     """How often a scene is drawn: colours, and things other than animals alone in a picture, are rare and harder."""
-    coloured = any(thing.colour for thing in scene.things) and scene.style != "sketch"
+    coloured = 0 if scene.style == "sketch" else sum(bool(thing.colour) for thing in scene.things)
     alone = len(scene.things) == 1 and scene.things[0].noun not in ANIMALS
     return 1 + coloured + alone
 
@@ -148,6 +149,7 @@ def train_diffusion(
     if "model" in state:
         model.load_state_dict(state["model"])
         average.load_state_dict(state["average"])
+    if "optimiser" in state:
         optimiser.load_state_dict(state["optimiser"])
     clock, samples, saved, mean = Clock(minutes, state["spent"]), state["samples"], time.time(), None
     generator = torch.Generator().manual_seed(recipe.seed + samples)
@@ -186,6 +188,36 @@ def train_diffusion(
     sample_grid(folder, samples, recipe.grid_steps)
 
 
+def begin_with(folder: Path, name: str) -> None:
+    """Lay the weights of a model of the embedded model's kind into an empty training folder, to train it further.
+
+    `name` as in `load`. Raises FileExistsError where the folder has checkpoints, which are what training goes on from,
+    and ValueError for networks of other shapes.
+    """
+    path = folder / "diffusion.pt"
+    if path.exists():
+        raise FileExistsError(
+            f"A training begins with another model's weights only in a new folder; {path} exists already. Give "
+            "--folder another name, or leave out --from to go on from that checkpoint."
+        )
+    pipeline: Any = load(name, device="cpu").pipeline
+    pipeline.tokenizer.save_pretrained(folder / "tokenizer")
+    model, vae = Diffusion(folder), build.build_vae()
+    try:
+        model.text_encoder.load_state_dict(pipeline.text_encoder.state_dict())
+        model.unet.load_state_dict(pipeline.unet.state_dict())
+        vae.load_state_dict(pipeline.vae.state_dict())
+    except (AttributeError, RuntimeError) as error:  # it has no UNet, or one of other shapes
+        shutil.rmtree(folder / "tokenizer")
+        raise ValueError(
+            "Training goes on only from networks of the embedded model's shapes. Received "
+            f"{name!r}, which does not fit: {str(error).splitlines()[0]} Train without --from."
+        ) from error
+    torch.save(vae.state_dict(), folder / "codes.pt")
+    weights = model.state_dict()
+    torch.save({"model": weights, "average": weights, "spent": 0.0, "samples": 0}, path)
+
+
 def export(folder: Path, target: Path, model: Diffusion) -> None:
     """Write the pipeline folder from the averaged weights and the best decoder so far."""
     vae = build.build_vae()
@@ -205,7 +237,7 @@ GRID = (
 def sample_grid(folder: Path, samples: int, steps: int = 12, name: str = "pipeline") -> Path:
     """Pictures of six prompts from the exported pipeline, in `grids/`: how far the training has come."""
     model = load(folder / name, device="cpu")
-    made = sample(model, GRID, noise=noise_for(model, 0), steps=steps, guidance=5.0)
+    made = sample(model, GRID, noise=noise_for(model, 0), steps=steps)  # with the guidance of its own
     path = folder / "grids" / f"{name}-{samples:09d}.webp"
     path.parent.mkdir(exist_ok=True)
     sheet([list(made.pictures[:, 0])], [list(GRID)]).save(path, quality=88)
