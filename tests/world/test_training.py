@@ -69,7 +69,7 @@ def test_a_new_folder_may_begin_with_the_weights_of_a_model(trained, tmp_path):
     shipped, laid = pw.load(trained / "pipeline", device="cpu"), torch.load(folder / "diffusion.pt")
     for name, weight in shipped.pipeline.unet.state_dict().items():
         assert torch.equal(laid["average"][f"unet.{name}"], weight.float())
-    train.train(folder, SMALL, {"diffusion": MOMENT}, "cpu")
+    train.train(folder, dataclasses.replace(SMALL, bf16=True), {"diffusion": MOMENT}, "cpu")
     model = pw.load(folder / "pipeline", device="cpu")
     assert pw.generate("a cat", model=model, steps=2).source.size == (128, 128)
     kept, new = shipped.pipeline.unet.conv_in.weight, model.pipeline.unet.conv_in.weight
@@ -213,6 +213,11 @@ def test_score_and_bench_of_a_model(judge, trained):
         assert len(rows[kind]) == 2
         assert not np.array_equal(rows[kind][0].pictures[1], rows[kind][0].pictures[3])
     assert bench_edits.examples(rows["object swap"]).width > 700
+    alone, same = bench_edits.bench_edits(model, pairs=1, steps=2, kinds=("style change",))
+    assert set(alone) == {"style change"}
+    assert np.array_equal(same["style change"][0].pictures, rows["style change"][0].pictures)
+    with pytest.raises(ValueError, match="Received 'haircut'"):
+        bench_edits.bench_edits(model, kinds=["haircut"])
 
 
 def test_scenes_of_two_colours():

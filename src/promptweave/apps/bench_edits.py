@@ -230,14 +230,19 @@ def bench_edits(
     guidance: int | float | None = None,
     shares: Shares = Shares(),
     seed: int = 2000,
+    kinds: Sequence[str] = (),
     progress: Callable[..., None] | None = None,
 ) -> tuple[dict[str, dict[str, float]], dict[str, list[Row]]]:
-    """Figures by edit kind, and the measured rows; with the steps and guidance that suit the model unless given."""
+    """Figures by edit kind (`kinds`, or all), and the measured rows; with the steps and guidance that suit the model
+    unless given. A kind's pairs are the same whichever others are measured. Raises ValueError for unknown kinds."""
+    unknown = [kind for kind in kinds if kind not in KINDS]
+    if unknown:
+        raise ValueError(f"Kinds of edits are {', '.join(map(repr, KINDS))}. Received {', '.join(map(repr, unknown))}.")
     steps, guidance = settings(model, steps, guidance)
     figures: dict[str, dict[str, float]] = {}
     rows: dict[str, list[Row]] = {}
-    for name, draw in KINDS.items():
-        rng = random.Random(f"{name} {seed}")
+    for name in kinds or KINDS:
+        draw, rng = KINDS[name], random.Random(f"{name} {seed}")
         rows[name] = []
         for number in range(pairs):
             rows[name].append(measure(model, draw(rng), seed + number, steps, guidance, shares))

@@ -162,7 +162,8 @@ def train_diffusion(
     for z, texts in batches(codes, scenes, recipe, samples):
         if clock.progress >= 1:
             break
-        loss = model.loss(z.to(device), texts, generator)
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=recipe.bf16):
+            loss = model.loss(z.to(device), texts, generator)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         steps = samples // recipe.batch + 1

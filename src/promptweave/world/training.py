@@ -34,6 +34,7 @@ class Recipe:
     batch: int = 24
     rate: int | float = 1.0e-3
     warm_up: int = 200
+    bf16: bool = False  # the stage diffusion computes in bfloat16, weights stay in float32
     decay_share: int | float = 0.2
     grid_steps: int = 12
     save_seconds: int | float = 600
