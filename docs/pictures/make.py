@@ -87,13 +87,13 @@ def places() -> Image.Image:
     """A thing in each quarter, and two things changing sides, with what looks at their words."""
     dog, names = "a photo of a dog on the grass", list(QUADRANTS)
     controls = [pw.DirectedDiffusion({"dog": QUADRANTS[name]}, prompts=(row,)) for row, name in enumerate(names, 1)]
-    quarters = pw.edit(dog, *[dog] * len(names), controls=controls, seed=3).sample.pictures[:, 0]
+    quarters = pw.edit(dog, *[dog] * len(names), controls=controls, seed=3, guidance=7.5).sample.pictures[:, 0]
     framed = [boxed(picture, {"dog": QUADRANTS[name]}) for picture, name in zip(quarters[1:], names, strict=True)]
     pair, regions = (
         "a photo of a cat next to a red car in the snow",
         {"cat": (0.5, 0.2, 1, 1), "red car": (0, 0.4, 0.5, 1)},
     )
-    made = pw.generate(pair, controls=[pw.DirectedDiffusion(regions), pw.RecordMaps()], compare=True)
+    made = pw.generate(pair, controls=[pw.DirectedDiffusion(regions), pw.RecordMaps()], compare=True, guidance=7.5)
     assert made.plain is not None
     picture, words = made.sample.pictures[0, 0], made.sample.run.words[0]
     attention = made.sample.hooks[1].maps.mean(0)[0]

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from families import build_flux, build_sd3, build_sdxl
+from tiny import build_tiny
 
 import promptweave as pw
 from promptweave.apps import bench_edits, judging, score
@@ -20,7 +22,7 @@ from promptweave.world.scene import Scene, Thing, has_held_out_pair
 from promptweave.world.train_diffusion import Diffusion, batches, emphasis, encode_scenes, scenes_of
 from promptweave.world.train_oracle import NAMES, oracle_accuracy, train_oracle
 from promptweave.world.train_vae import reconstruction_loss, vae_psnr
-from promptweave.world.training import Clock, Recipe, rate_at
+from promptweave.world.training import Clock, Recipe, ahead, rate_at
 
 SMALL = Recipe(scenes=6, coloured_scenes=2, batch=2, vae_batch=2, grid_steps=1)
 MOMENT = 0.02  # minutes
@@ -77,9 +79,15 @@ def test_a_new_folder_may_begin_with_the_weights_of_a_model(trained, tmp_path):
     assert torch.equal(shipped.pipeline.vae.quant_conv.weight, model.pipeline.vae.quant_conv.weight)
     with pytest.raises(FileExistsError, match="leave out --from"):
         train.begin_with(folder, "toybox")
-    with pytest.raises(ValueError, match="Train without --from"):
-        train.begin_with(tmp_path / "other", "toybox-dit")
-    assert not (tmp_path / "other" / "tokenizer").exists()
+
+
+@pytest.mark.parametrize("build", [build_tiny, build_sdxl, build_sd3, build_flux])
+def test_training_goes_on_only_from_networks_of_its_shapes(tmp_path, tokenizer, build):
+    folder, model = tmp_path / "other", tmp_path / "model"
+    build(tokenizer).save_pretrained(model)
+    with pytest.raises(ValueError, match="Received .*which does not fit.*Train without --from"):
+        train.begin_with(folder, str(model))
+    assert not any(folder.iterdir()), "nothing half begun is left"
 
 
 def test_codes_have_unit_variance(trained):
@@ -244,3 +252,20 @@ def test_rare_scenes_come_more_often():
     drawn = batches(codes, scenes, Recipe(batch=4), 0)
     seen = [int(value) for _ in range(4) for value in next(drawn)[0][:, 0, 0, 0]]
     assert sorted(seen) == sorted([0, 1, 1, 2, 2, 2, 3, 3] * 2)
+
+
+def double(value: int) -> int:
+    return 2 * value
+
+
+def test_rendering_ahead_keeps_the_order_and_does_not_run_away():
+    asked = []
+
+    def items():
+        for value in range(20):
+            asked.append(value)
+            yield value
+
+    made = ahead(double, items(), most=3)
+    assert next(made) == 0 and len(asked) == 4
+    assert list(made) == [2 * value for value in range(1, 20)]

@@ -176,6 +176,26 @@ def test_it_goes_on_from_its_checkpoint(folder):
     assert 0 < drift < 0.5, "it goes on from the weights, not from the start"
 
 
+def test_a_new_folder_may_begin_with_the_weights_of_a_joint_model(folder, tmp_path):
+    further = tmp_path / "further"
+    train.begin_with(further, str(folder / "toybox-dit"))
+    kept, laid = pw.load(folder / "toybox-dit", device="cpu").pipeline, torch.load(further / "joint.pt")
+    assert torch.equal(laid["average"]["transformer.proj_out.weight"], kept.transformer.proj_out.weight.float())
+    assert torch.equal(laid["model"]["second.text_projection.weight"], kept.text_encoder_2.text_projection.weight)
+    assert teacher_of(further, "cpu") is not None, "toybox, whose codes the model speaks"
+    seen = []
+    train.train(further, dataclasses.replace(SMALL, bf16=True), {"joint": 0.05}, "cpu", seen.append)
+    steps = [values for values in seen if values["stage"] == "joint"]
+    assert {values["patch"] for values in steps} == {1}, "it is beyond coarse tokens"
+    assert all(np.isfinite(values["loss"]) for values in steps)
+    weights = torch.load(further / "joint.pt")["model"]
+    assert weights["transformer.proj_out.weight"].dtype == torch.float32
+    drift = max(float((weights[name] - value).abs().max()) for name, value in laid["model"].items())
+    assert 0 < drift < 0.5, "it goes on from the weights"
+    with pytest.raises(FileExistsError, match="leave out --from"):
+        train.begin_with(further, "toybox-dit")
+
+
 def test_without_a_diffusion_stage_there_is_no_teacher(tmp_path):
     assert teacher_of(tmp_path, "cpu") is None
     tokenizer_of(tmp_path)

@@ -37,12 +37,16 @@ def train(
     joint_minutes: Annotated[float, typer.Option("--joint-minutes", help="For toybox-dit, in all.")] = 220,
     fast_minutes: Annotated[float, typer.Option("--fast-minutes", help="For toybox-fast, in all.")] = 26,
     begin: Annotated[
-        str, typer.Option("--from", help="Begin a new folder with this model's weights: toybox, or a folder.")
+        str,
+        typer.Option("--from", help="Begin a new folder with this model's weights: toybox, toybox-dit, or a folder."),
     ] = "",
-    rate: Annotated[float, typer.Option("--rate", help="Highest rate of learning of the stage diffusion.")] = 1e-3,
+    rate: Annotated[float, typer.Option("--rate", help="Highest rate of learning, stages diffusion and joint.")] = 1e-3,
     bf16: Annotated[
-        bool, typer.Option("--bf16", help="Stage diffusion in bfloat16: faster where the machine has it.")
+        bool, typer.Option("--bf16", help="Stages diffusion and joint in bfloat16: faster where the machine has it.")
     ] = False,
+    scenes: Annotated[
+        int, typer.Option("--scenes", help="To train on; a fifth as many more have two things of two colours.")
+    ] = 30_000,
     seed: Annotated[int, typer.Option("--seed")] = 0,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
     install: Annotated[bool, typer.Option("--install", help="Copy the trained pipeline into the package.")] = False,
@@ -73,7 +77,7 @@ def train(
     with _training_bar(terminal, times) as watch:
         recipe.train(
             folder,
-            recipe.Recipe(seed=seed, rate=rate, bf16=bf16),
+            recipe.Recipe(seed, scenes, scenes // 5, rate=rate, joint_rate=rate, bf16=bf16),
             {name: times[name] for name in stages},
             device,
             watch,

@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 
 from promptweave.models.embedded import EMBEDDED, FAST, JOINT, embedded_folder
-from promptweave.world.train_diffusion import begin_with, export_latest, train_diffusion
+from promptweave.world.train_diffusion import export_latest, train_diffusion
 from promptweave.world.train_fast import train_fast
+from promptweave.world.train_further import begin_with
 from promptweave.world.train_joint import train_joint
 from promptweave.world.train_oracle import train_oracle
 from promptweave.world.train_vae import train_vae

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import copy
 import random
-import shutil
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,7 @@ from promptweave.view.sheet import sheet
 from promptweave.world.caption import caption
 from promptweave.world.render import render
 from promptweave.world.scene import ANIMALS, Scene, random_scene, two_colours
-from promptweave.world.training import Clock, Log, Recipe, Watch, rate_at
+from promptweave.world.training import Clock, Log, Recipe, Watch, ahead, rate_at
 
 SPLIT_WORDS = (
     "skateboard",
@@ -61,12 +59,11 @@ def encode_scenes(folder: Path, recipe: Recipe, device: str, watch: Watch | None
         parts, log = [] if known is None else [known], Log(folder, watch)
         chunks = [scenes[i : i + 32] for i in range(done, len(scenes), 32)]
         clock = Clock(0)
-        with ProcessPoolExecutor(1) as pool:
-            for index, pictures in enumerate(pool.map(_pictures, chunks), 1):
-                x = torch.from_numpy(pictures).permute(0, 3, 1, 2).to(device).float() / 127.5 - 1
-                z = vae.encode(x.contiguous(memory_format=torch.channels_last)).latent_dist.mode()
-                parts.append(z.half().cpu().numpy())
-                log(stage="codes", samples=done + 32 * index, minutes=clock.used, share=index / len(chunks))
+        for index, pictures in enumerate(ahead(_pictures, chunks), 1):
+            x = torch.from_numpy(pictures).permute(0, 3, 1, 2).to(device).float() / 127.5 - 1
+            z = vae.encode(x.contiguous(memory_format=torch.channels_last)).latent_dist.mode()
+            parts.append(z.half().cpu().numpy())
+            log(stage="codes", samples=done + 32 * index, minutes=clock.used, share=index / len(chunks))
         np.save(folder / "codes.partial.npy", np.concatenate(parts))
         (folder / "codes.partial.npy").rename(path)
     return torch.from_numpy(np.load(path)[: len(scenes)])
@@ -104,7 +101,10 @@ class Diffusion(nn.Module):
 def tokenizer_of(folder: Path):  # noqa: ANN201
     """The tokenizer of a training folder, learnt from captions on first use."""
     if (folder / "tokenizer" / "tokenizer.json").exists():
-        return CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+        tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+        for how_it_was_read in ("is_local", "local_files_only"):  # which would be saved with it
+            tokenizer.init_kwargs.pop(how_it_was_read, None)
+        return tokenizer
     rng = random.Random("tokenizer")
     sentences = (caption(random_scene(rng, seen_only=False), rng) for _ in range(6000))
     return build.build_tokenizer(
@@ -187,36 +187,6 @@ def train_diffusion(
     save()
     export(folder, folder / "pipeline", average)
     sample_grid(folder, samples, recipe.grid_steps)
-
-
-def begin_with(folder: Path, name: str) -> None:
-    """Lay the weights of a model of the embedded model's kind into an empty training folder, to train it further.
-
-    `name` as in `load`. Raises FileExistsError where the folder has checkpoints, which are what training goes on from,
-    and ValueError for networks of other shapes.
-    """
-    path = folder / "diffusion.pt"
-    if path.exists():
-        raise FileExistsError(
-            f"A training begins with another model's weights only in a new folder; {path} exists already. Give "
-            "--folder another name, or leave out --from to go on from that checkpoint."
-        )
-    pipeline: Any = load(name, device="cpu").pipeline
-    pipeline.tokenizer.save_pretrained(folder / "tokenizer")
-    model, vae = Diffusion(folder), build.build_vae()
-    try:
-        model.text_encoder.load_state_dict(pipeline.text_encoder.state_dict())
-        model.unet.load_state_dict(pipeline.unet.state_dict())
-        vae.load_state_dict(pipeline.vae.state_dict())
-    except (AttributeError, RuntimeError) as error:  # it has no UNet, or one of other shapes
-        shutil.rmtree(folder / "tokenizer")
-        raise ValueError(
-            "Training goes on only from networks of the embedded model's shapes. Received "
-            f"{name!r}, which does not fit: {str(error).splitlines()[0]} Train without --from."
-        ) from error
-    torch.save(vae.state_dict(), folder / "codes.pt")
-    weights = model.state_dict()
-    torch.save({"model": weights, "average": weights, "spent": 0.0, "samples": 0}, path)
 
 
 def export(folder: Path, target: Path, model: Diffusion) -> None:

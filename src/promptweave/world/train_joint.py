@@ -39,6 +39,7 @@ from promptweave.world.train_diffusion import (
 from promptweave.world.training import Clock, Log, Recipe, Watch, rate_at
 
 EXPORTED = JOINT
+MUON_RATE = 20  # times that of AdamW
 
 
 class CountedAttention:
@@ -136,7 +137,7 @@ def optimisers_of(model: JointDiffusion, recipe: Recipe) -> list[tuple[torch.opt
     rest = [p for p in model.parameters() if id(p) not in chosen]
     adam = {"betas": (0.9, 0.98), "weight_decay": 0.01}
     return [
-        (Muon(inside, lr=recipe.joint_muon_rate), recipe.joint_muon_rate),
+        (Muon(inside, lr=MUON_RATE * recipe.joint_rate), MUON_RATE * recipe.joint_rate),
         (torch.optim.AdamW(rest, lr=recipe.joint_rate, **adam), recipe.joint_rate),
         (torch.optim.AdamW(text, lr=recipe.joint_rate / 4, **adam), recipe.joint_rate / 4),
     ]
@@ -207,8 +208,10 @@ class Run:
         self.optimisers = optimisers_of(self.model, recipe)
         self.steps: int = state.get("steps", 0)
         self.warm_up, self.teacher = recipe.warm_up // 4, teacher if self.patch == 1 else None
+        self.precision = torch.autocast(torch.device(device).type, torch.bfloat16, enabled=recipe.bf16)
         if "model" in state:
             self.average.load_state_dict(state["average"])
+        if "optimisers" in state:
             for (optimiser, _), kept in zip(self.optimisers, state["optimisers"], strict=True):
                 optimiser.load_state_dict(kept)
 
@@ -224,7 +227,8 @@ class Run:
 
     def step(self, z: Tensor, texts: list[str], generator: torch.Generator, factor: int | float) -> float:
         """One step on a batch, with the rates times `factor`; the loss before it."""
-        loss = self.model.loss(z, texts, generator, self.teacher)
+        with self.precision:
+            loss = self.model.loss(z, texts, generator, self.teacher)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.steps += 1

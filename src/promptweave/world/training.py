@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -34,13 +36,12 @@ class Recipe:
     batch: int = 24
     rate: int | float = 1.0e-3
     warm_up: int = 200
-    bf16: bool = False  # the stage diffusion computes in bfloat16, weights stay in float32
+    bf16: bool = False  # the stages diffusion and joint compute in bfloat16, weights stay in float32
     decay_share: int | float = 0.2
     grid_steps: int = 12
     save_seconds: int | float = 600
     joint_batch: int = 32
     joint_rate: int | float = 1.0e-3
-    joint_muon_rate: int | float = 0.02
     coarse_share: int | float = 0.6
     fast_batch: int = 8
     fast_rate: int | float = 1.0e-3
@@ -51,6 +52,22 @@ def pixels(scenes: list[Scene]) -> Tensor:
     """Pictures of the scenes, float [scenes, 3, side, side] in [-1, 1]."""
     pictures = np.stack([render(scene)[0] for scene in scenes])
     return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+
+def ahead(make: Callable[[Item], Made], items: Iterable[Item], most: int = 16) -> Iterator[Made]:
+    """What `make` makes of the items, in order, by a process that is `most` of them ahead at the most."""
+    with ProcessPoolExecutor(1) as pool:
+        waiting: deque[Future[Made]] = deque()
+        for item in items:
+            waiting.append(pool.submit(make, item))
+            if len(waiting) > most:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 Watch = Callable[[Mapping[str, Any]], None]

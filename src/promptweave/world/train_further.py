@@ -1,0 +1,66 @@
+"""A training folder that begins with the weights of a model, when its checkpoints are elsewhere."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from promptweave.models import build
+from promptweave.models.build_joint import patch_of
+from promptweave.models.embedded import EMBEDDED
+from promptweave.models.load import load
+from promptweave.world.train_diffusion import Diffusion
+from promptweave.world.train_joint import JointDiffusion
+
+
+def begin_with(folder: Path, name: str) -> None:
+    """Lay the weights of a model of an embedded model's kind into an empty training folder, to train it further.
+
+    `name` as in `load`: of the kind of `toybox`, for the stage `diffusion`, or of `toybox-dit`, for the stage `joint`,
+    which `toybox` then teaches. Raises FileExistsError where the folder has checkpoints, which are what training goes
+    on from, and ValueError for networks of other shapes.
+    """
+    for path in (folder / "diffusion.pt", folder / "joint.pt"):
+        if path.exists():
+            raise FileExistsError(
+                f"A training begins with another model's weights only in a new folder; {path} exists already. Give "
+                "--folder another name, or leave out --from to go on from that checkpoint."
+            )
+    pipeline: Any = load(name, device="cpu").pipeline
+    pipeline.tokenizer.save_pretrained(folder / "tokenizer")
+    try:
+        if hasattr(pipeline, "unet"):
+            _lay_diffusion(folder, pipeline)
+        else:
+            _lay_joint(folder, pipeline)
+            _lay_diffusion(folder, load(EMBEDDED, device="cpu").pipeline)
+    except (AttributeError, RuntimeError, ValueError) as error:  # it has neither network, or one of other shapes
+        shutil.rmtree(folder / "tokenizer")
+        raise ValueError(
+            "Training goes on only from networks of the embedded models' shapes. Received "
+            f"{name!r}, which does not fit: {str(error).splitlines()[0]} Train without --from."
+        ) from error
+
+
+def _lay_diffusion(folder: Path, pipeline: Any) -> None:
+    model, vae = Diffusion(folder), build.build_vae()
+    model.text_encoder.load_state_dict(pipeline.text_encoder.state_dict())
+    model.unet.load_state_dict(pipeline.unet.state_dict())
+    vae.load_state_dict(pipeline.vae.state_dict())
+    torch.save(vae.state_dict(), folder / "codes.pt")
+    weights = model.state_dict()
+    torch.save({"model": weights, "average": weights, "spent": 0.0, "samples": 0}, folder / "diffusion.pt")
+
+
+def _lay_joint(folder: Path, pipeline: Any) -> None:
+    patch = patch_of(pipeline.transformer)
+    model = JointDiffusion(folder, patch)
+    model.first.load_state_dict(pipeline.text_encoder.state_dict())
+    model.second.load_state_dict(pipeline.text_encoder_2.state_dict())
+    model.transformer.load_state_dict(pipeline.transformer.state_dict())
+    weights = model.state_dict()
+    kept = {"patch": patch, "model": weights, "average": weights, "spent": 0.0, "samples": 0}
+    torch.save(kept, folder / "joint.pt")
