@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 import shutil
 import subprocess
+import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +28,9 @@ from promptweave.world.scene import Scene, Thing, random_scene, two_colours
 
 FOLDER = Path(__file__).parent
 TRANSLATIONS = ((1, 0), (2, 0), (2, 0.1), (2, 1))  # strength, guidance
+HATS = "a cat wearing a hat on the grass", "a lion wearing a hat on the grass"
+DOG = "a photo of a dog next to a house in the snow"
 FACTORS = (-2.0, -1.0, 0.0, 1.0, 2.0, 4.0)
-
-
-def keep(image: Image.Image, name: str) -> None:
-    image.save(FOLDER / f"{name}.webp", quality=88)
-    print(f"wrote {FOLDER / name}.webp")
 
 
 def weights(word: str, prompt: str) -> Image.Image:
@@ -43,25 +42,25 @@ def weights(word: str, prompt: str) -> Image.Image:
     return sheet([[pictures[f] for f in FACTORS]], [[f"{word} x {f:g}" for f in FACTORS]])
 
 
-def views(prompt: str, hats: tuple[str, str]) -> None:
+def views(prompt: str, hats: tuple[str, str]) -> dict[str, Image.Image]:
     """The pictures of docs/views.md; that of the page needs Chromium."""
     words = ("<start>", "photo", "dog", "next", "house", "snow")
     steps = pw.look(prompt, steps_shown=(0, 5, 10, 25, 50)).by_step
     assert steps is not None
-    keep(steps.sheet(words=words), "views-steps")
     made = pw.edit(hats[0], hats[1].replace("a hat", "a red hat"), blend="lion", compare=True, maps=True, seed=1)
-    keep(pw.edit_maps(made).sheet(words=("cat", "wearing", "red", "hat", "grass")), "views-edit")
+    edited = pw.edit_maps(made).sheet(words=("cat", "wearing", "red", "hat", "grass"))
+    pictures = {"views-steps": steps.sheet(words=words), "views-edit": edited}
     browser = shutil.which("chromium")
     if browser is None:
         print("views-report.webp is a screenshot: install chromium to make it")
-        return
+        return pictures
     with tempfile.TemporaryDirectory() as folder:
         page, shot = pw.write_report(made, Path(folder) / "report.html"), Path(folder) / "report.png"
         options = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1100,1250")
         command = [browser, *options, f"--user-data-dir={folder}/profile", f"--screenshot={shot}", page.as_uri()]
         subprocess.run(command, check=True, capture_output=True)
         with Image.open(shot) as image:
-            keep(image.convert("RGB"), "views-report")
+            return {**pictures, "views-report": image.convert("RGB")}
 
 
 def attended(prompt: str, words: tuple[str, ...], seed: int) -> Image.Image:
@@ -243,42 +242,69 @@ def joint() -> Image.Image:
     return sheet(rows, labels)
 
 
-def main() -> None:
-    keep(joint(), "dit")
-    keep(seeds(), "toybox")
-    keep(few_steps(), "fast")
-    keep(concepts(), "sega")
-    for picture, name in zip(given(), ("given", "pnp"), strict=True):
-        keep(picture, name)
-    keep(mutual(), "masactrl")
-    keep(places(), "place")
-    keep(colours(), "compose")
-    keep(pw.edit("a photo of a cat riding a bike", "a photo of a cat riding a car", compare=True).comparison(), "demo")
+def plain_edits() -> dict[str, Image.Image]:
+    """The pictures of the first pages: edits as they come."""
+    demo = pw.edit("a photo of a cat riding a bike", "a photo of a cat riding a car", compare=True)
     squirrel = "a painting of a squirrel eating a burger"
     targets = squirrel.replace("burger", "pizza"), squirrel.replace("painting", "watercolor painting")
-    keep(pw.edit(squirrel, *targets).comparison(), "squirrel")
-    hats = "a cat wearing a hat on the grass", "a lion wearing a hat on the grass"
-    keep(pw.edit(*hats, blend="lion", compare=True, seed=1).comparison(), "hat")
-    keep(weights("snow", "a photo of a house in the snow"), "weights-snow")
-    keep(weights("red", "a photo of a red car on the grass"), "weights-red")
-    dog = "a photo of a dog next to a house in the snow"
-    keep(pw.word_maps(dog).strip(), "maps")
-    views(dog, hats)
+    hat = pw.edit(*HATS, blend="lion", compare=True, seed=1)
+    return {"demo": demo.comparison(), "squirrel": pw.edit(squirrel, *targets).comparison(), "hat": hat.comparison()}
+
+
+def swept() -> Image.Image:
+    """A sweep over both windows."""
     shares = (0.0, 0.25, 0.5, 0.75, 1.0)
     riding = "a photo of a cat riding a bike on the grass", "a photo of a cat riding a car on the grass"
-    keep(pw.sweep(*riding, rows=("self_attention", shares), columns=("cross", shares), steps=25).sheet(), "sweep")
-    keep(attended("a photo of a cat and a car", ("cat", "car"), seed=2), "attend")
+    return pw.sweep(*riding, rows=("self_attention", shares), columns=("cross", shares), steps=25).sheet()
+
+
+def directions() -> Image.Image:
+    """Two translations by pix2pix-zero."""
     cases = (
         ("a photo of a cat on the grass", "cat", "dog", 0),
         ("a photo of a red car in the snow", "red car", "blue car", 2),
     )
     names = [f"strength {strength}, guidance {guidance}" for strength, guidance in TRANSLATIONS]
     labels = [[prompt, *(f"{a} to {b}: {name}" for name in names)] for prompt, a, b, _ in cases]
-    keep(sheet([translated(*case) for case in cases], labels), "translate")
+    return sheet([translated(*case) for case in cases], labels)
+
+
+def world() -> Image.Image:
+    """Rendered scenes."""
     rng = random.Random(5)
     scenes = [random_scene(rng) for _ in range(12)]
     pictures, captions = [render(scene)[0] for scene in scenes], [caption(scene) for scene in scenes]
-    keep(sheet([pictures[:6], pictures[6:]], [captions[:6], captions[6:]]), "world")
+    return sheet([pictures[:6], pictures[6:]], [captions[:6], captions[6:]])
+
+
+PICTURES: dict[str, Callable[[], Image.Image | dict[str, Image.Image]]] = {
+    "dit": joint,
+    "toybox": seeds,
+    "fast": few_steps,
+    "sega": concepts,
+    "given": lambda: dict(zip(("given", "pnp"), given(), strict=True)),
+    "masactrl": mutual,
+    "place": places,
+    "compose": colours,
+    "edits": plain_edits,
+    "weights-snow": lambda: weights("snow", "a photo of a house in the snow"),
+    "weights-red": lambda: weights("red", "a photo of a red car on the grass"),
+    "maps": lambda: pw.word_maps(DOG).strip(),
+    "views": lambda: views(DOG, HATS),
+    "sweep": swept,
+    "attend": lambda: attended("a photo of a cat and a car", ("cat", "car"), seed=2),
+    "translate": directions,
+    "world": world,
+}
+
+
+def main() -> None:
+    """All pictures, or those named on the command line."""
+    for name in sys.argv[1:] or PICTURES:
+        made = PICTURES[name]()
+        for own, picture in made.items() if isinstance(made, dict) else [(name, made)]:
+            picture.save(FOLDER / f"{own}.webp", quality=88)
+            print(f"wrote {FOLDER / own}.webp")
 
 
 if __name__ == "__main__":
