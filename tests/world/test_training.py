@@ -107,11 +107,15 @@ def test_install_copies_pipeline_and_oracle(trained, tmp_path, monkeypatch):
     (tmp_path / "evaluate").mkdir()
     monkeypatch.setattr(train, "embedded_folder", lambda *_: tmp_path / "models" / "toybox")
     Oracle.create(NAMES).save(trained / "oracle.safetensors")
-    (target,) = train.install(trained, ("diffusion",))
+    judge = tmp_path / "evaluate" / "oracle.safetensors"
+    assert train.install(trained, ("oracle",)) == [judge] and judge.is_file()
+    judge.unlink()
+    target, with_it = train.install(trained, ("diffusion",))
     assert pw.load(target, device="cpu").fingerprint() == pw.load(trained / "pipeline", device="cpu").fingerprint()
-    assert (tmp_path / "evaluate" / "oracle.safetensors").is_file()
-    with pytest.raises(FileNotFoundError, match="Train first"):
-        train.install(tmp_path / "nothing")
+    assert with_it == judge and judge.is_file()
+    for stages, missing in (((), "pipeline"), (("oracle",), "oracle.safetensors")):
+        with pytest.raises(FileNotFoundError, match=f"{missing} does not exist yet. Train first"):
+            train.install(tmp_path / "nothing", stages or train.STAGES)
 
 
 def test_the_loss_is_that_of_v(trained):

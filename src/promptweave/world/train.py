@@ -21,6 +21,7 @@ __all__ = ("EXPORTS", "MADE_BY", "STAGES", "Recipe", "begin_with", "install", "t
 
 STAGES = ("vae", "diffusion", "decoder", "oracle", "joint", "fast")
 EXPORTS = {EMBEDDED: "pipeline", JOINT: JOINT, FAST: "fast"}  # embedded model -> its folder in a training folder
+ORACLE = "oracle.safetensors"
 MADE_BY = {"joint": JOINT, "fast": FAST}  # the other stages make `toybox`
 
 
@@ -45,24 +46,24 @@ def train(
         elif stage == "fast":
             train_fast(folder, recipe, time, place, watch=watch)
         else:
-            train_oracle(folder / "oracle.safetensors", seed=recipe.seed, watch=watch)
+            train_oracle(folder / ORACLE, seed=recipe.seed, watch=watch)
     if "decoder" in minutes:
         export_latest(folder)
 
 
 def install(folder: Path, stages: Collection[str] = STAGES) -> list[Path]:
     """Copy into the package what these stages made, and with `toybox` the oracle if there is one."""
-    wanted = list(dict.fromkeys(MADE_BY.get(stage, EMBEDDED) for stage in stages))
+    wanted = list(dict.fromkeys(MADE_BY.get(stage, EMBEDDED) for stage in stages if stage != "oracle"))
     made = [name for name in wanted if (folder / EXPORTS[name]).is_dir()]
-    if not made:
-        raise FileNotFoundError(
-            f"{folder / EXPORTS[wanted[0]]} does not exist yet. Train first: promptweave train --folder {folder}"
-        )
-    for name in made:
-        target = embedded_folder(name)
+    oracle = folder / ORACLE
+    judges = oracle.is_file() and ("oracle" in stages or EMBEDDED in made)
+    if not made and not judges:
+        missing = oracle if not wanted else folder / EXPORTS[wanted[0]]
+        raise FileNotFoundError(f"{missing} does not exist yet. Train first: promptweave train --folder {folder}")
+    installed = [embedded_folder(name) for name in made]
+    for name, target in zip(made, installed, strict=True):
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(folder / EXPORTS[name], target)
-    oracle = folder / "oracle.safetensors"
-    if EMBEDDED in made and oracle.is_file():
-        shutil.copy(oracle, embedded_folder().parents[1] / "evaluate" / oracle.name)
-    return [embedded_folder(name) for name in made]
+    if judges:
+        installed.append(Path(shutil.copy(oracle, embedded_folder().parents[1] / "evaluate" / ORACLE)))
+    return installed
