@@ -10,6 +10,8 @@ from families import build_sd3
 from promptweave.apps import bench_speed
 from promptweave.apps.cli import main
 from promptweave.sampling.loop import noise_for, sample
+from promptweave.world import train
+from promptweave.world.training import Recipe
 
 
 def test_variants_compute_the_same_edit(tiny):
@@ -55,6 +57,19 @@ def test_train_command(tmp_path, capsys):
         main(["train", "--stage", "vae", "--vae-minutes", "0.001", "--folder", str(tmp_path / "t"), "--quiet"])
     assert end.value.code == 0 and not capsys.readouterr().out
     assert (tmp_path / "t" / "codes.pt").is_file() and (tmp_path / "t" / "log.jsonl").is_file()
+
+
+def test_options_of_training_are_the_recipes(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(train, "train", lambda folder, recipe, minutes, *rest: seen.append((recipe, minutes)))
+    given = ["--scenes", "50", "--batch", "7", "--rate", "0.002", "--bf16", "--seed", "3", "--joint-minutes", "9"]
+    for options in ([], given):
+        with pytest.raises(SystemExit) as end:
+            main(["train", "--stage", "joint", "--folder", str(tmp_path), "--quiet", *options])
+        assert end.value.code == 0
+    assert seen[0] == (Recipe(), {"joint": 220})
+    chosen = {"batch": 7, "joint_batch": 7, "rate": 0.002, "joint_rate": 0.002, "bf16": True}
+    assert seen[1] == (Recipe(3, 50, 10, **chosen), {"joint": 9})
 
 
 def test_scores_and_edits_are_at_the_models_own_settings(monkeypatch, capsys):

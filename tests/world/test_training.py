@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from promptweave.world.scene import Scene, Thing, has_held_out_pair
 from promptweave.world.train_diffusion import Diffusion, batches, emphasis, encode_scenes, scenes_of
 from promptweave.world.train_oracle import NAMES, oracle_accuracy, train_oracle
 from promptweave.world.train_vae import reconstruction_loss, vae_psnr
-from promptweave.world.training import Clock, Recipe, ahead, rate_at
+from promptweave.world.training import Clock, Recipe, ahead, checkpoint, rate_at
 
 SMALL = Recipe(scenes=6, coloured_scenes=2, batch=2, vae_batch=2, grid_steps=1)
 MOMENT = 0.02  # minutes
@@ -256,6 +257,31 @@ def test_rare_scenes_come_more_often():
     drawn = batches(codes, scenes, Recipe(batch=4), 0)
     seen = [int(value) for _ in range(4) for value in next(drawn)[0][:, 0, 0, 0]]
     assert sorted(seen) == sorted([0, 1, 1, 2, 2, 2, 3, 3] * 2)
+
+
+def test_a_batch_of_more_than_there_is_says_so(trained):
+    codes, scenes = encode_scenes(trained, SMALL, "cpu"), scenes_of(SMALL)
+    most = sum(map(emphasis, scenes))
+    assert len(next(batches(codes, scenes, SMALL, 0, most))[1]) == most
+    for size in (most + 1, -1):
+        with pytest.raises(ValueError, match=f"a batch of {size} and 8 scenes.*--batch"):
+            next(batches(codes, scenes, SMALL, 0, size))
+
+
+def test_checkpoints_of_a_machine_with_a_gpu_are_read_without_one(trained, tmp_path, monkeypatch):
+    """What was saved on a CUDA device, as its mark in the file says, trains on here."""
+    folder = tmp_path / "moved"
+    shutil.copytree(trained, folder)
+    with monkeypatch.context() as there:
+        there.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
+        for name in ("codes.pt", "diffusion.pt", "decoder.pt"):
+            torch.save(torch.load(trained / name), folder / name)
+    if not torch.cuda.is_available():
+        with pytest.raises(RuntimeError, match="CUDA"):
+            torch.load(folder / "diffusion.pt")
+    before = checkpoint(folder / "diffusion.pt")
+    train.train(folder, SMALL, {"diffusion": before["spent"] + MOMENT}, "cpu")
+    assert checkpoint(folder / "diffusion.pt")["samples"] > before["samples"]
 
 
 def double(value: int) -> int:

@@ -41,11 +41,14 @@ def train(
         typer.Option("--from", help="Begin a new folder with this model's weights: toybox, toybox-dit, or a folder."),
     ] = "",
     rate: Annotated[float, typer.Option("--rate", help="Highest rate of learning, stages diffusion and joint.")] = 1e-3,
+    batch: Annotated[
+        int, typer.Option("--batch", min=0, help="Pictures a step, stages diffusion and joint; 0: 24 and 32.")
+    ] = 0,
     bf16: Annotated[
         bool, typer.Option("--bf16", help="Stages diffusion and joint in bfloat16: faster where the machine has it.")
     ] = False,
     scenes: Annotated[
-        int, typer.Option("--scenes", help="To train on; a fifth as many more have two things of two colours.")
+        int, typer.Option("--scenes", min=1, help="To train on; a fifth as many more have two things of two colours.")
     ] = 30_000,
     seed: Annotated[int, typer.Option("--seed")] = 0,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
@@ -74,10 +77,11 @@ def train(
     times["fast"] = fast_minutes
     if begin:
         recipe.begin_with(folder, begin)
+    sizes = {"batch": batch, "joint_batch": batch} if batch else {}
     with _training_bar(terminal, times) as watch:
         recipe.train(
             folder,
-            recipe.Recipe(seed, scenes, scenes // 5, rate=rate, joint_rate=rate, bf16=bf16),
+            recipe.Recipe(seed, scenes, scenes // 5, rate=rate, joint_rate=rate, bf16=bf16, **sizes),
             {name: times[name] for name in stages},
             device,
             watch,

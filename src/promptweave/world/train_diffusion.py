@@ -21,7 +21,7 @@ from promptweave.view.sheet import sheet
 from promptweave.world.caption import caption
 from promptweave.world.render import render
 from promptweave.world.scene import ANIMALS, Scene, random_scene, two_colours
-from promptweave.world.training import Clock, Log, Recipe, Watch, ahead, rate_at
+from promptweave.world.training import Clock, Log, Recipe, Watch, ahead, checkpoint, rate_at
 
 SPLIT_WORDS = (
     "skateboard",
@@ -55,7 +55,7 @@ def encode_scenes(folder: Path, recipe: Recipe, device: str, watch: Watch | None
     if done < len(scenes):
         vae: Any = build.build_vae().eval()
         vae = vae.to(device, memory_format=torch.channels_last)
-        vae.load_state_dict(torch.load(folder / "codes.pt"))
+        vae.load_state_dict(checkpoint(folder / "codes.pt"))
         parts, log = [] if known is None else [known], Log(folder, watch)
         chunks = [scenes[i : i + 32] for i in range(done, len(scenes), 32)]
         clock = Clock(0)
@@ -126,6 +126,11 @@ def batches(
     size = size or recipe.batch
     rng = random.Random(f"batches {recipe.seed} {start}")
     pool = [index for index, scene in enumerate(scenes) for _ in range(emphasis(scene))]
+    if not 0 < size <= len(pool):
+        raise ValueError(
+            f"A batch is drawn from a round of all scenes. Received a batch of {size} and {len(scenes)} scenes, a round "
+            f"of {len(pool)}. Ask for more scenes (--scenes) or a smaller batch (--batch)."
+        )
     while True:
         order = rng.sample(pool, len(pool))
         for begin in range(0, len(order) - size + 1, size):
@@ -145,7 +150,7 @@ def train_diffusion(
     model = model.to(device, memory_format=torch.channels_last)
     average = copy.deepcopy(model).requires_grad_(False)
     optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
-    state = torch.load(path) if path.exists() else {"spent": 0.0, "samples": 0}
+    state = checkpoint(path, spent=0.0, samples=0)
     if "model" in state:
         model.load_state_dict(state["model"])
         average.load_state_dict(state["average"])
@@ -193,7 +198,7 @@ def export(folder: Path, target: Path, model: Diffusion) -> None:
     """Write the pipeline folder from the averaged weights and the best decoder so far."""
     vae = build.build_vae()
     decoder = folder / "decoder.pt"
-    vae.load_state_dict(torch.load(decoder)["model"] if decoder.exists() else torch.load(folder / "codes.pt"))
+    vae.load_state_dict(checkpoint(decoder)["model"] if decoder.exists() else checkpoint(folder / "codes.pt"))
     build.save_pipeline(
         target, vae, copy.deepcopy(model.unet).cpu(), copy.deepcopy(model.text_encoder).cpu(), model.tokenizer
     )
@@ -218,5 +223,5 @@ def sample_grid(folder: Path, samples: int, steps: int = 12, name: str = "pipeli
 def export_latest(folder: Path) -> None:
     """Write the pipeline folder from the checkpoints."""
     model = Diffusion(folder)
-    model.load_state_dict(torch.load(folder / "diffusion.pt", map_location="cpu")["average"])
+    model.load_state_dict(checkpoint(folder / "diffusion.pt")["average"])
     export(folder, folder / "pipeline", model)

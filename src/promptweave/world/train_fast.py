@@ -35,7 +35,7 @@ from promptweave.view.sheet import sheet
 from promptweave.world.caption import caption
 from promptweave.world.scene import random_scene
 from promptweave.world.train_diffusion import GRID, emphasis
-from promptweave.world.training import Clock, Log, Recipe, Watch, rate_at
+from promptweave.world.training import Clock, Log, Recipe, Watch, checkpoint, rate_at
 
 RANK = 16
 # Of the teacher, by step: that which suits it, and none in the last step, where guidance makes pictures no better
@@ -198,7 +198,7 @@ def train_fast(folder: Path, recipe: Recipe, minutes: int | float, device: str, 
     placed: Any = Student(model.unet).to(device)
     student: Student = placed
     optimiser = torch.optim.AdamW(student.parameters(), lr=recipe.fast_rate, betas=(0.9, 0.98), weight_decay=0.0)
-    state = torch.load(path) if path.exists() else {"spent": 0.0, "samples": 0}
+    state = checkpoint(path, spent=0.0, samples=0)
     if "student" in state:
         student.load_state_dict(state["student"])
         optimiser.load_state_dict(state["optimiser"])

@@ -36,7 +36,7 @@ from promptweave.world.train_diffusion import (
     scenes_of,
     tokenizer_of,
 )
-from promptweave.world.training import Clock, Log, Recipe, Watch, rate_at
+from promptweave.world.training import Clock, Log, Recipe, Watch, checkpoint, rate_at
 
 EXPORTED = JOINT
 MUON_RATE = 20  # times that of AdamW
@@ -149,7 +149,7 @@ def teacher_of(folder: Path, device: str) -> Diffusion | None:
     if not path.exists():
         return None
     made = Diffusion(folder).requires_grad_(False).eval()
-    made.load_state_dict(torch.load(path, map_location="cpu")["average"])
+    made.load_state_dict(checkpoint(path)["average"])
     placed: Any = made
     return placed.to(device, memory_format=torch.channels_last)
 
@@ -158,7 +158,7 @@ def train_joint(folder: Path, recipe: Recipe, minutes: int | float, device: str,
     """Train on coarse tokens for `recipe.coarse_share` of the minutes, then on fine ones, there with the teacher."""
     codes, scenes = encode_scenes(folder, recipe, device, watch), scenes_of(recipe)
     log, path, teacher = Log(folder, watch), folder / "joint.pt", teacher_of(folder, device)
-    state = torch.load(path) if path.exists() else {"spent": 0.0, "samples": 0, "patch": 2}
+    state = checkpoint(path, spent=0.0, samples=0, patch=2)
     run = Run(folder, recipe, device, state, teacher)
     clock, samples, saved, mean = Clock(minutes, state["spent"]), state["samples"], time.time(), None
     generator = torch.Generator().manual_seed(recipe.seed + samples)

@@ -15,7 +15,7 @@ from torch import Tensor
 from promptweave.models import build
 from promptweave.world.muon import Muon
 from promptweave.world.scene import random_scene
-from promptweave.world.training import Clock, Log, Recipe, Watch, pixels, rate_at
+from promptweave.world.training import Clock, Log, Recipe, Watch, checkpoint, pixels, rate_at
 
 
 def edges(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -43,11 +43,11 @@ def train_vae(
     vae: Any = build.build_vae()
     vae = vae.to(device, memory_format=torch.channels_last)
     log, path = Log(folder, watch), folder / f"{name}.pt"
-    state = torch.load(path) if path.exists() else {"spent": 0.0, "samples": 0}
+    state = checkpoint(path, spent=0.0, samples=0)
     if "model" in state:
         vae.load_state_dict(state["model"])
     elif decoder_only:
-        vae.load_state_dict(torch.load(folder / "codes.pt"))
+        vae.load_state_dict(checkpoint(folder / "codes.pt"))
     else:
         torch.manual_seed(recipe.seed)
     frozen = ("encoder", "quant_conv") if decoder_only else ()

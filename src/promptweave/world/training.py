@@ -90,6 +90,13 @@ class Log:
                 file.write(line + "\n")
 
 
+def checkpoint(path: Path, **fresh: Any) -> dict[str, Any]:
+    """What was saved at `path`, on whatever device, on the CPU; or `fresh` where there is nothing yet."""
+    if fresh and not path.exists():
+        return fresh
+    return torch.load(path, map_location="cpu")
+
+
 def rate_at(progress: int | float, decay_share: int | float) -> float:
     """Factor on the learning rate: one, then linearly to zero over the last `decay_share` of the run."""
     return min(1.0, max(0.0, (1 - progress) / decay_share))
