@@ -128,8 +128,8 @@ def batches(
     pool = [index for index, scene in enumerate(scenes) for _ in range(emphasis(scene))]
     if not 0 < size <= len(pool):
         raise ValueError(
-            f"A batch is drawn from a round of all scenes. Received a batch of {size} and {len(scenes)} scenes, a round "
-            f"of {len(pool)}. Ask for more scenes (--scenes) or a smaller batch (--batch)."
+            f"A batch is drawn from a round of all scenes. Received a batch of {size} and {len(scenes)} scenes, a "
+            f"round of {len(pool)}. Ask for more scenes (--scenes) or a smaller batch (--batch)."
         )
     while True:
         order = rng.sample(pool, len(pool))
