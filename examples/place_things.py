@@ -11,7 +11,7 @@ from promptweave.view.sheet import sheet
 def main(folder: Path = Path("out/examples/place"), steps: int = 50) -> None:
     prompt = "a photo of a cat next to a red car in the snow"
     regions = {"cat": (0.5, 0.2, 1.0, 1.0), "red car": (0.0, 0.4, 0.5, 1.0)}  # left, top, right, bottom
-    # The regions act on the conditional half, so more guidance than toybox's own makes them stronger.
+    # Regions act on the conditional half of guidance: more of it than is usual here lets things change sides.
     made = pw.generate(
         prompt, controls=[pw.DirectedDiffusion(regions)], steps=steps, compare=True, guidance=7.5, seed=1
     )
