@@ -97,6 +97,10 @@ def test_codes_have_unit_variance(trained):
     more = encode_scenes(trained, dataclasses.replace(SMALL, coloured_scenes=5), "cpu").float()
     assert torch.equal(more[:8], codes) and len(more) == 11, "scenes that are added are encoded"
     assert torch.equal(encode_scenes(trained, SMALL, "cpu").float(), codes)
+    fewer = encode_scenes(trained, dataclasses.replace(SMALL, scenes=3), "cpu").float()
+    assert torch.equal(fewer, torch.cat([codes[:3], codes[6:]])), "the codes stay those of their scenes"
+    other = encode_scenes(trained, dataclasses.replace(SMALL, seed=1), "cpu").float()
+    assert other.shape == codes.shape and not torch.equal(other, codes)
     assert np.isfinite(vae_psnr_of(trained))
 
 

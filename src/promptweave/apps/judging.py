@@ -9,11 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from promptweave.evaluate.oracle import Oracle
+from promptweave.evaluate.oracle import ORACLE, Oracle
 from promptweave.models.base import Model
 from promptweave.sampling.loop import noise_for, sample
-
-ORACLE = "oracle.safetensors"
 
 
 def oracle_path() -> Path:

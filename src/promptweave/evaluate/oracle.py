@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+ORACLE = "oracle.safetensors"  # the file of its weights, in a training folder and in the package
 SEEN = 0.5  # probability above which a thing counts as present
 
 

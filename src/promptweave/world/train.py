@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from promptweave.evaluate.oracle import ORACLE
 from promptweave.models.embedded import EMBEDDED, FAST, JOINT, embedded_folder
 from promptweave.world.train_diffusion import export_latest, train_diffusion
 from promptweave.world.train_fast import train_fast
@@ -21,7 +22,6 @@ __all__ = ("EXPORTS", "MADE_BY", "STAGES", "Recipe", "begin_with", "install", "t
 
 STAGES = ("vae", "diffusion", "decoder", "oracle", "joint", "fast")
 EXPORTS = {EMBEDDED: "pipeline", JOINT: JOINT, FAST: "fast"}  # embedded model -> its folder in a training folder
-ORACLE = "oracle.safetensors"
 MADE_BY = {"joint": JOINT, "fast": FAST}  # the other stages make `toybox`
 
 

@@ -46,10 +46,20 @@ def _pictures(scenes: list[Scene]) -> np.ndarray:
     return np.stack([render(scene)[0] for scene in scenes])
 
 
-@torch.no_grad()
 def encode_scenes(folder: Path, recipe: Recipe, device: str, watch: Watch | None = None) -> Tensor:
-    """The codes of the training scenes, float16 [scenes, channels, h, w]; computed once and kept in `codes.npy`."""
-    path, scenes = folder / "codes.npy", scenes_of(recipe)
+    """The codes of the training scenes, float16 [scenes, channels, h, w]; computed once and kept in the folder.
+
+    Plain and coloured scenes are kept apart, so that more or fewer of either are still the codes of their scenes.
+    """
+    scenes = scenes_of(recipe)
+    kinds = {"plain": scenes[: recipe.scenes], "coloured": scenes[recipe.scenes :]}
+    paths = {kind: folder / f"codes-{kind}-{recipe.seed}.npy" for kind in kinds}
+    return torch.cat([_codes(folder, paths[kind], part, device, watch) for kind, part in kinds.items() if part])
+
+
+@torch.no_grad()
+def _codes(folder: Path, path: Path, scenes: list[Scene], device: str, watch: Watch | None) -> Tensor:
+    """The codes kept at `path`, with those that are missing."""
     known = np.load(path) if path.exists() else None
     done = 0 if known is None else len(known)
     if done < len(scenes):

@@ -69,7 +69,7 @@ def losses(out: dict[str, Tensor], batch: dict[str, Tensor]) -> Tensor:
 
 
 def train_oracle(path: Path, *, steps: int = 1400, seed: int = 0, watch: Watch | None = None) -> Oracle:
-    """Train from nothing (about twenty minutes on two cores) and save to `path`."""
+    """Train from nothing (35 minutes on one core, measured beside other work) and save to `path`."""
     torch.manual_seed(seed)
     generator, oracle, clock = torch.Generator().manual_seed(seed), Oracle.create(NAMES), Clock(0)
     log = Log(path.parent, watch)
