@@ -302,6 +302,9 @@ PICTURES: dict[str, Callable[[], Image.Image | dict[str, Image.Image]]] = {
 
 def main() -> None:
     """All pictures, or those named on the command line."""
+    unknown = set(sys.argv[1:]) - set(PICTURES)
+    if unknown:
+        sys.exit(f"Pictures are {', '.join(PICTURES)}. Received {', '.join(sorted(unknown))}.")
     for name in sys.argv[1:] or PICTURES:
         made = PICTURES[name]()
         for own, picture in made.items() if isinstance(made, dict) else [(name, made)]:

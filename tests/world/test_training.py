@@ -288,6 +288,13 @@ def test_checkpoints_of_a_machine_with_a_gpu_are_read_without_one(trained, tmp_p
     assert checkpoint(folder / "diffusion.pt")["samples"] > before["samples"]
 
 
+def test_a_device_that_is_not_there_says_so(tmp_path):
+    for device in ("tpu", *([] if torch.cuda.is_available() else ["cuda", "cuda:1"])):
+        with pytest.raises(ValueError, match=f"Training runs on auto or cpu.*Received device '{device}'"):
+            train.train(tmp_path / "new", SMALL, {"vae": MOMENT}, device)
+    assert not (tmp_path / "new").exists()
+
+
 def double(value: int) -> int:
     return 2 * value
 

@@ -35,7 +35,10 @@ def train(
     unknown = set(minutes) - set(STAGES)
     if unknown:
         raise ValueError(f"Stages are {', '.join(STAGES)}. Received {', '.join(sorted(unknown))}.")
-    place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    known = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+    if device.partition(":")[0] not in ("auto", *known):
+        raise ValueError(f"Training runs on auto or {' or '.join(known)} on this machine. Received device {device!r}.")
+    place = known[-1] if device == "auto" else device
     for stage, time in minutes.items():
         if stage in ("vae", "decoder"):
             train_vae(folder, recipe, time, place, decoder_only=stage == "decoder", watch=watch)
