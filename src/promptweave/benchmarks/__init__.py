@@ -1,0 +1,1 @@
+"""What `promptweave bench` runs."""
