@@ -10,7 +10,7 @@ from families import build_sd3
 from tiny import SENTENCES, build_tiny
 
 from promptweave import LocalBlend, Replace, load, noise_for, sample
-from promptweave.models.build import build_tokenizer
+from promptweave.world.build import build_tokenizer
 
 PROMPTS = ["a photo of a cat riding a bike", "a photo of a dog riding a bike"]
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from tiny import SENTENCES, build_tiny
 
-from promptweave.models.build import build_tokenizer
 from promptweave.models.unet import UNetModel
+from promptweave.world.build import build_tokenizer
 
 torch.set_num_threads(1)
 OUTCOMES: dict[tuple[str, str], str] = {}

@@ -13,21 +13,25 @@ import pytest
 ROOT = Path(__file__).parents[1] / "src" / "promptweave"
 MODULES = sorted(ROOT.rglob("*.py"))
 
-# What each package may import of ours, itself aside.
-ARROWS: dict[str, set[str]] = {
+# The rooms, lowest first, and what each may import of ours, itself aside; lazy imports count. `models.base` is the
+# protocol of a network, all that most rooms see of `models`.
+ROOMS: dict[str, set[str]] = {
     "core": set(),
+    "evaluate": set(),
+    "view": set(),
     "words": {"core"},
     "methods": {"core", "words"},
     "models": {"core", "words"},
     "sampling": {"core", "models.base"},
     "inversion": {"core", "models.base", "sampling"},
-    "perception": {"core", "models.base"},
-    "translation": {"core", "models.base"},
-    "view": {"core"},
-    "evaluate": set(),
-    "world": {"core", "words", "evaluate"},
+    "editing": {"core", "words", "methods", "models", "sampling", "inversion", "evaluate", "view"},
+    "maps": {"core", "words", "models", "sampling", "editing", "view"},
+    "world": {"core", "words", "models", "sampling", "view"},
+    "benchmarks": {"core", "words", "methods", "models", "sampling", "editing", "maps", "world", "evaluate", "view"},
+    "apps": {"core", "words", "methods", "models", "sampling", "editing", "maps", "benchmarks", "world", "view"},
 }
-TRAINING = {"models", "sampling", "view"}  # what world/train*.py import on top: they build networks and show samples
+ROOT_MODULES = {"__init__.py", "__main__.py"}
+BUILDERS = ("train", "build")  # modules of the world that make networks, and so import diffusers
 PURE = {"torch", "jaxtyping", "numpy"}  # all that core, words and methods may import from others
 NETWORKS = {"diffusers", "transformers"}  # only models and world/train*.py
 EXTRAS = {"typer", "rich", "spacy", "ray", "gradio", "matplotlib", "av"}  # only apps, or inside a function
@@ -58,18 +62,14 @@ def dotted(path: Path) -> str:
 
 def allowed(path: Path, target: str) -> bool:
     """May the module at `path` import `target`, a dotted name without "promptweave"?"""
-    parts = path.relative_to(ROOT).parts
-    head = target.split(".")[0]
-    if head == "apps":
-        return parts[0] in ("apps", "__main__.py")
-    if len(parts) == 1 or parts[0] in ("apps", head):
+    room = path.relative_to(ROOT).parts[0]
+    if room in ROOT_MODULES or target.split(".")[0] == room:
         return True
-    arrows = ARROWS[parts[0]] | (TRAINING if is_training(path) else set())
-    return any(target == arrow or target.startswith(arrow + ".") for arrow in arrows)
+    return any(target == arrow or target.startswith(arrow + ".") for arrow in ROOMS[room])
 
 
-def is_training(path: Path) -> bool:
-    return path.parent == ROOT / "world" and path.name.startswith("train")
+def builds(path: Path) -> bool:
+    return path.parent == ROOT / "world" and path.name.startswith(BUILDERS)
 
 
 def at_top(tree: ast.Module) -> Iterator[ast.stmt]:
@@ -93,20 +93,45 @@ def at_top(tree: ast.Module) -> Iterator[ast.stmt]:
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_arrows_point_downwards(path: Path) -> None:
     parts = path.relative_to(ROOT).parts
-    assert len(parts) == 1 or parts[0] in {*ARROWS, "apps"}, f"{parts[0]} is a new package: give it a line in ARROWS."
-    module = dotted(path)
-    for name, node in imports(ast.parse(path.read_text()), module):
+    if len(parts) == 1:
+        assert parts[0] in ROOT_MODULES, f"{parts[0]} stands in the root: put it into a room."
+    else:
+        assert parts[0] in ROOMS, f"{parts[0]} is a new room: give it a line in ROOMS."
+    for name, node in imports(ast.parse(path.read_text()), dotted(path)):
         top, _, rest = name.partition(".")
         where = f"{path.relative_to(ROOT)}:{node.lineno} imports {name}"
-        if top == "promptweave":
-            # a name of the package's root, such as __version__, is no arrow to a package
-            is_module = (ROOT / rest.split(".")[0]).is_dir() or (ROOT / (rest.split(".")[0] + ".py")).exists()
-            assert not (rest and is_module) or allowed(path, rest), f"{where}, which {parts[0]} may not."
-            assert len(parts) == 1 or parts[0] == "apps" or is_module, f"{where}: import the package that defines it."
+        if top == "promptweave" and rest:
+            if (ROOT / rest.split(".")[0]).is_dir():
+                assert allowed(path, rest), f"{where}, which {parts[0]} may not."
+            else:
+                assert len(parts) == 1 or rest == "__version__", f"{where}: import the room that defines it."
         elif parts[0] in ("core", "words", "methods"):
             assert top in PURE or top in sys.stdlib_module_names, f"{where}: {parts[0]} imports {sorted(PURE)} only."
         elif top in NETWORKS:
-            assert parts[0] == "models" or is_training(path), f"{where}: only models and world/train*.py may."
+            assert parts[0] in ("models", "benchmarks") or builds(path), f"{where}: only models and builders may."
+
+
+def test_the_rooms_make_no_circle() -> None:
+    """Every arrow goes to a room that stands before its own, and every arrow in the list is in use."""
+    order = list(ROOMS)
+    for room, arrows in ROOMS.items():
+        for arrow in arrows:
+            assert order.index(arrow.split(".")[0]) < order.index(room), f"{room} -> {arrow} points upwards."
+    used: dict[str, set[str]] = {room: set() for room in ROOMS}
+    for path in MODULES:
+        room = path.relative_to(ROOT).parts[0]
+        for name, _ in imports(ast.parse(path.read_text()), dotted(path)) if room in ROOMS else ():
+            used[room].add(name.removeprefix("promptweave.").split(".")[0] if name.startswith("promptweave.") else "")
+    for room, arrows in ROOMS.items():
+        unused = {arrow for arrow in arrows if arrow.split(".")[0] not in used[room]}
+        assert not unused, f"{room} does not import {unused}: take the arrow out of ROOMS."
+
+
+def test_a_module_has_a_name_of_its_own() -> None:
+    """One name, one meaning, room names included; `__init__` and the worlds of the web page aside."""
+    names = [path.stem for path in MODULES if not path.stem.startswith("__") and "web" not in path.parts]
+    twice = {name for name in names if names.count(name) > 1 or name in ROOMS}
+    assert not twice, f"Modules of the same name: {sorted(twice)}."
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -133,10 +158,10 @@ def test_the_reader_of_imports_sees_them() -> None:
     assert allowed(ROOT / "sampling" / "loop.py", "models.base")
     assert not allowed(ROOT / "sampling" / "loop.py", "models.unet")
     assert not allowed(ROOT / "core" / "rows.py", "words.tokens")
-    assert not allowed(ROOT / "edit.py", "apps.cli") and allowed(ROOT / "edit.py", "methods.masactrl")
-    assert allowed(ROOT / "world" / "train.py", "models.build") and not allowed(
-        ROOT / "world" / "scene.py", "models.build"
-    )
+    assert not allowed(ROOT / "editing" / "edit.py", "apps.cli")
+    assert allowed(ROOT / "editing" / "edit.py", "methods.masactrl")
+    assert not allowed(ROOT / "editing" / "result.py", "maps.html_report")
+    assert builds(ROOT / "world" / "train.py") and not builds(ROOT / "world" / "scene.py")
 
 
 def test_importing_the_package_is_light_and_warns_of_nothing() -> None:

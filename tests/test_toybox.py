@@ -8,10 +8,10 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 import promptweave as pw
+from promptweave.editing.plan import settings
 from promptweave.evaluate.metrics import psnr
 from promptweave.models.embedded import embedded_folder
 from promptweave.models.load import load_cached
-from promptweave.plan import settings
 
 CAT, LION = "a cat wearing a hat on the grass", "a lion wearing a hat on the grass"
 SEEDS = range(6)

@@ -10,10 +10,10 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusion3Pipeline
 
 import promptweave as pw
+from promptweave.editing.plan import settings
 from promptweave.evaluate.metrics import psnr
 from promptweave.models.embedded import JOINT, embedded_folder
 from promptweave.models.load import load_cached
-from promptweave.plan import settings
 
 CAT, LION = "a cat wearing a hat on the grass", "a lion wearing a hat on the grass"
 RED, BLUE = "a photo of a red car on the grass", "a photo of a blue car on the grass"

@@ -12,11 +12,11 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline
 
 import promptweave as pw
 from promptweave.core.clock import Window
+from promptweave.editing.plan import settings
 from promptweave.evaluate.metrics import psnr
 from promptweave.models import low_rank
 from promptweave.models.embedded import FAST, embedded_folder
 from promptweave.models.load import load_cached
-from promptweave.plan import settings
 
 CAT, LION = "a cat wearing a hat on the grass", "a lion wearing a hat on the grass"
 

@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from promptweave.apps.bench_methods import MEASURES, bench_methods
 from promptweave.apps.cli import main
+from promptweave.benchmarks.bench_methods import MEASURES, bench_methods
 from promptweave.models.load import load
 from promptweave.view.curves import curves
 from promptweave.words.phrases import NoParser, nouns, parser

@@ -21,7 +21,7 @@ from promptweave.apps.web.settings import Settings, selectors
 from promptweave.apps.web.shelf import Shelf
 from promptweave.apps.web.studio import Studio, UnknownModel
 from promptweave.apps.web.uploads import BadUpload, read_upload
-from promptweave.recipe import KEY, BrokenRecipe
+from promptweave.editing.recipe import KEY, BrokenRecipe
 
 SOURCE, TARGET = "a photo of a cat riding a bike", "a photo of a dog riding a bike"
 

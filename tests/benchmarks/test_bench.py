@@ -7,8 +7,8 @@ import json
 import pytest
 from families import build_sd3
 
-from promptweave.apps import bench_speed
 from promptweave.apps.cli import main
+from promptweave.benchmarks import bench_speed
 from promptweave.sampling.loop import noise_for, sample
 from promptweave.world import train
 from promptweave.world.training import Recipe
@@ -80,8 +80,8 @@ def test_scores_and_edits_are_at_the_models_own_settings(monkeypatch, capsys):
         seen.append((model.scheduler, options["steps"], options["guidance"]))
         return ({}, {}) if "pairs" in options else {}
 
-    monkeypatch.setattr("promptweave.apps.score.score", judge)
-    monkeypatch.setattr("promptweave.apps.bench_edits.bench_edits", judge)
+    monkeypatch.setattr("promptweave.benchmarks.score.score", judge)
+    monkeypatch.setattr("promptweave.benchmarks.bench_edits.bench_edits", judge)
     other = ["--steps", "2", "--guidance", "3"]
     for command in (["train", "--score"], ["train", "--score", *other, "--scheduler", "dpm++"], ["bench", "edits"]):
         with pytest.raises(SystemExit) as end:
@@ -107,8 +107,8 @@ def test_random_pipelines_have_the_true_shapes(name):
     """Built on the meta device: their layers and sites are those of the real models, but for their number."""
     import torch
 
+    from promptweave.benchmarks.random_pipelines import RANDOM
     from promptweave.models.load import load
-    from promptweave.models.random import RANDOM
 
     with torch.device("meta"):
         pipeline = RANDOM[name]()

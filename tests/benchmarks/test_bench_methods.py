@@ -8,10 +8,10 @@ import random
 import numpy as np
 import pytest
 
-from promptweave.apps import measure_given, measure_masactrl, measure_translate
-from promptweave.apps.bench_edits import Pair
-from promptweave.apps.bench_methods import Measured, means
 from promptweave.apps.cli import main
+from promptweave.benchmarks import measure_given, measure_masactrl, measure_translate
+from promptweave.benchmarks.bench_edits import Pair
+from promptweave.benchmarks.bench_methods import Measured, means
 from promptweave.evaluate.metrics import psnr
 from promptweave.models.load import load
 from promptweave.sampling.loop import noise_for, sample, sample_jobs

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 import promptweave as pw
-from promptweave.recipe import BrokenRecipe, Recipe, control_as_dict, control_from_dict
-from promptweave.result import read_record
+from promptweave.editing.recipe import BrokenRecipe, Recipe, control_as_dict, control_from_dict
+from promptweave.editing.result import read_record
 
 SOURCE = "a photo of a cat riding a bike"
 SWAP = "a photo of a dog riding a bike"

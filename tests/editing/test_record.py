@@ -9,8 +9,8 @@ from families import BUILDERS
 
 import promptweave as pw
 from promptweave.core.rows import NotRecorded
-from promptweave.recipe import BrokenRecipe
-from promptweave.record import Recording, TooLarge
+from promptweave.editing.recipe import BrokenRecipe
+from promptweave.editing.record import Recording, TooLarge
 
 SOURCE, SWAP = "a photo of a cat riding a bike in the snow", "a photo of a dog riding a bike in the snow"
 LONGER = "a photo of a black cat riding a bike in the snow"
@@ -94,7 +94,7 @@ def test_chained_edits(tiny, tmp_path):
 
 
 def test_a_budget_is_kept_before_anything_is_computed(tiny, monkeypatch):
-    from promptweave.record import estimate
+    from promptweave.editing.record import estimate
     from promptweave.sampling.recording import Kept
 
     recording = pw.record(SOURCE, model=tiny, steps=STEPS, images=2)

@@ -12,9 +12,9 @@ from PIL import Image
 import promptweave as pw
 from promptweave.apps.commands_many import _axes, values
 from promptweave.apps.terminal import byte_count
-from promptweave.edit import run_many
-from promptweave.jobs import BadJobs, batches, read_jobs, run_jobs
-from promptweave.result import read_record
+from promptweave.editing.edit import run_many
+from promptweave.editing.jobs import BadJobs, batches, read_jobs, run_jobs
+from promptweave.editing.result import read_record
 
 SOURCE, TARGET = "a photo of a cat riding a bike in the snow", "a photo of a dog riding a bike in the snow"
 STEPS = 5

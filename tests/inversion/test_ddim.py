@@ -12,9 +12,9 @@ from families import BUILDERS, build_sd3
 from tiny import build_tiny
 
 import promptweave as pw
+from promptweave.editing.picture import BadPicture, Picture
 from promptweave.inversion.ddim import CannotInvert, invert
 from promptweave.inversion.pinned import Pinned
-from promptweave.picture import BadPicture, Picture
 
 SOURCE, TARGET = "a photo of a cat riding a bike", "a photo of a dog riding a bike"
 STEPS = 5
@@ -210,7 +210,7 @@ def test_in_half_precision_the_path_is_kept_in_single(tokenizer):
 def test_jobs_hold_pictures_of_their_own(tiny, tmp_path):
     from PIL import Image
 
-    from promptweave.jobs import read_jobs, run_jobs
+    from promptweave.editing.jobs import read_jobs, run_jobs
 
     Image.fromarray(photo()).save(tmp_path / "photo.png")
     lines = f'{{"source": "{SOURCE}", "targets": "{TARGET}", "steps": 3, "image": "{tmp_path / "photo.png"}"}}\n'

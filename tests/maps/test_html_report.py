@@ -12,7 +12,7 @@ import pytest
 
 import promptweave as pw
 from promptweave.apps.cli import main
-from promptweave.remake import NoCommand, command_of
+from promptweave.editing.remake import NoCommand, command_of
 
 SOURCE, TARGET = "a photo of a cat riding a bike", "a photo of a dog riding a red bike"
 VOID = {"meta", "img", "input", "br", "line"}

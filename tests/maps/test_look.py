@@ -12,15 +12,15 @@ from families import BUILDERS
 from PIL import Image
 
 import promptweave as pw
-from promptweave.edit_maps import edit_maps
-from promptweave.look import look
-from promptweave.map_statistics import covering, statistics, write_statistics
+from promptweave.editing.record import TooLarge
+from promptweave.editing.recorders import columns, named
+from promptweave.maps.edit_maps import edit_maps
+from promptweave.maps.look import look
+from promptweave.maps.self_attention import SelfMaps
+from promptweave.maps.statistics import covering, statistics, write_statistics
 from promptweave.models.load import load
-from promptweave.record import TooLarge
-from promptweave.self_maps import SelfMaps
 from promptweave.view.animate import save_animation
 from promptweave.view.names import map_name
-from promptweave.watching import columns, named
 
 PROMPT = "a photo of a cat riding a bike, in the snow"
 SOURCE, TARGET = "a photo of a cat riding a bike", "a photo of a dog riding a red bike"
@@ -158,9 +158,9 @@ def test_what_would_be_too_large_is_refused_before_the_run(tiny):
 def test_the_estimate_is_what_is_kept(tiny, seen):
     from promptweave.core.record_maps import RecordMaps
     from promptweave.core.site import Sites
-    from promptweave.edit import run
-    from promptweave.plan import recipe_for
-    from promptweave.watching import bound
+    from promptweave.editing.edit import run
+    from promptweave.editing.plan import recipe_for
+    from promptweave.editing.recorders import bound
 
     recipe = recipe_for(tiny, PROMPT, steps=3)
     for recorder in (

@@ -10,13 +10,13 @@ from tiny import build_tiny
 from promptweave import NoEffect, Recipe, Replace, generate, load, noise_for, sample
 from promptweave.core.rows import Layout
 from promptweave.core.site import Sites
+from promptweave.editing.plan import recipe_for
+from promptweave.editing.recorders import bound
 from promptweave.methods import AttendAndExcite
 from promptweave.methods.attend_and_excite import gaussian, peaks
-from promptweave.plan import recipe_for
 from promptweave.sampling.passes import Pass
 from promptweave.sampling.probe import Prober
 from promptweave.sampling.solver import Ddim
-from promptweave.watching import bound
 
 PROMPT = "a black cat next to a red car"
 WORDS = ("cat", "car")

@@ -14,16 +14,16 @@ from tiny import build_tiny
 
 import promptweave as pw
 from promptweave.apps.cli import main
-from promptweave.apps.judging import oracle
-from promptweave.apps.measure_place import judge
+from promptweave.benchmarks.judging import oracle
+from promptweave.benchmarks.measure_place import judge
 from promptweave.core.control import NoEffect
 from promptweave.core.pattern import Pattern
 from promptweave.core.rows import Layout, Rows
 from promptweave.core.site import Site
-from promptweave.evaluate.oracle import Sight
+from promptweave.editing.recipe import control_as_dict, control_from_dict
 from promptweave.methods.directed_diffusion import bump, cells, factors
-from promptweave.recipe import control_as_dict, control_from_dict
 from promptweave.sampling.loop import Job
+from promptweave.world.oracle import Sight
 
 PROMPT = "a photo of a cat riding a bike in the snow"
 OTHER = "a black cat next to a red car"

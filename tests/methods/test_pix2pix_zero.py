@@ -11,9 +11,9 @@ from tiny import build_tiny
 
 from promptweave import NoEffect, Pix2PixZero, Recipe, edit, load, noise_for, record, sample
 from promptweave.apps.cli import main
+from promptweave.editing.plan import recipe_for
+from promptweave.editing.recorders import bound
 from promptweave.methods.pix2pix_zero import Direction, limited
-from promptweave.plan import recipe_for
-from promptweave.watching import bound
 from promptweave.words.sentences import TEMPLATES, about
 
 PROMPT = "a photo of a cat riding a bike"

@@ -15,14 +15,14 @@ from tiny import build_tiny
 
 import promptweave as pw
 from promptweave.apps.cli import main
-from promptweave.apps.measure_compose import judge
+from promptweave.benchmarks.measure_compose import judge
 from promptweave.core.control import NoEffect
 from promptweave.core.rows import Layout, Rows
-from promptweave.evaluate.oracle import Sight
+from promptweave.editing.recipe import control_as_dict, control_from_dict
 from promptweave.methods.structured_diffusion import aligned
-from promptweave.recipe import control_as_dict, control_from_dict
 from promptweave.sampling.loop import Job, sample_jobs
 from promptweave.words.phrases import NoParser, bracketed, noun_phrases, parser
+from promptweave.world.oracle import Sight
 from promptweave.world.scene import two_colours
 
 PROMPT = "a black cat next to a red car"

@@ -15,10 +15,10 @@ from families import build_flux, build_sd3, build_sdxl
 from tiny import build_tiny
 
 import promptweave as pw
-from promptweave.apps import bench_edits, judging, score
-from promptweave.evaluate.oracle import Oracle
+from promptweave.benchmarks import bench_edits, judging, score
 from promptweave.world import train
 from promptweave.world.muon import Muon, orthogonalise
+from promptweave.world.oracle import Oracle
 from promptweave.world.scene import Scene, Thing, has_held_out_pair
 from promptweave.world.train_diffusion import Diffusion, batches, emphasis, encode_scenes, scenes_of
 from promptweave.world.train_oracle import NAMES, oracle_accuracy, train_oracle

@@ -12,10 +12,9 @@ import torch
 from diffusers.models.attention_processor import JointAttnProcessor2_0
 
 import promptweave as pw
-from promptweave.apps import bench_edits
-from promptweave.models import build_joint
+from promptweave.benchmarks import bench_edits
 from promptweave.models.sd3 import T5_LENGTH
-from promptweave.world import train
+from promptweave.world import build_joint, train
 from promptweave.world.train_diffusion import Diffusion, tokenizer_of
 from promptweave.world.train_joint import CountedAttention, JointDiffusion, counts, optimisers_of, teacher_of
 from promptweave.world.training import Recipe

@@ -83,11 +83,11 @@ def generate(
     quiet: Quiet = False,
 ) -> None:
     """Make a picture from a prompt."""
-    from promptweave.edit import run
+    from promptweave.editing.edit import run
+    from promptweave.editing.plan import recipe_for
+    from promptweave.editing.recorders import edit_watch
+    from promptweave.editing.result import check_output
     from promptweave.models.load import load
-    from promptweave.plan import recipe_for
-    from promptweave.result import check_output
-    from promptweave.watching import edit_watch
 
     terminal = Terminal(json, quiet)
     check_output(output, force=force)
@@ -169,10 +169,10 @@ def edit(
     quiet: Quiet = False,
 ) -> None:
     """Edit a picture by changing its prompt: only what the words name changes."""
-    from promptweave.edit import edit as make
+    from promptweave.editing.edit import edit as make
+    from promptweave.editing.record import Recording
+    from promptweave.editing.result import check_output
     from promptweave.models.load import load
-    from promptweave.record import Recording
-    from promptweave.result import check_output
 
     kinds = {"replace": replace, "refine": refine, "flow": flow, "consist": consist}
     named: list[Any] = [name for name, given in kinds.items() if given]
@@ -238,7 +238,10 @@ def edit(
 
 
 def _finish(terminal: Terminal, result: Any, output: Path, force: bool, report: bool = False) -> None:
-    files = result.save(output, force=force, report=report)
+    from promptweave.maps.html_report import html_report
+
+    pages = {"report.html": html_report(result)} if report else {}
+    files = result.save(output, force=force, pages=pages)
     terminal.give({"files": [str(path) for path in files], **result.record})
     for number, pairs in enumerate(result.report["alignment"], 1):
         rows = [(pair["kind"], pair["source"], pair["target"]) for pair in pairs if pair["kind"] != "kept"]

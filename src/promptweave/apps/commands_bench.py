@@ -115,9 +115,9 @@ def _training_bar(terminal: Terminal, minutes: dict[str, float]) -> Iterator[Any
 def _score(
     terminal: Terminal, name: str, scheduler: str | None, count: int, steps: int | None, guidance: float | None
 ) -> None:
-    from promptweave.apps.score import score as measure
+    from promptweave.benchmarks.score import score as measure
+    from promptweave.editing.plan import settings
     from promptweave.models.load import load
-    from promptweave.plan import settings
 
     model = load(name, scheduler=scheduler)
     steps, strength = settings(model, steps, guidance)
@@ -151,9 +151,9 @@ def edits(
     quiet: Quiet = False,
 ) -> None:
     """Edit seeded scene pairs: does what the words name change, and does the rest stay?"""
-    from promptweave.apps import bench_edits
+    from promptweave.benchmarks import bench_edits
+    from promptweave.editing.plan import settings
     from promptweave.models.load import load
-    from promptweave.plan import settings
 
     terminal, network = Terminal(json, quiet), load(model)
     count, strength = settings(network, steps, guidance)
@@ -192,7 +192,7 @@ def speed(
     quiet: Quiet = False,
 ) -> None:
     """Time plain sampling, edits, edits with local blend, and explicit attention matrices; or word maps."""
-    from promptweave.apps import bench_speed
+    from promptweave.benchmarks import bench_speed
 
     terminal = Terminal(json, quiet)
     with terminal.progress("timing", repeats * len(bench_speed.MAPS if maps else bench_speed.VARIANTS)) as advance:
@@ -218,7 +218,7 @@ def targets(
     quiet: Quiet = False,
 ) -> None:
     """Time several targets in one run against as many runs, and an edit of a recording against a fresh one."""
-    from promptweave.apps import bench_targets
+    from promptweave.benchmarks import bench_targets
 
     terminal = Terminal(json, quiet)
     with terminal.progress("timing", repeats * (len(bench_targets.COUNTS) + 4)) as advance:
@@ -245,9 +245,9 @@ def methods(
     """What each method does for the thing it exists for, against plain generation on the same seeds."""
     from dataclasses import asdict
 
-    from promptweave.apps.bench_methods import MEASURES, bench_methods
+    from promptweave.benchmarks.bench_methods import MEASURES, bench_methods
+    from promptweave.editing.plan import settings
     from promptweave.models.load import load
-    from promptweave.plan import settings
 
     terminal, chosen, network = Terminal(json, quiet), tuple(names or MEASURES), load(model)
     strength = settings(network, steps, guidance)[1]

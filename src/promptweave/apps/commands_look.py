@@ -113,10 +113,10 @@ def replay(
     quiet: Quiet = False,
 ) -> None:
     """Rebuild a saved picture from the recipe inside it and say whether the pixels match."""
+    from promptweave.editing.recipe import Recipe
+    from promptweave.editing.replay import replay as again
+    from promptweave.editing.result import read_record
     from promptweave.models.load import load
-    from promptweave.recipe import Recipe
-    from promptweave.replay import replay as again
-    from promptweave.result import read_record
 
     terminal = Terminal(json, quiet)
     recipe = Recipe.from_dict(read_record(picture)["recipe"])
@@ -134,9 +134,9 @@ def doctor(model: ModelName = "toybox", json: Json = False, quiet: Quiet = False
     """Show versions, device, the model's files, and what would be downloaded."""
     import torch
 
+    from promptweave.editing.recipe import versions
     from promptweave.models.embedded import NAMES, embedded_folder
     from promptweave.models.load import load
-    from promptweave.recipe import versions
 
     terminal = Terminal(json, quiet)
     facts = {"python": platform.python_version(), **versions()}

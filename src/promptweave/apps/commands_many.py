@@ -58,11 +58,11 @@ def record(
     quiet: Quiet = False,
 ) -> None:
     """Make a picture and keep what edits of it read: `edit --recording FILE TARGET` then needs half the work."""
-    from promptweave.edit import record as make
+    from promptweave.editing.edit import record as make
+    from promptweave.editing.plan import settings
+    from promptweave.editing.recipe import Recipe
+    from promptweave.editing.record import estimate, megabytes
     from promptweave.models.load import load
-    from promptweave.plan import settings
-    from promptweave.recipe import Recipe
-    from promptweave.record import estimate, megabytes
     from promptweave.sampling.recording import Kept
 
     terminal = Terminal(json, quiet)
@@ -127,10 +127,10 @@ def sweep(
 
     Two of the options are axes: those with several values, --cross and --self unless others are given.
     """
+    from promptweave.editing.plan import settings
+    from promptweave.editing.sweep import check_sweep
+    from promptweave.editing.sweep import sweep as make
     from promptweave.models.load import load
-    from promptweave.plan import settings
-    from promptweave.sweep import check_sweep
-    from promptweave.sweep import sweep as make
 
     terminal = Terminal(json, quiet)
     check_sweep(output, force=force)
@@ -215,7 +215,7 @@ def run_file(
     terminal: Terminal, path: Path, source: str | None, network: Any, output: Path, rows: int, force: bool
 ) -> None:
     """`edit --jobs`: run a file of jobs, each into a folder of its own below `output`."""
-    from promptweave.jobs import read_jobs, run_jobs
+    from promptweave.editing.jobs import read_jobs, run_jobs
 
     if source is not None:
         raise ValueError(f"--jobs takes its prompts from the file. Received {source!r} too.")

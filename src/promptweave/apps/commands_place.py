@@ -80,9 +80,9 @@ def _region(text: str) -> tuple[str, Box]:
 
 def _quarters(common: Common, prompt: str, word: str, network: Any, settings: Any) -> None:
     """The picture as it is, and with the word in each quarter: five rows of one run, from the same noise."""
-    from promptweave.edit import run
+    from promptweave.editing.edit import run
+    from promptweave.editing.plan import recipe_for
     from promptweave.methods import DirectedDiffusion
-    from promptweave.plan import recipe_for
     from promptweave.view.boxes import QUADRANTS, boxed
     from promptweave.view.sheet import sheet
 

@@ -31,10 +31,10 @@ def translate(
 ) -> None:
     """Turn one thing into another without a new prompt (pix2pix-zero)."""
     from promptweave.apps.steering import facts
+    from promptweave.editing.plan import recipe_for
+    from promptweave.editing.recorders import bound
     from promptweave.methods import Pix2PixZero
     from promptweave.methods.pix2pix_zero import Direction
-    from promptweave.plan import recipe_for
-    from promptweave.watching import bound
 
     banks = (_bank(source, sentences_from), _bank(target, sentences_to))
     network = common.load()

@@ -61,8 +61,8 @@ class Common:
 
     def load(self) -> Any:
         """The model, once it is known that results can be written."""
+        from promptweave.editing.result import check_output
         from promptweave.models.load import load
-        from promptweave.result import check_output
 
         check_output(self.output, force=self.force)
         return load(self.model, device=self.device, scheduler=self.scheduler)
@@ -80,7 +80,7 @@ class Common:
         inversion: str | None = None,
     ) -> Any:  # fmt: skip
         """Source and targets under a control; `inversion` is the usual one of the command."""
-        from promptweave.edit import edit
+        from promptweave.editing.edit import edit
 
         steps = network.defaults[0] if self.steps is None else self.steps
         with self.terminal.progress(what, passes(steps, self.image)) as advance:

@@ -72,9 +72,9 @@ class Ask:
 
 def views(ask: Ask, prompt: str, general: Mapping[str, Any]) -> tuple[Files, dict[str, Any]]:
     """Look at a run, and say what writes each file."""
-    from promptweave.gallery import plain
-    from promptweave.look import look
-    from promptweave.map_statistics import statistics, write_statistics
+    from promptweave.maps.gallery import plain
+    from promptweave.maps.look import look
+    from promptweave.maps.statistics import statistics, write_statistics
     from promptweave.view.animate import check_video, save_animation
 
     if ask.video:
@@ -124,8 +124,8 @@ def beside(ask: Ask, source: str, target: str, general: Mapping[str, Any]) -> tu
     """Edit, and say what writes each file of source beside target."""
     from dataclasses import asdict
 
-    from promptweave.edit import edit
-    from promptweave.edit_maps import edit_maps
+    from promptweave.editing.edit import edit
+    from promptweave.maps.edit_maps import edit_maps
 
     seen = edit_maps(edit(source, target, blend=ask.blend, maps=True, **general))
     files: Files = {

@@ -11,13 +11,13 @@ from PIL import Image
 
 from promptweave.apps.terminal import Terminal
 from promptweave.core.control import Control
-from promptweave.edit import run
-from promptweave.maps import WordMaps, words_of
+from promptweave.editing.edit import run
+from promptweave.editing.plan import recipe_for
+from promptweave.editing.recorders import columns, for_words
+from promptweave.editing.result import Result, check_output
+from promptweave.maps.word_maps import WordMaps, words_of
 from promptweave.models.base import Model
-from promptweave.plan import recipe_for
-from promptweave.result import Result, check_output
 from promptweave.view.sheet import sheet
-from promptweave.watching import columns, for_words
 
 
 def steer(

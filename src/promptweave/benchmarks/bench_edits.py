@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-from promptweave.apps.judging import oracle, share
+from promptweave.benchmarks.judging import oracle, share
 from promptweave.core.control import Control
+from promptweave.editing.plan import settings
 from promptweave.evaluate.metrics import psnr
-from promptweave.evaluate.oracle import Sight
 from promptweave.methods import Consist, FlowEdit, LocalBlend, Refine, Replace, Reweight
 from promptweave.models.base import Model
-from promptweave.plan import settings
 from promptweave.sampling.loop import FLOW, Job, noise_for, sample_jobs
 from promptweave.view.sheet import sheet
 from promptweave.world.caption import caption
+from promptweave.world.oracle import Sight
 from promptweave.world.scene import (
     ANIMALS,
     BACKGROUNDS,

@@ -9,18 +9,18 @@ from typing import Any
 
 import numpy as np
 
+from promptweave.editing.plan import settings
 from promptweave.models.base import Model
-from promptweave.plan import settings
 
 # name of the method -> the function that measures it, in a file of its own
 MEASURES = {
-    "attend": "promptweave.apps.measure_attend:measure",
-    "place": "promptweave.apps.measure_place:measure",
-    "compose": "promptweave.apps.measure_compose:measure",
-    "translate": "promptweave.apps.measure_translate:measure",
-    "masactrl": "promptweave.apps.measure_masactrl:measure",
-    "pnp": "promptweave.apps.measure_given:measure_plug_and_play",
-    "given": "promptweave.apps.measure_given:measure_given",
+    "attend": "promptweave.benchmarks.measure_attend:measure",
+    "place": "promptweave.benchmarks.measure_place:measure",
+    "compose": "promptweave.benchmarks.measure_compose:measure",
+    "translate": "promptweave.benchmarks.measure_translate:measure",
+    "masactrl": "promptweave.benchmarks.measure_masactrl:measure",
+    "pnp": "promptweave.benchmarks.measure_given:measure_plug_and_play",
+    "given": "promptweave.benchmarks.measure_given:measure_given",
 }
 
 

@@ -61,9 +61,9 @@ MAPS: dict[str, tuple[Control, ...]] = {
 
 
 def load_for_speed(model: str) -> Any:
-    """The model to time: one that can be loaded, or one of `models.random.RANDOM`."""
+    """The model to time: one that can be loaded, or one of `random_pipelines.RANDOM`."""
+    from promptweave.benchmarks.random_pipelines import RANDOM
     from promptweave.models.load import load
-    from promptweave.models.random import RANDOM
 
     if model not in RANDOM:
         return load(model)
@@ -94,7 +94,7 @@ def once(model: Any, name: str, steps: int, size: Size = None) -> tuple[float, f
 
 def peak(model: str, name: str, steps: int, repeats: int, size: Size = None) -> float:
     """Growth of the peak memory (MB) during a run, over what the warm process takes; median of fresh processes."""
-    code = f"from promptweave.apps.bench_speed import child; child({model!r}, {name!r}, {steps}, {size!r})"
+    code = f"from promptweave.benchmarks.bench_speed import child; child({model!r}, {name!r}, {steps}, {size!r})"
     # Every tensor from 64 kB on is mapped and given back by itself, so that resident memory is what is in use.
     tight = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
     command, values = [sys.executable, "-W", "ignore", "-c", code], []
@@ -146,7 +146,7 @@ def bench_speed(
 
     `maps`: of runs whose maps are recorded, instead of edits.
     """
-    from promptweave.models.random import RANDOM
+    from promptweave.benchmarks.random_pipelines import RANDOM
 
     network = load_for_speed(model)
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in (MAPS if maps else VARIANTS)}

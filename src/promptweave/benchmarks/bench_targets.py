@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from promptweave.apps.bench_speed import PROMPTS, Size, load_for_speed
+from promptweave.benchmarks.bench_speed import PROMPTS, Size, load_for_speed
 
 COUNTS = (1, 2, 4, 8)
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from promptweave.evaluate.oracle import ORACLE, Oracle
 from promptweave.models.base import Model
 from promptweave.sampling.loop import noise_for, sample
+from promptweave.world.oracle import ORACLE, Oracle
 
 
 def oracle_path() -> Path:
     """Where the oracle's weights are in the installed package."""
-    return Path(str(resources.files("promptweave.evaluate").joinpath(ORACLE)))
+    return Path(str(resources.files("promptweave.world").joinpath(ORACLE)))
 
 
 @lru_cache(maxsize=1)

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from promptweave.apps.bench_methods import Measured
-from promptweave.apps.judging import oracle, share
-from promptweave.apps.score import draw, things_seen
+from promptweave.benchmarks.bench_methods import Measured
+from promptweave.benchmarks.judging import oracle, share
+from promptweave.benchmarks.score import draw, things_seen
 from promptweave.methods import AttendAndExcite
 from promptweave.models.base import Model
 from promptweave.sampling.loop import noise_for, sample

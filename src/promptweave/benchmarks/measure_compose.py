@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from promptweave.apps.bench_methods import Measured
-from promptweave.apps.judging import oracle
-from promptweave.apps.score import colours_seen
-from promptweave.evaluate.oracle import Sight
+from promptweave.benchmarks.bench_methods import Measured
+from promptweave.benchmarks.judging import oracle
+from promptweave.benchmarks.score import colours_seen
 from promptweave.methods import StructuredDiffusion
 from promptweave.models.base import Model
 from promptweave.sampling.loop import Job, noise_for, sample_jobs
 from promptweave.world.caption import article, caption
+from promptweave.world.oracle import Sight
 from promptweave.world.scene import Scene, two_colours
 
 BATCH = 8  # runs made at once, three pictures each

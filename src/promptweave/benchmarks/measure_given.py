@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from promptweave.apps.bench_methods import Measured, means
-from promptweave.apps.judging import oracle
-from promptweave.edit import run_many
+from promptweave.benchmarks.bench_methods import Measured, means
+from promptweave.benchmarks.judging import oracle
+from promptweave.editing.edit import run_many
+from promptweave.editing.picture import Picture
+from promptweave.editing.recipe import Recipe
 from promptweave.evaluate.metrics import layout, psnr
 from promptweave.methods import PlugAndPlay, Refine, Replace
 from promptweave.models.base import Model
-from promptweave.picture import Picture
-from promptweave.recipe import Recipe
 from promptweave.words import suggest
 from promptweave.world.caption import caption
 from promptweave.world.render import render

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from promptweave.apps.bench_edits import beyond
-from promptweave.apps.bench_methods import Measured, means
-from promptweave.apps.judging import oracle
+from promptweave.benchmarks.bench_edits import beyond
+from promptweave.benchmarks.bench_methods import Measured, means
+from promptweave.benchmarks.judging import oracle
 from promptweave.methods import MasaCtrl, Refine
 from promptweave.models.base import Model
 from promptweave.sampling.loop import Job, noise_for, sample_jobs

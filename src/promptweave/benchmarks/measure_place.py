@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from promptweave.apps.bench_methods import Measured
-from promptweave.apps.judging import oracle
-from promptweave.apps.score import draw
+from promptweave.benchmarks.bench_methods import Measured
+from promptweave.benchmarks.judging import oracle
+from promptweave.benchmarks.score import draw
 from promptweave.evaluate.metrics import iou
-from promptweave.evaluate.oracle import Sight
 from promptweave.methods import DirectedDiffusion
 from promptweave.models.base import Model
 from promptweave.sampling.loop import Job, noise_for, sample_jobs
 from promptweave.view.boxes import QUADRANTS, Box
 from promptweave.world.caption import caption
+from promptweave.world.oracle import Sight
 
 BATCH = 10  # runs made at once, two pictures each
 STRAY = 0.02  # of a thing's pixels at either end of each axis may lie outside its box: specks that the oracle sees

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from promptweave.apps.bench_edits import Pair, beyond, injection, object_swap
-from promptweave.apps.bench_methods import Measured, means
-from promptweave.apps.judging import oracle
+from promptweave.benchmarks.bench_edits import Pair, beyond, injection, object_swap
+from promptweave.benchmarks.bench_methods import Measured, means
+from promptweave.benchmarks.judging import oracle
 from promptweave.evaluate.metrics import psnr
 from promptweave.methods import Pix2PixZero
 from promptweave.models.base import Model

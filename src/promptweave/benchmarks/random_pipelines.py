@@ -29,7 +29,7 @@ from transformers import (
     T5EncoderModel,
 )
 
-from promptweave.models.build import build_scheduler, build_tokenizer
+from promptweave.world.build import build_scheduler, build_tokenizer
 
 SENTENCES = ["a photo of a cat riding a bike", "a photo of a lion riding a bike"]
 

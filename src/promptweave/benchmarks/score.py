@@ -7,15 +7,15 @@ from collections.abc import Callable
 
 import numpy as np
 
-from promptweave.apps.judging import oracle, pictures, share
+from promptweave.benchmarks.judging import oracle, pictures, share
 from promptweave.core.record_maps import RecordedMaps, RecordMaps
+from promptweave.editing.plan import settings
 from promptweave.evaluate.metrics import iou
-from promptweave.evaluate.oracle import Sight
 from promptweave.models.base import Model
-from promptweave.plan import settings
 from promptweave.sampling.loop import noise_for, sample
 from promptweave.view.heat import heat
 from promptweave.world.caption import caption
+from promptweave.world.oracle import Sight
 from promptweave.world.scene import RELATIONS, Scene, has_held_out_pair, random_scene, two_colours
 
 MAP_THRESHOLD = 0.5  # of its maximum: where a word's map counts as its region

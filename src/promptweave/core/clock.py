@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+Number = int | float  # beartype tells them apart
 ROUNDING = 1e-6  # so that 0.29 of 100 steps is 29, not 28
 
 
@@ -39,7 +40,7 @@ class Window:
             )
 
     @classmethod
-    def of(cls, value: int | float | tuple[int | float, int | float] | Window) -> Window:
+    def of(cls, value: Span) -> Window:
         """A number f means (0, f).
 
         >>> Window.of(0.4)
@@ -59,3 +60,6 @@ class Window:
 
     def __contains__(self, step: Step) -> bool:
         return step.index in self.steps(step.count)
+
+
+Span = Number | tuple[Number, Number] | Window  # what `Window.of` takes

@@ -6,21 +6,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from promptweave.controls import Kind, Number, Options, Span
+from promptweave.core.clock import Number, Span
 from promptweave.core.control import Control
+from promptweave.editing.options import Kind, Options
+from promptweave.editing.picture import Given, Picture
+from promptweave.editing.plan import PromptTooLong as PromptTooLong
+from promptweave.editing.plan import check_lengths, plan, recipe_for
+from promptweave.editing.recipe import Recipe
+from promptweave.editing.record import Recording, base_of, record_run
+from promptweave.editing.recorders import edit_watch
+from promptweave.editing.report import effect_report
+from promptweave.editing.result import Result
+from promptweave.editing.start import Start, start
 from promptweave.models.base import Model
 from promptweave.models.load import load_cached
-from promptweave.picture import Given, Picture
-from promptweave.plan import PromptTooLong as PromptTooLong
-from promptweave.plan import check_lengths, plan, recipe_for
-from promptweave.recipe import Recipe
-from promptweave.record import Recording, base_of, record_run
-from promptweave.report import effect_report
-from promptweave.result import Result
 from promptweave.sampling.loop import Job, Progress, latent_grid, sample_jobs
 from promptweave.sampling.recording import Kept, Place
-from promptweave.start import Start, start
-from promptweave.watching import edit_watch
 
 
 def record(

@@ -8,12 +8,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from promptweave.controls import Options
-from promptweave.edit import run_many
+from promptweave.editing.edit import run_many
+from promptweave.editing.options import Options
+from promptweave.editing.plan import bind, plan
+from promptweave.editing.recipe import Recipe
+from promptweave.editing.result import Result, check_output, read_record
 from promptweave.models.base import Model
-from promptweave.plan import bind, plan
-from promptweave.recipe import Recipe
-from promptweave.result import Result, check_output, read_record
 
 OPTIONS = {field.name for field in fields(Options)} - {"controls"}
 SETTINGS = {"seed", "images", "steps", "guidance", "size", "negative", "truncate", "image", "inversion"}

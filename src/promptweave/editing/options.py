@@ -6,15 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from promptweave.core.clock import Number, Span
 from promptweave.core.control import Control, NoEffect
+from promptweave.editing.recipe import Recipe
 from promptweave.methods import Consist, FlowEdit, LocalBlend, Refine, Replace, Reweight, SharedStart
 from promptweave.models.base import Model
-from promptweave.recipe import Recipe
 from promptweave.words import suggest
 
 Kind = Literal["auto", "replace", "refine", "flow", "consist"]
-Number = int | float
-Span = Number | tuple[Number, Number]
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from promptweave.controls import Number, Options, build_controls
+from promptweave.core.clock import Number
 from promptweave.core.control import NoEffect
+from promptweave.editing.options import Options, build_controls
+from promptweave.editing.picture import Given, Picture
+from promptweave.editing.recipe import Recipe
+from promptweave.editing.record import Recording, recipe_of
 from promptweave.models.base import Model
-from promptweave.picture import Given, Picture
-from promptweave.recipe import Recipe
-from promptweave.record import Recording, recipe_of
 from promptweave.sampling.loop import Job, noise_for
 
 

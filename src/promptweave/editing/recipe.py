@@ -11,7 +11,7 @@ from typing import Any
 import promptweave.methods as methods
 from promptweave.core.clock import Window
 from promptweave.core.control import Control
-from promptweave.picture import Picture
+from promptweave.editing.picture import Picture
 
 FORMAT = 1
 KEY = "promptweave"  # of the PNG's text chunk

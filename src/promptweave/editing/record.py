@@ -14,12 +14,12 @@ from torch import Tensor
 
 from promptweave.core.pattern import Pattern, Softmax, Term
 from promptweave.core.rows import Row
+from promptweave.editing.recipe import BrokenRecipe, Recipe
+from promptweave.editing.start import start
 from promptweave.models.base import Model
-from promptweave.recipe import BrokenRecipe, Recipe
 from promptweave.sampling.loop import Job, latent_grid, noise_for, sample
 from promptweave.sampling.recording import Capture, Captured, Kept, Key, Place, Track
 from promptweave.sampling.walk import Progress
-from promptweave.start import start
 
 FORMAT = 1
 

@@ -9,9 +9,9 @@ from typing import Any, Literal
 from promptweave.core.control import Run
 from promptweave.core.record_maps import RecordMaps
 from promptweave.core.site import Site, Sites
+from promptweave.editing.recipe import Recipe
+from promptweave.editing.record import TooLarge, megabytes
 from promptweave.models.base import Model
-from promptweave.recipe import Recipe
-from promptweave.record import TooLarge, megabytes
 from promptweave.sampling.loop import Job, noise_for
 from promptweave.words import Words
 

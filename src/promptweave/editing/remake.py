@@ -8,8 +8,8 @@ from typing import Any
 
 from promptweave.core.clock import Window
 from promptweave.core.control import Control
+from promptweave.editing.recipe import Recipe
 from promptweave.methods import Consist, FlowEdit, LocalBlend, Refine, Replace, Reweight, SharedStart
-from promptweave.recipe import Recipe
 
 
 class NoCommand(ValueError):

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from promptweave.edit import run
+from promptweave.editing.edit import run
+from promptweave.editing.recipe import BrokenRecipe, Recipe, versions
+from promptweave.editing.result import Result, read_record
 from promptweave.models.base import Model
 from promptweave.models.load import load_cached
-from promptweave.recipe import BrokenRecipe, Recipe, versions
-from promptweave.result import Result, read_record
 from promptweave.sampling.loop import Progress
 
 

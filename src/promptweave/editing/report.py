@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from promptweave.editing.recipe import Recipe
 from promptweave.evaluate.metrics import mse, psnr
-from promptweave.recipe import Recipe
 from promptweave.sampling.loop import Sample
 from promptweave.words import alignment
 

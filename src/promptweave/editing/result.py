@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from promptweave.core.control import Hooks
-from promptweave.recipe import FORMAT, KEY, BrokenRecipe, Recipe, parse, versions
+from promptweave.editing.recipe import FORMAT, KEY, BrokenRecipe, Recipe, parse, versions
 from promptweave.sampling.loop import Sample
 from promptweave.view.sheet import sheet
 
@@ -96,11 +97,12 @@ class Result:
                 names[f"{stem}{f'-seed-{self.recipe.seed + image}' if image else ''}.png"] = (row, image)
         return names
 
-    def save(self, folder: Path | str, *, force: bool = False, report: bool = False) -> list[Path]:
+    def save(self, folder: Path | str, *, force: bool = False, pages: Mapping[str, str] | None = None) -> list[Path]:
         """Write source.png, edit.png, edit-2.png ..., comparison.png and edit.json; all of them or none.
 
-        Every PNG carries the record. `report` adds report.html, a page that needs no network. Raises FileExistsError
-        if the folder holds a run and `force` is not given.
+        Every PNG carries the record. `pages`: further text files by name, such as
+        `{"report.html": promptweave.html_report(result)}`. Raises FileExistsError if the folder holds a run and `force`
+        is not given.
         """
         folder = Path(folder)
         check_output(folder, force=force)
@@ -111,10 +113,8 @@ class Result:
                 self.save_picture(fresh / name, row, image)
             self.comparison().save(fresh / "comparison.png", pnginfo=self._info(0, 0))
             (fresh / "edit.json").write_text(json.dumps(self.record, indent=1, ensure_ascii=False) + "\n")
-            if report:
-                from promptweave.html_report import write_report  # which builds on results
-
-                write_report(self, fresh / "report.html")
+            for name, text in (pages or {}).items():
+                (fresh / name).write_text(text, "utf-8")
             written = sorted(fresh.iterdir())
             if force:
                 for old in (*folder.glob("edit*.png"), *folder.glob("source-seed-*.png"), *folder.glob("report.html")):

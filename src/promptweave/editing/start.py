@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 
 from promptweave.core.control import Control, FirstPass
+from promptweave.editing.recipe import Recipe
 from promptweave.inversion.ddim import invert
 from promptweave.inversion.regularised import Regularised
 from promptweave.models.base import Model
-from promptweave.recipe import Recipe
 from promptweave.sampling.loop import noise_for
 from promptweave.sampling.recording import Track
 from promptweave.sampling.walk import Progress

@@ -14,16 +14,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from promptweave.controls import Number, Options
+from promptweave.core.clock import Number
 from promptweave.core.control import Control, NoEffect
-from promptweave.edit import run_many
+from promptweave.editing.edit import run_many
+from promptweave.editing.options import Options
+from promptweave.editing.plan import bind, plan
+from promptweave.editing.recipe import Recipe
+from promptweave.editing.record import Recording, record_run
+from promptweave.editing.result import Result
 from promptweave.methods import Refine, Replace
 from promptweave.models.base import Model
 from promptweave.models.load import load_cached
-from promptweave.plan import bind, plan
-from promptweave.recipe import Recipe
-from promptweave.record import Recording, record_run
-from promptweave.result import Result
 from promptweave.sampling.recording import Kept, Place
 from promptweave.sampling.walk import Progress
 from promptweave.view.sheet import grid_sheet

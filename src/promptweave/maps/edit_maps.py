@@ -11,13 +11,13 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
-from promptweave.maps import WordMaps, words_of
-from promptweave.result import Result
+from promptweave.editing.recorders import columns
+from promptweave.editing.result import Result
+from promptweave.maps.word_maps import WordMaps, words_of
 from promptweave.view.heat import over, signed
 from promptweave.view.scale import with_scale
 from promptweave.view.sheet import reduced, sheet
 from promptweave.view.threads import Thread, drawn, threads
-from promptweave.watching import columns
 from promptweave.words import Pair, alignment
 
 TILE = 256  # pixels of the longer side of a picture on a sheet, at most

@@ -13,11 +13,11 @@ from PIL import Image
 from torch import Tensor
 
 from promptweave.core.record_maps import RecordedMaps
-from promptweave.result import Result
+from promptweave.editing.recorders import Named, at, columns, named
+from promptweave.editing.result import Result
 from promptweave.view.heat import coloured, heat, over
 from promptweave.view.names import clamped, map_name
 from promptweave.view.sheet import SMALLEST, grid_sheet, sheet
-from promptweave.watching import Named, at, columns, named
 
 Key = tuple[int, str, int | None]  # step as asked for, layer or grid, head
 LARGEST = 16_000  # pixels of a side of a sheet

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from promptweave.edit_maps import EditMaps, edit_maps, masked, masks_of
-from promptweave.remake import NoCommand, command_of
-from promptweave.result import Result
+from promptweave.editing.remake import NoCommand, command_of
+from promptweave.editing.result import Result
+from promptweave.maps.edit_maps import EditMaps, edit_maps, masked, masks_of
 from promptweave.view.heat import BOTH_WAYS, over, signed
 from promptweave.view.sheet import reduced
 from promptweave.view.threads import svg, threads
@@ -50,7 +50,7 @@ def html_report(result: Result) -> str:
         "recipe": escape(json.dumps(recipe.as_dict(), indent=1, ensure_ascii=False)),
         "ramp": ", ".join("rgb({:.0f} {:.0f} {:.0f})".format(*colour) for colour in BOTH_WAYS),
     }  # fmt: skip
-    return Template(files("promptweave.view").joinpath("report.html").read_text("utf-8")).substitute(values)
+    return Template(files("promptweave.maps").joinpath("report.html").read_text("utf-8")).substitute(values)
 
 
 def write_report(result: Result, path: Path | str) -> Path:

@@ -8,17 +8,17 @@ from dataclasses import dataclass, replace
 from promptweave.core.control import Run
 from promptweave.core.record_maps import RecordMaps
 from promptweave.core.site import Sites
-from promptweave.edit import run
-from promptweave.gallery import Gallery, gallery_of
-from promptweave.maps import WordMaps, words_of
+from promptweave.editing.edit import run
+from promptweave.editing.plan import recipe_for
+from promptweave.editing.recorders import BUDGET, Grid, bound, check_budget, columns, named_sites, text_sites
+from promptweave.editing.result import Result
+from promptweave.maps.gallery import Gallery, gallery_of
+from promptweave.maps.self_attention import SelfMaps, self_maps_of, self_recorder
+from promptweave.maps.word_maps import WordMaps, words_of
 from promptweave.models.base import Model
 from promptweave.models.load import load_cached
-from promptweave.plan import recipe_for
-from promptweave.result import Result
 from promptweave.sampling.loop import Progress
-from promptweave.self_maps import SelfMaps, self_maps_of, self_recorder
 from promptweave.view.names import clamped
-from promptweave.watching import BUDGET, Grid, bound, check_budget, columns, named_sites, text_sites
 
 SHOWN = (0, 5, 10, 25, 50)  # the steps that the Prompt-to-Prompt slides show
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from promptweave.core.control import Run
 from promptweave.core.record_maps import RecordedMaps, RecordMaps
 from promptweave.core.site import Sites
-from promptweave.result import Result
+from promptweave.editing.result import Result
 from promptweave.view.components import at_pixel, components, spread
 from promptweave.view.heat import coloured, heat, over
 from promptweave.view.sheet import sheet

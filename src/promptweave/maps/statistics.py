@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptweave.gallery import Gallery
+from promptweave.maps.gallery import Gallery
 from promptweave.view.aggregate import enlarged
 from promptweave.view.numbers import entropy, evenness, hottest, iou, share
 

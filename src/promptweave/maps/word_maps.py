@@ -11,16 +11,16 @@ from PIL import Image
 from torch import Tensor
 
 from promptweave.core.record_maps import RecordedMaps, RecordMaps
-from promptweave.edit import run
+from promptweave.editing.edit import run
+from promptweave.editing.plan import recipe_for
+from promptweave.editing.recorders import BUDGET, SPECIAL, Grid, bound, check_budget, columns, named, text_sites
+from promptweave.editing.result import Result
 from promptweave.models.base import Model
 from promptweave.models.load import load_cached
-from promptweave.plan import recipe_for
-from promptweave.result import Result
 from promptweave.sampling.loop import Progress
 from promptweave.view.aggregate import aggregated, shared_out
 from promptweave.view.heat import coloured, heat, over
 from promptweave.view.sheet import sheet
-from promptweave.watching import BUDGET, SPECIAL, Grid, bound, check_budget, columns, named, text_sites
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,12 +27,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from promptweave.core.clock import Step, Window
+from promptweave.core.clock import Number, Step, Window
 from promptweave.core.control import Control, Hooks, NoEffect, Probe, Run
 from promptweave.core.maps import Maps
 from promptweave.words import Words
-
-Number = int | float
 
 
 def gaussian(sigma: Number, *, reference_compat: bool = False) -> Float[Tensor, "3 3"]:

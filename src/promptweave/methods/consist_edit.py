@@ -25,7 +25,7 @@ from promptweave.core.clock import Step, Window
 from promptweave.core.control import Control, Hooks, NoEffect, Run
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site
-from promptweave.methods.prompt_to_prompt import SOURCE, chosen
+from promptweave.core.targets import SOURCE, chosen
 
 Keep = Float[Tensor, "images tokens"]
 

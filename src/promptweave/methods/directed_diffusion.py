@@ -28,14 +28,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptweave.core.clock import Step, Window
+from promptweave.core.clock import Number, Step, Window
 from promptweave.core.control import Control, Hooks, NoEffect, Run
 from promptweave.core.pattern import Outer, Pattern, Term
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site
 from promptweave.words import Words
 
-Number = int | float
 Box = tuple[Number, Number, Number, Number]  # left, top, right, bottom; shares of the picture
 Grid = tuple[int, int]
 LEVELS = (9.0, 0.0)  # l_i at the first and at the last step

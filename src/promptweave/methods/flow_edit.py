@@ -18,10 +18,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from promptweave.core.clock import Step
+from promptweave.core.clock import Number, Step
 from promptweave.core.control import Control, Hooks, NoEffect, Probe, Run
 
-Number = int | float
 # Guidance of the model for pictures, of the source and of the target; classifier-free, or an input.
 PUBLISHED = {True: (7.0, 3.5, 13.5), False: (3.5, 1.5, 5.5)}
 LEVEL = 1000  # a flow model's time over the noise's share of the latent

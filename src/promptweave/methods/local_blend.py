@@ -28,8 +28,8 @@ from promptweave.core.control import Control, Hooks, NoEffect, Run
 from promptweave.core.maps import Maps
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site
-from promptweave.methods.prompt_to_prompt import SOURCE, chosen
-from promptweave.words import AmbiguousWord, Words, alignment
+from promptweave.core.targets import SOURCE, chosen
+from promptweave.words import counterparts
 
 Heat = Float[Tensor, "images height width"]
 Mask = Bool[Tensor, "images rows columns"]
@@ -109,28 +109,6 @@ class LocalBlend(Control):
             for row, sides in found.items():
                 weights[SOURCE, list(sides.get("source", ()))] = 1
                 weights[row, list(sides.get("target", ()))] = 1
-
-
-def counterparts(word: str, source: Words, target: Words) -> dict[str, tuple[int, ...]]:
-    """Tokens of a word in the prompts that hold it, and of what it was swapped with in the other."""
-    found: dict[str, tuple[int, ...]] = {}
-    for side, words in (("source", source), ("target", target)):
-        try:
-            found[side] = words.find(word)
-        except AmbiguousWord:
-            raise
-        except ValueError:
-            continue
-    if len(found) == 1:
-        (side, tokens), other = next(iter(found.items())), ""
-        for row in alignment(source, target):
-            here, there = (
-                (row.source_tokens, row.target_tokens) if side == "source" else (row.target_tokens, row.source_tokens)
-            )
-            if row.kind == "swapped" and set(here) & set(tokens):
-                other = "target" if side == "source" else "source"
-                found[other] = (*found.get(other, ()), *there)
-    return found
 
 
 @dataclass

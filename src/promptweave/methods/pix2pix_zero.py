@@ -27,11 +27,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptweave.core.clock import Step, Window
+from promptweave.core.clock import Number, Step, Window
 from promptweave.core.control import Control, Hooks, NoEffect, Probe, Run, Text
 from promptweave.core.maps import Maps
 from promptweave.core.site import Sites
-from promptweave.methods.prompt_to_prompt import SOURCE, Number, chosen
+from promptweave.core.targets import SOURCE, chosen
 from promptweave.words.sentences import about
 
 BATCH = 32  # sentences that are encoded at once

@@ -22,12 +22,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from promptweave.core.clock import Step, Window
+from promptweave.core.clock import Number, Span, Step, Window
 from promptweave.core.control import Control, Hooks, NoEffect, Run, Text
 from promptweave.core.features import Block, Features
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site
-from promptweave.methods.prompt_to_prompt import SOURCE, Number, Span, chosen
+from promptweave.core.targets import SOURCE, chosen
 
 
 @dataclass(frozen=True)

@@ -28,31 +28,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptweave.core.clock import Step, Window
+from promptweave.core.clock import Number, Span, Step, Window
 from promptweave.core.control import Control, Hooks, NoEffect, Run
 from promptweave.core.pattern import Pattern
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site
+from promptweave.core.targets import SOURCE, chosen
 from promptweave.words import Words, refine_map, refine_matrix, replace_map, word_weights, word_windows
-
-Number = int | float
-Span = Number | tuple[Number, Number] | Window
-SOURCE = 0
-
-
-def chosen(targets: tuple[int, ...] | None, run: Run) -> tuple[int, ...]:
-    """The targets a control acts on: those asked for, else all. Rows are counted from 1, the source is row 0."""
-    everyone = tuple(range(1, len(run.prompts)))
-    if not everyone:
-        raise ValueError(
-            "This control acts on targets, and the run has one prompt, which is the source. Give it a target too "
-            "(to re-weight the words of a prompt, the same prompt again)."
-        )
-    if targets is None:
-        return everyone
-    if not targets or not set(targets) <= set(everyone):
-        raise ValueError(f"targets must name rows 1 to {len(everyone)} of this run. Received {targets}.")
-    return targets
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from promptweave.core.clock import Step, Window
+from promptweave.core.clock import Number, Step, Window
 from promptweave.core.control import Control, Hooks, NoEffect, Probe, Run, Text
-from promptweave.methods.prompt_to_prompt import Number
 
 Latents = Float[Tensor, "prompts images channels height width"]
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from promptweave.core.clock import Step, Window
+from promptweave.core.clock import Number, Step, Window
 from promptweave.core.control import Control, Hooks, NoEffect, Run
-from promptweave.methods.prompt_to_prompt import SOURCE, Number, chosen
+from promptweave.core.targets import SOURCE, chosen
 
 
 @dataclass(frozen=True)

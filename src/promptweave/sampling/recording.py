@@ -12,14 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from promptweave.core.clock import Step, Window
+from promptweave.core.clock import Span, Step, Window
 from promptweave.core.control import Control, Hooks, Run
 from promptweave.core.pattern import Pattern, Softmax, Term
 from promptweave.core.rows import NotRecorded, Row, Rows
 from promptweave.core.site import Site
 
-Number = int | float
-Span = Number | tuple[Number, Number]
 Place = Literal["device", "cpu", "disk"]
 Key = tuple[int, int, str]  # step, call of the step, site
 

@@ -7,6 +7,7 @@ from promptweave.words.align import refine_map as refine_map
 from promptweave.words.align import refine_matrix as refine_matrix
 from promptweave.words.align import replace_map as replace_map
 from promptweave.words.align import suggest as suggest
+from promptweave.words.counterparts import counterparts as counterparts
 from promptweave.words.tokens import AmbiguousWord as AmbiguousWord
 from promptweave.words.tokens import Selector as Selector
 from promptweave.words.tokens import TruncatedWord as TruncatedWord

@@ -43,20 +43,20 @@ def nouns(prompt: str) -> tuple[str, ...]:
     return tuple(name if name.partition("#")[0] in repeated else name.partition("#")[0] for name in found)
 
 
-Span = tuple[int, int]
+Characters = tuple[int, int]
 
 
-def noun_phrases(prompt: str) -> tuple[Span, ...]:
+def noun_phrases(prompt: str) -> tuple[Characters, ...]:
     """Characters (start, end) of the noun phrases of two words or more, nested ones too, outer ones first.
 
     A noun with all that depends on it, and the same noun with what stands before it.
     """
     parsed = parser()(prompt)
-    found: set[Span] = {(chunk.start, chunk.end) for chunk in parsed.noun_chunks}
+    found: set[Characters] = {(chunk.start, chunk.end) for chunk in parsed.noun_chunks}
     for token in parsed:
         if token.pos_ in ("NOUN", "PROPN") and token.dep_ != "compound":
             found.add((token.left_edge.i, token.right_edge.i + 1))
-    spans: set[Span] = set()
+    spans: set[Characters] = set()
     for first, end in found:
         while end - first > 1 and parsed[end - 1].is_punct:
             end -= 1
@@ -65,13 +65,13 @@ def noun_phrases(prompt: str) -> tuple[Span, ...]:
     return tuple(sorted(spans, key=lambda span: (span[0], -span[1])))
 
 
-def bracketed(text: str) -> tuple[str, tuple[Span, ...]]:
+def bracketed(text: str) -> tuple[str, tuple[Characters, ...]]:
     """The prompt without its brackets, and the characters (start, end) of what stood in them, outer ones first.
 
     >>> bracketed("[a [red] car] on the grass")
     ('a red car on the grass', ((0, 9), (2, 5)))
     """
-    prompt, open_at, spans = "", list[int](), list[Span]()
+    prompt, open_at, spans = "", list[int](), list[Characters]()
     for character in text:
         if character == "[":
             open_at.append(len(prompt))

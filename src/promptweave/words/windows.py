@@ -9,11 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptweave.core.clock import Window
+from promptweave.core.clock import Number, Span, Window
 from promptweave.words.tokens import Selector, WordNotFound, Words
 
-Number = float | int  # beartype tells them apart
-Span = Number | tuple[Number, Number] | Window
 DEFAULTS = ("default", "default_")
 
 

@@ -15,9 +15,9 @@ from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchE
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 
-from promptweave.models.build import LATENT_CHANNELS, MAXIMUM_LENGTH, TEXT_WIDTH, build_vae, loud_row
 from promptweave.models.embedded import BORROWED, EMBEDDED, GUIDANCE, T5_PLACES, mark
 from promptweave.models.quiet import quiet
+from promptweave.world.build import LATENT_CHANNELS, MAXIMUM_LENGTH, TEXT_WIDTH, build_vae, loud_row
 
 SIDE = 16  # of the latents of a 128-pixel picture
 SECOND_WIDTH = 64

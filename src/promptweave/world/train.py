@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from promptweave.evaluate.oracle import ORACLE
 from promptweave.models.embedded import EMBEDDED, FAST, JOINT, embedded_folder
+from promptweave.world.oracle import ORACLE
 from promptweave.world.train_diffusion import export_latest, train_diffusion
 from promptweave.world.train_fast import train_fast
 from promptweave.world.train_further import begin_with
@@ -68,5 +68,5 @@ def install(folder: Path, stages: Collection[str] = STAGES) -> list[Path]:
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(folder / EXPORTS[name], target)
     if judges:
-        installed.append(Path(shutil.copy(oracle, embedded_folder().parents[1] / "evaluate" / ORACLE)))
+        installed.append(Path(shutil.copy(oracle, embedded_folder().parents[1] / "world" / ORACLE)))
     return installed

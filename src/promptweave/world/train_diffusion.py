@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
-from promptweave.models import build
 from promptweave.models.load import load
 from promptweave.sampling.loop import noise_for, sample
 from promptweave.view.sheet import sheet
+from promptweave.world import build
 from promptweave.world.caption import caption
 from promptweave.world.render import render
 from promptweave.world.scene import ANIMALS, Scene, random_scene, two_colours

@@ -25,13 +25,14 @@ from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from promptweave.models import build, low_rank
+from promptweave.models import low_rank
 from promptweave.models.embedded import embedded_folder
 from promptweave.models.load import load
 from promptweave.models.unet import UNetModel
 from promptweave.sampling.loop import noise_for, sample
 from promptweave.sampling.steps import guide
 from promptweave.view.sheet import sheet
+from promptweave.world import build
 from promptweave.world.caption import caption
 from promptweave.world.scene import random_scene
 from promptweave.world.train_diffusion import GRID, emphasis

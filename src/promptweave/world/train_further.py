@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from promptweave.models import build
-from promptweave.models.build_joint import patch_of
 from promptweave.models.embedded import EMBEDDED
 from promptweave.models.load import load
+from promptweave.world import build
+from promptweave.world.build_joint import patch_of
 from promptweave.world.train_diffusion import Diffusion
 from promptweave.world.train_joint import JointDiffusion
 

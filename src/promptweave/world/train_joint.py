@@ -20,10 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from promptweave.models import build, build_joint
 from promptweave.models.embedded import JOINT
 from promptweave.models.joint import JointTap
 from promptweave.models.sd3 import T5_LENGTH
+from promptweave.world import build, build_joint
 from promptweave.world.muon import Muon
 from promptweave.world.train_diffusion import (
     AVERAGE_DECAY,

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from promptweave.evaluate.oracle import Oracle
+from promptweave.world.oracle import Oracle
 from promptweave.world.render import render
 from promptweave.world.scene import BACKGROUNDS, COLOURS, NOUNS, STYLES, Scene, random_scene
 from promptweave.world.training import Clock, Log, Watch, ahead

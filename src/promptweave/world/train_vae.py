@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from promptweave.models import build
+from promptweave.world import build
 from promptweave.world.muon import Muon
 from promptweave.world.scene import random_scene
 from promptweave.world.training import Clock, Log, Recipe, Watch, checkpoint, pixels, rate_at

@@ -14,7 +14,7 @@ from promptweave.apps.web.studio import Studio
 from promptweave.apps.web.uploads import read_upload
 from promptweave.apps.web.view import numbers
 from promptweave.apps.web.work import sentence
-from promptweave.plan import recipe_for
+from promptweave.editing.plan import recipe_for
 
 
 def add(studio: Studio) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from promptweave.recipe import Recipe
+from promptweave.editing.recipe import Recipe
 
 
 class TooMuch(ValueError):

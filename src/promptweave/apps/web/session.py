@@ -18,13 +18,12 @@ from promptweave.apps.web.settings import Settings, selectors
 from promptweave.apps.web.studio import Studio
 from promptweave.apps.web.tree import Node, Tree
 from promptweave.apps.web.uploads import read_upload
-from promptweave.controls import Number
-from promptweave.core.clock import Step
-from promptweave.html_report import write_report
-from promptweave.picture import Picture
-from promptweave.plan import recipe_for
-from promptweave.recipe import Recipe
-from promptweave.sweep import Sweep, sweep
+from promptweave.core.clock import Number, Step
+from promptweave.editing.picture import Picture
+from promptweave.editing.plan import recipe_for
+from promptweave.editing.recipe import Recipe
+from promptweave.editing.sweep import Sweep, sweep
+from promptweave.maps.html_report import write_report
 from promptweave.view.heat import over
 from promptweave.words import alignment, suggest
 

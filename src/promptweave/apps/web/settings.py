@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from promptweave.controls import Number, Options, Span
+from promptweave.core.clock import Number, Span
+from promptweave.editing.options import Options
+from promptweave.editing.recipe import Recipe
 from promptweave.methods import LocalBlend, Refine, Replace, Reweight
-from promptweave.recipe import Recipe
 from promptweave.words import Words
 from promptweave.words.units import key
 

@@ -6,8 +6,8 @@ import json
 from collections import OrderedDict
 from threading import Lock
 
-from promptweave.recipe import Recipe
-from promptweave.record import Recording
+from promptweave.editing.recipe import Recipe
+from promptweave.editing.record import Recording
 
 Key = tuple[str, str, int]
 

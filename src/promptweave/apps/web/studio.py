@@ -10,19 +10,19 @@ from threading import Lock, RLock
 from promptweave.apps.web.limits import Limits
 from promptweave.apps.web.preview import Preview
 from promptweave.apps.web.shelf import Shelf, key_of
-from promptweave.controls import Options
 from promptweave.core.record_maps import RecordMaps
-from promptweave.edit import run
+from promptweave.editing.edit import run
+from promptweave.editing.options import Options
+from promptweave.editing.plan import plan
+from promptweave.editing.recipe import Recipe
+from promptweave.editing.record import Recording, base_of, estimate, record_run
+from promptweave.editing.recorders import columns
+from promptweave.editing.result import Result
 from promptweave.models.base import Model
 from promptweave.models.load import load
-from promptweave.plan import plan
-from promptweave.recipe import Recipe
-from promptweave.record import Recording, base_of, estimate, record_run
-from promptweave.result import Result
 from promptweave.sampling.loop import latent_grid
 from promptweave.sampling.recording import Capture, Captured, Kept
 from promptweave.sampling.walk import Progress
-from promptweave.watching import columns
 from promptweave.words import Words
 
 PATIENCE = 25  # steps

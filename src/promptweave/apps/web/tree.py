@@ -10,10 +10,10 @@ from functools import cached_property
 import numpy as np
 from PIL import Image
 
-from promptweave.maps import WordMaps, words_of
-from promptweave.recipe import Recipe
-from promptweave.result import Result
-from promptweave.watching import columns
+from promptweave.editing.recipe import Recipe
+from promptweave.editing.recorders import columns
+from promptweave.editing.result import Result
+from promptweave.maps.word_maps import WordMaps, words_of
 
 THUMBNAIL = 128  # pixels of the longer side
 

@@ -11,8 +11,8 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from promptweave.apps.web.limits import Limits
-from promptweave.picture import upright
-from promptweave.recipe import KEY, BrokenRecipe, Recipe, parse
+from promptweave.editing.picture import upright
+from promptweave.editing.recipe import KEY, BrokenRecipe, Recipe, parse
 
 KINDS = ("PNG", "JPEG", "WEBP")
 
