@@ -26,7 +26,7 @@ ROOMS: dict[str, set[str]] = {
     "inversion": {"core", "models.base", "sampling"},
     "editing": {"core", "words", "methods", "models", "sampling", "inversion", "evaluate", "view"},
     "maps": {"core", "words", "models", "sampling", "editing", "view"},
-    "world": {"core", "words", "models", "sampling", "view"},
+    "world": {"models", "sampling", "view"},
     "benchmarks": {"core", "words", "methods", "models", "sampling", "editing", "maps", "world", "evaluate", "view"},
     "apps": {"core", "words", "methods", "models", "sampling", "editing", "maps", "benchmarks", "world", "view"},
 }

@@ -6,8 +6,8 @@ import pytest
 import torch
 from references import attention
 
+from promptweave.core.accumulator import Maps
 from promptweave.core.clock import Step
-from promptweave.core.maps import Maps
 from promptweave.core.rows import Layout, Rows
 from promptweave.core.site import Site, Sites
 

@@ -20,7 +20,7 @@ os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
 
 from promptweave.apps import commands_many
 from promptweave.apps.failures import explain, fail
-from promptweave.apps.options import (
+from promptweave.apps.flags import (
     AllowPickle,
     Blend,
     Chunks,

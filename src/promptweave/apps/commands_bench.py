@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from promptweave.apps.options import Guidance, Json, ModelName, Quiet, Scheduler, Steps
+from promptweave.apps.flags import Guidance, Json, ModelName, Quiet, Scheduler, Steps
 from promptweave.apps.terminal import Terminal, size, table
 
 TimedModel = Annotated[

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from promptweave.apps.options import Json, ModelName, Quiet, Size
+from promptweave.apps.flags import Json, ModelName, Quiet, Size
 from promptweave.apps.terminal import FAILURE, Terminal, size, table
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from promptweave.apps.options import (
+from promptweave.apps.flags import (
     Budget,
     Device,
     Force,

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from promptweave.apps.flags import Blend, Guidance, Json, ModelName, Quiet, Size, Steps
 from promptweave.apps.map_files import Ask, beside, views, write
-from promptweave.apps.options import Blend, Guidance, Json, ModelName, Quiet, Size, Steps
 from promptweave.apps.terminal import Terminal, byte_count, size
 
 Many = list[str] | None

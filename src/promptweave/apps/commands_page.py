@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from promptweave.apps.options import Device
+from promptweave.apps.flags import Device
 
 
 def register(app: typer.Typer) -> None:

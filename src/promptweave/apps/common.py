@@ -9,7 +9,7 @@ from functools import cached_property, wraps
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from promptweave.apps.options import (
+from promptweave.apps.flags import (
     Device,
     Force,
     Given,

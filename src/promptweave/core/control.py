@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from promptweave.core.accumulator import Maps
 from promptweave.core.clock import Step
 from promptweave.core.features import Block, Features
-from promptweave.core.maps import Maps
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site, Sites
 

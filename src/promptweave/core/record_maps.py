@@ -7,9 +7,9 @@ from typing import Literal
 
 import torch
 
+from promptweave.core.accumulator import Maps, grid_name
 from promptweave.core.clock import Step
 from promptweave.core.control import Control, Hooks, Run
-from promptweave.core.maps import Maps, grid_name
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site, Sites
 

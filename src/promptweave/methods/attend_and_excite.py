@@ -27,9 +27,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from promptweave.core.accumulator import Maps
 from promptweave.core.clock import Number, Step, Window
 from promptweave.core.control import Control, Hooks, NoEffect, Probe, Run
-from promptweave.core.maps import Maps
 from promptweave.words import Words
 
 

@@ -23,9 +23,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from promptweave.core.accumulator import Maps
 from promptweave.core.clock import Step, Window
 from promptweave.core.control import Control, Hooks, NoEffect, Run
-from promptweave.core.maps import Maps
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site
 from promptweave.core.targets import SOURCE, chosen

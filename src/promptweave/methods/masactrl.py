@@ -25,13 +25,14 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from promptweave.core.accumulator import Maps
 from promptweave.core.clock import Number, Step, Window
 from promptweave.core.control import Control, Hooks, NoEffect, Run
-from promptweave.core.maps import Maps
 from promptweave.core.pattern import Dense, Pattern, Term
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site
 from promptweave.core.targets import SOURCE, chosen
+from promptweave.words import counterparts
 
 TARGET = 1  # place of the second mask
 Drawn = tuple[tuple[float, ...], ...]  # [height, width] of zeros and ones

@@ -27,9 +27,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from promptweave.core.accumulator import Maps
 from promptweave.core.clock import Number, Step, Window
 from promptweave.core.control import Control, Hooks, NoEffect, Probe, Run, Text
-from promptweave.core.maps import Maps
 from promptweave.core.site import Sites
 from promptweave.core.targets import SOURCE, chosen
 from promptweave.words.sentences import about

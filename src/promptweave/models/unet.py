@@ -16,10 +16,10 @@ from promptweave.core.features import Block
 from promptweave.core.site import Place, Site, Sites
 from promptweave.models.base import ALL_DIFFERENT, Copies, Tap
 from promptweave.models.control_net import ControlPicture
-from promptweave.models.features import altered, residual_blocks
 from promptweave.models.image_prompt import ImagePrompt
 from promptweave.models.pipeline import PipelineModel
 from promptweave.models.prefix import prefix, shared
+from promptweave.models.residual import altered, residual_blocks
 from promptweave.models.tap import check_processors, installed
 from promptweave.words import Words
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from promptweave.core.accumulator import Maps
 from promptweave.core.clock import Step
 from promptweave.core.control import Hooks, Losses, Text
-from promptweave.core.maps import Maps
 from promptweave.core.rows import Layout, Rows
 from promptweave.core.site import Site, Sites
 from promptweave.models.base import Enough, Solver
