@@ -1,0 +1,76 @@
+"""What a person may set: a field of a frozen dataclass, its help text and its range, said once and used everywhere.
+
+Every control, and every other list of options, is a frozen dataclass whose fields read
+
+    share: Annotated[Number, Option("Fraction of the steps in which the latents are moved.", low=0, high=1)] = 0.5
+
+The command line, job files, sweeps, the web page, its HTTP API and recipes are derived from these fields.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from dataclasses import MISSING, dataclass
+from functools import cache
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+Group = Literal["What changes", "Where", "How strongly", "Image", "Model", "Output", "Advanced"]
+
+
+@dataclass(frozen=True)
+class Option:
+    """The help text of a field, one sentence; the numbers it may have; where it is listed.
+
+    `low` and `high`: the smallest and the largest number, both allowed. `flag`: its spelling on the command line where
+    that is not the field's name with dashes; `short`: one letter for it. `metavar`: what stands for its value in help.
+    """
+
+    help: str
+    low: int | float | None = None
+    high: int | float | None = None
+    group: Group = "How strongly"
+    flag: str | None = None
+    short: str | None = None
+    metavar: str | None = None
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A field as others read it. `type` is without the annotation; `default` is MISSING where one must be given."""
+
+    name: str
+    type: Any
+    default: Any
+    option: Option
+
+    @property
+    def required(self) -> bool:
+        """Whether there is no default."""
+        return self.default is MISSING
+
+    @property
+    def flag(self) -> str:
+        """Its spelling on the command line.
+
+        >>> Listed("self_grid", int, None, Option("...")).flag
+        '--self-grid'
+        """
+        return self.option.flag or "--" + self.name.replace("_", "-")
+
+
+@cache
+def options_of(kind: type) -> tuple[Listed, ...]:
+    """The fields of a dataclass that a person may set: those with an `Option`, in their order."""
+    hints = get_type_hints(kind, vars(sys.modules[kind.__module__]), include_extras=True)
+    found: list[Listed] = []
+    for field in dataclasses.fields(kind):
+        hint = hints[field.name]
+        if get_origin(hint) is not Annotated:
+            continue
+        said = next((extra for extra in get_args(hint)[1:] if isinstance(extra, Option)), None)
+        if said is not None:
+            made = field.default_factory
+            default = field.default if made is MISSING else made()
+            found.append(Listed(field.name, get_args(hint)[0], default, said))
+    return tuple(found)
