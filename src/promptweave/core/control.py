@@ -131,7 +131,8 @@ class Run:
 class Hooks:
     """One run of a control: seven places where it may act. Each hook takes what the control before it returned.
 
-    Steps before `first_step` are not made.
+    Steps before `first_step` are not made. Probes (see `before_step`) call `attention` and `feature` too, more than
+    once a step perhaps; whatever is counted, summed or kept of attention belongs into `observe`, which they never call.
     """
 
     first_step = 0
@@ -147,6 +148,9 @@ class Hooks:
     def before_step(self, step: Step, z: Tensor, probe: Probe) -> Tensor:
         """Change the latents [prompts, images, channels, h, w]; `probe` gives maps and gradients."""
         return z
+
+    def observe(self, step: Step, site: Site, rows: Rows) -> None:
+        """Record attention at a site, as the controls to the left left it; in the run's own passes, never in probes."""
 
     def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
         """Change attention at a site."""

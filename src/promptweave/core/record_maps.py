@@ -78,10 +78,9 @@ class RecordedMaps(Hooks):
         self.maps = maps
         self.times: dict[int, int | float] = {}
 
-    def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
+    def observe(self, step: Step, site: Site, rows: Rows) -> None:
         self.times[step.index] = step.t
         self.maps.add(step, site, rows)
-        return rows
 
     def after_step(self, step: Step, z: torch.Tensor) -> torch.Tensor:
         if self.maps.by_step:

@@ -122,9 +122,8 @@ class _Blending(Hooks):
     areas: dict[int, list[float]] = field(default_factory=dict[int, list[float]])
     masks: dict[int, dict[int, Mask]] = field(default_factory=dict[int, dict[int, Tensor]])  # of a row, by step
 
-    def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
+    def observe(self, step: Step, site: Site, rows: Rows) -> None:
         self.maps.add(step, site, rows)
-        return rows
 
     def after_step(self, step: Step, z: Tensor) -> Tensor:
         if step not in self.window:

@@ -139,9 +139,11 @@ class _Mutual(Hooks):
     drawn: dict[int, Region] | None
     steps: set[int] = field(default_factory=set[int])
 
-    def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
+    def observe(self, step: Step, site: Site, rows: Rows) -> None:
         if self.maps is not None:
             self.maps.add(step, site, rows)
+
+    def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
         if step not in self.window or site.name not in self.changed:
             return rows
         self.steps.add(step.index)

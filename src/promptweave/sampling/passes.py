@@ -46,7 +46,10 @@ class Request:
 
 @dataclass(frozen=True, eq=False)
 class Pass:
-    """Where a run stands when it asks: which network, step, call of the step, prompts, and who acts."""
+    """Where a run stands when it asks: which network, step, call of the step, prompts, and who acts.
+
+    `observed`: hooks record what they see; a probe's pass is not.
+    """
 
     model: Model
     step: Step
@@ -56,6 +59,7 @@ class Pass:
     layout: Layout
     source: Source | None = None
     call: int = 0
+    observed: bool = True
 
     def request(self, z: Tensor, t: int | float) -> Request:
         """The request for latents [prompts, images, ...] of the prompts that are computed."""
@@ -85,6 +89,8 @@ class Pass:
 
     def _edit(self, site: Site, rows: Rows) -> Rows:
         for hook in self.hooks:
+            if self.observed:
+                hook.observe(self.step, site, rows)
             rows = hook.attention(self.step, site, rows)
         return rows
 

@@ -50,7 +50,8 @@ class Prober:
         maps = None if sites is None else self._maps(z, sites)
         layout = Layout(("cond",), count, z.shape[1], here.layout.first)
         repeated = _repeated(text, count)
-        there = replace(here, text=repeated, hooks=() if maps is None else (Look(maps, ""),), layout=layout)
+        hooks = () if maps is None else (Look(maps, ""),)
+        there = replace(here, text=repeated, hooks=hooks, layout=layout, observed=False)
         t = self.solver.calls(here.step)[0]
         (output,) = answer(here.model, [there.request(self.solver.scale(z[layout.first :], t), t)])
         return output.unflatten(0, (count - layout.first, z.shape[1])), maps
@@ -90,7 +91,7 @@ class Prober:
     def _pass(self, z: Tensor, look: Look, after: Callable[[], None] | None = None) -> None:
         here = self.here
         layout = Layout(("cond",), len(z), z.shape[1], here.layout.first)
-        there = replace(here, hooks=(*here.hooks, look), layout=layout)
+        there = replace(here, hooks=(*here.hooks, look), layout=layout, observed=False)
         t = self.solver.calls(here.step)[0]
         answer(here.model, [there.request(self.solver.scale(z[layout.first :], t), t)], after)
 
