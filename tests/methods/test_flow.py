@@ -199,7 +199,7 @@ def test_both_from_the_command_line_and_by_name(model, tmp_path, capsys):
         with pytest.raises(SystemExit) as end:
             main([*arguments, "--model", str(tmp_path / "model"), "-o", str(tmp_path / name), "-q"])
         assert end.value.code == 0, capsys.readouterr().err
-        record = pw.result.read_record(tmp_path / name / "edit.json")
+        record = pw.editing.result.read_record(tmp_path / name / "edit.json")
         control = {"flow": "FlowEdit", "consist": "Consist"}[name]
         assert [c["control"] for c in record["recipe"]["controls"]] == [control]
     with pytest.raises(SystemExit) as end:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -38,42 +38,97 @@ class Probe(Protocol):
         """
         ...
 
-    def predict(self, z: Tensor, text: Text, sites: Sites | None = None) -> tuple[Tensor, Maps | None]:
-        """The network's output under another text, the same for all prompts that are computed, without any control;
-        and the maps of its tokens at `sites`."""
-        ...
-
 
 class NoEffect(ValueError):
     """An edit whose parameters make sure that it cannot change anything."""
 
 
-@runtime_checkable
-class Spans(Protocol):
-    """What a control needs to know of a prompt's words (`words.Words`)."""
-
-    @property
-    def prompt(self) -> str: ...
-
-    def find(self, selector: Any) -> tuple[int, ...]: ...
-
-
 @dataclass(frozen=True, eq=False)
 class Text:
-    """Encoded prompts [prompts, tokens, dim]: what the layers' keys, and what their values, are projected from.
+    """Encoded prompts [prompts, tokens, dim] as the layers read them, and what guidance has in their place.
 
-    `pooled` [prompts, dim]: one vector for a whole prompt, where the network takes one.
+    `pooled` [prompts, dim]: one vector for a whole prompt, where the network takes one. `only_values`: what the values
+    of cross-attention are projected from where that is another text than the keys'; None: both are `cond`'s.
     """
 
-    keys: Float[Tensor, "prompts tokens dim"]
-    values: Float[Tensor, "prompts tokens dim"]
+    cond: Float[Tensor, "prompts tokens dim"]
     uncond: Float[Tensor, "prompts tokens dim"]
     pooled: Float[Tensor, "prompts pooled"] | None = None
     uncond_pooled: Float[Tensor, "prompts pooled"] | None = None
+    only_values: Float[Tensor, "prompts tokens dim"] | None = None
 
-    def with_(self, **changes: Tensor) -> Text:
-        """A copy with changed fields."""
-        return replace(self, **changes)
+    @property
+    def keys(self) -> Float[Tensor, "prompts tokens dim"]:
+        """What the keys are projected from."""
+        return self.cond
+
+    @property
+    def values(self) -> Float[Tensor, "prompts tokens dim"]:
+        """What the values are projected from."""
+        return self.cond if self.only_values is None else self.only_values
+
+    def with_cond(self, cond: Float[Tensor, "prompts tokens dim"]) -> Text:
+        """Another text for keys and values alike."""
+        return replace(self, cond=cond, only_values=None)
+
+    def with_keys(self, keys: Float[Tensor, "prompts tokens dim"]) -> Text:
+        """Another text for the keys; the values stay what they are."""
+        return replace(self, cond=keys, only_values=self.values)
+
+    def with_values(self, values: Float[Tensor, "prompts tokens dim"]) -> Text:
+        """Another text for the values; the keys stay what they are."""
+        return replace(self, only_values=values)
+
+    def with_uncond(self, uncond: Float[Tensor, "prompts tokens dim"]) -> Text:
+        """Another text for the unconditional half of guidance."""
+        return replace(self, uncond=uncond)
+
+    def with_pooled(self, pooled: Tensor | None, uncond_pooled: Tensor | None) -> Text:
+        """Other vectors for whole prompts."""
+        return replace(self, pooled=pooled, uncond_pooled=uncond_pooled)
+
+    def repeated(self, prompts: int) -> Text:
+        """One text for so many prompts."""
+
+        def many(x: Tensor | None) -> Any:
+            return None if x is None else x.expand(prompts, *x.shape[1:])
+
+        return Text(
+            many(self.cond), many(self.uncond), many(self.pooled), many(self.uncond_pooled), many(self.only_values)
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Extra:
+    """One more conditional prediction that a control asks for, made in the same forward pass as the run's own.
+
+    `text`: of one prompt, read by all; None: each prompt reads its own. `controlled`: the controls act on this
+    prediction as they do on the conditional one; their records do not see it. `edit` acts after them, and finds its
+    rows under "cond". `latents` [prompts, images, channels, h, w] of the prompts that are computed: read in place of
+    the run's own, scaled as the solver's are. `sites`: the layers whose maps are wanted (`Predictions.maps`).
+    """
+
+    text: Text | None = None
+    edit: Callable[[Site, Rows], Rows] | None = None
+    controlled: bool = True
+    latents: Latents | None = None
+    sites: Sites | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What the network said at one of a solver's calls, for the prompts that are computed.
+
+    `guided` is what the controls before left of the guided prediction. `extra` and `maps` hold what this control asked
+    for, by its names. `call` counts the solver's calls in a step: 0, and 1 in a step of two evaluations.
+    """
+
+    cond: Latents
+    uncond: Latents | None
+    guided: Latents
+    extra: Mapping[str, Latents]
+    maps: Mapping[str, Maps]
+    call: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +184,7 @@ class Run:
 
 
 class Hooks:
-    """One run of a control: seven places where it may act. Each hook takes what the control before it returned.
+    """One run of a control: the places where it may act. Each hook takes what the control before it returned.
 
     Steps before `first_step` are not made. Probes (see `before_step`) call `attention` and `feature` too, more than
     once a step perhaps; whatever is counted, summed or kept of attention belongs into `observe`, which they never call.
@@ -160,10 +215,15 @@ class Hooks:
         """Change what a residual block adds; called if a control overrides it."""
         return features
 
-    def prediction(self, step: Step, guided: Tensor, uncond: Tensor | None) -> Tensor:
-        """Change the output of the network after guidance [prompts that are computed, images, channels, h, w];
-        `uncond` is its part without text, if guidance has one."""
-        return guided
+    def extras(self, step: Step) -> Mapping[str, Extra]:
+        """Further predictions for this step, by name. In `attention`, their rows at the same layer are
+        `rows.beside[name]`, as their own edits left them."""
+        return {}
+
+    def prediction(self, step: Step, made: Predictions) -> Latents:
+        """Change the prediction after guidance [prompts that are computed, images, channels, h, w]; called at each of
+        the solver's calls, `made.call`."""
+        return made.guided
 
     def after_step(self, step: Step, z: Tensor) -> Tensor:
         """Change the latents after the scheduler's step."""

@@ -47,7 +47,7 @@ class RecordMaps(Control):
             weights = {p: whole[:, list(self.columns[p])] for p in prompts}
         steps = None if self.steps is None else frozenset(self.steps)
         return RecordedMaps(
-            Maps(sites, prompts, weights, self.own, self.by_site, self.by_step, self.by_head, True, steps, self.of)
+            Maps(sites, prompts, weights, self.own, self.by_site, self.by_step, self.by_head, steps, self.of)
         )
 
     def estimate(self, run: Run) -> int:

@@ -79,19 +79,19 @@ class Direction:
 
     def added(self, text: Text, rows: tuple[int, ...], strength: Number) -> Text:
         """The encoded prompts with `strength` times the direction in these rows."""
-        if self.text.shape != text.keys.shape[1:]:
+        if self.text.shape != text.cond.shape[1:]:
             raise ValueError(
-                f"A direction belongs to a text encoder: this one reads {list(text.keys.shape[1:])} tokens and "
+                f"A direction belongs to a text encoder: this one reads {list(text.cond.shape[1:])} tokens and "
                 f"channels, and the direction has {list(self.text.shape)}. Make one with this model."
             )
-        keys = text.keys.clone()
-        keys[list(rows)] += strength * self.text.to(keys)
-        changes = {"keys": keys, "values": keys}
-        if text.pooled is not None and self.pooled is not None:
-            pooled = text.pooled.clone()
-            pooled[list(rows), : len(self.pooled)] += strength * self.pooled.to(pooled)
-            changes["pooled"] = pooled
-        return text.with_(**changes)
+        cond = text.cond.clone()
+        cond[list(rows)] += strength * self.text.to(cond)
+        text = text.with_cond(cond)
+        if text.pooled is None or self.pooled is None:
+            return text
+        pooled = text.pooled.clone()
+        pooled[list(rows), : len(self.pooled)] += strength * self.pooled.to(pooled)
+        return text.with_pooled(pooled, text.uncond_pooled)
 
 
 def sentences(thing: str | tuple[str, ...]) -> tuple[str, ...]:
@@ -103,7 +103,7 @@ def _mean(bank: tuple[str, ...], run: Run) -> tuple[Tensor, Tensor | None]:
     """The mean encoding of sentences, in single precision."""
     parts = [run.encode(bank[i : i + BATCH]) for i in range(0, len(bank), BATCH)]
     pooled = [part.pooled.float() for part in parts if part.pooled is not None]
-    return torch.cat([part.keys.float() for part in parts]).mean(0), torch.cat(pooled).mean(0) if pooled else None
+    return torch.cat([part.cond.float() for part in parts]).mean(0), torch.cat(pooled).mean(0) if pooled else None
 
 
 @dataclass(frozen=True)

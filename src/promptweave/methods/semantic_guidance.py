@@ -25,10 +25,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from promptweave.core.accumulator import Maps
 from promptweave.core.clock import Number, Step, Window
-from promptweave.core.control import Control, Hooks, NoEffect, Probe, Run, Text
-
-Latents = Float[Tensor, "prompts images channels height width"]
+from promptweave.core.control import Control, Extra, Hooks, Latents, NoEffect, Predictions, Run, Text
 
 
 @dataclass(frozen=True)
@@ -79,49 +78,50 @@ class _Guiding(Hooks):
     acting: Window
     texts: Mapping[str, Text]
     tokens: Mapping[str, tuple[int, ...]]
-    seen: dict[str, tuple[Latents, Latents | None]] = field(default_factory=dict[str, Any])
-    momentum: Latents | None = None
+    momentum: Latents | None = None  # after the steps before
+    before: Latents | None = None  # that which the present step began with
+    steps: set[int] = field(default_factory=set[int])
     areas: list[float] = field(default_factory=list[float])
 
-    def before_step(self, step: Step, z: Tensor, probe: Probe) -> Tensor:
-        """What the network predicts under each concept."""
-        for concept, text in self.texts.items():
-            sites = self.run.map_sites if self.control.attention else None
-            output, maps = probe.predict(z, text, sites)
-            heat = None
-            if maps is not None:
-                found = torch.stack([maps.mean(row)[..., list(self.tokens[concept])].sum(-1) for row in self._computed])
-                heat = F.interpolate(found, size=z.shape[-2:], mode="bilinear")
-            self.seen[concept] = output, heat
-        return z
+    def extras(self, step: Step) -> Mapping[str, Extra]:
+        """What the network predicts under each concept, and where its words look."""
+        sites = self.run.map_sites if self.control.attention else None
+        return {concept: Extra(text, controlled=False, sites=sites) for concept, text in self.texts.items()}
 
-    def prediction(self, step: Step, guided: Latents, uncond: Latents | None) -> Latents:
-        assert uncond is not None
-        control, moves = self.control, torch.zeros_like(guided)
-        for concept, (output, heat) in self.seen.items():
-            move = float(control.concepts[concept]) * (output.to(guided) - uncond)
+    def prediction(self, step: Step, made: Predictions) -> Latents:
+        assert made.uncond is not None
+        control, guided, moves = self.control, made.guided, torch.zeros_like(made.guided)
+        for concept, output in made.extra.items():
+            move = float(control.concepts[concept]) * (output - made.uncond)
             kept = _largest(move.abs(), control.threshold)
-            if heat is not None:
+            if concept in made.maps:
+                heat = self._heat(concept, made.maps[concept], (guided.shape[-2], guided.shape[-1]))
                 kept = kept & _largest(heat[:, :, None].to(guided), control.threshold)
-            moves = moves + torch.where(kept, move, 0) / len(self.seen)
+            moves = moves + torch.where(kept, move, 0) / len(made.extra)
             if step in self.acting:
                 self.areas.append(round(float(kept.float().mean()), 4))
-        before = torch.zeros_like(moves) if self.momentum is None else self.momentum
-        moves = moves + control.momentum * before
-        self.momentum = control.beta * before + (1 - control.beta) * moves
+        if made.call == 0:  # a solver may ask again within a step, whose momentum is one
+            self.before = torch.zeros_like(moves) if self.momentum is None else self.momentum
+        assert self.before is not None
+        moves = moves + control.momentum * self.before
+        if made.call == 0:
+            self.momentum = control.beta * self.before + (1 - control.beta) * moves
         if step not in self.acting:
             return guided
+        self.steps.add(step.index)
         acted = torch.zeros(len(guided), 1, 1, 1, 1, dtype=torch.bool, device=guided.device)
         acted[[row - self.run.recorded for row in self.rows]] = True
         return torch.where(acted, guided + moves, guided)
 
-    @property
-    def _computed(self) -> range:
-        return range(self.run.recorded, len(self.run.prompts))
+    def _heat(self, concept: str, maps: Maps, size: tuple[int, int]) -> Float[Tensor, "prompts images h w"]:
+        """Where the concept's words look, as large as the latent."""
+        rows = range(self.run.recorded, len(self.run.prompts))
+        found = [maps.mean(row)[..., list(self.tokens[concept])].sum(-1) for row in rows]
+        return F.interpolate(torch.stack(found), size=size, mode="bilinear")
 
     def report(self) -> dict[str, Any]:
         """`area`: the mean share of the latent's values that concepts moved."""
-        return {"steps": len(self.areas) // max(1, len(self.texts)), "area": sum(self.areas) / max(1, len(self.areas))}
+        return {"steps": len(self.steps), "area": sum(self.areas) / max(1, len(self.areas))}
 
 
 def _largest(x: Latents, share: Number) -> Tensor:

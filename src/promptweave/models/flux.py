@@ -79,7 +79,7 @@ class FluxModel(PipelineModel):
             list(prompts), None, device=self.device, max_sequence_length=self.length
         )
         keys, pooled = keys.to(self.dtype), pooled.to(self.dtype)
-        return Text(keys, keys, keys, pooled, pooled)  # there is no unconditional half to read `uncond`
+        return Text(keys, keys, pooled, pooled)  # there is no unconditional half to read `uncond`
 
     @cached_property
     def layers(self) -> dict[str, Any]:

@@ -61,7 +61,7 @@ class SD3Model(PipelineModel):
             max_sequence_length=self.t5_length,
         )  # fmt: skip
         keys, uncond, pooled, uncond_pooled = (x.to(self.dtype) for x in (keys, uncond, pooled, uncond_pooled))
-        return Text(keys, keys, uncond, pooled, uncond_pooled)
+        return Text(keys, uncond, pooled, uncond_pooled)
 
     @cached_property
     def layers(self) -> dict[str, Any]:

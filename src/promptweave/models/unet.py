@@ -62,7 +62,7 @@ class UNetModel(PipelineModel):
     def _text(self, prompts: Sequence[str], negative: Sequence[str]) -> Text:
         """The encoded prompts."""
         texts = [self.reading.encode(part, self.tokenizer, self._states)[0] for part in (prompts, negative)]
-        return Text(texts[0], texts[0], texts[1])
+        return Text(texts[0], texts[1])
 
     def _states(self, ids: Tensor) -> tuple[Tensor, Tensor | None]:
         """The encoder's states of token ids, and nothing for the prompt as a whole."""
