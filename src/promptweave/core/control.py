@@ -106,6 +106,7 @@ class Extra:
     prediction as they do on the conditional one; their records do not see it. `edit` acts after them, and finds its
     rows under "cond". `latents` [prompts, images, channels, h, w] of the prompts that are computed: read in place of
     the run's own, scaled as the solver's are. `sites`: the layers whose maps are wanted (`Predictions.maps`).
+    `skip`: attention layers whose whole transformer blocks are left out, so that their input passes through.
     """
 
     text: Text | None = None
@@ -113,6 +114,7 @@ class Extra:
     controlled: bool = True
     latents: Latents | None = None
     sites: Sites | None = None
+    skip: Sites | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,7 @@ from promptweave.models.base import ALL_DIFFERENT, Copies, Tap
 from promptweave.models.joint import FLUX_BLOCKS, joint_installed, middle
 from promptweave.models.pipeline import PipelineModel
 from promptweave.models.shift import shift
+from promptweave.models.skipping import skipped
 from promptweave.words import Words
 
 PATCH = 2  # latent cells along a side that make one token
@@ -139,7 +140,8 @@ class FluxModel(PipelineModel):
 
         if tap is None:
             return run()
-        with joint_installed(self.layers, self.sites((z.shape[-2], z.shape[-1])), tap):
+        sites = self.sites((z.shape[-2], z.shape[-1]))
+        with joint_installed(self.layers, sites, tap), skipped(self.transformer, sites, tap):
             return tap.run(run, z)
 
 

@@ -20,6 +20,7 @@ from promptweave.models.image_prompt import ImagePrompt
 from promptweave.models.pipeline import PipelineModel
 from promptweave.models.prefix import prefix, shared
 from promptweave.models.residual import altered, residual_blocks
+from promptweave.models.skipping import skipped
 from promptweave.models.tap import check_processors, installed
 from promptweave.words import Words
 
@@ -172,7 +173,13 @@ class UNetModel(PipelineModel):
         layers = {path: layer for path, _, _, layer in self._blocks}
         sites = {site.path: site for site in self.sites((z.shape[-2], z.shape[-1]))}
         blocks = self.blocks() if features else ()
-        with installed(layers, sites, tap, last, copies), shared(modules, copies), altered(self.unet, blocks, tap):
+        passed = skipped(self.unet, tuple(sites.values()), tap)
+        with (
+            installed(layers, sites, tap, last, copies),
+            shared(modules, copies),
+            altered(self.unet, blocks, tap),
+            passed,
+        ):
             return tap.run(run, z)
 
     def _guidance_input(self, guidance: int | float | Tensor, rows: int) -> Tensor | None:
