@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import references_words as references
 import torch
+from families import t5_tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 from transformers import CLIPTokenizer
 
 from promptweave.core.clock import Window
+from promptweave.models.load import load_cached
 from promptweave.words import (
     AmbiguousWord,
     WordNotFound,
@@ -171,13 +174,62 @@ def test_refine_map(read: Read, source: list[str], target: list[str]) -> None:
     mapper, alphas = refine_map(old, new)
     compat, compat_alphas = refine_map(old, new, reference_compat=True)
     expected, expected_alphas = references.refine_positions(list(old.content), list(new.content))
-    assert compat == expected and compat_alphas.tolist() == expected_alphas == alphas.tolist()
-    assert mapper[: new.length] == expected[: new.length]
+    assert compat == expected and compat_alphas.tolist() == expected_alphas
+    assert mapper[: new.length] == references.refine_by_words(old, new)
     assert mapper[new.length :] == [min(old.length + k, 76) for k in range(77 - new.length)]
+    assert alphas.tolist() == [float(index >= 0) for index in mapper]
     matrix = refine_matrix(mapper, alphas)
-    attention = torch.rand(5, 77, generator=torch.Generator().manual_seed(0))
+    attention = torch.rand(5, 77, generator=torch.Generator().manual_seed(0), dtype=matrix.dtype)
     gathered = attention[:, mapper] * alphas  # -1 reads the last column, times 0
     assert_close(attention @ matrix, gathered, atol=1e-6, rtol=0)  # one sum of 77 terms, all but one of them 0
+
+
+def check_that_words_stay_whole(source: Words, target: Words) -> int:
+    """Table and map agree: a word that stays maps to itself, token by token, every other one to nothing."""
+    mapper, moved = refine_map(source, target)[0], 0
+    compat = refine_map(source, target, reference_compat=True)[0]
+    for pair in alignment(source, target):
+        found = [mapper[token] for token in pair.target_tokens]
+        assert found == (list(pair.source_tokens) if pair.kind == "kept" else [-1] * len(found)), pair
+        moved += pair.kind == "kept" and [compat[token] for token in pair.target_tokens] != found
+    return moved
+
+
+@given(prompts=st.tuples(anything, anything))
+def test_words_that_stay_stay_whole_in_any_text(read: Read, prompts: tuple[str, str]) -> None:
+    source, target = map(read, prompts)
+    if not source.truncated and not target.truncated:
+        check_that_words_stay_whole(source, target)
+
+
+@pytest.mark.parametrize("reader", ["toybox", "t5", "clip"])
+def test_words_that_stay_stay_whole(read: Read, reader: str) -> None:
+    """Pieces of a word that stays are never matched with an equal piece of another word."""
+    tokenizers = {"toybox": lambda: load_cached("toybox").tokenizer, "t5": t5_tokenizer}
+    reading = read if reader == "clip" else partial(Words, tokenizer=tokenizers[reader]())
+    scenes = [
+        ("a lighthouse", "a small lighthouse"), ("a biplane", "a cubist biplane"),
+        ("a house", "a lighthouse and a house"),
+        ("a cat riding a bike", "a black cat riding a red bike"), ("a zebra eating", "a tabby zebra eating grass"),
+        ("the mirror of a castle", "the small mirror of an old castle"), ("a squirrel", "a quick red squirrel"),
+    ]  # fmt: skip
+    added = ["small", "quick", "zig-zag", "bright", "light", "aa", "ca", "b", "cubist", "eating"]
+    pairs = [*scenes, *((old, old.replace(" ", f" {word} ", 1)) for word in added for old, _ in scenes)]
+    moved = [check_that_words_stay_whole(reading(a), reading(b)) for a, b in pairs]
+    moved += [check_that_words_stay_whole(reading(b), reading(a)) for a, b in pairs]
+    assert sum(moved) > 5, "aligning tokens must go wrong somewhere, else this proves nothing"
+
+
+def test_a_word_in_another_case_stays() -> None:
+    """T5 reads "Cat" and "cat" as different pieces; it is the same word, and gets the source's attention."""
+    source, target = (Words(prompt, t5_tokenizer()) for prompt in ("a Cat riding a bike", "a black cat riding a bike"))
+    old, new = source.find("Cat"), target.find("cat")
+    assert (len(old), len(new)) == (3, 2)
+    assert [refine_map(source, target)[0][token] for token in new] == [old[0], old[1]]
+    lower = Words("a cat riding a bike", t5_tokenizer())
+    matrix = replace_map(source, lower)
+    assert matrix[[[row] for row in old], list(lower.find("cat"))].tolist() == [[0.5, 0.5]] * 3
+    assert matrix[list(old)].sum() == 3, "nothing of the word goes to its neighbours"
 
 
 def test_padding_of_a_shorter_target_is_padding(read: Read) -> None:

@@ -13,9 +13,9 @@ Joint-attention networks (SD3, FLUX) have no cross map of their own, and the who
 keys, which would not fit the target's values. There the source's queries and keys of the image are put in place of the
 target's, in the first `joint` of the steps; text and values stay the target's (Shin et al. 2025, arXiv 2508.07519).
 
-Differs from the authors' code: the tail of a prompt is shifted along with its words; padding is aligned with padding;
-both windows are fractions of the same number of steps; weights act on what the controls before them left. With
-`reference_compat=True` the maps and windows are those of that code.
+Differs from the authors' code: the tail of a prompt is shifted along with its words; an added phrase is aligned by
+words, not by tokens; padding is aligned with padding; both windows are fractions of the same number of steps; weights
+act on what the controls before them left. With `reference_compat=True` the maps and windows are those of that code.
 """
 
 from __future__ import annotations
