@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from promptweave.core.clock import Step, Window
@@ -69,7 +69,9 @@ class Mix:
         return moved if self.own is None else moved + target * self.own
 
 
-def mix(matrix: Float[Tensor, "source target"], own: Float[Tensor, "target"], alpha: Float[Tensor, "target"]) -> Mix:
+def mix(
+    matrix: Float64[Tensor, "source target"], own: Float64[Tensor, "target"], alpha: Float64[Tensor, "target"]
+) -> Mix:
     """Apply the window `alpha` to (A, D) and drop what is zero."""
     a, d = matrix * alpha, own * alpha + (1 - alpha)
     if not a.any():
@@ -96,8 +98,8 @@ class _Inject(Control):
     joint: Span = 0.2
     blocks: tuple[str, ...] | None = None
 
-    def maps(self, run: Run, row: int) -> tuple[Float[Tensor, "source target"], Float[Tensor, "target"]]:
-        """A and D of a target, before windows."""
+    def maps(self, run: Run, row: int) -> tuple[Float64[Tensor, "source target"], Float64[Tensor, "target"]]:
+        """A and D of a target, before windows; in double precision, which `bind` brings to the run's."""
         raise NotImplementedError
 
     def bind(self, run: Run) -> Hooks:
@@ -211,16 +213,16 @@ class _Injection(Hooks):
 class Replace(_Inject):
     """Word swap: the new word attends where the old one did (section 3.2, "Word Swap")."""
 
-    def maps(self, run: Run, row: int) -> tuple[Float[Tensor, "source target"], Float[Tensor, "target"]]:
+    def maps(self, run: Run, row: int) -> tuple[Float64[Tensor, "source target"], Float64[Tensor, "target"]]:
         matrix = replace_map(run.words[SOURCE], run.words[row], reference_compat=self.reference_compat)
-        return matrix, torch.zeros(matrix.shape[1])
+        return matrix, torch.zeros_like(matrix[0])
 
 
 @dataclass(frozen=True)
 class Refine(_Inject):
     """Adding a phrase: shared words keep the source's maps, new words have their own ("Adding a New Phrase")."""
 
-    def maps(self, run: Run, row: int) -> tuple[Float[Tensor, "source target"], Float[Tensor, "target"]]:
+    def maps(self, run: Run, row: int) -> tuple[Float64[Tensor, "source target"], Float64[Tensor, "target"]]:
         mapper, kept = refine_map(run.words[SOURCE], run.words[row], reference_compat=self.reference_compat)
         return refine_matrix(mapper, kept), 1 - kept
 

@@ -20,7 +20,7 @@ from itertools import zip_longest
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float64
 from torch import Tensor
 
 from promptweave.words.tokens import Word, Words, is_punctuation, key
@@ -102,7 +102,7 @@ def suggest(source: Words, target: Words) -> Literal["replace", "refine", "same"
     return "replace" if all(_same_shape(old, new) for old, new in runs) else "refine"
 
 
-def replace_map(source: Words, target: Words, *, reference_compat: bool = False) -> Float[Tensor, "source target"]:
+def replace_map(source: Words, target: Words, *, reference_compat: bool = False) -> Float64[Tensor, "source target"]:
     """M of a word swap: target token n attends as the sum over source tokens w of P_s[w] M[w, n] (section 3.2).
 
     Kept tokens map one to one; a swapped word maps onto its replacement, one to one when the token counts agree and
@@ -111,7 +111,7 @@ def replace_map(source: Words, target: Words, *, reference_compat: bool = False)
     """
     if reference_compat:
         return _reference_replace_map(source, target)
-    matrix = torch.zeros(source.limit, target.limit)
+    matrix = torch.zeros(source.limit, target.limit, dtype=torch.float64)
     last, following = target.limit - 1, 0
     for rows, columns in _segments(source, target):
         following = columns[-1] + 1 if columns else following
@@ -127,7 +127,7 @@ def replace_map(source: Words, target: Words, *, reference_compat: bool = False)
 
 def refine_map(
     source: Words, target: Words, *, reference_compat: bool = False
-) -> tuple[list[int], Float[Tensor, "target"]]:
+) -> tuple[list[int], Float64[Tensor, "target"]]:
     """(mapper, alphas) of an added phrase: each target token's source token or -1, and 1 where there is one, else 0.
 
     P_t'[n] = alphas[n] P_s[mapper[n]] + (1 - alphas[n]) P_t[n] (section 3.2). A word that `alignment` keeps maps to the
@@ -151,12 +151,12 @@ def refine_map(
         mapper[place] = pads[min(number, len(pads) - 1)]
     for place in target.frame:
         mapper[place] = place
-    return mapper, torch.tensor([float(index >= 0) for index in mapper])
+    return mapper, torch.tensor([float(index >= 0) for index in mapper], dtype=torch.float64)
 
 
-def refine_matrix(mapper: Sequence[int], alphas: Float[Tensor, "target"]) -> Float[Tensor, "source target"]:
+def refine_matrix(mapper: Sequence[int], alphas: Float64[Tensor, "target"]) -> Float64[Tensor, "source target"]:
     """G with G[mapper[n], n] = alphas[n], so that P_t' = P_s G + P_t diag(1 - alphas); zero columns for new tokens."""
-    matrix = torch.zeros(len(mapper), len(mapper))
+    matrix = torch.zeros(len(mapper), len(mapper), dtype=torch.float64)
     for column, row in enumerate(mapper):
         if row >= 0:
             matrix[row, column] = alphas[column]
@@ -260,9 +260,9 @@ def _token_by_token(rows: Tokens, columns: Tokens) -> list[tuple[Tokens, Tokens]
     return [(() if row is None else (row,), () if column is None else (column,)) for row, column in pairs]
 
 
-def _reference_replace_map(source: Words, target: Words) -> Float[Tensor, "source target"]:
+def _reference_replace_map(source: Words, target: Words) -> Float64[Tensor, "source target"]:
     """M as the authors' code builds it: after the last swapped word each column takes the row of its own number."""
-    matrix = torch.zeros(source.limit, target.limit)
+    matrix = torch.zeros(source.limit, target.limit, dtype=torch.float64)
     swapped = [(_tokens(old), _tokens(new)) for old, new in _reference_swaps(source, target)]
     i = j = 0
     while i < source.limit and j < target.limit:
