@@ -33,7 +33,7 @@ from promptweave.core.control import Control, Hooks, NoEffect, Run
 from promptweave.core.pattern import Pattern
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site
-from promptweave.words import Words, refine_map, refine_matrix, replace_map, word_weights, word_windows
+from promptweave.words import WordNotFound, Words, refine_map, refine_matrix, replace_map, word_weights, word_windows
 
 Number = int | float
 Span = Number | tuple[Number, Number] | Window
@@ -259,7 +259,7 @@ class Reweight(Control):
 def _has(words: Words, word: str) -> bool:
     try:
         words.find(word)
-    except ValueError:
+    except WordNotFound:
         return False
     return True
 
