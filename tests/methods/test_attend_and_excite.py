@@ -31,10 +31,10 @@ def excited(model, control, steps: int = 4, images: int = 1, prompts=(PROMPT,), 
 def test_the_gaussian():
     compat = gaussian(0.5, reference_compat=True)
     corner, edge, centre = 0.04492, 0.12210, 0.33191  # of the published code at sigma = 0.5
-    wanted = torch.tensor([[corner, edge, corner], [edge, centre, edge], [corner, edge, corner]])
+    wanted = torch.tensor([[corner, edge, corner], [edge, centre, edge], [corner, edge, corner]], dtype=torch.float64)
     torch.testing.assert_close(compat, wanted, atol=1e-5, rtol=0)
-    line = torch.exp(torch.tensor([-2.0, 0.0, -2.0]))
-    torch.testing.assert_close(gaussian(0.5), torch.outer(line, line) / line.sum() ** 2)
+    line = torch.exp(torch.tensor([-2.0, 0.0, -2.0], dtype=torch.float64))
+    torch.testing.assert_close(gaussian(0.5), torch.outer(line, line) / line.sum() ** 2, atol=1e-15, rtol=0)
 
 
 def test_peaks_by_hand():

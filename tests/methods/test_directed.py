@@ -99,8 +99,8 @@ def test_pattern_is_the_one_written_out(tiny64, compat, trailing, boxes):
     level = 9 * (1 - step / (STEPS // 2 - 1))
     wanted = dense(plain, bound.words[0], regions, grid, level, control)
     got = after["cond"][0]
-    torch.testing.assert_close(got.pattern.dense[0], wanted, rtol=1e-6, atol=1e-9)  # marks are in single precision
-    torch.testing.assert_close(after.evaluate()[1], wanted @ got.v[0], rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(got.pattern.dense[0], wanted, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(after.evaluate()[1], wanted @ got.v[0], rtol=1e-12, atol=1e-12)
     assert after.evaluate()[0].equal(
         torch.nn.functional.scaled_dot_product_attention(after.q[:1], after.k[:1], after.v[:1])[0]
     )

@@ -36,7 +36,7 @@ from promptweave.words import Words
 def gaussian(sigma: Number, *, reference_compat: bool = False) -> Float[Tensor, "3 3"]:
     """Weights of 3 x 3 patches, of sum 1."""
     deviation = sigma * 2**0.5 if reference_compat else sigma
-    line = torch.exp(-(torch.tensor([-1.0, 0.0, 1.0]) ** 2) / (2 * deviation**2))
+    line = torch.exp(-(torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64) ** 2) / (2 * deviation**2))
     return torch.outer(line, line) / line.sum() ** 2
 
 

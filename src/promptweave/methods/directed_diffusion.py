@@ -75,7 +75,7 @@ def factors(
             scale[rows, columns] = strength
             inside[rows, columns] = True
         added[rows, columns] += bump(height, width)
-    kept = torch.where(inside, 1.0, float(weaken))
+    kept = torch.ones_like(scale).masked_fill(~inside, float(weaken))
     return (scale * kept, added * kept) if found else None
 
 
@@ -113,7 +113,10 @@ class DirectedDiffusion(Control):
                 )
         groups = {row: self._groups(run.words[row], regions) for row in run.chosen(self.prompts)}
         vectors = {
-            row: [(boxes, _marks(tokens, run.words[row].limit).to(run.device)) for boxes, tokens in found.items()]
+            row: [
+                (boxes, _marks(tokens, run.words[row].limit).to(run.device, run.dtype))
+                for boxes, tokens in found.items()
+            ]
             for row, found in groups.items()
         }
         return _Placing(self, window, vectors)
@@ -186,7 +189,7 @@ class _Placing(Hooks):
         """A'. Tokens whose boxes hold no cell of the grid stay."""
         control, kernel = self.control, pattern.terms[0].kernel
         count = len(self.window.steps(step.count))
-        level = float(torch.linspace(*LEVELS, count)[step.index])
+        level = float(torch.linspace(*LEVELS, count, dtype=torch.float64)[step.index])
         rest = torch.full_like(groups[0][1], control.weaken if control.reference_compat else 1.0)
         edits: list[Pattern] = []
         for boxes, tokens in groups:

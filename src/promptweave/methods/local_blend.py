@@ -10,7 +10,8 @@ by a Gaussian of deviation 1 first (Shin et al. 2025, arXiv 2508.07519), whose b
 
 Differs from the authors' code: maps of any latent size and shape; the target's own maps are read (`maps="own"`), as in
 the paper, not those with the source's injected; a word that a prompt lacks has an empty region instead of NaN; what is
-subtracted is the target's region, not also the source's. `reference_compat=True` restores the last two and the maps.
+subtracted is the target's region, not also the source's; a word of the source counts for the targets that have it or
+changed it, there for all. `reference_compat=True` restores the last three and the maps.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from promptweave.core.control import Control, Hooks, NoEffect, Run
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site
 from promptweave.core.targets import SOURCE, chosen
-from promptweave.words import counterparts
+from promptweave.words.counterparts import Sides, marked, none_of
 
 Heat = Float[Tensor, "images height width"]
 Mask = Bool[Tensor, "images rows columns"]
@@ -87,28 +88,31 @@ class LocalBlend(Control):
                 f"LocalBlend must start before the last of the {run.steps} steps. Received start={self.start}."
             )
         rows = chosen(self.targets, run)
-        weights = torch.zeros(len(run.prompts), run.tokens, 2)
-        for channel, words in enumerate((self.words, self.subtract)):
-            self._mark(weights[..., channel], run, rows, (words,) if isinstance(words, str) else tuple(words))
-        if not weights[..., 0].any() and self.mask is None:
+        marks = self._marks(run, rows)
+        if self.mask is None and not any(marks[row, 0]["target"] or marks[row, 0]["source"] for row in rows):
             raise NoEffect("LocalBlend needs a word whose region may change, or a mask. Received neither.")
+        weights = {SOURCE: torch.zeros(run.tokens, len(rows), 2), **{row: torch.zeros(run.tokens, 2) for row in rows}}
+        for (row, channel), sides in marks.items():
+            weights[SOURCE][list(sides["source"]), rows.index(row), channel] = 1
+            weights[row][list(sides["target"]), channel] = 1
         own = self.maps == "own" and not self.reference_compat
-        prompts = (SOURCE, *rows)
-        maps = Maps(run.map_sites, prompts, {p: weights[p].to(run.device) for p in prompts}, own=own)
+        flat = {prompt: found.flatten(1).to(run.device) for prompt, found in weights.items()}
+        maps = Maps(run.map_sites, (SOURCE, *rows), flat, own=own)
         soft = any(site.kind == "joint" for site in run.sites)
-        return _Blending(self, rows, window, maps, bool(weights[..., 1].any()), soft)
+        subtracts = any(sides["source"] or sides["target"] for (_, channel), sides in marks.items() if channel)
+        return _Blending(self, rows, window, maps, subtracts, soft)
 
-    def _mark(
-        self, weights: Float[Tensor, "prompts tokens"], run: Run, rows: tuple[int, ...], words: tuple[str, ...]
-    ) -> None:
-        """Set the tokens of the words to 1 in every prompt that has them, or has their counterpart."""
-        for word in words:
-            found = {row: counterparts(word, run.words[SOURCE], run.words[row]) for row in rows}
-            if not any(found.values()):
-                run.words[rows[0]].find(word)  # raises, and lists the words
-            for row, sides in found.items():
-                weights[SOURCE, list(sides.get("source", ()))] = 1
-                weights[row, list(sides.get("target", ()))] = 1
+    def _marks(self, run: Run, rows: tuple[int, ...]) -> dict[tuple[int, int], Sides]:
+        """Tokens of the words (channel 0), and of those under `subtract` (1), of each target."""
+        marks: dict[tuple[int, int], Sides] = {}
+        for channel, given in enumerate((self.words, self.subtract)):
+            words = (given,) if isinstance(given, str) else tuple(given)
+            for row, sides in marked(words, run, rows, shared=self.reference_compat).items():
+                marks[row, channel] = sides
+        bare = [row for row in rows if not (marks[row, 0]["source"] or marks[row, 0]["target"])]
+        if self.words and bare and (self.mask is None or self.combine == "intersection"):
+            raise NoEffect(f"LocalBlend would make target {bare[0]} the source. {none_of(self.words, run, bare[0])}")
+        return marks
 
 
 @dataclass
@@ -144,20 +148,23 @@ class _Blending(Hooks):
         if self.subtracts and control.reference_compat:
             mask = mask & ~self._either(1, row, size, control.subtract_threshold, pool=False)
         elif self.subtracts:
-            owner = row if self._channel(1, row).any() else SOURCE
-            mask = mask & ~region(self._channel(1, owner), size, control.subtract_threshold, pool=False, soft=self.soft)
+            owner = row if self._channel(1, row, row).any() else SOURCE
+            mask = mask & ~region(
+                self._channel(1, owner, row), size, control.subtract_threshold, pool=False, soft=self.soft
+            )
         if control.mask is None:
             return mask
         drawn = torch.tensor(control.mask, device=mask.device)[None, None].float()
         drawn = F.adaptive_avg_pool2d(drawn, size)[0] > 0.5
         return mask | drawn if control.combine == "union" and control.words else mask & drawn
 
-    def _channel(self, channel: int, prompt: int) -> Heat:
-        return self.maps.total(prompt)[..., channel]
+    def _channel(self, channel: int, prompt: int, row: int) -> Heat:
+        """The words' map in the source or in a target, of the words that are that target's."""
+        return self.maps.total(prompt)[..., channel + (2 * self.rows.index(row) if prompt == SOURCE else 0)]
 
     def _either(self, channel: int, row: int, size: tuple[int, int], threshold: int | float, *, pool: bool) -> Mask:
         source, target = (
-            region(self._channel(channel, p), size, threshold, pool=pool, soft=self.soft) for p in (SOURCE, row)
+            region(self._channel(channel, p, row), size, threshold, pool=pool, soft=self.soft) for p in (SOURCE, row)
         )
         return source | target
 

@@ -30,6 +30,7 @@ from torch import Tensor
 from promptweave.core.accumulator import Maps
 from promptweave.core.clock import Number, Step, Window
 from promptweave.core.control import Control, Hooks, NoEffect, Probe, Run, Text
+from promptweave.core.precision import precision
 from promptweave.core.site import Sites
 from promptweave.core.targets import SOURCE, chosen
 from promptweave.words.sentences import about
@@ -100,10 +101,11 @@ def sentences(thing: str | tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _mean(bank: tuple[str, ...], run: Run) -> tuple[Tensor, Tensor | None]:
-    """The mean encoding of sentences, in single precision."""
+    """The mean encoding of sentences, in single precision at least."""
+    precise = precision(run.dtype)
     parts = [run.encode(bank[i : i + BATCH]) for i in range(0, len(bank), BATCH)]
-    pooled = [part.pooled.float() for part in parts if part.pooled is not None]
-    return torch.cat([part.cond.float() for part in parts]).mean(0), torch.cat(pooled).mean(0) if pooled else None
+    pooled = [part.pooled.to(precise) for part in parts if part.pooled is not None]
+    return torch.cat([part.cond.to(precise) for part in parts]).mean(0), torch.cat(pooled).mean(0) if pooled else None
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ Joint-attention networks (SD3, FLUX) have no cross map of their own, and the who
 keys, which would not fit the target's values. There the source's queries and keys of the image are put in place of the
 target's, in the first `joint` of the steps; text and values stay the target's (Shin et al. 2025, arXiv 2508.07519).
 
-Differs from the authors' code: the tail of a prompt is shifted along with its words; padding is aligned with padding;
-both windows are fractions of the same number of steps; weights act on what the controls before them left. With
-`reference_compat=True` the maps and windows are those of that code.
+Differs from the authors' code: the tail of a prompt is shifted along with its words; an added phrase is aligned by
+words, not by tokens; padding is aligned with padding; both windows are fractions of the same number of steps; weights
+act on what the controls before them left. With `reference_compat=True` the maps and windows are those of that code.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from promptweave.core.clock import Number, Span, Step, Window
@@ -34,7 +34,7 @@ from promptweave.core.pattern import Pattern
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site
 from promptweave.core.targets import SOURCE, chosen
-from promptweave.words import Words, refine_map, refine_matrix, replace_map, word_weights, word_windows
+from promptweave.words import WordNotFound, Words, refine_map, refine_matrix, replace_map, word_weights, word_windows
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,9 @@ class Mix:
         return moved if self.own is None else moved + target * self.own
 
 
-def mix(matrix: Float[Tensor, "source target"], own: Float[Tensor, "target"], alpha: Float[Tensor, "target"]) -> Mix:
+def mix(
+    matrix: Float64[Tensor, "source target"], own: Float64[Tensor, "target"], alpha: Float64[Tensor, "target"]
+) -> Mix:
     """Apply the window `alpha` to (A, D) and drop what is zero."""
     a, d = matrix * alpha, own * alpha + (1 - alpha)
     if not a.any():
@@ -78,8 +80,8 @@ class _Inject(Control):
     joint: Span = 0.2
     blocks: tuple[str, ...] | None = None
 
-    def maps(self, run: Run, row: int) -> tuple[Float[Tensor, "source target"], Float[Tensor, "target"]]:
-        """A and D of a target, before windows."""
+    def maps(self, run: Run, row: int) -> tuple[Float64[Tensor, "source target"], Float64[Tensor, "target"]]:
+        """A and D of a target, before windows; in double precision, which `bind` brings to the run's."""
         raise NotImplementedError
 
     def bind(self, run: Run) -> Hooks:
@@ -193,16 +195,16 @@ class _Injection(Hooks):
 class Replace(_Inject):
     """Word swap: the new word attends where the old one did (section 3.2, "Word Swap")."""
 
-    def maps(self, run: Run, row: int) -> tuple[Float[Tensor, "source target"], Float[Tensor, "target"]]:
+    def maps(self, run: Run, row: int) -> tuple[Float64[Tensor, "source target"], Float64[Tensor, "target"]]:
         matrix = replace_map(run.words[SOURCE], run.words[row], reference_compat=self.reference_compat)
-        return matrix, torch.zeros(matrix.shape[1])
+        return matrix, torch.zeros_like(matrix[0])
 
 
 @dataclass(frozen=True)
 class Refine(_Inject):
     """Adding a phrase: shared words keep the source's maps, new words have their own ("Adding a New Phrase")."""
 
-    def maps(self, run: Run, row: int) -> tuple[Float[Tensor, "source target"], Float[Tensor, "target"]]:
+    def maps(self, run: Run, row: int) -> tuple[Float64[Tensor, "source target"], Float64[Tensor, "target"]]:
         mapper, kept = refine_map(run.words[SOURCE], run.words[row], reference_compat=self.reference_compat)
         return refine_matrix(mapper, kept), 1 - kept
 
@@ -239,7 +241,7 @@ class Reweight(Control):
 def _has(words: Words, word: str) -> bool:
     try:
         words.find(word)
-    except ValueError:
+    except WordNotFound:
         return False
     return True
 

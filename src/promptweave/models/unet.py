@@ -13,6 +13,7 @@ from torch import Tensor
 
 from promptweave.core.control import Text
 from promptweave.core.features import Block
+from promptweave.core.precision import precision
 from promptweave.core.site import Place, Site, Sites
 from promptweave.models.base import ALL_DIFFERENT, Copies, Tap
 from promptweave.models.control_net import ControlPicture
@@ -186,10 +187,9 @@ class UNetModel(PipelineModel):
         """The embedding of guidance for networks distilled to take it as an input (LCM, Luo et al. 2023)."""
         if self.guided:
             return None
-        scale = torch.as_tensor(guidance, device=self.device, dtype=torch.float32).expand(rows) - 1
-        return self.pipeline.get_guidance_scale_embedding(scale, embedding_dim=self.unet.config.time_cond_proj_dim).to(
-            self.device, self.dtype
-        )
+        scale = torch.as_tensor(guidance, device="cpu", dtype=precision(self.dtype)).expand(rows) - 1
+        width = self.unet.config.time_cond_proj_dim
+        return self.pipeline.get_guidance_scale_embedding(scale, width, scale.dtype).to(self.device, self.dtype)
 
     def _added(self, z: Tensor, pooled: Tensor | None) -> dict[str, Any] | None:
         """What the network takes beside the text: nothing."""

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptweave.core.control import Control, FirstPass, Hooks, Run
+from promptweave.core.precision import precision
 from promptweave.core.record_maps import RecordedMaps, RecordMaps
 from promptweave.core.site import Sites
 from promptweave.models.base import Model, Solver
@@ -158,8 +159,7 @@ def sample_jobs(model: Model, jobs: Sequence[Job]) -> list[Sample]:
     runs: list[Generator[Request, Tensor, Tensor]] = []
     for job, (_, hooks) in zip(jobs, bound, strict=True):
         text = model.encode(job.prompts, [job.negative] * len(job.prompts))
-        precision = torch.promote_types(job.noise.dtype, torch.float32)  # whatever the network computes in
-        z = job.noise.to(model.device, precision)
+        z = job.noise.to(model.device, precision(job.noise.dtype, model.dtype))
         runs.append(
             walk(model, job.solver(model), text, z, job.guidance, hooks, source=job.source, progress=job.progress)
         )

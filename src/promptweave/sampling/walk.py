@@ -43,7 +43,7 @@ def walk(
     z = solver.start(z).expand(count, *z.shape)
     begin = max((hook.first_step for hook in hooks), default=0)
     for step in solver.steps[begin:]:
-        strength = torch.full((count,), float(guidance), device=z.device)
+        strength = torch.full((count,), float(guidance), device=z.device, dtype=z.dtype)
         for hook in hooks:
             strength = hook.strength(step, strength)
         conditioned = text
