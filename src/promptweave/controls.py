@@ -68,7 +68,8 @@ def build_controls(model: Model, recipe: Recipe, options: Options) -> tuple[Cont
         chosen = None if len(groups) == 1 else tuple(rows)
         controls.append(group(o.cross, o.self_attention, o.self_grid, chosen, o.reference_compat, o.joint, o.blocks))
     if o.weights:
-        controls.append(Reweight(dict(o.weights)))
+        weights = dict(o.weights)
+        controls.append(Reweight(weights, o.cross, reference_compat=True) if o.reference_compat else Reweight(weights))
     if o.shared_start is not None:
         controls.append(SharedStart(o.shared_start))
     if o.blend or o.mask is not None:

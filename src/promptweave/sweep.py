@@ -17,7 +17,7 @@ from PIL import Image
 from promptweave.controls import Number, Options
 from promptweave.core.control import Control, NoEffect
 from promptweave.edit import run_many
-from promptweave.methods import Refine, Replace
+from promptweave.methods import Refine, Replace, Reweight
 from promptweave.models.base import Model
 from promptweave.models.load import load_cached
 from promptweave.plan import bind, plan
@@ -170,7 +170,8 @@ def _cell(
     options = Options(**{**fixed, **chosen, "weights": weights or None})
     settings = {**general, **({"seed": int(at["seed"])} if "seed" in at else {})}
     recipe = plan(source, [target], model, options, **settings)
-    closed = [c for c in recipe.controls if isinstance(c, Replace | Refine) and _closed(c, recipe, model)]
+    windowed = [c for c in recipe.controls if isinstance(c, Replace | Refine | Reweight)]
+    closed = [c for c in windowed if _closed(c, recipe, model)]
     neutral = [c for c in recipe.controls if type(c).__name__ == "Reweight" and set(weights.values()) == {1}]
     return replace(recipe, controls=tuple(c for c in recipe.controls if c not in (*closed, *neutral)))
 

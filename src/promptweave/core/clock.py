@@ -10,12 +10,17 @@ ROUNDING = 1e-6  # so that 0.29 of 100 steps is 29, not 28
 
 @dataclass(frozen=True)
 class Step:
-    """Step `index` of `count` (0 is the noisiest), at training time `t`, going to `t_next` (below 0: the clean end)."""
+    """Step `index` of `count` (0 is the noisiest), at training time `t`, going to `t_next` (below 0: the clean end).
+
+    `call`: number of the network call in the run, from 0; above `index` after a step for which the solver made several.
+    Before a step it is that of the step's first call, after it that of its last.
+    """
 
     index: int
     count: int
     t: int | float
     t_next: int | float
+    call: int = 0
 
 
 @dataclass(frozen=True)

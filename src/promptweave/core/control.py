@@ -92,6 +92,7 @@ class Run:
     comes from a recording instead of the network. `flow`: the network is a flow model's, and a time t is 1000 times
     the noise's share of the latent. `guided`: guidance needs an unconditional half, else it is an
     input of the network. `blocks` are a UNet's residual blocks. `first_pass` is there for controls that need it.
+    `calls`: how often the solver asks the network in all steps together.
     `encode` encodes other texts, and `read` finds their words (`words.Words`).
     """
 
@@ -115,6 +116,7 @@ class Run:
     guided: bool = True
     blocks: tuple[Block, ...] = ()
     first_pass: FirstPass | None = None
+    calls: int = 0
 
     def chosen(self, prompts: tuple[int, ...] | None) -> tuple[int, ...]:
         """Rows a control acts on: those asked for, else all that are computed."""

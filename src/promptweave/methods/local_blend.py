@@ -10,7 +10,9 @@ by a Gaussian of deviation 1 first (Shin et al. 2025, arXiv 2508.07519), whose b
 
 Differs from the authors' code: maps of any latent size and shape; the target's own maps are read (`maps="own"`), as in
 the paper, not those with the source's injected; a word that a prompt lacks has an empty region instead of NaN; what is
-subtracted is the target's region, not also the source's. `reference_compat=True` restores the last two and the maps.
+subtracted is the target's region, not also the source's; a map that a weight made negative has an empty region, there
+the whole picture; `start` is a fraction of steps, there of network calls. `reference_compat=True` restores all but the
+sizes and the missing words.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from promptweave.core.control import Control, Hooks, NoEffect, Run
 from promptweave.core.maps import Maps
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site
-from promptweave.methods.prompt_to_prompt import SOURCE, chosen
+from promptweave.methods.prompt_to_prompt import SOURCE, calls, chosen, truncated
 from promptweave.words import AmbiguousWord, Words, alignment
 
 Heat = Float[Tensor, "images height width"]
@@ -43,13 +45,25 @@ def smooth(maps: Heat) -> Heat:
     return F.conv2d(across, line.view(1, 1, 1, 7), padding=(0, 3))[:, 0]
 
 
-def region(maps: Heat, size: tuple[int, int], threshold: int | float, *, pool: bool = True, soft: bool = False) -> Mask:
-    """B of the module's docstring; `size` is that of the latent. An all-zero map has an empty region."""
+def region(
+    maps: Heat,
+    size: tuple[int, int],
+    threshold: int | float,
+    *,
+    pool: bool = True,
+    soft: bool = False,
+    reference_compat: bool = False,
+) -> Mask:
+    """B of the module's docstring; `size` is that of the latent. A map that is nowhere above zero has an empty region.
+
+    With `reference_compat` a map below zero, of a word with a negative weight, is everywhere above the fraction of its
+    maximum, as where maps are divided by it.
+    """
     maps = smooth(maps) if soft else maps
     maps = F.max_pool2d(maps[:, None], 3, 1, 1) if pool else maps[:, None]
     maps = F.interpolate(maps, size=size)[:, 0]
     highest = maps.amax((-2, -1), keepdim=True)
-    return maps > threshold * highest
+    return maps / highest > threshold if reference_compat else maps > threshold * highest
 
 
 def blend(source: Tensor, edited: Tensor, mask: Bool[Tensor, "..."]) -> Tensor:
@@ -81,8 +95,8 @@ class LocalBlend(Control):
         for name in ("threshold", "subtract_threshold"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} of LocalBlend must be in [0, 1). Received {getattr(self, name)}.")
-        window = Window(Window.of(self.start).end, 1.0)
-        if not window.steps(run.steps):
+        times = self._times(run)
+        if not times:
             raise NoEffect(
                 f"LocalBlend must start before the last of the {run.steps} steps. Received start={self.start}."
             )
@@ -96,7 +110,20 @@ class LocalBlend(Control):
         prompts = (SOURCE, *rows)
         maps = Maps(run.map_sites, prompts, {p: weights[p].to(run.device) for p in prompts}, own=own)
         soft = any(site.kind == "joint" for site in run.sites)
-        return _Blending(self, rows, window, maps, bool(weights[..., 1].any()), soft)
+        return _Blending(self, rows, times, maps, bool(weights[..., 1].any()), soft)
+
+    def _times(self, run: Run) -> range:
+        """The steps after which there is a blend, or in compatibility the network calls."""
+        if not self.reference_compat:
+            return Window(Window.of(self.start).end, 1.0).steps(run.steps)
+        times = range(truncated(self.start, run.steps).stop, calls(run))
+        if times and times[0] == 0 and run.calls > run.steps:
+            raise ValueError(
+                "LocalBlend with reference_compat cannot blend between the two calls of a step, as the authors' code "
+                f"does from the first on. Received start={self.start} and {run.calls} calls in {run.steps} steps. "
+                f"Take a start of at least {1 / run.steps:.2g}, or ddim."
+            )
+        return times
 
     def _mark(
         self, weights: Float[Tensor, "prompts tokens"], run: Run, rows: tuple[int, ...], words: tuple[str, ...]
@@ -137,7 +164,7 @@ def counterparts(word: str, source: Words, target: Words) -> dict[str, tuple[int
 class _Blending(Hooks):
     control: LocalBlend
     rows: tuple[int, ...]
-    window: Window
+    times: range
     maps: Maps
     subtracts: bool
     soft: bool = False
@@ -148,7 +175,7 @@ class _Blending(Hooks):
         self.maps.add(step, site, rows)
 
     def after_step(self, step: Step, z: Tensor) -> Tensor:
-        if step not in self.window:
+        if (step.call if self.control.reference_compat else step.index) not in self.times:
             return z
         z = z.clone()
         for row in self.rows:
@@ -179,7 +206,15 @@ class _Blending(Hooks):
 
     def _either(self, channel: int, row: int, size: tuple[int, int], threshold: int | float, *, pool: bool) -> Mask:
         source, target = (
-            region(self._channel(channel, p), size, threshold, pool=pool, soft=self.soft) for p in (SOURCE, row)
+            region(
+                self._channel(channel, p),
+                size,
+                threshold,
+                pool=pool,
+                soft=self.soft,
+                reference_compat=self.control.reference_compat,
+            )
+            for p in (SOURCE, row)
         )
         return source | target
 

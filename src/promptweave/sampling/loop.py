@@ -92,10 +92,11 @@ class Job:
             )
         grid = (noise.shape[-2], noise.shape[-1])
         words = tuple(model.words(prompt) for prompt in self.prompts)
+        solver = self.solver(model)
         run = Run(
             tuple(self.prompts),
             words,
-            len(self.solver(model).steps),
+            len(solver.steps),
             model.sites(grid),
             grid,
             model.map_grid(grid),
@@ -113,6 +114,7 @@ class Job:
             model.guided,
             model.blocks(),
             first_pass,
+            sum(len(solver.calls(step)) for step in solver.steps),
         )
         return run, tuple(control.bind(run) for control in self.controls)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -40,7 +41,9 @@ def walk(
     layout = Layout(branches(model, guidance), count, len(z), first)
     z = solver.start(z).expand(count, *z.shape)
     begin = max((hook.first_step for hook in hooks), default=0)
+    asked = sum(len(solver.calls(step)) for step in solver.steps[:begin])
     for step in solver.steps[begin:]:
+        step = replace(step, call=asked)
         strength = torch.full((count,), float(guidance), device=z.device)
         for hook in hooks:
             strength = hook.strength(step, strength)
@@ -52,6 +55,7 @@ def walk(
         before = z
         moving = z[first:]
         for call, t in enumerate(solver.calls(step)):
+            step, asked = replace(step, call=asked), asked + 1
             here = Pass(model, step, conditioned, strength, hooks, layout, source, call)
             output = yield here.request(solver.scale(moving, t), t)
             output = output.unflatten(0, (len(layout.branches), *moving.shape[:2]))
