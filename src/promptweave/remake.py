@@ -63,7 +63,7 @@ def _options(control: Control, injections: int) -> list[str]:
         return ["--shared-start", f"{control.share:g}"]
     if isinstance(control, FlowEdit):
         _same(control, FlowEdit(control.strength))
-        return ["--flow", "--strength", f"{control.strength:g}"]
+        return ["--flow", *([] if control.strength is None else ["--strength", f"{control.strength:g}"])]
     if isinstance(control, Consist):
         _same(control, Consist(control.words, control.structure))
         return ["--consist", *(p for w in _words(control.words) for p in ("--blend", w)), "--structure",

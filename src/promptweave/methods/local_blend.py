@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from promptweave.core.clock import Step, Window
+from promptweave.core.clock import Step, Window, fraction
 from promptweave.core.control import Control, Hooks, NoEffect, Run
 from promptweave.core.maps import Maps
 from promptweave.core.rows import Rows
@@ -93,8 +93,7 @@ class LocalBlend(Control):
 
     def bind(self, run: Run) -> Hooks:
         for name in ("threshold", "subtract_threshold"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} of LocalBlend must be in [0, 1). Received {getattr(self, name)}.")
+            fraction(getattr(self, name), f"{name} of LocalBlend", below=True)
         times = self._times(run)
         if not times:
             raise NoEffect(
@@ -114,9 +113,10 @@ class LocalBlend(Control):
 
     def _times(self, run: Run) -> range:
         """The steps after which there is a blend, or in compatibility the network calls."""
+        window = Window.since(self.start, "start of LocalBlend")
         if not self.reference_compat:
-            return Window(Window.of(self.start).end, 1.0).steps(run.steps)
-        times = range(truncated(self.start, run.steps).stop, calls(run))
+            return window.steps(run.steps)
+        times = range(truncated(window, run.steps).start, calls(run))
         if times and times[0] == 0 and run.calls > run.steps:
             raise ValueError(
                 "LocalBlend with reference_compat cannot blend between the two calls of a step, as the authors' code "

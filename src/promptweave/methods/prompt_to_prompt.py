@@ -68,6 +68,12 @@ def calls(run: Run) -> int:
     return run.calls
 
 
+def check_windows(spans: Any, name: str) -> None:
+    """Raise unless this is a window, or a mapping from words to windows."""
+    for span in spans.values() if isinstance(spans, Mapping) else [spans]:
+        Window.of(span, name)
+
+
 def truncated(span: Span, steps: int) -> range:
     """The authors' window of self-attention: both ends times the steps, cut off as floating point has them."""
     window = Window.of(span)
@@ -121,8 +127,12 @@ class _Inject(Control):
 
     def bind(self, run: Run) -> Hooks:
         rows = chosen(self.targets, run)
+        name = type(self).__name__
+        check_windows(self.cross, f"cross of {name}")
+        window = Window.of(self.self_attention, f"self_attention of {name}")
+        joint = Window.of(self.joint, f"joint of {name}")
         if any(site.kind == "joint" for site in run.sites):
-            return self._bind_joint(run, rows)
+            return self._bind_joint(run, rows, joint)
         compat = self.reference_compat
         targets = [run.words[row] for row in rows]
         times = calls(run) if compat else run.steps
@@ -141,7 +151,6 @@ class _Inject(Control):
                     )
                 mixes[time][row] = known[key]
         limit = run.map_grid[0] * run.map_grid[1] if self.self_grid is None else self.self_grid
-        window = Window.of(self.self_attention)
         self_times = truncated(window, run.steps) if compat else window.steps(run.steps)
         hooks = _Injection(mixes, self_times, limit, rows, compat)
         cross_open = any(m.from_source is not None for at in mixes for m in at.values())
@@ -152,8 +161,7 @@ class _Inject(Control):
             )
         return hooks
 
-    def _bind_joint(self, run: Run, rows: tuple[int, ...]) -> Hooks:
-        window = Window.of(self.joint)
+    def _bind_joint(self, run: Run, rows: tuple[int, ...], window: Window) -> Hooks:
         names = {site.name for site in run.sites if site.kind == "joint"}
         wanted = names if self.blocks is None else set(self.blocks)
         if not wanted or not wanted <= names:
@@ -268,6 +276,7 @@ class Reweight(Control):
         targets = [run.words[row] for row in rows]
         for word in self.weights:
             _find_somewhere(word, targets)
+        check_windows(self.window, "window of Reweight")
         times = calls(run) if self.reference_compat else run.steps
         windows = word_windows(targets, self.window, run.steps, reference_compat=self.reference_compat, calls=times)
         factors: list[dict[int, Float[Tensor, "target"]]] = [{} for _ in range(times)]

@@ -20,9 +20,13 @@ from promptweave.sampling.steps import guide
 Progress = Callable[[Step, Tensor], None]
 
 
-def branches(model: Model, guidance: int | float) -> tuple[Branch, ...]:
-    """Both halves for classifier-free guidance, one where it is off or an input of the network."""
-    return ("uncond", "cond") if model.guided and guidance != 1 else ("cond",)
+def branches(model: Model, guidance: int | float, strength: Tensor | None = None) -> tuple[Branch, ...]:
+    """Both halves for classifier-free guidance, one where it is off or an input of the network.
+
+    `strength` [prompts]: what controls have made of it for each prompt; one that is guided needs both halves.
+    """
+    on = guidance != 1 or (strength is not None and bool((strength != 1).any()))
+    return ("uncond", "cond") if model.guided and on else ("cond",)
 
 
 def walk(
@@ -41,12 +45,14 @@ def walk(
     layout = Layout(branches(model, guidance), count, len(z), first)
     z = solver.start(z).expand(count, *z.shape)
     begin = max((hook.first_step for hook in hooks), default=0)
+    steered = any(type(hook).strength is not Hooks.strength for hook in hooks)
     asked = sum(len(solver.calls(step)) for step in solver.steps[:begin])
     for step in solver.steps[begin:]:
         step = replace(step, call=asked)
         strength = torch.full((count,), float(guidance), device=z.device)
         for hook in hooks:
             strength = hook.strength(step, strength)
+        layout = replace(layout, branches=branches(model, guidance, strength if steered else None))
         conditioned = text
         for index, hook in enumerate(hooks):
             conditioned = hook.condition(step, conditioned)
