@@ -59,6 +59,69 @@ def dense_sample(model, prompts, noise, steps, guidance, make_edit, after_step=N
     return z
 
 
+def published_sample(
+    model, scheduler, prompts, noise, steps, guidance, new_map, windows, self_window, factors=None, blend=None
+):
+    """A run under the authors' controllers, which count the network's calls, whatever a scheduler makes of them.
+
+    `new_map(maps)`: the target's map made of the source's. `windows`: (tokens, start, end) in fractions of steps + 1,
+    later ones over earlier ones. `self_window`: fractions of the steps. `factors` [tokens] are applied to the new map.
+    `blend`: word tokens of both prompts, those to subtract or None, both thresholds, and the start.
+    """
+    tokens = model.tokenizer(list(prompts), padding="max_length", max_length=77, truncation=True, return_tensors="pt")
+    empty = model.tokenizer([""] * len(prompts), padding="max_length", max_length=77, return_tensors="pt")
+    context = model.text_encoder(torch.cat([empty.input_ids, tokens.input_ids])).last_hidden_state
+    alpha = torch.zeros(steps + 1, 77, dtype=noise.dtype)
+    for places, start, end in windows:
+        alpha[:, places] = 0
+        for call in range(int(start * (steps + 1)), int(end * (steps + 1))):
+            alpha[call, places] = 1
+    first, last = int(steps * self_window[0]), int(steps * self_window[1])
+    z = noise.expand(len(prompts), *noise.shape[1:]).clone()
+    summed: Tensor | int = 0
+    old = model.unet.attn_processors
+    scheduler.set_timesteps(steps)
+    if type(scheduler).__name__ == "DDIMScheduler":  # as exact as the latents
+        scheduler.alphas_cumprod = scheduler.alphas_cumprod.double()
+        scheduler.final_alpha_cumprod = scheduler.final_alpha_cumprod.double()
+    try:
+        for call, t in enumerate(scheduler.timesteps):
+
+            def edit(maps, is_cross, call=call):
+                nonlocal summed
+                if is_cross:
+                    new = new_map(maps) if factors is None else new_map(maps) * factors
+                    maps[1] = alpha[call] * new + (1 - alpha[call]) * maps[1]
+                    summed = summed + maps.mean(1) if maps.shape[2] == 256 else summed
+                elif first <= call < last and maps.shape[3] <= 256:
+                    maps[1] = maps[0]
+                return maps
+
+            model.unet.set_attn_processor(DenseEdit(edit))
+            with torch.no_grad():
+                uncond, cond = model.unet(torch.cat([z, z]), t, encoder_hidden_states=context).sample.chunk(2)
+            z = scheduler.step(uncond + guidance * (cond - uncond), t, z).prev_sample
+            if blend is not None and call + 1 > int(blend[4] * steps):
+                words, without, threshold, without_threshold, _ = blend
+                mask = _published_region(summed, words, threshold, pooled=True)
+                if without is not None:
+                    mask = mask & ~_published_region(summed, without, without_threshold, pooled=False)
+                z = torch.stack([z[0], torch.where(mask, z[1], z[0])])
+    finally:
+        model.unet.set_attn_processor(old)
+    return z
+
+
+def _published_region(summed: Tensor, words: list[list[int]], threshold: float, pooled: bool) -> Tensor:
+    """Where the words' map of one of the two prompts, over its maximum, is above the threshold."""
+    found = torch.zeros(16, 16, dtype=torch.bool)
+    for row in (0, 1):
+        heat = summed[row][:, words[row]].sum(-1).reshape(1, 16, 16)
+        heat = torch.nn.functional.max_pool2d(heat, 3, 1, 1) if pooled else heat
+        found |= (heat / heat.max() > threshold)[0]
+    return found
+
+
 def replaced(maps: Tensor, mapper: np.ndarray) -> Tensor:
     """New map of row 1: sum over source tokens w of A_0[.., w] M[w, n], term by term."""
     new = torch.zeros_like(maps[0])

@@ -34,7 +34,7 @@ class Options:
     mask: Sequence[Sequence[float]] | None = None
     combine: Literal["intersection", "union"] = "intersection"
     shared_start: Number | None = None
-    strength: Number = 0.66
+    strength: Number | None = None
     source_guidance: Number | None = None
     target_guidance: Number | None = None
     structure: Number = 0.3
@@ -68,7 +68,8 @@ def build_controls(model: Model, recipe: Recipe, options: Options) -> tuple[Cont
         cross = _windows_of(o.cross, words, rows)
         controls.append(group(cross, o.self_attention, o.self_grid, chosen, o.reference_compat, o.joint, o.blocks))
     if o.weights:
-        controls.append(Reweight(dict(o.weights)))
+        weights = dict(o.weights)
+        controls.append(Reweight(weights, o.cross, reference_compat=True) if o.reference_compat else Reweight(weights))
     if o.shared_start is not None:
         controls.append(SharedStart(o.shared_start))
     if o.blend or o.mask is not None:

@@ -12,7 +12,10 @@ to its background (section 3.3): maps of the words so far, scaled to [0, 1], abo
 of the source and of the target take the place of the maps.
 
 Differs from the authors' code: layers are counted as a share of the network's blocks, so that one setting fits all
-networks (10 of 16 in Stable Diffusion 1); a query whose side has no keys in the source attends to all of them.
+networks (10 of 16 in Stable Diffusion 1); a query whose side has no keys in the source attends to all of them; maps
+are those of all steps so far on the grid where words are localised best (theirs are of the 16 x 16 layers that the
+step itself has passed). Stable Diffusion 3.5 medium has self-attention layers too, but most of its attention is joint,
+and it is refused with the other joint networks.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from promptweave.core.accumulator import Maps
-from promptweave.core.clock import Number, Step, Window
+from promptweave.core.clock import Number, Step, Window, fraction
 from promptweave.core.control import Control, Hooks, NoEffect, Run
 from promptweave.core.pattern import Dense, Pattern, Term
 from promptweave.core.precision import precision
@@ -57,18 +60,15 @@ class MasaCtrl(Control):
     targets: tuple[int, ...] | None = None
 
     def bind(self, run: Run) -> Hooks:
-        rows, window = chosen(self.targets, run), Window(Window.of(self.start).end, 1.0)
+        rows, window = chosen(self.targets, run), Window.since(self.start, "start of MasaCtrl")
         sites = [site for site in run.sites if site.kind == "self"]
-        if not sites:
+        if not sites or any(site.kind == "joint" for site in run.sites):
             raise ValueError(
                 "MasaCtrl acts on self-attention, and this network's attention is joint. Use Consist or FlowEdit."
             )
-        if not 0 <= self.layers <= 1 or not 0 <= self.threshold < 1:
-            raise ValueError(
-                "MasaCtrl takes layers as a share from 0 to 1 and a threshold from 0 to below 1. "
-                f"Received layers={self.layers}, threshold={self.threshold}."
-            )
-        changed = frozenset(site.name for site in sites[round(self.layers * len(sites)) :])
+        layers = fraction(self.layers, "layers of MasaCtrl")
+        fraction(self.threshold, "threshold of MasaCtrl", below=True)
+        changed = frozenset(site.name for site in sites[round(layers * len(sites)) :])
         if not changed or not window.steps(run.steps):
             raise NoEffect(
                 f"MasaCtrl needs one of the {len(sites)} layers and one of the {run.steps} steps. "

@@ -14,15 +14,17 @@ keys, which would not fit the target's values. There the source's queries and ke
 target's, in the first `joint` of the steps; text and values stay the target's (Shin et al. 2025, arXiv 2508.07519).
 
 Differs from the authors' code: the tail of a prompt is shifted along with its words; an added phrase is aligned by
-words, not by tokens; padding is aligned with padding; both windows are fractions of the same number of steps; weights
-act on what the controls before them left. With `reference_compat=True` the maps and windows are those of that code.
+words, not by tokens; padding is aligned with padding; both windows are fractions of the same number of steps, and a
+window's end is rounded as written (theirs cuts 0.58 of 50 to 28); a step of a solver that calls the network twice is
+one step (theirs counts calls, and PNDM makes one more than steps); weights act on what the controls before them left,
+in all steps (theirs in the cross window). With `reference_compat=True` the maps and windows are those of that code.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Float64
@@ -35,6 +37,30 @@ from promptweave.core.rows import Rows
 from promptweave.core.site import Site
 from promptweave.core.targets import SOURCE, chosen
 from promptweave.words import WordNotFound, Words, refine_map, refine_matrix, replace_map, word_weights, word_windows
+
+
+def calls(run: Run) -> int:
+    """The network's calls in a run, which the authors' code counts in place of steps; raises where it cannot run."""
+    if run.calls > run.steps + 1:
+        raise ValueError(
+            "reference_compat counts network calls as the authors' code does, whose windows end one call after the "
+            f"steps. Received a solver of {run.calls} calls in {run.steps} steps. Use ddim or pndm, or leave out "
+            "reference_compat."
+        )
+    return run.calls
+
+
+def check_windows(spans: Any, name: str) -> None:
+    """Raise unless this is a window, or a mapping from words to windows."""
+    every = cast("Mapping[str, Any]", spans).values() if isinstance(spans, Mapping) else [spans]
+    for span in every:
+        Window.of(span, name)
+
+
+def truncated(span: Span, steps: int) -> range:
+    """The authors' window of self-attention: both ends times the steps, cut off as floating point has them."""
+    window = Window.of(span)
+    return range(int(window.start * steps), int(window.end * steps))
 
 
 @dataclass(frozen=True)
@@ -86,36 +112,41 @@ class _Inject(Control):
 
     def bind(self, run: Run) -> Hooks:
         rows = chosen(self.targets, run)
+        name = type(self).__name__
+        check_windows(self.cross, f"cross of {name}")
+        window = Window.of(self.self_attention, f"self_attention of {name}")
+        joint = Window.of(self.joint, f"joint of {name}")
         if any(site.kind == "joint" for site in run.sites):
-            return self._bind_joint(run, rows)
-        windows = word_windows(
-            [run.words[row] for row in rows], self.cross, run.steps, reference_compat=self.reference_compat
-        )
-        mixes: list[dict[int, Mix]] = [{} for _ in range(run.steps)]
+            return self._bind_joint(run, rows, joint)
+        compat = self.reference_compat
+        targets = [run.words[row] for row in rows]
+        times = calls(run) if compat else run.steps
+        windows = word_windows(targets, self.cross, run.steps, reference_compat=compat, calls=times)
+        mixes: list[dict[int, Mix]] = [{} for _ in range(times)]
         for column, row in enumerate(rows):
             matrix, own = self.maps(run, row)
             known: dict[tuple[float, ...], Mix] = {}
-            for step in range(run.steps):
-                alpha = windows[step, column]
+            for time in range(times):
+                alpha = windows[time, column]
                 key = tuple(map(float, alpha))
                 if key not in known:
                     made = mix(matrix, own, alpha)
                     known[key] = Mix(
                         *(None if x is None else x.to(run.device, run.dtype) for x in (made.from_source, made.own))
                     )
-                mixes[step][row] = known[key]
+                mixes[time][row] = known[key]
         limit = run.map_grid[0] * run.map_grid[1] if self.self_grid is None else self.self_grid
-        hooks = _Injection(mixes, Window.of(self.self_attention), limit, rows)
+        self_times = truncated(window, run.steps) if compat else window.steps(run.steps)
+        hooks = _Injection(mixes, self_times, limit, rows, compat)
         cross_open = any(m.from_source is not None for at in mixes for m in at.values())
-        if not cross_open and not hooks.self_window.steps(run.steps):
+        if not cross_open and not self_times:
             raise NoEffect(
                 f"{type(self).__name__} needs a cross or a self window that holds one of the {run.steps} steps. "
                 f"Received cross={self.cross}, self={self.self_attention}. Give one a larger share, cross=0.8 say."
             )
         return hooks
 
-    def _bind_joint(self, run: Run, rows: tuple[int, ...]) -> Hooks:
-        window = Window.of(self.joint)
+    def _bind_joint(self, run: Run, rows: tuple[int, ...], window: Window) -> Hooks:
         names = {site.name for site in run.sites if site.kind == "joint"}
         wanted = names if self.blocks is None else set(self.blocks)
         if not wanted or not wanted <= names:
@@ -156,22 +187,24 @@ class _Joint(Hooks):
 
 @dataclass
 class _Injection(Hooks):
-    mixes: list[dict[int, Mix]]
-    self_window: Window
+    mixes: list[dict[int, Mix]]  # of each step, or in compatibility of each network call
+    self_times: range
     self_limit: int
     rows: tuple[int, ...]
+    by_call: bool = False
     steps: dict[str, set[int]] = field(default_factory=lambda: {"cross": set(), "self": set()})
     sites: dict[str, set[str]] = field(default_factory=lambda: {"cross": set(), "self": set()})
 
     def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
+        time = step.call if self.by_call else step.index
         if site.kind == "self":
-            if step not in self.self_window or site.queries > self.self_limit:
+            if time not in self.self_times or site.queries > self.self_limit:
                 return rows
             self._note("self", step, site)
             for row in self.rows:
                 rows = rows.put("cond", row, pattern=rows["cond"][SOURCE].pattern)
             return rows
-        for row, change in self.mixes[step.index].items():
+        for row, change in self.mixes[time].items():
             if change.from_source is not None:
                 self._note("cross", step, site)
                 old = rows["cond"][row].pattern
@@ -214,28 +247,37 @@ class Reweight(Control):
     """Attention re-weighting: the maps of the named words times a factor, -2 to 10 say ("Attention Re-weighting").
 
     Acts on the map that the controls before it left, so in `[Replace(), Reweight(...)]` on that of the source.
+    `window`: of the steps, or a mapping from words to windows as `cross` of `Replace` is. In the authors' code the two
+    are one; with `reference_compat` it is counted as there.
     """
 
     weights: Mapping[str, Number]
-    window: Span = 1.0
+    window: Span | Mapping[str, Span] = 1.0
     targets: tuple[int, ...] | None = None
+    reference_compat: bool = False
 
     def bind(self, run: Run) -> Hooks:
-        factors: dict[int, Float[Tensor, "target"]] = {}
         rows = chosen(self.targets, run)
+        targets = [run.words[row] for row in rows]
         for word in self.weights:
-            _find_somewhere(word, [run.words[row] for row in rows])
-        for row in rows:
-            known = {word: factor for word, factor in self.weights.items() if _has(run.words[row], word)}
-            if known:
-                factors[row] = word_weights(run.words[row], known).to(run.device, run.dtype)
-        window = Window.of(self.window)
-        if all(bool((factor == 1).all()) for factor in factors.values()) or not window.steps(run.steps):
+            _find_somewhere(word, targets)
+        check_windows(self.window, "window of Reweight")
+        times = calls(run) if self.reference_compat else run.steps
+        windows = word_windows(targets, self.window, run.steps, reference_compat=self.reference_compat, calls=times)
+        factors: list[dict[int, Float[Tensor, "target"]]] = [{} for _ in range(times)]
+        for row, words, alphas in zip(rows, targets, windows.unbind(1), strict=True):
+            known = {word: factor for word, factor in self.weights.items() if _has(words, word)}
+            whole = word_weights(words, known)
+            for at, alpha in zip(factors, alphas, strict=True):
+                factor = torch.where(alpha > 0, whole, 1)
+                if not bool((factor == 1).all()):
+                    at[row] = factor.to(run.device, run.dtype)
+        if not any(factors):
             raise NoEffect(
                 "Reweight needs a factor other than 1 and a window with a step in it. "
-                f"Received {dict(self.weights)} and {window}."
+                f"Received {dict(self.weights)} and window={self.window}."
             )
-        return _Weighting(factors, window)
+        return _Weighting(factors, self.reference_compat)
 
 
 def _has(words: Words, word: str) -> bool:
@@ -254,17 +296,18 @@ def _find_somewhere(word: str, targets: Sequence[Words]) -> None:
 
 @dataclass
 class _Weighting(Hooks):
-    factors: dict[int, Float[Tensor, "target"]]
-    window: Window
+    factors: list[dict[int, Float[Tensor, "target"]]]  # of each step, or in compatibility of each network call
+    by_call: bool = False
     steps: set[int] = field(default_factory=set[int])
     sites: set[str] = field(default_factory=set[str])
 
     def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
-        if site.kind == "self" or step not in self.window:
+        factors = {} if site.kind == "self" else self.factors[step.call if self.by_call else step.index]
+        if not factors:
             return rows
         self.steps.add(step.index)
         self.sites.add(site.name)
-        for row, factor in self.factors.items():
+        for row, factor in factors.items():
             old = rows["cond"][row].pattern
             rows = rows.put("cond", row, pattern=site.on_image(old * site.widen(factor), old))
         return rows

@@ -36,13 +36,15 @@ def word_windows(
     steps: int,
     *,
     reference_compat: bool = False,
-) -> Float64[Tensor, "steps targets tokens"]:
+    calls: int | None = None,
+) -> Float64[Tensor, "times targets tokens"]:
     """alpha of the cross-attention edit, 1 where a target's token takes the source's map at a step, else 0.
 
     `cross` is a share f of the steps, meaning (0, f), a pair (start, end), or a mapping from words to these with
     "default" for all other tokens (absent: all steps); later words override. A word is looked up in every target and
     must be in one. `reference_compat` rounds as the authors' code, as if there were one step more than there are, and
-    takes every occurrence of a word.
+    takes every occurrence of a word. The table has a row for each step, or so many as `calls` of the network: that code
+    counts calls, and PNDM makes one more of them than steps.
     """
     if steps < 1 or not words_list:
         raise ValueError(f"Windows need at least one step and one target. Received {steps} and {len(words_list)}.")
@@ -51,10 +53,11 @@ def word_windows(
     if len(named) > 1:
         raise ValueError(f"A mapping of windows has one default. Received {' and '.join(named)}. Drop one of them.")
     default = spans.pop(named[0]) if named else 1.0
-    table = torch.zeros(steps, len(words_list), words_list[0].limit, dtype=torch.float64)
+    times = steps if calls is None else calls
+    table = torch.zeros(times, len(words_list), words_list[0].limit, dtype=torch.float64)
     table[_covered(default, steps, reference_compat)] = 1
     for selector, span in spans.items():
-        window = torch.zeros(steps, dtype=torch.float64)
+        window = torch.zeros(times, dtype=torch.float64)
         window[_covered(span, steps, reference_compat)] = 1
         for target, tokens in _find_in_any(words_list, selector, reference_compat).items():
             table[:, target, list(tokens)] = window[:, None]
