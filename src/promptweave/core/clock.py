@@ -56,8 +56,7 @@ class Window:
         """
         if isinstance(value, Window):
             return value
-        pair = [0.0, value] if _is_number(value) else value if isinstance(value, tuple | list) else ()
-        pair = cast("list[Any]", pair)
+        pair = cast("list[Any]", value if isinstance(value, tuple | list) else [0.0, value])
         if len(pair) != 2 or not all(map(_is_number, pair)):
             raise ValueError(f"{name} is one number or a pair of them, fractions of the steps. Received {value!r}.")
         start, end = map(float, pair)
@@ -99,4 +98,4 @@ def fraction(value: Any, name: str, *, below: bool = False) -> float:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and type(value) is not bool and math.isfinite(value)
+    return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(float(value))
