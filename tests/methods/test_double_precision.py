@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 from families import build_flux, build_lcm
-from promptweave.editing.record import estimate
 from references_p2p import dense_sample, refined, replaced
 from references_words import refine_by_words, replace_matrix
 from test_prompt_to_prompt import PHRASE, SOURCE, STEPS, dense_edit, ours, relative
 
 import promptweave as pw
 from promptweave import Replace, Reweight, load, noise_for, sample
+from promptweave.editing.record import estimate
 
 GUIDANCE, FACTOR, EXACT = 7.3, 1.3, 1e-12  # numbers that single precision does not hold
 BY_TOKENS = {2: "bear", 3: "squid", 4: "horse", 5: "zebra", 6: "giraffe"}
