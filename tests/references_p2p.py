@@ -206,3 +206,60 @@ def local_blend_mask(maps: list[Tensor], words: list[list[int]], size: int, thre
         big = pooled.repeat_interleave(size // side, 0).repeat_interleave(size // side, 1)
         masks.append(big / big.max() > threshold)
     return masks[0] | masks[1]
+
+
+class Seen:
+    """An attention processor that notes the conditional maps of its layer, or computes with given ones."""
+
+    def __init__(self, name: str, seen: dict, given: dict | None) -> None:
+        self.name, self.seen, self.given = name, seen, given or {}
+
+    def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, temb=None):
+        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        q, k, v = attn.to_q(hidden_states), attn.to_k(context), attn.to_v(context)
+        q, k, v = (x.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for x in (q, k, v))
+        maps = attention(q, k)
+        if self.name in self.given:
+            maps = torch.cat([maps[:1], self.given[self.name]])
+        self.seen[self.name] = maps[1:]
+        return attn.to_out[0]((maps @ v).transpose(1, 2).flatten(2))
+
+
+def algorithm_1(model, source, target, noise, steps, guidance, edit, self_steps):
+    """Algorithm 1 pass by pass: M of the source, M* of the target at the edit's latent, both of passes that nobody
+    edits, then the edit's own pass with Edit(M, M*), `edit(step, M, M*)` of a cross-attention layer. In `self_steps`
+    self-attention of up to 16 x 16 pixels is the source's.
+    """
+    alphas = model.pipeline.scheduler.alphas_cumprod.double()
+    stride, old = 1000 // steps, model.unet.attn_processors
+    read = {
+        p: model.tokenizer([p], padding="max_length", max_length=77, return_tensors="pt") for p in ("", source, target)
+    }
+    text = {p: model.text_encoder(ids.input_ids).last_hidden_state for p, ids in read.items()}
+
+    def predict(z, t, prompt, given=None):
+        seen = {}
+        model.unet.set_attn_processor({name: Seen(name, seen, given) for name in old})
+        both = torch.cat([text[""], text[prompt]])
+        with torch.no_grad():
+            uncond, cond = model.unet(torch.cat([z, z]), t, encoder_hidden_states=both).sample.chunk(2)
+        return uncond + guidance * (cond - uncond), seen
+
+    def ddim(z, e, t):
+        a, b = alphas[t], alphas[t - stride] if t >= stride else alphas[0]
+        return b.sqrt() * (z - (1 - a).sqrt() * e) / a.sqrt() + (1 - b).sqrt() * e
+
+    z = z_star = noise
+    try:
+        for i in range(steps):
+            t = (steps - 1 - i) * stride + 1
+            e, m = predict(z, t, source)
+            _, m_star = predict(z_star, t, target)
+            given = {name: edit(i, m[name], m_star[name]) for name in old if "attn2" in name}
+            if i < self_steps:
+                given |= {name: m[name] for name in old if "attn1" in name and m[name].shape[-1] <= 256}
+            e_star, _ = predict(z_star, t, target, given)
+            z, z_star = ddim(z, e, t), ddim(z_star, e_star, t)
+    finally:
+        model.unet.set_attn_processor(old)
+    return torch.cat([z, z_star])

@@ -101,7 +101,8 @@ def test_options_of_an_edit_are_each_target_s_own(tiny64):
     def made(targets: Sequence[str], words: Sequence[str]) -> torch.Tensor:
         return pw.edit(
             SOURCE, *targets, model=tiny64, steps=4, guidance=3.0, seed=2, self_attention=0.5,
-            cross={"default": 0.8, **dict.fromkeys(words, 0.3)}, weights={"riding": 1.3, **dict.fromkeys(words, 2.5)},
+            cross={"default": 0.8, "a#2": 0.5, **dict.fromkeys(words, 0.3)},
+            weights={"riding": 1.3, **dict.fromkeys(words, 2.5)},
             blend=words, subtract="snow", threshold=0.5, mask=LEFT, combine="union", shared_start=0.25,
         ).sample.latents  # fmt: skip
 

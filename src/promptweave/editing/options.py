@@ -11,7 +11,7 @@ from promptweave.core.control import Control, NoEffect
 from promptweave.editing.recipe import Recipe
 from promptweave.methods import Consist, FlowEdit, LocalBlend, Refine, Replace, Reweight, SharedStart
 from promptweave.models.base import Model
-from promptweave.words import Words, suggest
+from promptweave.words import WordNotFound, Words, suggest
 
 Kind = Literal["auto", "replace", "refine", "flow", "consist"]
 
@@ -95,5 +95,16 @@ def _windows_of(
     """The windows of some targets: without the words that other targets alone have."""
     if not isinstance(cross, Mapping):
         return cross
-    having = {word: {row for row, target in enumerate(words) if row and target.occurrences(word)} for word in cross}
+    having = {word: {row for row, target in enumerate(words) if row and _has(target, word)} for word in cross}
     return {word: span for word, span in cross.items() if not having[word] or having[word] & set(rows)}
+
+
+def _has(words: Words, word: str) -> bool:
+    """Whether a prompt has a word; of one that it has twice the controls complain."""
+    try:
+        words.find(word)
+    except WordNotFound:
+        return False
+    except ValueError:
+        return True
+    return True

@@ -13,6 +13,12 @@ Joint-attention networks (SD3, FLUX) have no cross map of their own, and the who
 keys, which would not fit the target's values. There the source's queries and keys of the image are put in place of the
 target's, in the first `joint` of the steps; text and values stay the target's (Shin et al. 2025, arXiv 2508.07519).
 
+Differs from the paper, like the authors' code: where a word is swapped for one of more or fewer tokens, each token of
+the source keeps its attention mass (spread evenly, or summed), while the paper speaks of maps that are duplicated or
+averaged; and algorithm 1's pass of its own for the target's maps M* is merged into the edited pass, so that what an
+edit reads of the target comes from layers that are themselves edited. `two_pass=True` is the literal algorithm: M* of
+a pass that nobody edits, at the same latent, put into the edited pass in all steps in which anything is edited.
+
 Differs from the authors' code: the tail of a prompt is shifted along with its words; an added phrase is aligned by
 words, not by tokens; padding is aligned with padding; both windows are fractions of the same number of steps, and a
 window's end is rounded as written (theirs cuts 0.58 of 50 to 28); a step of a solver that calls the network twice is
@@ -31,12 +37,14 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from promptweave.core.clock import Number, Span, Step, Window
-from promptweave.core.control import Control, Hooks, NoEffect, Run
+from promptweave.core.control import Control, Extra, Hooks, NoEffect, Run
 from promptweave.core.pattern import Pattern
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site
 from promptweave.core.targets import SOURCE, chosen
 from promptweave.words import WordNotFound, Words, refine_map, refine_matrix, replace_map, word_weights, word_windows
+
+UNEDITED = "unedited"  # the name of a second pass
 
 
 def calls(run: Run) -> int:
@@ -95,7 +103,8 @@ class _Inject(Control):
     used: a number f for (0, f), a pair, or for `cross` a mapping from words of the targets to either, with "default".
     `self_grid` is the number of pixels of the largest self-attention map that is taken over; None: those of the
     latent's quarter size, 16 x 16 at 512 pixels. `joint` is the window of joint layers, which heed no other; `blocks`
-    names those to use, None: all.
+    names those to use, None: all. `two_pass`: the target's own maps that an edit reads are those of a pass of its own
+    that nobody edits, as in the paper's algorithm 1; else, as in the authors' code, those of the edited pass itself.
     """
 
     cross: Span | Mapping[str, Span] = 0.8
@@ -105,6 +114,7 @@ class _Inject(Control):
     reference_compat: bool = False
     joint: Span = 0.2
     blocks: tuple[str, ...] | None = None
+    two_pass: bool = False
 
     def maps(self, run: Run, row: int) -> tuple[Float64[Tensor, "source target"], Float64[Tensor, "target"]]:
         """A and D of a target, before windows; in double precision, which `bind` brings to the run's."""
@@ -137,7 +147,7 @@ class _Inject(Control):
                 mixes[time][row] = known[key]
         limit = run.map_grid[0] * run.map_grid[1] if self.self_grid is None else self.self_grid
         self_times = truncated(window, run.steps) if compat else window.steps(run.steps)
-        hooks = _Injection(mixes, self_times, limit, rows, compat)
+        hooks = _Injection(mixes, self_times, limit, rows, compat, self.two_pass)
         cross_open = any(m.from_source is not None for at in mixes for m in at.values())
         if not cross_open and not self_times:
             raise NoEffect(
@@ -147,6 +157,11 @@ class _Inject(Control):
         return hooks
 
     def _bind_joint(self, run: Run, rows: tuple[int, ...], window: Window) -> Hooks:
+        if self.two_pass:
+            raise ValueError(
+                "two_pass reads the target's own cross-attention maps, and a joint layer has none. Leave it out with "
+                "Stable Diffusion 3 and FLUX."
+            )
         names = {site.name for site in run.sites if site.kind == "joint"}
         wanted = names if self.blocks is None else set(self.blocks)
         if not wanted or not wanted <= names:
@@ -192,6 +207,7 @@ class _Injection(Hooks):
     self_limit: int
     rows: tuple[int, ...]
     by_call: bool = False
+    two_pass: bool = False
     steps: dict[str, set[int]] = field(default_factory=lambda: {"cross": set(), "self": set()})
     sites: dict[str, set[str]] = field(default_factory=lambda: {"cross": set(), "self": set()})
 
@@ -204,12 +220,22 @@ class _Injection(Hooks):
             for row in self.rows:
                 rows = rows.put("cond", row, pattern=rows["cond"][SOURCE].pattern)
             return rows
+        unedited = rows.beside.get(UNEDITED, rows)
         for row, change in self.mixes[time].items():
             if change.from_source is not None:
                 self._note("cross", step, site)
-                old = rows["cond"][row].pattern
+            if change.from_source is not None or unedited is not rows:
+                old = unedited["cond"][row].pattern
                 rows = rows.put("cond", row, pattern=change(rows["cond"][SOURCE].pattern, old))
         return rows
+
+    def extras(self, step: Step) -> Mapping[str, Extra]:
+        """The targets without any edit, in the steps in which an edit reads their maps."""
+        time = step.call if self.by_call else step.index
+        changes = self.mixes[time].values()
+        edited = time in self.self_times or any(change.from_source is not None for change in changes)
+        reads = edited and any(change.from_source is None or change.own is not None for change in changes)
+        return {UNEDITED: Extra(controlled=False)} if self.two_pass and reads else {}
 
     def _note(self, kind: str, step: Step, site: Site) -> None:
         self.steps[kind].add(step.index)
