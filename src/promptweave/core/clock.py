@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -55,8 +56,8 @@ class Window:
         """
         if isinstance(value, Window):
             return value
-        pair = (0.0, value) if _is_number(value) else value
-        if not isinstance(pair, tuple | list) or len(pair) != 2 or not all(map(_is_number, pair)):
+        pair = [0.0, value] if _is_number(value) else _items(value)
+        if len(pair) != 2 or not all(map(_is_number, pair)):
             raise ValueError(f"{name} is one number or a pair of them, fractions of the steps. Received {value!r}.")
         if not 0 <= pair[0] <= pair[1] <= 1:
             raise ValueError(
@@ -72,6 +73,13 @@ class Window:
         Window(start=0.2, end=1.0)
         """
         return cls(fraction(value, name), 1.0)
+
+    @classmethod
+    def check(cls, spans: Any, name: str) -> None:
+        """Raise unless this is a window, or a mapping from words to windows."""
+        parts: list[Any] = list(spans.values()) if isinstance(spans, Mapping) else [spans]  # pyright: ignore
+        for span in parts:
+            cls.of(span, name)
 
     def steps(self, count: int) -> range:
         """The indices of the steps inside, of `count`."""
@@ -92,5 +100,9 @@ def fraction(value: Any, name: str, *, below: bool = False) -> float:
     return float(value)
 
 
+def _items(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, tuple | list) else []  # pyright: ignore[reportUnknownArgumentType]
+
+
 def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)

@@ -30,7 +30,8 @@ from promptweave.core.control import Control, Hooks, NoEffect, Run
 from promptweave.core.maps import Maps
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site
-from promptweave.methods.prompt_to_prompt import SOURCE, calls, chosen, truncated
+from promptweave.methods.prompt_to_prompt import SOURCE, chosen
+from promptweave.methods.published_windows import calls, truncated
 from promptweave.words import AmbiguousWord, Words, alignment
 
 Heat = Float[Tensor, "images height width"]
