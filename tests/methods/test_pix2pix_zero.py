@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from families import build_sd3, build_sdxl
+from PIL import Image
 from tiny import build_tiny
 
 from promptweave import NoEffect, Pix2PixZero, Recipe, edit, load, noise_for, record, sample
 from promptweave.apps.cli import main
 from promptweave.editing.plan import recipe_for
 from promptweave.editing.recorders import bound
+from promptweave.editing.report import CHANGED
 from promptweave.methods.pix2pix_zero import Direction, limited
 from promptweave.words.sentences import TEMPLATES, about
 
@@ -188,14 +191,21 @@ def test_the_command(tmp_path, capsys):
     (tmp_path / "dogs.txt").write_text("a dog\n\nthe dog\n")
     saved, folder = tmp_path / "way.npz", tmp_path / "made"
     arguments = ["translate", PROMPT, "--from", "cat", "--to", "dog", "--steps", "2", "-o", str(folder), "--json"]
-    for more in (["--save-direction", str(saved)], ["--direction", str(saved), "--strength", "2", "--force"],
-                 ["--sentences-to", str(tmp_path / "dogs.txt"), "--keep", "0", "--force"]):  # fmt: skip
+    for more, control in (
+        (["--save-direction", str(saved)], Pix2PixZero("cat", "dog")),
+        (["--direction", str(saved), "--strength", "2", "--force"],
+         Pix2PixZero("cat", "dog", 2.0, direction=str(saved))),
+        (["--sentences-to", str(tmp_path / "dogs.txt"), "--keep", "0", "--force"],
+         Pix2PixZero("cat", ("a dog", "the dog"), guidance=0)),
+    ):  # fmt: skip
         with pytest.raises(SystemExit) as end:
             main([*arguments, *more])
         assert end.value.code == 0
         told = json.loads(capsys.readouterr().out)
-        assert told["report"]["distance"][0][0]["changed_pixels"] >= 0
-        assert Recipe.from_dict(told["recipe"]).controls[0] == Recipe.from_dict(told["recipe"]).controls[0]
+        assert Recipe.from_dict(told["recipe"]).controls == (control,)
+        source, edited = (np.asarray(Image.open(folder / f"{n}.png")).astype(float) for n in ("source", "edit"))
+        changed = (np.abs(source - edited).mean(-1) / 255 > CHANGED).mean()
+        assert told["report"]["distance"][0][0]["changed_pixels"] == pytest.approx(changed, abs=1e-3)
     assert saved.is_file() and (folder / "edit.png").is_file()
     with pytest.raises(SystemExit) as end:
         main([*arguments, "--force", "--sentences-to", str(tmp_path / "none.txt")])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any, cast
+from typing import Any
 
 Number = int | float  # beartype tells them apart
 ROUNDING = 1e-6  # so that 0.29 of 100 steps is 29, not 28
@@ -56,7 +57,7 @@ class Window:
         """
         if isinstance(value, Window):
             return value
-        pair = cast("list[Any]", value if isinstance(value, tuple | list) else [0.0, value])
+        pair = [0.0, value] if _is_number(value) else _items(value)
         if len(pair) != 2 or not all(map(_is_number, pair)):
             raise ValueError(f"{name} is one number or a pair of them, fractions of the steps. Received {value!r}.")
         start, end = map(float, pair)
@@ -74,6 +75,13 @@ class Window:
         Window(start=0.2, end=1.0)
         """
         return cls(fraction(value, name), 1.0)
+
+    @classmethod
+    def check(cls, spans: Any, name: str) -> None:
+        """Raise unless this is a window, or a mapping from words to windows."""
+        parts: list[Any] = list(spans.values()) if isinstance(spans, Mapping) else [spans]  # pyright: ignore
+        for span in parts:
+            cls.of(span, name)
 
     def steps(self, count: int) -> range:
         """The indices of the steps inside, of `count`."""
@@ -97,5 +105,9 @@ def fraction(value: Any, name: str, *, below: bool = False) -> float:
     return float(value)
 
 
+def _items(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, tuple | list) else []  # pyright: ignore[reportUnknownArgumentType]
+
+
 def _is_number(value: Any) -> bool:
-    return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(float(value))
+    return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)

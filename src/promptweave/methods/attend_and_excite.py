@@ -97,8 +97,8 @@ class AttendAndExcite(Control):
         """The least m_s of the steps that are repeated."""
         name = "thresholds of AttendAndExcite"
         least: dict[int, float] = {}
-        pairs: Any = self.thresholds  # which may come from outside
-        for pair in pairs:
+        given: Any = self.thresholds
+        for pair in given:
             if not isinstance(pair, tuple | list) or len(pair) != 2:  # pyright: ignore[reportUnknownArgumentType]
                 raise ValueError(f"{name} are pairs (fraction of the steps, least m_s). Received {pair!r}.")
             since = Window.since(fraction(pair[0], name, below=True), name).steps(run.steps)

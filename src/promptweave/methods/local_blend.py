@@ -31,7 +31,7 @@ from promptweave.core.control import Control, Hooks, NoEffect, Run
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site
 from promptweave.core.targets import SOURCE, chosen
-from promptweave.methods.prompt_to_prompt import calls, truncated
+from promptweave.methods.published_windows import calls, truncated
 from promptweave.words.counterparts import Sides, marked, none_of
 
 Heat = Float[Tensor, "images height width"]

@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import torch
 from jaxtyping import Float, Float64
@@ -42,33 +42,10 @@ from promptweave.core.pattern import Pattern
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site
 from promptweave.core.targets import SOURCE, chosen
+from promptweave.methods.published_windows import calls, truncated
 from promptweave.words import WordNotFound, Words, refine_map, refine_matrix, replace_map, word_weights, word_windows
 
 UNEDITED = "unedited"  # the name of a second pass
-
-
-def calls(run: Run) -> int:
-    """The network's calls in a run, which the authors' code counts in place of steps; raises where it cannot run."""
-    if run.calls > run.steps + 1:
-        raise ValueError(
-            "reference_compat counts network calls as the authors' code does, whose windows end one call after the "
-            f"steps. Received a solver of {run.calls} calls in {run.steps} steps. Use ddim or pndm, or leave out "
-            "reference_compat."
-        )
-    return run.calls
-
-
-def check_windows(spans: Any, name: str) -> None:
-    """Raise unless this is a window, or a mapping from words to windows."""
-    every = cast("Mapping[str, Any]", spans).values() if isinstance(spans, Mapping) else [spans]
-    for span in every:
-        Window.of(span, name)
-
-
-def truncated(span: Span, steps: int) -> range:
-    """The authors' window of self-attention: both ends times the steps, cut off as floating point has them."""
-    window = Window.of(span)
-    return range(int(window.start * steps), int(window.end * steps))
 
 
 @dataclass(frozen=True)
@@ -123,7 +100,7 @@ class _Inject(Control):
     def bind(self, run: Run) -> Hooks:
         rows = chosen(self.targets, run)
         name = type(self).__name__
-        check_windows(self.cross, f"cross of {name}")
+        Window.check(self.cross, f"cross of {name}")
         window = Window.of(self.self_attention, f"self_attention of {name}")
         joint = Window.of(self.joint, f"joint of {name}")
         if any(site.kind == "joint" for site in run.sites):
@@ -287,7 +264,7 @@ class Reweight(Control):
         targets = [run.words[row] for row in rows]
         for word in self.weights:
             _find_somewhere(word, targets)
-        check_windows(self.window, "window of Reweight")
+        Window.check(self.window, "window of Reweight")
         times = calls(run) if self.reference_compat else run.steps
         windows = word_windows(targets, self.window, run.steps, reference_compat=self.reference_compat, calls=times)
         factors: list[dict[int, Float[Tensor, "target"]]] = [{} for _ in range(times)]
