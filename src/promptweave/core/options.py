@@ -36,6 +36,20 @@ class Option:
 
 
 @dataclass(frozen=True)
+class Command:
+    """The command of a control: `command: ClassVar[Command] = Command(...)` in its class is all that it takes.
+
+    `help`: one sentence. `prompts`: "one" image, made with the control and without it; the "same" prompt without and
+    with the control, as source and target; or a source and its "targets". `example`: what may follow the name.
+    """
+
+    name: str
+    help: str
+    prompts: Literal["one", "same", "targets"] = "one"
+    example: str = ""
+
+
+@dataclass(frozen=True)
 class Listed:
     """A field as others read it. `type` is without the annotation; `default` is MISSING where one must be given."""
 
