@@ -10,7 +10,6 @@ The command line, job files, sweeps, the web page, its HTTP API and recipes are 
 from __future__ import annotations
 
 import dataclasses
-import sys
 from dataclasses import MISSING, dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -76,7 +75,7 @@ class Listed:
 @cache
 def options_of(kind: type) -> tuple[Listed, ...]:
     """The fields of a dataclass that a person may set: those with an `Option`, in their order."""
-    hints = get_type_hints(kind, vars(sys.modules[kind.__module__]), include_extras=True)
+    hints = get_type_hints(kind, include_extras=True)  # of each base in its own module
     found: list[Listed] = []
     for field in dataclasses.fields(kind):
         hint = hints[field.name]
