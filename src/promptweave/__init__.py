@@ -87,11 +87,16 @@ _PLACES = {name: home for home, names in _HOMES.items() for name in names.split(
 
 
 def __getattr__(name: str) -> _Any:
-    if name not in _PLACES and not name[0].isupper():
-        raise AttributeError(f"module 'promptweave' has no attribute {name!r}")
-    value = getattr(_import_module(f"promptweave.{_PLACES.get(name, 'methods')}"), name)
-    globals()[name] = value
-    return value
+    if name in _PLACES or name[0].isupper():
+        value = getattr(_import_module(f"promptweave.{_PLACES.get(name, 'methods')}"), name)
+        globals()[name] = value
+        return value
+    try:  # a room, such as promptweave.editing
+        return _import_module(f"promptweave.{name}")
+    except ModuleNotFoundError as missing:
+        if missing.name != f"promptweave.{name}":
+            raise
+        raise AttributeError(f"module 'promptweave' has no attribute {name!r}") from None
 
 
 def __dir__() -> list[str]:

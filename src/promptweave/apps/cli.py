@@ -66,6 +66,7 @@ def build() -> App:
     """The command line."""
     app = App(
         name="promptweave", version=__version__, help_format="plaintext", result_action="return_value",
+        suppress_keyboard_interrupt=False,
         help="See and steer the attention of text-to-image diffusion models.",
     )  # fmt: skip
     methods = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from cyclopts import CycloptsError, MissingArgumentError
+from cyclopts import CycloptsError, MissingArgumentError, RepeatArgumentError
 
 from promptweave.apps.terminal import FAILURE, INTERRUPTED, USAGE
 
@@ -40,13 +40,13 @@ def explain(error: BaseException) -> int:
 
 def misused(error: CycloptsError) -> str:
     """What is wrong with a command line, and where help is."""
-    if isinstance(error.__cause__, ValueError) and error.__cause__.args:
-        return str(error.__cause__)  # a value's own sentence
     chain = " ".join(("promptweave", *(error.command_chain or ())))
     message = str(error)
     if isinstance(error, MissingArgumentError) and error.argument is not None and error.keyword is None:
         named = error.argument.name
         message = f"{chain} needs {named}: {error.argument.parameter.help} Received none."
+    if isinstance(error, RepeatArgumentError):
+        message = f"{error.token.keyword} is given twice, and takes one value. Give it once."
     return f"{message} See {chain} --help."
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field
 from functools import wraps
-from typing import Annotated, Any, Literal, TypedDict, get_args, get_origin
+from typing import Annotated, Any, TypedDict, get_args, get_origin
 
-from cyclopts import Group, Parameter, Token
+from cyclopts import Group, Parameter
 
 from promptweave.apps.declared import declared
 from promptweave.apps.forms import FORMS, Form, factors, form_of, series
+from promptweave.core.clock import Number
 from promptweave.core.options import Group as Heading
 from promptweave.core.options import Listed, options_of
 
@@ -22,7 +24,7 @@ GROUPS = {name: Group(name, sort_key=place) for place, name in enumerate(get_arg
 class Axis:
     """Several values of one option."""
 
-    values: tuple[float, ...]
+    values: tuple[Number, ...]
 
 
 @dataclass(frozen=True)
@@ -56,14 +58,14 @@ class Flags:
         if not self.listed:
             return Annotated[Any, Parameter(parse=False)]
         known = {
-            one.name: parameter(one, required=one.required and one.name not in self.optional, axes=self.axes)
-            for one in self.listed
+            one.name: parameter(one, required=one.required and one.name not in self.optional) for one in self.listed
         }
         return Annotated[TypedDict("Given", known, total=False), Parameter("*")]  # type: ignore[misc]  # pyright: ignore
 
     def made(self, given: Mapping[str, Any] | None) -> Any:
-        """What the command gets."""
-        values = dict(given or {})
+        """What the command gets for the texts that were given."""
+        known = {one.name: one for one in self.listed}
+        values = {name: value_of(known[name], text, self.axes) for name, text in (given or {}).items()}
         return values if isinstance(self.kind, str) else self.kind(**{**self.usual, **values})
 
 
@@ -71,20 +73,21 @@ def command(**flags: Flags) -> Callable[[Callable[..., None]], Callable[..., Non
     """Give a function options: its keyword parameter of each name gets what `Flags` says."""
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
-        function.__annotations__.update({name: one.hint() for name, one in flags.items()})
-        function.__kwdefaults__ = dict.fromkeys(flags)
-
         @wraps(function)
         def run(*prompts: Any, **given: Any) -> None:
             function(*prompts, **given | {name: one.made(given.get(name)) for name, one in flags.items()})
 
-        setattr(run, "flags", flags)  # noqa: B010 - for the tests
+        parameters = inspect.signature(function).parameters.values()  # of which the parser may leave out the options
+        optional = [one.replace(default=None) if one.name in flags else one for one in parameters]
+        run.__annotations__ = {**function.__annotations__, **{name: one.hint() for name, one in flags.items()}}
+        setattr(run, "__signature__", inspect.Signature(optional))  # noqa: B010 - functions declare none
+        setattr(run, "flags", flags)  # noqa: B010 - for who asks what a command takes
         return run
 
     return decorate
 
 
-def parameter(listed: Listed, *, required: bool, axes: bool) -> Any:
+def parameter(listed: Listed, *, required: bool) -> Any:
     """An option as cyclopts sees it."""
     form, option = form_of(listed), listed.option
     several, flag = get_origin(form.hint) is list, form.hint is bool
@@ -93,10 +96,10 @@ def parameter(listed: Listed, *, required: bool, axes: bool) -> Any:
     return Annotated[
         form.hint,
         Parameter(
-            name=names, help=option.help, group=GROUPS[option.group], required=required, n_tokens=None,
+            name=names, help=option.help, group=GROUPS[option.group], required=required,
             metavar=None if flag else (option.metavar or form.metavar) + ("..." if several else ""),
             negative=f"--no-{listed.flag[2:]}" if listed.default is True else "", show_choices=False,
-            show_default=default or False, converter=None if flag else _converter(listed, form, axes),
+            show_default=default or False,
         ),
     ]  # fmt: skip
 
@@ -108,18 +111,12 @@ def shown(listed: Listed, form: Form) -> str:
     return "on" if listed.default is True else form.show(listed.default)
 
 
-def _converter(listed: Listed, form: Form, axes: bool) -> Callable[[Any, Sequence[Token]], Any]:
-    def convert(_: Any, tokens: Sequence[Token]) -> Any:
-        return value_of(listed, form, [token.value for token in tokens], axes)
-
-    return convert
-
-
-def value_of(listed: Listed, form: Form, texts: Sequence[str], axes: bool = False) -> Any:
-    """The value that texts stand for; raises ValueError on one that is out of its range."""
-    flag, option = listed.flag, listed.option
-    if get_origin(form.hint) is Literal and texts[0] not in get_args(form.hint):
-        raise ValueError(f"{flag} is one of {', '.join(get_args(form.hint))}. Received {texts[0]!r}.")
+def value_of(listed: Listed, given: Any, axes: bool = False) -> Any:
+    """The value of an option's text, texts or flag; raises ValueError on one that is out of its range."""
+    flag, option, form = listed.flag, listed.option, form_of(listed)
+    if isinstance(given, bool):
+        return given
+    texts = [given] if isinstance(given, str) else list(given)
     if axes and listed.name == "weights":
         return dict(_weight(text, flag) for text in texts)
     if axes and option.low is not None and len(texts) == 1 and "," in texts[0]:

@@ -36,10 +36,17 @@ def form_of(listed: Listed) -> Form:
     if get_origin(kind) is not Literal and NoneType in get_args(kind):
         kind = reduce(or_, parts)
     if get_origin(kind) is Literal:
-        return Form(kind, "|".join(map(str, get_args(kind))), lambda texts, flag: texts[0])
+        return Form(str, "|".join(get_args(kind)), _first(lambda text, flag: choice(text, flag, get_args(kind))))
     if kind not in FORMS:
         raise TypeError(f"The option {listed.flag} has the type {kind}, which has no form. Give it one in apps.forms.")
     return FORMS[kind]
+
+
+def choice(text: str, flag: str, choices: Texts) -> str:
+    """One of several words."""
+    if text not in choices:
+        raise ValueError(f"{flag} is one of {', '.join(choices)}. Received {text!r}.")
+    return text
 
 
 def number(text: str, flag: str) -> float:
