@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from promptweave.core.clock import Step
+from promptweave.core.precision import precision
 from promptweave.core.rows import Row, Rows
 from promptweave.core.site import Site, Sites
 
+Together = tuple[tuple[int, ...], str, int]  # prompts, and the rest of a key
 Key = tuple[int, str, int]  # prompt, site (or its grid, such as "16x16", for all sites of it), step (-1 for all)
 
 
@@ -50,21 +53,75 @@ class Maps:
     of: Literal["text", "image"] = "text"
     sums: dict[Key, Float[Tensor, "images *heads height width channels"]] = field(default_factory=dict[Key, Tensor])
     counts: dict[Key, int] = field(default_factory=dict[Key, int])
+    _together: dict[Together, Tensor] = field(default_factory=dict[Together, Tensor])  # whose parts are in `sums`
+    _columns: dict[Together, Tensor] = field(default_factory=dict[Together, Tensor])
 
     def add(self, step: Step, site: Site, rows: Rows) -> None:
         """Add a site's maps, if it is one of ours."""
         if site not in self.sites or (self.steps is not None and step.index not in self.steps):
             return
+        where = site.name if self.by_site else grid_name(site.grid)
+        at = step.index if self.by_step else -1
+        fused = self._fused(site, rows)
+        if fused:
+            self._add_together(fused, site, rows, where, at)
         for prompt in self.prompts:
-            row = rows["cond"][prompt]
-            if self.own:
-                row = replace(rows.original("cond", prompt), edited=None)
-            attention: Tensor = self._read(row, site, prompt)
-            attention = attention.reshape(*attention.shape[:-2], *site.grid, attention.shape[-1])
-            where = site.name if self.by_site else grid_name(site.grid)
-            key = (prompt, where, step.index if self.by_step else -1)
-            self.sums[key] = self.sums[key] + attention if key in self.sums else attention
+            key = (prompt, where, at)
+            if prompt not in fused:
+                row = rows["cond"][prompt]
+                if self.own:
+                    row = replace(rows.original("cond", prompt), edited=None)
+                attention: Tensor = self._read(row, site, prompt)
+                attention = attention.reshape(*attention.shape[:-2], *site.grid, attention.shape[-1])
+                self.sums[key] = self.sums[key] + attention if key in self.sums else attention
+                self._forget([key], ((), "", 0))
             self.counts[key] = self.counts.get(key, 0) + 1
+
+    def _fused(self, site: Site, rows: Rows) -> tuple[int, ...]:
+        """Prompts, neighbours in the batch, whose weighted maps one fused call can give: no gradient is wanted, the
+        rows are as the network made them, and a head is as wide as there are channels."""
+        if self.weights is None or self.by_head or site.image is not None or rows.q.requires_grad:
+            return ()
+        found: list[int] = []
+        for prompt in self.prompts:
+            known = prompt >= rows.layout.first and (self.own or not rows.changed("cond", prompt))
+            if known and self.weights[prompt].shape[-1] <= rows.q.shape[-1] and (not found or prompt == found[-1] + 1):
+                found.append(prompt)
+        return tuple(found)
+
+    def _add_together(self, prompts: tuple[int, ...], site: Site, rows: Rows, where: str, at: int) -> None:
+        """A w for all of these prompts: the weights take the place of the values."""
+        assert self.weights is not None
+        first, last = (rows.layout.slice("cond", prompt) for prompt in (prompts[0], prompts[-1]))
+        q, k = rows.q[first.start : last.stop], rows.k[first.start : last.stop]
+        of = (prompts, f"{q.shape[-1]} {q.dtype}", rows.layout.images)
+        if of not in self._columns:
+            width = q.shape[-1]
+            padded = [F.pad(self.weights[p], (0, width - self.weights[p].shape[-1])).to(q) for p in prompts]
+            self._columns[of] = torch.stack(padded).repeat_interleave(rows.layout.images, 0)[:, None]
+        columns = self._columns[of].expand(-1, q.shape[1], -1, -1)
+        read = F.scaled_dot_product_attention(q, k, columns).mean(1, dtype=precision(q.dtype))
+        here = (prompts, where, at)
+        if here in self._together:
+            self._together[here] += read
+            return
+        parts = read.view(len(prompts), rows.layout.images, *site.grid, read.shape[-1])
+        keys = [(prompt, where, at) for prompt in prompts]
+        if not any(key in self.sums for key in keys):
+            self._together[here] = read
+        for key, part in zip(keys, parts, strict=True):
+            part = part[..., : self.weights[key[0]].shape[-1]]
+            self.sums[key] = self.sums[key] + part if key in self.sums else part
+        self._forget(keys, here)
+
+    def _forget(self, keys: Sequence[Key], here: Together) -> None:
+        """Sums that now stand alone are no part of other prompts' any more."""
+        for other in [other for other in self._together if other != here]:
+            if any((prompt, *other[1:]) in keys for prompt in other[0]):
+                for prompt in other[0]:
+                    key = (prompt, *other[1:])
+                    self.sums[key] = self.sums[key].clone()
+                del self._together[other]
 
     def _read(self, row: Row, site: Site, prompt: int) -> Float[Tensor, "images *heads queries channels"]:
         """The image's attention to the text, weighted if weights were given."""

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from promptweave.core.memory import Layer
 from promptweave.core.pattern import Pattern, Softmax, Term
 
 MERGED = 4  # so many pieces are copied together for one call; for fewer the copies cost more than the calls
@@ -97,6 +98,7 @@ class Rows:
     given: Callable[[int], Row] | None = None  # conditional rows of the prompts that a recording holds
     project: Callable[[Tensor], Keys] | None = None  # the layer's keys of a text
     beside: Mapping[str, Rows] = field(default_factory=dict[str, "Rows"])  # of a control's extra predictions, by name
+    memory: Layer | None = None  # where the values come from, if they stay the same from step to step
     _changed: Mapping[tuple[Branch, int], Row] = field(default_factory=dict[tuple[Branch, int], Row])
     _seen: dict[tuple[Branch, int], Row] = field(default_factory=dict[tuple[Branch, int], Row])
 
@@ -131,6 +133,10 @@ class Rows:
             raise ValueError("Only a cross-attention layer makes keys of a text. This one has no text of its own.")
         return self.project(texts)
 
+    def changed(self, branch: Branch, prompt: int) -> bool:
+        """Whether a control has changed a row."""
+        return (branch, prompt) in self._changed
+
     @property
     def touched(self) -> bool:
         """Whether any control changed any row."""
@@ -149,12 +155,22 @@ class Rows:
                 continue
             terms: Part = []
             for term in row.pattern.terms:
-                kernel, v = term.kernel, term.values(row.v)
+                kernel, v = term.kernel, self._values(term, row.v)
                 if isinstance(kernel, Softmax) and kernel.bias is None:  # a bias keeps a term out of the common call
                     terms.append((term, *_enter(calls, kernel.q, kernel.k, v)))
                 else:
                     terms.append((term, kernel.apply(v), 0))
             yield terms
+
+    def _values(self, term: Term, v: Tensor) -> Tensor:
+        """tokens · v; remembered if `v` is a part of values that stay."""
+        if self.memory is None or term.tokens is None or v.untyped_storage().data_ptr() != self._storage:
+            return term.values(v)
+        return self.memory.product(term.tokens, v, lambda: term.values(v))
+
+    @cached_property
+    def _storage(self) -> int:
+        return self.v.untyped_storage().data_ptr()
 
     def _runs(self) -> Iterator[tuple[int, int, Row | None]]:
         """(first batch row, batch rows, row): changed rows one by one, unchanged ones in runs with None."""
@@ -212,7 +228,8 @@ def evaluate(batches: Sequence[Rows]) -> Stack:
     parts = [part for rows in batches for part in rows.parts(calls)]
     for call in calls.values():
         call.run()
-    return torch.cat([_total(part) for part in parts])
+    # Fused kernels return [batch, queries, heads, dim] in memory, and that is how the layer reads it, without a copy.
+    return torch.cat([_total(part).transpose(1, 2) for part in parts]).transpose(1, 2)
 
 
 def _enter(calls: Calls, q: Tensor, k: Tensor, v: Tensor) -> tuple[_Call, int]:

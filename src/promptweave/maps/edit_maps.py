@@ -119,7 +119,7 @@ def masks_of(result: Result) -> dict[tuple[int, int], Bool[Tensor, "height width
         masks: Mapping[int, Mapping[int, Any]] = getattr(hooks, "masks", {})
         for row, steps in masks.items():
             for step, mask in steps.items():
-                found[row, step] = mask[0]
+                found[row, step] = mask[0].cpu()
     return found
 
 

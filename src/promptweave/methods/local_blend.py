@@ -235,4 +235,5 @@ class _Blending(Hooks):
         return source | target
 
     def report(self) -> dict[str, Any]:
-        return {"latent_steps": max(map(len, self.areas.values()), default=0), "mask_area": self.areas}
+        areas = {row: [float(area) for area in found] for row, found in self.areas.items()}
+        return {"latent_steps": max(map(len, self.areas.values()), default=0), "mask_area": areas}

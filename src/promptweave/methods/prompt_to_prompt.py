@@ -155,10 +155,10 @@ class _Inject(Control):
         mixes: list[dict[int, Mix]] = [{} for _ in range(times)]
         for column, row in enumerate(rows):
             matrix, own = self.maps(run, row)
-            known: dict[tuple[float, ...], Mix] = {}
+            known: dict[bytes, Mix] = {}
             for time in range(times):
                 alpha = windows[time, column]
-                key = tuple(map(float, alpha))
+                key = bytes(alpha.to(torch.float64).numpy())
                 if key not in known:
                     made = mix(matrix, own, alpha)
                     known[key] = Mix(

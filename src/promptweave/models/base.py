@@ -13,6 +13,7 @@ from torch import Tensor
 from promptweave.core.clock import Step
 from promptweave.core.control import Text
 from promptweave.core.features import Block, Features, joined
+from promptweave.core.memory import Layer, Memory
 from promptweave.core.rows import Keys, Layout, Row, Rows, Stack, evaluate
 from promptweave.core.schedule import Schedule
 from promptweave.core.site import Site, Sites
@@ -77,11 +78,19 @@ class Tapped:
     feature: Callable[[Block, Features], Features] | None = None
     skip: Sites | None = None
 
-    def rows(self, site: Site, q: Tensor, k: Tensor, v: Tensor, project: Callable[[Tensor], Keys] | None) -> Rows:
+    def rows(
+        self,
+        site: Site,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        project: Callable[[Tensor], Keys] | None,
+        memory: Layer | None = None,
+    ) -> Rows:
         """The rows at a site after the edit."""
         given = self.given
         known = None if given is None else lambda prompt: given(site, prompt)
-        return self.edit(site, Rows(q, k, v, self.layout, known, project))
+        return self.edit(site, Rows(q, k, v, self.layout, known, project, memory=memory))
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,12 +98,13 @@ class Tap:
     """What is done at each attention layer of a forward pass, part by part of the batch.
 
     `values`: other text for the values than for the keys. `after`: called after the pass, while the layers are still
-    tapped.
+    tapped. `memory`: what the run keeps from step to step.
     """
 
     parts: tuple[Tapped, ...]
     values: Tensor | None = None
     after: Callable[[], None] | None = None
+    memory: Memory | None = None
 
     @classmethod
     def of(cls, layout: Layout, edit: Edit, values: Tensor | None = None) -> Tap:
@@ -135,14 +145,21 @@ class Tap:
 
     @outside_graphs
     def attend(
-        self, site: Site, q: Stack, k: Keys, v: Keys, project: Callable[[Tensor], Keys] | None = None
+        self,
+        site: Site,
+        q: Stack,
+        k: Keys,
+        v: Keys,
+        project: Callable[[Tensor], Keys] | None = None,
+        memory: Layer | None = None,
     ) -> Stack | None:
-        """The edited output [batch, heads, queries, dim], or None if nobody changed a row. `project`: text to keys."""
+        """The edited output [batch, heads, queries, dim], or None if nobody changed a row. `project`: text to keys.
+        `memory`: of keys and values that stay the same from step to step."""
         batches: list[Rows] = []
         begin = 0
         for part in self.parts:
             end = begin + part.layout.size
-            batches.append(part.rows(site, q[begin:end], k[begin:end], v[begin:end], project))
+            batches.append(part.rows(site, q[begin:end], k[begin:end], v[begin:end], project, memory))
             begin = end
         return evaluate(batches) if any(rows.touched for rows in batches) else None
 

@@ -46,7 +46,10 @@ class PipelineModel:
 
     @property
     def device(self) -> torch.device:
-        return self.pipeline._execution_device  # that of the computation, also under offload
+        """That of the computation, also under offload, which leaves the weights in main memory until they are used."""
+        where = next(self.network.parameters()).device
+        offloaded = where.type in ("cpu", "meta") and torch.accelerator.is_available()
+        return self.pipeline._execution_device if offloaded or where.type == "meta" else where
 
     @property
     def dtype(self) -> torch.dtype:

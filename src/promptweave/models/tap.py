@@ -8,6 +8,7 @@ from functools import partial
 from inspect import signature
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from diffusers.models.attention_processor import (
     Attention,
@@ -18,6 +19,7 @@ from diffusers.models.attention_processor import (
 )
 from torch import Tensor, nn
 
+from promptweave.core.memory import Layer
 from promptweave.core.site import Site
 from promptweave.models.base import ALL_DIFFERENT, Copies, Tap
 
@@ -58,10 +60,12 @@ class TapProcessor:
         if attn.group_norm is not None:
             hidden_states = attn.group_norm(hidden_states.transpose(1, 2)).transpose(1, 2)
         copies = self.copies
-        q, k, v = self._project(attn, hidden_states if copies is None else copies.once(hidden_states), context)
+        x = hidden_states if copies is None else copies.once(hidden_states)
+        layer = None if context is None else self._remembered(attn, context)
+        q, k, v = self._project(attn, x, context) if layer is None else (self._queries(attn, x), layer.k, layer.v)
         all_rows = (q, k, v) if copies is None else [copies.all(x) for x in (q, k, v)]
         project = None if context is None else partial(self._keys, attn)
-        output = self.tap.attend(self.site, *all_rows, project=project)
+        output = self.tap.attend(self.site, *all_rows, project=project, memory=layer)
         if output is not None and attention_mask is not None:
             raise ValueError(
                 f"Attention under an attention mask cannot be edited, and layer {self.site.name} got one. "
@@ -98,14 +102,33 @@ class TapProcessor:
         return output
 
     def _project(self, attn: Attention, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        values = x
-        if context is not None:
-            values = context if self.tap.values is None else self.tap.values
-            values = attn.norm_encoder_hidden_states(values) if attn.norm_cross else values
+        if context is None:
+            return self._queries(attn, x), self._keys(attn, x, normed=False), self._values(attn, x)
+        return self._queries(attn, x), *self._of_text(attn, context)
+
+    def _remembered(self, attn: Attention, context: Tensor) -> Layer | None:
+        """Keys and values of a text that the run has asked for before, or asks for now; None without a memory."""
+        memory = self.tap.memory
+        if memory is None or self.copies is not None or torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return None
+        text = context if self.tap.values is None else self.tap.values
+        return memory.layer(self.site.path, context, text, lambda: self._of_text(attn, context))
+
+    def _of_text(self, attn: Attention, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of a text."""
+        text = context if self.tap.values is None else self.tap.values
+        text = attn.norm_encoder_hidden_states(text) if attn.norm_cross else text
+        return self._keys(attn, context), self._values(attn, text)
+
+    @staticmethod
+    def _queries(attn: Attention, x: Tensor) -> Tensor:
+        q = attn.to_q(x).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+        return q if attn.norm_q is None else attn.norm_q(q)
+
+    @staticmethod
+    def _values(attn: Attention, x: Tensor) -> Tensor:
         assert attn.to_v is not None  # None only in joint layers, which no UNet has
-        q, v = (y.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for y in (attn.to_q(x), attn.to_v(values)))
-        k = self._keys(attn, x, normed=False) if context is None else self._keys(attn, context)
-        return q if attn.norm_q is None else attn.norm_q(q), k, v
+        return attn.to_v(x).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
 
     @staticmethod
     def _keys(attn: Attention, text: Tensor, normed: bool = True) -> Tensor:

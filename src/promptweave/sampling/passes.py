@@ -12,6 +12,7 @@ from torch import Tensor
 from promptweave.core.clock import Step
 from promptweave.core.control import Extra, Hooks, Text
 from promptweave.core.features import Block, Features
+from promptweave.core.memory import Memory
 from promptweave.core.rows import Layout, NotRecorded, Row, Rows
 from promptweave.core.site import Site
 from promptweave.models.base import Copies, Model, Tap, Tapped
@@ -42,6 +43,7 @@ class Request:
     guidance: Tensor  # of each row
     parts: tuple[Tapped, ...]  # empty: nothing to do at any layer
     copies: int  # the latents are so many times the same ones
+    memory: Memory
 
 
 Beside = dict[tuple[int, str], Rows]  # rows of extra predictions at a layer: which hook's, by what name
@@ -69,6 +71,7 @@ class Pass:
     owner: int = -1
     name: str = ""
     beside: Beside = field(default_factory=dict[tuple[int, str], Rows])
+    memory: Memory = field(default_factory=Memory)
 
     def of(self, owner: int, name: str, extra: Extra, look: Hooks | None) -> Pass:
         """The pass of an extra prediction at the same place; `look` reads the maps that it wants."""
@@ -90,28 +93,36 @@ class Pass:
         rows = [x.flatten(0, 1) for x in [*latents, *[z] * len(self.layout.branches)]]
         values = None
         if any(one.text.only_values is not None for one in passes):
-            values = torch.cat([one.stack(one.text.values, one.text.uncond) for one in passes])
+            values = self._joined("values", passes, [(one.text.values, one.text.uncond) for one in passes])
         acting = any(one.hooks or (one.extra is not None and one.extra.skip) for one in passes)
         guidance = torch.cat([self.guidance[self.layout.first :]] * len(rows)).repeat_interleave(self.layout.images)
         return Request(
             torch.cat(rows) if len(rows) > 1 else rows[0],
             t,
-            torch.cat([one.stack(one.text.cond, one.text.uncond) for one in passes]),
+            self._joined("context", passes, [(one.text.cond, one.text.uncond) for one in passes]),
             values,
             self._pooled(passes),
             guidance,
             tuple(one.tapped for one in passes) if acting else (),
             len(rows) if same else 1,
+            self.memory,
         )
+
+    def _joined(self, name: str, passes: Sequence[Pass], texts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+        """Rows of encoded texts, of all passes; the same tensor as long as the texts are."""
+        key = f"{name} {'-'.join(''.join(one.layout.branches) for one in passes)}"
+        parts = tuple(x for pair in texts for x in pair)
+        make = lambda: torch.cat([one.stack(*pair) for one, pair in zip(passes, texts, strict=True)])  # noqa: E731
+        return self.memory.stacked(key, parts, make)
 
     @staticmethod
     def _pooled(passes: Sequence[Pass]) -> Tensor | None:
-        found: list[Tensor] = []
+        found: list[tuple[Tensor, Tensor]] = []
         for one in passes:
             if one.text.pooled is None or one.text.uncond_pooled is None:
                 return None
-            found.append(one.stack(one.text.pooled, one.text.uncond_pooled))
-        return torch.cat(found)
+            found.append((one.text.pooled, one.text.uncond_pooled))
+        return passes[-1]._joined("pooled", passes, found)
 
     def stack(self, cond: Tensor, uncond: Tensor) -> Tensor:
         """A row for each image of each prompt that is computed, branch by branch."""
@@ -186,7 +197,7 @@ def answer(model: Model, requests: Sequence[Request], after: Callable[[], None] 
     if values is not None or any(request.parts for request in requests):
         untouched = [Tapped(Layout(("cond",), size), _keep) for size in sizes]
         parts = [part for r, plain in zip(requests, untouched, strict=True) for part in r.parts or (plain,)]
-        tap = Tap(tuple(parts), values, after)
+        tap = Tap(tuple(parts), values, after, None if alone is None else alone.memory)
     output = model.predict(
         joined("z"), t, joined("context"), tap, pooled=joined("pooled"), guidance=joined("guidance"),
         copies=Copies(tuple((size, request.copies) for size, request in zip(sizes, requests, strict=True))),

@@ -12,6 +12,7 @@ from torch import Tensor
 from promptweave.core.accumulator import Maps
 from promptweave.core.clock import Step
 from promptweave.core.control import Extra, Hooks, Predictions, Text
+from promptweave.core.memory import Memory
 from promptweave.core.rows import Branch, Layout
 from promptweave.models.base import Model, Solver
 from promptweave.sampling.passes import Pass, Request, Source, answer
@@ -48,6 +49,7 @@ def walk(
     begin = max((hook.first_step for hook in hooks), default=0)
     steered = any(type(hook).strength is not Hooks.strength for hook in hooks)
     asked = sum(len(solver.calls(step)) for step in solver.steps[:begin])
+    memory = Memory()
     for step in solver.steps[begin:]:
         step = replace(step, call=asked)
         strength = torch.full((count,), float(guidance), device=z.device, dtype=z.dtype)
@@ -64,7 +66,7 @@ def walk(
         wanted = {(i, name): extra for i, hook in enumerate(hooks) for name, extra in hook.extras(step).items()}
         for call, t in enumerate(solver.calls(step)):
             step, asked = replace(step, call=asked), asked + 1
-            here = Pass(model, step, conditioned, strength, hooks, layout, source, call)
+            here = Pass(model, step, conditioned, strength, hooks, layout, source, call, memory=memory)
             looks = {key: _look(extra, range(first, count)) for key, extra in wanted.items()}
             others = [here.of(*key, _scaled(extra, solver, t), looks[key]) for key, extra in wanted.items()]
             output = yield here.request(solver.scale(moving, t), t, others)
