@@ -12,7 +12,7 @@ import pytest
 
 import promptweave as pw
 from promptweave.apps.cli import main
-from promptweave.editing.remake import NoCommand, command_of
+from promptweave.editing.command import NoCommand, command_of
 
 SOURCE, TARGET = "a photo of a cat riding a bike", "a photo of a dog riding a red bike"
 VOID = {"meta", "img", "input", "br", "line"}
@@ -130,15 +130,33 @@ def test_the_command_makes_the_same_recipe(tiny_folder, tmp_path, monkeypatch, c
         return json.loads(Path("out/edit/edit.json").read_text())["recipe"]
 
     first = recipe(["edit", *options, "--steps", "5", "--model", str(tiny_folder), "--report"])
-    command = command_of(pw.Recipe.from_dict(first))
-    assert Page(Path("out/edit/report.html").read_text()).said.count(command) == 1
+    command = Page(Path("out/edit/report.html").read_text()).pre[0]
     program, *arguments = shlex.split(command)
     assert program == "promptweave" and recipe([*arguments, "--force"]) == first
     assert not Path("out/edit/report.html").exists(), "an old page does not stay beside new pictures"
 
 
-def test_what_has_no_command(tiny):
-    for control in (pw.LocalBlend("dog", mask=((1.0,),)), pw.Reweight({"dog": 2}, window=0.5), pw.Control()):
-        with pytest.raises(NoCommand):
-            command_of(pw.Recipe(SOURCE, (TARGET,), (pw.Refine(), control)))
-    assert command_of(pw.Recipe("a cat", steps=5)).startswith("promptweave generate 'a cat' --steps 5")
+def test_what_has_no_command_is_told_in_python(tiny):
+    """The page says why, and shows the call in Python, which is valid."""
+    made = pw.edit(SOURCE, TARGET, model=tiny, steps=3)
+    run = made.sample.run
+    drawn = pw.LocalBlend("dog", mask=((1.0,),))
+    for controls, said in (
+        ((pw.Refine(), drawn), "mask"),
+        ((pw.Refine(), pw.Reweight({"dog": 2}, window=0.5)), "parameters, or an order"),
+        ((pw.Reweight({"dog": 2}), pw.Refine()), "parameters, or an order"),
+        ((pw.Reweight({"dog": 2}),), "parameters, or an order"),
+        ((pw.AttendAndExcite("dog"),), "AttendAndExcite has no option"),
+    ):
+        with pytest.raises(NoCommand, match=said):
+            command_of(pw.Recipe(SOURCE, (TARGET,), controls), run)
+    assert command_of(made.recipe, run).startswith(f"promptweave edit '{SOURCE}' '{TARGET}' --steps 3 ")
+    excite = pw.edit(SOURCE, TARGET, model=tiny, steps=3, controls=[pw.AttendAndExcite("dog"), drawn])
+    page = Page(pw.html_report(excite))
+    assert "AttendAndExcite has no option of promptweave edit" in page.said
+    assert "controls=[pw.AttendAndExcite(words='dog'), pw.LocalBlend(words='dog', mask=((1.0,),))]" in page.said
+    code = page.pre[0].partition("\n\n")[2].replace("model='tiny'", "model=tiny")
+    scope = {"tiny": tiny, "pw": pw}
+    compile(code, "page", "exec")
+    again = eval(code.partition("\n\n")[2], scope)  # noqa: S307 - what the page shows
+    assert again.recipe == excite.recipe

@@ -99,7 +99,10 @@ def generate(
         "prompt_weights": prompt_weights,
     }
     network = load(model, **opened)
-    recipe = recipe_for(network, prompt, (), seed, images, steps, guidance, size(size_text), negative, truncate)
+    recipe = recipe_for(
+        network, prompt, (), seed=seed, images=images, steps=steps, guidance=guidance, size=size(size_text),
+        negative=negative, truncate=truncate,
+    )  # fmt: skip
     recipe.check()
     with terminal.progress("generating", recipe.steps) as advance:
         result = run(recipe, network, watch=edit_watch(recipe, network) if report else (), progress=advance)
@@ -170,6 +173,7 @@ def edit(
 ) -> None:
     """Edit a picture by changing its prompt: only what the words name changes."""
     from promptweave.editing.edit import edit as make
+    from promptweave.editing.options import PromptToPrompt
     from promptweave.editing.record import Recording
     from promptweave.editing.result import check_output
     from promptweave.models.load import load
@@ -201,25 +205,20 @@ def edit(
     prompts: Any = [recorded, source, *(targets or [])] if recorded else [source, *(targets or [])]
     prompts = [prompt for prompt in prompts if prompt is not None]
     usual = network.defaults[0] if recorded is None else recorded.recipe.steps
+    options: dict[str, Any] = {
+        "kind": named[0] if named else "auto", "strength": strength, "structure": structure,
+        "cross": spans(cross or ["0.8"], "--cross"), "self_attention": span(self_attention, "--self"),
+        "self_grid": self_grid, "joint": span(joint, "--joint"), "weights": weights(weight or []) or None,
+        "blend": tuple(blend or ()), "subtract": tuple(subtract or ()), "threshold": threshold, "mask": drawn,
+        "combine": "union" if mask_union else "intersection", "blend_start": blend_start,
+        "shared_start": shared_start, "reference_compat": reference_compat,
+    }  # fmt: skip
+    unset = {**vars(PromptToPrompt()), "strength": 0.66}
     with terminal.progress("editing", passes(usual if steps is None else steps, image)) as advance:
         result = make(
             *prompts,
             model=network,
-            kind=named[0] if named else "auto",
-            strength=strength,
-            structure=structure,
-            cross=spans(cross or ["0.8"], "--cross"),
-            self_attention=span(self_attention, "--self"),
-            self_grid=self_grid,
-            joint=span(joint, "--joint"),
-            weights=weights(weight or []),
-            blend=blend or (),
-            subtract=subtract or (),
-            threshold=threshold,
-            mask=drawn,
-            combine="union" if mask_union else "intersection",
-            blend_start=blend_start,
-            shared_start=shared_start,
+            **{name: value for name, value in options.items() if value != unset[name]},
             seed=seed,
             images=images,
             steps=steps,
@@ -231,7 +230,6 @@ def edit(
             inversion=inversion,
             compare=compare,
             maps=report,
-            reference_compat=reference_compat,
             progress=advance,
         )
     _finish(terminal, result, output, force, report)

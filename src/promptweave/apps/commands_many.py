@@ -59,7 +59,7 @@ def record(
 ) -> None:
     """Make a picture and keep what edits of it read: `edit --recording FILE TARGET` then needs half the work."""
     from promptweave.editing.edit import record as make
-    from promptweave.editing.plan import settings
+    from promptweave.editing.plan import usual
     from promptweave.editing.recipe import Recipe
     from promptweave.editing.record import estimate, megabytes
     from promptweave.models.load import load
@@ -71,7 +71,7 @@ def record(
     if output.suffix != ".safetensors":
         raise ValueError(f"A recording is saved as a .safetensors file. Received {output}.")
     network = load(model, device=device, scheduler=scheduler)
-    count, strength = settings(network, steps, guidance)
+    count, strength = usual(network, steps, guidance)
     windows: dict[str, Any] = {
         "cross": span(cross, "--cross"), "self_attention": span(self_attention, "--self"),
         "joint": span(joint, "--joint"), "maps": maps,
@@ -83,7 +83,7 @@ def record(
     with terminal.progress("recording", passes(count, image)) as advance:
         made = make(
             prompt, model=network, seed=seed, steps=count, guidance=strength, size=size(size_text),
-            place=_place(place), budget=byte_count(budget), image=image, inversion=inversion or "direct",
+            place=_place(place), budget=byte_count(budget), image=image, inversion=inversion,
             progress=advance, **windows,
         )  # fmt: skip
     made.save(output)
@@ -127,7 +127,7 @@ def sweep(
 
     Two of the options are axes: those with several values, --cross and --self unless others are given.
     """
-    from promptweave.editing.plan import settings
+    from promptweave.editing.plan import usual
     from promptweave.editing.sweep import check_sweep
     from promptweave.editing.sweep import sweep as make
     from promptweave.models.load import load
@@ -140,17 +140,18 @@ def sweep(
     if rows[0] != "seed" and columns[0] != "seed":
         fixed["seed"] = seed
     network = load(model, device=device, scheduler=scheduler)
-    count, strength = settings(network, steps, guidance)
+    count, strength = usual(network, steps, guidance)
     recordings = max((len(axis[1]) for axis in (rows, columns) if axis[0] == "seed"), default=1)
     if image is not None:
         fixed.update(image=image, inversion=inversion)
     total = passes(count, image) - count + count * (recordings + len(rows[1]) * len(columns[1]))
+    given: dict[str, Any] = {
+        "batch": batch, "place": _place(place), "budget": byte_count(budget), "steps": count, "guidance": strength,
+        "size": size(size_text), **({"blend": blend} if blend else {}), **({"subtract": subtract} if subtract else {}),
+        **fixed,
+    }  # fmt: skip
     with terminal.progress("sweeping", total) as advance:
-        made = make(
-            source, target, rows=rows, columns=columns, model=network, batch=batch, place=_place(place),
-            budget=byte_count(budget), steps=count, guidance=strength, size=size(size_text), blend=blend or (),
-            subtract=subtract or (), progress=advance, **fixed,
-        )  # fmt: skip
+        made = make(source, target, rows=rows, columns=columns, model=network, progress=advance, **given)
     files = made.save(output, force=force)
     terminal.give({"files": [str(path) for path in files], "rows": made.rows, "columns": made.columns})
     terminal.say(f"wrote {output / 'sweep.png'} and {len(files) - 1} more files beside it")

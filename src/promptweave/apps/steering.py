@@ -27,7 +27,10 @@ def steer(
 ) -> tuple[Result, WordMaps, WordMaps]:  # fmt: skip
     """The run under the controls, with the pictures made without them, and the word maps of both (with, without)."""
     check_output(output, force=force)
-    recipe = recipe_for(network, prompt, (), seed, images, steps, guidance, size, negative, truncate)
+    recipe = recipe_for(
+        network, prompt, (), seed=seed, images=images, steps=steps, guidance=guidance, size=size, negative=negative,
+        truncate=truncate,
+    )  # fmt: skip
     controlled = replace(recipe, controls=tuple(controls))
     watch, kept = [for_words(recipe, network)], columns(network.words(prompt))
     with terminal.progress("steering", 2 * recipe.steps) as advance:

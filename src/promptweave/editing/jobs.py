@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from promptweave.core.options import options_of
 from promptweave.editing.edit import run_many
-from promptweave.editing.options import Options
+from promptweave.editing.options import PromptToPrompt
 from promptweave.editing.plan import bind, plan
 from promptweave.editing.recipe import Recipe
 from promptweave.editing.result import Result, check_output, read_record
+from promptweave.editing.settings import Settings
+from promptweave.editing.values import nearest, read_options, read_value
 from promptweave.models.base import Model
 
-OPTIONS = {field.name for field in fields(Options)} - {"controls"}
-SETTINGS = {"seed", "images", "steps", "guidance", "size", "negative", "truncate", "image", "inversion"}
+OPTIONS, SETTINGS = ([listed.name for listed in options_of(kind)] for kind in (PromptToPrompt, Settings))
+OTHERS: dict[str, Any] = {
+    "source": str, "targets": Sequence[str] | str, "name": str, "image": str | None, "inversion": str | None
+}  # fmt: skip
 
 
 class BadJobs(ValueError):
@@ -60,26 +65,24 @@ def make_job(values: Any, model: Model, number: int) -> Job:
     """A job from its JSON object."""
     if not isinstance(values, dict) or not isinstance(values.get("source"), str):
         raise ValueError('A job is a JSON object with a "source" and "targets".')
-    unknown = set(values) - OPTIONS - SETTINGS - {"source", "targets", "name"}
-    if unknown:
-        known = ", ".join(sorted(OPTIONS | SETTINGS | {"source", "targets", "name"}))
-        raise ValueError(f"A job knows the keys {known}. Received {', '.join(sorted(unknown))}.")
-    targets = values.get("targets", [])
-    targets = [targets] if isinstance(targets, str) else targets
-    name = str(values.get("name", f"{number:04d}"))
+    known = [*OTHERS, *OPTIONS, *SETTINGS]
+    for key in values:
+        if key not in known:
+            raise ValueError(f"A job has no key {key!r}. {nearest(key, known)}")
+    given = {key: read_value(kind, values[key], key) for key, kind in OTHERS.items() if key in values}
+    targets = given.get("targets", ())
+    name = given.get("name", f"{number:04d}")
     if name in ("", ".", "..") or any(c in name for c in "/\\\0"):
-        raise ValueError(f"A name becomes a folder's. Received {name!r}. Leave out slashes.")
-    options = Options(**{key: _tuples(value) for key, value in values.items() if key in OPTIONS})
-    settings: dict[str, Any] = {key: _tuples(value) for key, value in values.items() if key in SETTINGS}
-    recipe = plan(values["source"], targets, model, options, **settings)
+        raise ValueError(f"A job's results go to a folder of its name. Received {name!r}. Leave out slashes.")
+    options = {key: value for key, value in values.items() if key in OPTIONS and value is not None}
+    settings = {key: value for key, value in values.items() if key in SETTINGS and value is not None}
+    recipe = plan(
+        given["source"], (targets,) if isinstance(targets, str) else targets, model,
+        read_options(PromptToPrompt, options), Settings(**settings), image=given.get("image"),
+        inversion=given.get("inversion"),
+    )  # fmt: skip
     bind(recipe, model)
     return Job(name, recipe, number)
-
-
-def _tuples(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _tuples(inner) for key, inner in value.items()}
-    return tuple(_tuples(inner) for inner in value) if isinstance(value, list) else value
 
 
 def rows_of(recipe: Recipe) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from promptweave.editing.remake import NoCommand, command_of
+from promptweave.editing.command import NoCommand, command_of, python_of
 from promptweave.editing.result import Result
 from promptweave.maps.edit_maps import EditMaps, edit_maps, masked, masks_of
 from promptweave.view.heat import BOTH_WAYS, over, signed
@@ -35,10 +35,12 @@ def html_report(result: Result) -> str:
         parts += _target(result, views, target)
     parts += [] if recipe.targets else _single(result, views)
     parts += _controls(result.report["controls"])
+    again = "This makes the images again:"
     try:
-        command = command_of(recipe)
-    except NoCommand:
-        command = "promptweave replay PICTURE.png  # any picture of this run"
+        command = command_of(recipe, run)
+    except NoCommand as reason:
+        again = f"No command of options makes these images. {reason} Any of its PNG files does, and so does Python:"
+        command = f"promptweave replay IMAGE.png\n\n{python_of(recipe)}"
     facts = [
         f"model {recipe.model} ({result.model_hash})", f"{run.steps} steps of {recipe.scheduler}",
         f"guidance {recipe.guidance:g}", f"seed {recipe.seed}",
@@ -46,7 +48,8 @@ def html_report(result: Result) -> str:
     facts += [f"away from “{recipe.negative}”"] if recipe.negative else []
     values = {
         "title": escape("An edit by promptweave" if recipe.targets else "A picture by promptweave"),
-        "facts": escape(" · ".join(facts)), "body": "\n".join(parts), "command": escape(command),
+        "facts": escape(" · ".join(facts)), "body": "\n".join(parts),
+        "again": escape(again), "command": escape(command),
         "recipe": escape(json.dumps(recipe.as_dict(), indent=1, ensure_ascii=False)),
         "ramp": ", ".join("rgb({:.0f} {:.0f} {:.0f})".format(*colour) for colour in BOTH_WAYS),
     }  # fmt: skip

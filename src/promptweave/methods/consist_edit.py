@@ -15,7 +15,7 @@ same attention kernel by construction.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -38,7 +38,7 @@ class Consist(Control):
     `threshold`: of the words' map, scaled to [0, 1], above which a token belongs to the object.
     """
 
-    needs_first_pass: ClassVar[bool] = True
+    needs: ClassVar[frozenset[Literal["noise", "latents", "maps"]]] = frozenset({"noise", "latents", "maps"})
     words: tuple[str, ...] | str = ()
     structure: int | float = 0.3
     threshold: int | float = 0.1
@@ -51,6 +51,11 @@ class Consist(Control):
             raise ValueError(
                 "Consist controls joint attention (Stable Diffusion 3, FLUX), and this model has none. "
                 "Use Replace or Refine with LocalBlend."
+            )
+        if run.recorded:
+            raise ValueError(
+                "Consist makes the source alone first, and reads maps that a recording does not hold. Edit the "
+                "source's prompt or image instead of the recording."
             )
         if not 0 <= self.threshold < 1:
             raise ValueError(f"threshold of Consist must be in [0, 1). Received {self.threshold}.")
@@ -66,7 +71,10 @@ class Consist(Control):
         keep = None
         if run.first_pass is not None:
             if run.first_pass.maps is None:
-                raise ValueError("Consist reads the source's maps, which FlowEdit does without. Use one of the two.")
+                raise ValueError(
+                    "Consist reads the maps of a source that was made from noise, and another control starts from the "
+                    "given image instead. Use one of the two."
+                )
             maps = run.first_pass.maps.mean(0)[..., tokens].sum(-1)
             keep = outside(maps, self.threshold).to(run.device, run.dtype)
         return _Keeping(window, keep, frozenset(wanted), chosen(self.targets, run))

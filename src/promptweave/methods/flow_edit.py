@@ -13,7 +13,7 @@ Differs from the authors' code: the noise of each step comes from the run's seed
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -36,8 +36,7 @@ class FlowEdit(Control):
     proportion where the run has another guidance.
     """
 
-    needs_first_pass: ClassVar[bool] = True
-    inversion_free: ClassVar[bool] = True
+    needs: ClassVar[frozenset[Literal["noise", "latents", "maps"]]] = frozenset({"latents"})
     strength: Number = 0.66
     free: Number = 0.0
     source_guidance: Number | None = None
@@ -48,6 +47,11 @@ class FlowEdit(Control):
             raise ValueError(
                 "FlowEdit walks along the velocities of a flow model (Stable Diffusion 3, FLUX), and this model is a "
                 "diffusion model. Use Replace or Refine."
+            )
+        if run.recorded:
+            raise ValueError(
+                "FlowEdit makes the source alone first, and reads latents that a recording does not hold. Edit the "
+                "source's prompt or image instead of the recording."
             )
         for name in ("strength", "free"):
             value = getattr(self, name)

@@ -15,7 +15,8 @@ subtracted is the target's region, not also the source's. `reference_compat=True
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -26,6 +27,7 @@ from torch import Tensor
 from promptweave.core.accumulator import Maps
 from promptweave.core.clock import Step, Window
 from promptweave.core.control import Control, Hooks, NoEffect, Run
+from promptweave.core.kept import NOTHING, Kept
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site
 from promptweave.core.targets import SOURCE, chosen
@@ -97,6 +99,23 @@ class LocalBlend(Control):
         maps = Maps(run.map_sites, prompts, {p: weights[p].to(run.device) for p in prompts}, own=own)
         soft = any(site.kind == "joint" for site in run.sites)
         return _Blending(self, rows, window, maps, bool(weights[..., 1].any()), soft)
+
+    def reads(self, run: Run) -> Kept:
+        return replace(NOTHING, maps=True)
+
+    def idle(self, run: Run) -> bool:
+        return not Window(Window.of(self.start).end, 1.0).steps(run.steps)
+
+    def unread(self, run: Run) -> Mapping[str, str]:
+        found: dict[str, str] = {}
+        if not self.words:
+            found |= {"threshold": "for a region of words: name them in blend"}
+            found |= {} if self.subtract else {"reference_compat": "for a region of words: name them in blend"}
+        if not self.subtract:
+            found |= {"subtract_threshold": "for a region of words to take out: name them in subtract"}
+        if not self.words or self.mask is None:
+            found |= {"combine": "for a mask together with a region of words: give mask and blend"}
+        return found
 
     def _mark(
         self, weights: Float[Tensor, "prompts tokens"], run: Run, rows: tuple[int, ...], words: tuple[str, ...]

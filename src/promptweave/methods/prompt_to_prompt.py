@@ -21,7 +21,7 @@ both windows are fractions of the same number of steps; weights act on what the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -30,6 +30,7 @@ from torch import Tensor
 
 from promptweave.core.clock import Number, Span, Step, Window
 from promptweave.core.control import Control, Hooks, NoEffect, Run
+from promptweave.core.kept import NOTHING, Kept, together
 from promptweave.core.pattern import Pattern
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site
@@ -84,7 +85,7 @@ class _Inject(Control):
 
     def bind(self, run: Run) -> Hooks:
         rows = chosen(self.targets, run)
-        if any(site.kind == "joint" for site in run.sites):
+        if _joint(run):
             return self._bind_joint(run, rows)
         windows = word_windows(
             [run.words[row] for row in rows], self.cross, run.steps, reference_compat=self.reference_compat
@@ -112,6 +113,31 @@ class _Inject(Control):
             )
         return hooks
 
+    def reads(self, run: Run) -> Kept:
+        if _joint(run):
+            return replace(NOTHING, joint=self.joint)
+        windows = replace(
+            NOTHING, self_attention=self.self_attention, self_grid=Kept(self_grid=self.self_grid).largest(run)
+        )
+        return together([windows, *(replace(NOTHING, cross=span) for span in self._cross_spans())], run)
+
+    def idle(self, run: Run) -> bool:
+        spans = [self.joint] if _joint(run) else [self.self_attention, *self._cross_spans()]
+        return not any(Window.of(span).steps(run.steps) for span in spans)
+
+    def unread(self, run: Run) -> Mapping[str, str]:
+        if _joint(run):
+            missing = "in networks with cross-attention, and this one has joint attention (joint, blocks)"
+            return dict.fromkeys(("cross", "self_attention", "self_grid", "reference_compat"), missing)
+        missing = "in networks with joint attention, and this one has cross-attention (cross, self_attention)"
+        return dict.fromkeys(("joint", "blocks"), missing)
+
+    def _cross_spans(self) -> list[Span]:
+        """All windows of cross-attention; words that a mapping does not name have all steps."""
+        if not isinstance(self.cross, Mapping):
+            return [self.cross]
+        return [*self.cross.values(), *([] if "default" in self.cross else [1.0])]
+
     def _bind_joint(self, run: Run, rows: tuple[int, ...]) -> Hooks:
         window = Window.of(self.joint)
         names = {site.name for site in run.sites if site.kind == "joint"}
@@ -126,6 +152,10 @@ class _Inject(Control):
                 f"Received joint={self.joint}. Give it a share of {1 / run.steps:.2g} at least, or take more steps."
             )
         return _Joint(window, frozenset(wanted), rows)
+
+
+def _joint(run: Run) -> bool:
+    return any(site.kind == "joint" for site in run.sites)
 
 
 @dataclass
@@ -234,6 +264,12 @@ class Reweight(Control):
                 f"Received {dict(self.weights)} and {window}."
             )
         return _Weighting(factors, window)
+
+    def reads(self, run: Run) -> Kept:
+        return NOTHING
+
+    def idle(self, run: Run) -> bool:
+        return set(self.weights.values()) <= {1} or not Window.of(self.window).steps(run.steps)
 
 
 def _has(words: Words, word: str) -> bool:

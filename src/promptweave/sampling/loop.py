@@ -152,7 +152,7 @@ def sample(
 def sample_jobs(model: Model, jobs: Sequence[Job]) -> list[Sample]:
     """Independent runs, each with its own prompts, controls and steps, in shared forward passes."""
     bound = [job.bind(model) for job in jobs]
-    needed = [any(control.needs_first_pass for control in job.controls) for job in jobs]
+    needed = [any(control.needs & {"latents", "maps"} for control in job.controls) for job in jobs]
     passes = [(job.first_pass or _first_pass(model, job)) if n else None for job, n in zip(jobs, needed, strict=True)]
     bound = [job.bind(model, first) if first else made for job, first, made in zip(jobs, passes, bound, strict=True)]
     runs: list[Generator[Request, Tensor, Tensor]] = []
@@ -169,11 +169,8 @@ def sample_jobs(model: Model, jobs: Sequence[Job]) -> list[Sample]:
 
 def _first_pass(model: Model, job: Job) -> FirstPass:
     """The source alone, and where its words are."""
-    if job.source is not None:
-        raise ValueError(
-            "FlowEdit and Consist make the source alone first, which a recording does not hold. Edit without it."
-        )
-    controls = [*(control for control in job.controls if control.of_source), RecordMaps(Sites("joint"))]
+    kept = [found for control in job.controls if (found := control.for_source()) is not None]
+    controls = [*kept, RecordMaps(Sites("joint"))]
     made = sample_jobs(model, [replace(job, prompts=job.prompts[:1], controls=controls, progress=None)])[0]
     seen = made.hooks[-1]
     assert isinstance(seen, RecordedMaps)
