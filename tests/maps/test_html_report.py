@@ -151,10 +151,10 @@ def test_what_has_no_command_is_told_in_python(tiny):
         with pytest.raises(NoCommand, match=said):
             command_of(pw.Recipe(SOURCE, (TARGET,), controls), run)
     assert command_of(made.recipe, run).startswith(f"promptweave edit '{SOURCE}' '{TARGET}' --steps 3 ")
-    excite = pw.edit(SOURCE, TARGET, model=tiny, steps=3, controls=[pw.AttendAndExcite("dog"), drawn])
+    excite = pw.edit(SOURCE, TARGET, model=tiny, steps=3, controls=[pw.AttendAndExcite("bike"), drawn])
     page = Page(pw.html_report(excite))
     assert "AttendAndExcite has no option of promptweave edit" in page.said
-    assert "controls=[pw.AttendAndExcite(words='dog'), pw.LocalBlend(words='dog', mask=((1.0,),))]" in page.said
+    assert "controls=[pw.AttendAndExcite(words='bike'), pw.LocalBlend(words='dog', mask=((1.0,),))]" in page.said
     code = page.pre[0].partition("\n\n")[2].replace("model='tiny'", "model=tiny")
     scope = {"tiny": tiny, "pw": pw}
     compile(code, "page", "exec")

@@ -78,7 +78,7 @@ def make_job(values: Any, model: Model, number: int) -> Job:
     settings = {key: value for key, value in values.items() if key in SETTINGS and value is not None}
     recipe = plan(
         given["source"], (targets,) if isinstance(targets, str) else targets, model,
-        read_options(PromptToPrompt, options), Settings(**settings), image=given.get("image"),
+        options, Settings(**read_options(Settings, settings)), image=given.get("image"),
         inversion=given.get("inversion"),
     )  # fmt: skip
     bind(recipe, model)

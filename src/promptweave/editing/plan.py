@@ -13,6 +13,7 @@ from promptweave.editing.picture import Given, Picture
 from promptweave.editing.recipe import Recipe
 from promptweave.editing.record import Recording, recipe_of
 from promptweave.editing.settings import RunOptions, Settings, split
+from promptweave.editing.values import read_options
 from promptweave.models.base import Model
 from promptweave.sampling.loop import Job, noise_for
 
@@ -78,16 +79,16 @@ def plan(
 ) -> Recipe:
     """The recipe of an edit; of a recording's, with the recording's settings.
 
-    `options` are those fields of `PromptToPrompt` that were given; one that nothing reads is an error. `controls` take
-    the place of those that options ask for.
+    `options` are those fields of `PromptToPrompt` that were given; one that nothing reads is an error, unless it asks
+    for nothing (None, no words). `controls` take the place of those that options ask for.
     """
-    options = {name: value for name, value in options.items() if value is not None}
+    options = {name: value for name, value in options.items() if not _nothing(value)}
     if controls is not None and options:
         raise Unread(
             f"Nothing reads {next(iter(options))} here: controls take the place of those that options ask for. "
             "Give one or the other."
         )
-    edit = PromptToPrompt(**options)
+    edit = PromptToPrompt(**read_options(PromptToPrompt, options))
     prompt = source.prompt if isinstance(source, Recording) else source
     targets = tuple(targets) or ((prompt,) if edit.weights else ())
     if not targets:
@@ -108,6 +109,10 @@ def plan(
             f"Nothing reads inversion here: {without[0]} starts from the image itself, not from noise. Leave it out."
         )
     return replace(recipe, controls=made)
+
+
+def _nothing(value: Any) -> bool:
+    return value is None or (isinstance(value, str | Sequence | Mapping) and not value)
 
 
 def _on_recording(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib import import_module
@@ -176,7 +175,7 @@ def _class_of(name: str, path: str | None, allow: Sequence[str]) -> type[Control
 def _hints(kind: type[Control]) -> dict[str, Any]:
     """The types of a control's fields, as far as their names can be found."""
     try:
-        return get_type_hints(kind, vars(sys.modules.get(kind.__module__, sys)))
+        return get_type_hints(kind)
     except Exception:  # names that only a type checker imports
         return {}
 

@@ -51,7 +51,7 @@ class Settings:
         twice = [name for name in given if getattr(self, name) != getattr(unset, name)]
         if twice:
             raise ValueError(f"{twice[0]} was given twice, as a keyword and in settings. Leave one of them out.")
-        return replace(self, **given)
+        return replace(self, **read_options(Settings, given))
 
 
 class RunOptions(TypedDict, total=False):

@@ -130,9 +130,9 @@ def sweep(
     without injection.
     """
     network = load_cached(model) if isinstance(model, str) else model
+    if rows[0] == columns[0]:
+        raise ValueError(f"The two axes of a sweep must differ. Received {rows[0]} for both.")
     axes = _axis(rows), _axis(columns)
-    if axes[0][0] == axes[1][0]:
-        raise ValueError(f"The two axes of a sweep must differ. Received {axes[0][0]} for both.")
     asked, run_options = split("sweep", options, PromptToPrompt, Settings)
     given, chosen = {**asked, **run_options}, (settings or Settings()).with_(run_options)
     for name, _ in axes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
 from math import isfinite
@@ -49,15 +49,13 @@ def read_value(kind: Any, value: Any, name: str = "The value") -> Any:
 def read_option(listed: Listed, value: Any) -> Any:
     """The value of an option; also checks its range."""
     read, option = read_value(listed.type, value, listed.name), listed.option
-    numbers = read if isinstance(read, tuple) else (read,)
-    if Window in _members(listed.type) or not all(isinstance(x, int | float) for x in numbers):
+    if Window in _members(listed.type):
         return read  # windows check themselves
-    for number in numbers:
-        if isinstance(number, bool):
-            continue
-        low, high = option.low, option.high
+    low, high = option.low, option.high
+    for number in _numbers(read):
         if not isfinite(number) or (low is not None and number < low) or (high is not None and number > high):
-            limits = [f"at least {low}"] if low is not None else []
+            limits = [] if isfinite(number) else ["finite"]
+            limits += [f"at least {low}"] if low is not None else []
             limits += [f"at most {high}"] if high is not None and high < 2**31 else []
             raise BadValue(f"{listed.name} must be {', '.join([told(listed.type), *limits])}. Received {value!r}.")
     return read
@@ -156,6 +154,15 @@ def _number(value: Any) -> int | float:
     if isinstance(value, bool) or not isinstance(value, Real):
         raise _Other
     return int(value) if isinstance(value, Integral) else float(value)
+
+
+def _numbers(read: Any) -> Iterator[int | float]:
+    """All numbers in a value that was read, at any depth."""
+    if isinstance(read, Mapping | tuple):
+        for each in read.values() if isinstance(read, Mapping) else read:
+            yield from _numbers(each)
+    elif isinstance(read, int | float) and not isinstance(read, bool):
+        yield read
 
 
 def _one(kind: Any, value: Any) -> Any:
