@@ -17,7 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 import promptweave as pw
 import promptweave.methods as methods
 from promptweave.apps.web.uploads import read_upload
-from promptweave.core.registry import path_of
+from promptweave.core.registry import KNOWN, path_of
 from promptweave.editing.recipe import KEY, BrokenRecipe, Recipe, control_as_dict, control_from_dict
 from promptweave.editing.result import read_record
 
@@ -42,7 +42,8 @@ class Louder(pw.Control):
 """
 EXAMPLES = {
     "AttendAndExcite": {"words": ("photo", "bike"), "iterations": 1}, "Consist": {"words": ("cat",)},
-    "DirectedDiffusion": {"regions": {"bike": (0, 0, 0.5, 0.5)}}, "SharedStart": {"share": 0.5}, "LocalBlend": {"words": "dog"},
+    "DirectedDiffusion": {"regions": {"bike": (0, 0, 0.5, 0.5)}}, "SharedStart": {"share": 0.5},
+    "LocalBlend": {"words": "dog"},
     "MasaCtrl": {"start": 0}, "Pix2PixZero": {"source": "cat", "target": "dog"}, "Reweight": {"weights": {"dog": 2}},
     "SemanticGuidance": {"concepts": {"snow": 1}}, "StructuredDiffusion": {"phrases": ("a cat",), "prompts": (0,)},
 }  # fmt: skip
@@ -62,7 +63,7 @@ def own(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     importlib.invalidate_caches()
     yield importlib.import_module("my_controls"), tmp_path
-    del sys.modules["my_controls"]
+    sys.modules.pop("my_controls", None)
 
 
 def python(code: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -71,7 +72,7 @@ def python(code: str, *arguments: str, folder: Path) -> subprocess.CompletedProc
     return subprocess.run([sys.executable, "-c", start + code, *arguments], capture_output=True, text=True)
 
 
-def test_a_saved_picture_of_an_own_control_replays_where_its_module_is_allowed(own, tiny_folder):
+def test_a_saved_picture_of_an_own_control_replays_where_its_module_is_allowed(own, tiny_folder, capsys):
     module, folder = own
     control = module.Louder("dog", 2.5, pw.Window(0.1, 0.9))
     made = pw.edit(SOURCE, TARGET, model=str(tiny_folder), controls=[pw.Replace(), control], steps=3)
@@ -83,8 +84,16 @@ def test_a_saved_picture_of_an_own_control_replays_where_its_module_is_allowed(o
     refused = python(code, str(folder / "out" / "edit.png"), "other_module", folder=folder)
     assert "control Louder is defined in the module my_controls, which is not imported" in refused.stderr
     assert "--allow-module my_controls" in refused.stderr and not (folder / "my_controls.imported").exists()
-    again = python(code, str(folder / "out" / "edit.png"), "my_controls", folder=folder)
-    assert again.stdout.strip() == "True", again.stderr
+    from promptweave.apps.cli import main
+
+    sys.modules.pop("my_controls")
+    KNOWN.pop("my_controls:Louder")
+    with pytest.raises(SystemExit) as end:
+        main(["replay", str(folder / "out" / "edit.png")])
+    assert end.value.code == 2 and "--allow-module my_controls" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as end:
+        main(["replay", str(folder / "out" / "edit.png"), "--allow-module", "my_controls"])
+    assert end.value.code == 0 and "pixels match" in capsys.readouterr().out
 
 
 def test_an_allowed_module_that_is_not_there(own, tmp_path):
@@ -95,7 +104,7 @@ def test_an_allowed_module_that_is_not_there(own, tmp_path):
         ("my_package.controls:Louder", ["my_pack"], 'allow=."my_package.controls"'),
     ):
         with pytest.raises(BrokenRecipe, match=said):
-            control_from_dict({**values, "path": path}, allow)
+            control_from_dict({**values, "class": path}, allow)
 
 
 def test_of_two_classes_of_one_name_the_path_decides(own):
@@ -117,9 +126,9 @@ def test_of_two_classes_of_one_name_the_path_decides(own):
 def test_every_control_survives_json_and_old_recipes_have_no_path(kind):
     control = example(kind)
     values = json.loads(json.dumps(control_as_dict(control)))
-    assert values.pop("path") == f"{kind.__module__}:{kind.__name__}"
+    assert values.pop("class") == f"{kind.__module__}:{kind.__name__}"
     assert control_as_dict(control_from_dict(values)) == control_as_dict(control)
-    moved = {**values, "path": f"promptweave.an_older_place:{kind.__name__}"}
+    moved = {**values, "class": f"promptweave.an_older_place:{kind.__name__}"}
     assert type(control_from_dict(moved)) is kind
 
 

@@ -110,6 +110,30 @@ def test_of_a_single_prompt(tiny, tiny_folder, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
+    ("call", "options"),
+    [
+        ("attend", [SOURCE, "--word", "cat", "--word", "bike", "--threshold", "0.2=0.1", "--no-padding"]),
+        ("place", [SOURCE, "--at", "cat=0,0,0.5,0.75"]),
+        ("masactrl", [SOURCE, TARGET, "--start", "0.2"]),
+        ("sega", [SOURCE, "--concept", "snow=-2"]),
+    ],
+)
+def test_the_command_of_a_method_makes_the_same_recipe(tiny_folder, tmp_path, monkeypatch, capsys, call, options):
+    monkeypatch.chdir(tmp_path)
+
+    def recipe(arguments: list[str]) -> dict:
+        with pytest.raises(SystemExit) as end:
+            main(arguments)
+        assert end.value.code == 0, capsys.readouterr()
+        return json.loads(Path(f"out/{call}/edit.json").read_text())["recipe"]
+
+    first = recipe([call, *options, "--steps", "5", "--model", str(tiny_folder), "--report"])
+    program, *arguments = shlex.split(Page(Path(f"out/{call}/report.html").read_text()).pre[0])
+    assert program == "promptweave" and arguments[0] == call
+    assert recipe([*arguments, "--force"]) == first
+
+
+@pytest.mark.parametrize(
     "options",
     [
         [SOURCE, TARGET],
@@ -142,11 +166,11 @@ def test_what_has_no_command_is_told_in_python(tiny):
     run = made.sample.run
     drawn = pw.LocalBlend("dog", mask=((1.0,),))
     for controls, said in (
-        ((pw.Refine(), drawn), "mask"),
+        ((pw.Refine(), drawn), "The mask is in the recipe"),
         ((pw.Refine(), pw.Reweight({"dog": 2}, window=0.5)), "parameters, or an order"),
         ((pw.Reweight({"dog": 2}), pw.Refine()), "parameters, or an order"),
         ((pw.Reweight({"dog": 2}),), "parameters, or an order"),
-        ((pw.AttendAndExcite("dog"),), "AttendAndExcite has no option"),
+        ((pw.AttendAndExcite("dog"), pw.Refine()), "AttendAndExcite has no option"),
     ):
         with pytest.raises(NoCommand, match=said):
             command_of(pw.Recipe(SOURCE, (TARGET,), controls), run)

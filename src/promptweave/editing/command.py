@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from promptweave.core.clock import Window
 from promptweave.core.control import Run
-from promptweave.core.options import Listed, options_of
+from promptweave.core.options import Command, Listed, options_of
 from promptweave.editing.options import FIELDS, PromptToPrompt, asked, check_read
 from promptweave.editing.recipe import Recipe
 from promptweave.editing.settings import Settings
@@ -21,22 +22,47 @@ class NoCommand(ValueError):
 
 
 def command_of(recipe: Recipe, run: Run) -> str:
-    """`promptweave edit ...` or `promptweave generate ...`; raises NoCommand for what only Python can say."""
+    """`promptweave edit ...`, `generate ...` or that of a method; raises NoCommand for what only Python can say."""
     if recipe.base is not None:
         raise NoCommand("It edits the row of another run.")
     if recipe.picture is not None:
         raise NoCommand("The given image is in the recipe, and not in a file of a known name.")
-    words = ["promptweave", "edit" if recipe.targets else "generate", *recipe.prompts]
-    if recipe.targets or recipe.controls:
-        chosen = _options(recipe, run)
-        words += [part for listed in options_of(PromptToPrompt) if listed.name in chosen
-                  for part in text_of(listed, chosen[listed.name])]  # fmt: skip
+    words = _method(recipe) or _edit(recipe, run)
     words += [part for listed, value in _settings(recipe) for part in text_of(listed, value)]
     words += ["--chunks", str(recipe.chunks)] if recipe.chunks != 1 else []
     words += ["--prompt-weights"] if recipe.prompt_weights else []
     if (recipe.model, recipe.scheduler) != ("toybox", "ddim"):
         words += ["--model", recipe.model, "--scheduler", recipe.scheduler]
-    return shlex.join(words)
+    return shlex.join(["promptweave", *words])
+
+
+def _edit(recipe: Recipe, run: Run) -> list[str]:
+    """`edit` or `generate` with the options that ask for the controls."""
+    chosen = _options(recipe, run) if recipe.targets or recipe.controls else {}
+    options = [listed for listed in options_of(PromptToPrompt) if listed.name in chosen]
+    words = ["edit" if recipe.targets else "generate", *recipe.prompts]
+    return words + [part for listed in options for part in text_of(listed, chosen[listed.name])]
+
+
+def _method(recipe: Recipe) -> list[str]:
+    """The command of a method, if a control that has one is alone: its name, prompts and parameters."""
+    what = getattr(type(recipe.controls[0]), "command", None) if len(recipe.controls) == 1 else None
+    if not isinstance(what, Command):
+        return []
+    prompts = {"one": (), "same": (recipe.source,), "targets": recipe.targets}[what.prompts]
+    if recipe.targets != prompts:
+        return []
+    control = recipe.controls[0]
+    said = {listed.name: listed for listed in options_of(type(control))}
+    words = [what.name, recipe.source, *(recipe.targets if what.prompts == "targets" else ())]
+    for field in fields(control):
+        value = getattr(control, field.name)
+        if value == field.default:
+            continue
+        if field.name not in said:
+            raise NoCommand(f"{field.name} of {type(control).__name__} has no option.")
+        words += text_of(said[field.name], value)
+    return words
 
 
 def python_of(recipe: Recipe) -> str:
@@ -54,19 +80,32 @@ def python_of(recipe: Recipe) -> str:
 
 
 def text_of(listed: Listed, value: Any) -> list[str]:
-    """An option on the command line: its flag and its value, several times for words."""
-    if listed.name == "kind":
-        return [f"--{value}"]
+    """An option on the command line: its flag and its value, several times for words; NoCommand if it has no text."""
+    if listed.name in ("mask", "masks"):
+        raise NoCommand("The mask is in the recipe, and not in a file of a known name.")
     if isinstance(value, bool):
-        return [listed.flag] if value else []
-    if isinstance(value, Mapping):
-        return [part for word, each in value.items()
-                for part in (listed.flag, _span(each) if word == "default" else f"{word}={_span(each)}")]  # fmt: skip
+        return [listed.flag if value else f"--no-{listed.flag[2:]}"]
     if listed.name == "size":
         return [listed.flag, "x".join(map(str, value))]
-    if isinstance(value, tuple) and all(isinstance(each, str) for each in value):
-        return [part for each in value for part in (listed.flag, each)]
+    if isinstance(value, Mapping):
+        return [part for item in value.items() for part in (listed.flag, _pair(*item))]
+    if isinstance(value, tuple) and not (len(value) == 2 and all(isinstance(each, int | float) for each in value)):
+        texts = [each if isinstance(each, str) else _pair(*each) if len(each) == 2 else None for each in value]
+        if None in texts:
+            raise NoCommand(f"{listed.name} has no form on the command line.")
+        return [part for text in texts for part in (listed.flag, str(text))]
     return [listed.flag, value if isinstance(value, str) else _span(value)]
+
+
+def _pair(first: Any, second: Any) -> str:
+    """ "word=0.5", "word=0.2:0.8", "word=0,0,0.5,1" or "0.2=0.5"; the window of all other words is without a word."""
+    if isinstance(second, tuple) and len(second) == 4:
+        return f"{first}={','.join(map(_number, second))}"
+    if not isinstance(second, int | float | Window | tuple) or (isinstance(second, tuple) and len(second) != 2):
+        raise NoCommand(f"{first!r}, {second!r} has no form on the command line.")
+    if first == "default":
+        return _span(second)
+    return f"{first if isinstance(first, str) else _number(first)}={_span(second)}"
 
 
 def _options(recipe: Recipe, run: Run) -> dict[str, Any]:
@@ -75,8 +114,6 @@ def _options(recipe: Recipe, run: Run) -> dict[str, Any]:
         if type(control) not in FIELDS:
             raise NoCommand(f"{type(control).__name__} has no option of promptweave edit.")
     found = asked(recipe.controls)
-    if found.get("mask") is not None:
-        raise NoCommand("The mask is in the recipe, and not in a file of a known name.")
     usual = {listed.name: listed.default for listed in options_of(PromptToPrompt)}
     changed = {name: value for name, value in found.items() if value != usual[name] and name != "kind"}
     kinds = [{}] if "kind" not in found else [{}, {"kind": found["kind"]}]

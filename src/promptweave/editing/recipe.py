@@ -120,15 +120,15 @@ def _hints_of_recipe() -> dict[str, Any]:
 def control_as_dict(control: Control) -> dict[str, Any]:
     """The name of a control, where its class is found, and its parameters."""
     values = {field.name: _plain(getattr(control, field.name), field.name, control) for field in fields(control)}
-    return {"control": type(control).__name__, "path": path_of(type(control)), **values}
+    return {"control": type(control).__name__, "class": path_of(type(control)), **values}
 
 
 def control_from_dict(values: Mapping[str, Any], allow: Sequence[str] = ()) -> Control:
     """The control that `control_as_dict` gave; of a class of your own that is not known, `allow` names its module."""
-    kind = _class_of(values["control"], values.get("path"), allow)
+    kind = _class_of(values["control"], values.get("class"), allow)
     hints = _hints(kind)
     known = [field.name for field in fields(kind)]
-    given = {name: value for name, value in values.items() if name not in ("control", "path")}
+    given = {name: value for name, value in values.items() if name not in ("control", "class")}
     for name in given:
         if name not in known:
             raise BrokenRecipe(f"{kind.__name__} has no parameter {name!r}. {nearest(name, known)}")

@@ -13,13 +13,14 @@ Differs from the authors' code: the noise of each step comes from the run's seed
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from promptweave.core.clock import Number, Step
 from promptweave.core.control import Control, Hooks, NoEffect, Probe, Run
+from promptweave.core.options import Option
 
 # Guidance of the model for pictures, of the source and of the target; classifier-free, or an input.
 PUBLISHED = {True: (7.0, 3.5, 13.5), False: (3.5, 1.5, 5.5)}
@@ -37,10 +38,24 @@ class FlowEdit(Control):
     """
 
     needs: ClassVar[frozenset[Literal["noise", "latents", "maps"]]] = frozenset({"latents"})
-    strength: Number = 0.66
-    free: Number = 0.0
-    source_guidance: Number | None = None
-    target_guidance: Number | None = None
+    strength: Annotated[
+        Number, Option("Fraction of the steps that act; the noisier ones are left out.", low=0, high=1)
+    ] = 0.66
+    free: Annotated[
+        Number,
+        Option(
+            "Fraction of the steps, the last ones, in which the target is sampled as usual.",
+            low=0,
+            high=1,
+            group="Advanced",
+        ),
+    ] = 0.0
+    source_guidance: Annotated[
+        Number | None, Option("Guidance scale of the source. [as published]", low=0, group="Advanced")
+    ] = None
+    target_guidance: Annotated[
+        Number | None, Option("Guidance scale of the targets. [as published]", low=0, group="Advanced")
+    ] = None
 
     def bind(self, run: Run) -> Hooks:
         if not run.flow:

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from jaxtyping import Float
@@ -31,6 +31,7 @@ from torch import Tensor
 from promptweave.core.clock import Number, Span, Step, Window
 from promptweave.core.control import Control, Hooks, NoEffect, Run
 from promptweave.core.kept import NOTHING, Kept, together
+from promptweave.core.options import Option
 from promptweave.core.pattern import Pattern
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site
@@ -71,13 +72,53 @@ class _Inject(Control):
     names those to use, None: all.
     """
 
-    cross: Span | Mapping[str, Span] = 0.8
-    self_attention: Span = 0.4
-    self_grid: int | None = None
+    cross: Annotated[
+        Span | Mapping[str, Span],
+        Option(
+            "Fraction or range of the steps in which the source's cross-attention is used; also word by word.",
+            low=0,
+            high=1,
+            metavar="[WORD=]FRACTION",
+        ),
+    ] = 0.8
+    self_attention: Annotated[
+        Span,
+        Option(
+            "Fraction or range of the steps in which the source's self-attention is used.",
+            low=0,
+            high=1,
+            flag="--self",
+            metavar="FRACTION",
+        ),
+    ] = 0.4
+    self_grid: Annotated[
+        int | None,
+        Option(
+            "Pixels of the largest self-attention map that is used. [a quarter of the latent's sides]",
+            low=1,
+            group="Advanced",
+        ),
+    ] = None
     targets: tuple[int, ...] | None = None
-    reference_compat: bool = False
-    joint: Span = 0.2
-    blocks: tuple[str, ...] | None = None
+    reference_compat: Annotated[bool, Option("Maps and windows of the authors' code.", group="Advanced")] = False
+    joint: Annotated[
+        Span,
+        Option(
+            "Fraction or range of the steps in which the source's image tokens are used, in joint attention.",
+            low=0,
+            high=1,
+            metavar="FRACTION",
+        ),
+    ] = 0.2
+    blocks: Annotated[
+        tuple[str, ...] | None,
+        Option(
+            "Name of a joint-attention layer to act in. [all]",
+            group="Advanced",
+            flag="--block",
+            metavar="NAME",
+        ),
+    ] = None
 
     def maps(self, run: Run, row: int) -> tuple[Float[Tensor, "source target"], Float[Tensor, "target"]]:
         """A and D of a target, before windows."""
@@ -244,8 +285,19 @@ class Reweight(Control):
     Acts on the map that the controls before it left, so in `[Replace(), Reweight(...)]` on that of the source.
     """
 
-    weights: Mapping[str, Number]
-    window: Span = 1.0
+    weights: Annotated[
+        Mapping[str, Number],
+        Option(
+            "Factor on the attention that a word gets.",
+            group="What changes",
+            flag="--weight",
+            short="w",
+            metavar="WORD=FACTOR",
+        ),
+    ]
+    window: Annotated[
+        Span, Option("Fraction or range of the steps in which the factors act.", low=0, high=1, metavar="FRACTION")
+    ] = 1.0
     targets: tuple[int, ...] | None = None
 
     def bind(self, run: Run) -> Hooks:
