@@ -11,8 +11,8 @@ import pytest
 from families import build_sd3
 
 import promptweave as pw
+from promptweave.core.fields import options_of
 from promptweave.core.kept import Kept
-from promptweave.core.options import options_of
 from promptweave.editing.edit import RecordOptions
 from promptweave.editing.options import ASKED, FIELDS, KINDS, EditOptions, PromptToPrompt, Unread, asked
 from promptweave.editing.plan import bind, plan
@@ -25,9 +25,9 @@ VALUES = {
     "cross": 0.35, "self_attention": (0.1, 0.3), "self_grid": 64, "joint": 0.6, "blocks": None,  # a layer of the model
     "weights": {"dog": 2.5}, "blend": "bike", "subtract": "bike", "threshold": 0.45, "blend_start": 0.25,
     "mask": ((1.0, 0.0), (0.0, 1.0)), "combine": "union", "shared_start": 0.4, "strength": 0.7,
-    "source_guidance": 2.5, "target_guidance": 6.5, "structure": 0.45, "reference_compat": True,
+    "source_guidance": 2.5, "target_guidance": 6.5, "structure": 0.45, "reference_compat": True, "two_pass": True,
 }  # fmt: skip
-BY_WORDS = {"cross", "self_attention", "self_grid", "reference_compat"}
+BY_WORDS = {"cross", "self_attention", "self_grid", "reference_compat", "two_pass"}
 EVERYWHERE = {"weights", "blend", "mask", "shared_start"}
 BLENDING = {"subtract", "threshold", "blend_start", "reference_compat"}
 FLOWING = {"strength", "source_guidance", "target_guidance"}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Protocol, runtime_checkable
 
 from promptweave.core.clock import Span, Step, Window
-from promptweave.core.options import Option
+from promptweave.core.fields import Option
 from promptweave.core.site import Site, Sites
 
 
@@ -50,6 +50,10 @@ class Kept:
     values: Annotated[
         bool, Option("Keep the values too, for methods that take them over.", group="Advanced")
     ] = False  # fmt: skip
+
+    def __post_init__(self) -> None:
+        for name in ("cross", "self_attention", "joint"):
+            Window.of(getattr(self, name), f"{name} of a recording")
 
     def __contains__(self, where: tuple[Step, Site, Measures]) -> bool:
         step, site, run = where

@@ -9,7 +9,7 @@ from typing import Any
 
 from promptweave.core.clock import Window
 from promptweave.core.control import Run
-from promptweave.core.options import Command, Listed, options_of
+from promptweave.core.fields import Command, Listed, options_of
 from promptweave.editing.options import FIELDS, PromptToPrompt, asked, check_read
 from promptweave.editing.recipe import Recipe
 from promptweave.editing.settings import Settings

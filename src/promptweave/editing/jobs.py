@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from promptweave.core.options import options_of
+from promptweave.core.fields import options_of
 from promptweave.editing.edit import run_many
 from promptweave.editing.options import PromptToPrompt
 from promptweave.editing.plan import bind, plan

@@ -8,13 +8,13 @@ from typing import Annotated, Any, Literal
 
 from promptweave.core.clock import Number, Span
 from promptweave.core.control import Control, NoEffect, Run
-from promptweave.core.options import Option
+from promptweave.core.fields import Option
 from promptweave.editing.recipe import Recipe
 from promptweave.editing.settings import RunOptions
 from promptweave.editing.values import read_options
 from promptweave.methods import Consist, FlowEdit, LocalBlend, Refine, Replace, Reweight, SharedStart
 from promptweave.models.base import Model
-from promptweave.words import Words, suggest
+from promptweave.words import WordNotFound, Words, suggest
 
 Kind = Literal["auto", "replace", "refine", "flow", "consist"]
 Combine = Literal["intersection", "union"]
@@ -22,11 +22,13 @@ Combine = Literal["intersection", "union"]
 
 KINDS: dict[str, type[Control]] = {"replace": Replace, "refine": Refine, "flow": FlowEdit, "consist": Consist}
 
-_WINDOWS = {name: name for name in ("cross", "self_attention", "self_grid", "joint", "blocks", "reference_compat")}
+_WINDOWS = {
+    name: name for name in ("cross", "self_attention", "self_grid", "joint", "blocks", "reference_compat", "two_pass")
+}
 FIELDS: dict[type[Control], dict[str, str]] = {  # what an edit is made of: option -> field of the control
     Replace: _WINDOWS,
     Refine: _WINDOWS,
-    Reweight: {"weights": "weights"},
+    Reweight: {"weights": "weights", "reference_compat": "reference_compat"},
     SharedStart: {"shared_start": "share"},
     LocalBlend: {
         "blend": "words", "subtract": "subtract", "threshold": "threshold", "blend_start": "start", "mask": "mask",
@@ -141,6 +143,10 @@ class PromptToPrompt:
     reference_compat: Annotated[bool, Option("Maps, windows and regions of the authors' code.", group="Advanced")] = (
         False
     )
+    two_pass: Annotated[
+        bool,
+        Option("The paper's algorithm 1 to the letter: a pass of its own for the target's maps.", group="Advanced"),
+    ] = False
 
     def __post_init__(self) -> None:
         for name, value in read_options(PromptToPrompt, vars(self)).items():
@@ -166,18 +172,26 @@ class PromptToPrompt:
         if self.kind == "flow":
             made = [self._made(FlowEdit)]
         else:
-            made = [
-                self._made(kind, targets=None if len(groups) == 1 else tuple(rows)) for kind, rows in groups.items()
-            ]
-        made += [self._made(Reweight)] if self.weights else []
+            made = [self._injected(kind, words, rows, alone=len(groups) == 1) for kind, rows in groups.items()]
+        made += (
+            [self._made(Reweight, **({"window": self.cross} if self.reference_compat else {}))] if self.weights else []
+        )
         made += [self._made(SharedStart)] if self.shared_start is not None else []
         made += [self._made(LocalBlend)] if self.blend or self.mask is not None else []
         return tuple(made)
 
+    def _injected(self, kind: type[Control], words: Sequence[Words], rows: Sequence[int], *, alone: bool) -> Control:
+        """The injection of some targets; without the windows of words that other targets alone have."""
+        cross = self.cross
+        if isinstance(cross, Mapping):
+            having = {word: {row for row, target in enumerate(words) if row and _has(target, word)} for word in cross}
+            cross = {word: span for word, span in cross.items() if not having[word] or having[word] & set(rows)}
+        return self._made(kind, cross=cross, targets=None if alone else tuple(rows))
+
     def _made(self, kind: type[Control], **more: Any) -> Control:
         """A control with the options that it has a field for; an option that is None is left to it."""
         values = {field: getattr(self, option) for option, field in FIELDS[kind].items()}
-        return kind(**{field: value for field, value in values.items() if value is not None}, **more)
+        return kind(**{**{field: value for field, value in values.items() if value is not None}, **more})
 
 
 def asked(controls: Sequence[Control]) -> dict[str, Any]:
@@ -188,9 +202,23 @@ def asked(controls: Sequence[Control]) -> dict[str, Any]:
         found["kind"] = kinds[0]
     for control in controls:
         for option, field in FIELDS.get(type(control), {}).items():
-            if getattr(control, field) is not None:
-                found.setdefault(option, getattr(control, field))
+            value, known = getattr(control, field), found.get(option)
+            if isinstance(value, Mapping) and isinstance(known, Mapping):  # each target has the windows of its words
+                found[option] = {**known, **value}
+            elif value is not None:
+                found.setdefault(option, value)
     return found
+
+
+def _has(words: Words, word: str) -> bool:
+    """Whether a prompt has a word; of one that it has twice the controls complain."""
+    try:
+        words.find(word)
+    except WordNotFound:
+        return False
+    except ValueError:
+        return True
+    return True
 
 
 def check_read(given: Collection[str], controls: Sequence[Control], run: Run) -> None:
@@ -235,3 +263,4 @@ class EditOptions(RunOptions, total=False):
     target_guidance: Number | None
     structure: Number
     reference_compat: bool
+    two_pass: bool

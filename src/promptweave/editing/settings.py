@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, TypedDict
 
 from promptweave.core.clock import Number
-from promptweave.core.options import Option, options_of
+from promptweave.core.fields import Option, options_of
 from promptweave.editing.values import nearest, read_options
 
 

@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image
 
 from promptweave.core.clock import Number
+from promptweave.core.fields import options_of
 from promptweave.core.kept import together
-from promptweave.core.options import options_of
 from promptweave.editing.edit import run_many
 from promptweave.editing.options import EditOptions, PromptToPrompt
 from promptweave.editing.picture import Given, Picture

@@ -11,7 +11,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from promptweave.core.clock import Window
-from promptweave.core.options import Listed, options_of
+from promptweave.core.fields import Listed, options_of
 
 SEQUENCES = (Sequence, tuple, list)
 MAPPINGS = (Mapping, dict)

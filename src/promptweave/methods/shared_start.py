@@ -9,8 +9,8 @@ from torch import Tensor
 
 from promptweave.core.clock import Number, Step, Window
 from promptweave.core.control import Control, Hooks, NoEffect, Run
+from promptweave.core.fields import Option
 from promptweave.core.kept import NOTHING, Kept
-from promptweave.core.options import Option
 from promptweave.core.targets import SOURCE, chosen
 
 
@@ -24,7 +24,7 @@ class SharedStart(Control):
     targets: tuple[int, ...] | None = None
 
     def bind(self, run: Run) -> Hooks:
-        window = Window.of(self.share)
+        window = Window.of(self.share, "share of SharedStart")
         if not window.steps(run.steps):
             raise NoEffect(f"SharedStart needs a share that holds one of the {run.steps} steps. Received {self.share}.")
         return _Sharing(window, chosen(self.targets, run))

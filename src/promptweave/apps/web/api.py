@@ -17,7 +17,7 @@ from promptweave.apps.web.uploads import read_upload
 from promptweave.apps.web.view import numbers
 from promptweave.apps.web.work import sentence
 from promptweave.core.clock import Window
-from promptweave.core.options import Listed, options_of
+from promptweave.core.fields import Listed, options_of
 from promptweave.editing.options import PromptToPrompt
 from promptweave.editing.plan import recipe_for
 from promptweave.editing.settings import Settings

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from promptweave.core.clock import Number, Window
-from promptweave.core.options import Listed, options_of
+from promptweave.core.fields import Listed, options_of
 from promptweave.editing.options import PromptToPrompt, asked
 from promptweave.editing.recipe import Recipe
 from promptweave.editing.settings import Settings
