@@ -138,7 +138,7 @@ def test_the_report_of_the_picture_on_the_page(session, tmp_path):
         shown = pw.edit_maps(node.result).maps[row].attention
         assert torch.allclose(shown, maps.attention, atol=1e-4)
     session.edit(Form("a photo of a dog riding a car"))
-    assert "promptweave replay PICTURE.png" in session.report(tmp_path).read_text()
+    assert "promptweave replay IMAGE.png" in session.report(tmp_path).read_text()
 
 
 def test_the_window_of_joint_attention(sd3, tmp_path):

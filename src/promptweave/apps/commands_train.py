@@ -73,7 +73,7 @@ def train(*, training: Training, scoring: Scoring, opening: Opening, speaking: S
     with _training_bar(terminal, times) as watch:
         recipe.train(
             training.folder,
-            recipe.Recipe(
+            recipe.Training(
                 training.seed, training.scenes, training.scenes // 5, rate=training.rate, joint_rate=training.rate,
                 bf16=training.bf16, **sizes,
             ),

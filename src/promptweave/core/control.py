@@ -246,9 +246,10 @@ class Hooks:
 class Control:
     """The parameters of a method. `bind` checks them against a run and raises before anything is computed.
 
-    What else of the library has to know about a control, the control says itself: what must be known of the source
-    (`needs`, `first_pass_sites`, `for_source`), what a recording of the source must hold (`reads`), and which of its parameters count in a
-    run (`idle`, `unread`). A control that cannot work on a recording (`run.recorded`) raises in `bind`.
+    What the library has to know about a control beside its run, the control says itself: what must be known of the
+    source (`needs`, `first_pass_sites`, `for_source`), what a recording of the source must hold (`reads`), and which of
+    its parameters count in a run (`idle`, `unread`). A control that cannot work on a recording (`run.recorded`) raises
+    in `bind`.
 
     `needs`: what of the source must be known before the first step. "noise": the noise that it starts from; without
     it in the set, a given image is not walked back to noise. "latents" and "maps": its final latents and the maps of

@@ -29,7 +29,7 @@ class BadJobs(ValueError):
 
 
 @dataclass(frozen=True)
-class Job:
+class JobLine:
     """A named recipe; `line` is its place in the file."""
 
     name: str
@@ -37,12 +37,12 @@ class Job:
     line: int
 
 
-def read_jobs(path: Path | str, model: Model) -> list[Job]:
+def read_jobs(path: Path | str, model: Model) -> list[JobLine]:
     """The jobs of a file, one JSON object a line: `source`, `targets`, `name` and whatever `edit` takes.
 
     All lines are checked before anything runs; BadJobs lists every one that is wrong.
     """
-    jobs: list[Job] = []
+    jobs: list[JobLine] = []
     wrong: list[str] = []
     lines = [(n, line) for n, line in enumerate(Path(path).read_text().splitlines(), 1) if line.strip()]
     for number, line in lines:
@@ -61,7 +61,7 @@ def read_jobs(path: Path | str, model: Model) -> list[Job]:
     return jobs
 
 
-def make_job(values: Any, model: Model, number: int) -> Job:
+def make_job(values: Any, model: Model, number: int) -> JobLine:
     """A job from its JSON object."""
     if not isinstance(values, dict) or not isinstance(values.get("source"), str):
         raise ValueError('A job is a JSON object with a "source" and "targets".')
@@ -82,7 +82,7 @@ def make_job(values: Any, model: Model, number: int) -> Job:
         inversion=given.get("inversion"),
     )  # fmt: skip
     bind(recipe, model)
-    return Job(name, recipe, number)
+    return JobLine(name, recipe, number)
 
 
 def rows_of(recipe: Recipe) -> int:
@@ -90,9 +90,9 @@ def rows_of(recipe: Recipe) -> int:
     return len(recipe.prompts) * recipe.images
 
 
-def batches(jobs: Sequence[Job], rows: int) -> Iterator[list[Job]]:
+def batches(jobs: Sequence[JobLine], rows: int) -> Iterator[list[JobLine]]:
     """The jobs in order, so many at a time that at most `rows` pictures are made at once (one job at least)."""
-    batch: list[Job] = []
+    batch: list[JobLine] = []
     for job in jobs:
         if batch and sum(rows_of(other.recipe) for other in batch) + rows_of(job.recipe) > rows:
             yield batch
@@ -103,13 +103,13 @@ def batches(jobs: Sequence[Job], rows: int) -> Iterator[list[Job]]:
 
 
 def run_jobs(
-    jobs: Sequence[Job],
+    jobs: Sequence[JobLine],
     model: Model,
     folder: Path | str,
     *,
     rows: int = 8,
     force: bool = False,
-    done: Callable[[Job, Result | None], None] | None = None,
+    done: Callable[[JobLine, Result | None], None] | None = None,
 ) -> list[Path]:
     """Run jobs and save each to a folder of its name. `done` is called after each; with None if it was there already.
 
@@ -117,7 +117,7 @@ def run_jobs(
     error before anything runs, unless `force`.
     """
     folder = Path(folder)
-    waiting: list[Job] = []
+    waiting: list[JobLine] = []
     for job in jobs:
         place = folder / job.name
         if (place / "edit.json").exists() and not force and _same(place / "edit.json", job.recipe):
