@@ -1,4 +1,4 @@
-"""Write a control of your own: a word gets no attention in the first half of the run."""
+"""Write a control of your own: a word gets no attention in the first half of the run. Its images can be replayed."""
 
 import sys
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ import promptweave as pw
 
 @dataclass(frozen=True)
 class Silence(pw.Control):
-    """Multiply the attention to `word` by zero while the picture is laid out."""
+    """Multiply the attention to `word` by zero while the image is laid out."""
 
     word: str
 
@@ -31,8 +31,8 @@ class Silence(pw.Control):
 def main(folder: Path = Path("out/examples/own"), steps: int = 50) -> None:
     prompt = "a photo of a cat wearing a crown in the forest"
     made = pw.edit(prompt, prompt, controls=[Silence("crown")], steps=steps)
-    folder.mkdir(parents=True, exist_ok=True)
-    made.comparison().save(folder / "comparison.png")
+    made.save(folder, force=True)
+    assert pw.replay(folder / "edit.png").matches  # elsewhere: replay(..., allow=["own_control"])
 
 
 if __name__ == "__main__":

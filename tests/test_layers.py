@@ -22,7 +22,7 @@ ROOMS: dict[str, set[str]] = {
     "words": {"core"},
     "methods": {"core", "words"},
     "models": {"core", "words"},
-    "sampling": {"core", "models.base"},
+    "sampling": {"core", "models.base", "models.copies"},
     "inversion": {"core", "models.base", "sampling"},
     "editing": {"core", "words", "methods", "models", "sampling", "inversion", "evaluate", "view"},
     "maps": {"core", "words", "models", "sampling", "editing", "view"},

@@ -26,10 +26,12 @@ if _TYPE_CHECKING:
     from promptweave.editing.edit import record as record
     from promptweave.editing.edit import run as run
     from promptweave.editing.edit import run_many as run_many
+    from promptweave.editing.options import PromptToPrompt as PromptToPrompt
     from promptweave.editing.recipe import Recipe as Recipe
     from promptweave.editing.record import Recording as Recording
     from promptweave.editing.replay import replay as replay
     from promptweave.editing.result import Result as Result
+    from promptweave.editing.settings import Settings as Settings
     from promptweave.editing.sweep import Sweep as Sweep
     from promptweave.editing.sweep import sweep as sweep
     from promptweave.maps.edit_maps import EditMaps as EditMaps
@@ -69,10 +71,12 @@ _HOMES = {
     "core.record_maps": "RecordMaps",
     "core.site": "Site Sites",
     "editing.edit": "edit generate record run run_many",
+    "editing.options": "PromptToPrompt",
     "editing.recipe": "Recipe",
     "editing.record": "Recording",
     "editing.replay": "replay",
     "editing.result": "Result",
+    "editing.settings": "Settings",
     "editing.sweep": "Sweep sweep",
     "maps.edit_maps": "EditMaps edit_maps",
     "maps.html_report": "html_report write_report",

@@ -45,8 +45,14 @@ def test_every_call(client):
     picture, record = client.predict(SOURCE, TARGET, *options, api_name="/edit")
     assert [c["control"] for c in record["recipe"]["controls"]] == ["Replace", "Reweight", "LocalBlend"]
     assert Image.open(picture).size == (32, 32)
-    _, record = client.predict(SOURCE, TARGET, *options, 0.5, api_name="/edit")
-    assert record["recipe"]["controls"][0]["joint"] == 0.5
+    _, record = client.predict(SOURCE, TARGET, *options, 0.2, api_name="/edit")  # the usual value counts as not given
+    assert record["recipe"]["controls"][0]["joint"] == 0.2
+    with pytest.raises(Exception, match="Nothing reads joint here"):
+        client.predict(SOURCE, TARGET, *options, 0.5, api_name="/edit")
+    more = {"steps": 3, "kind": "refine", "shared_start": 0.4, "guidance": 2.5, "negative": "snow"}
+    _, record = client.predict(prompt=SOURCE, target=TARGET, api_name="/edit", **more)
+    assert [c["control"] for c in record["recipe"]["controls"]] == ["Refine", "SharedStart"]
+    assert (record["recipe"]["guidance"], record["recipe"]["negative"]) == (2.5, "snow")
     assert client.predict(SOURCE, TARGET, "tiny", api_name="/words")["kind"] == "replace"
     assert Image.open(client.predict(SOURCE, "cat", 1, 2, "tiny", api_name="/maps")).size == (32, 32)
     assert client.predict(SOURCE, TARGET, "0, 0.8", "0.4", 1, 2, "tiny", api_name="/sweep").endswith(".png")

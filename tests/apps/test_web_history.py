@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 from promptweave.apps.web.history import EMPTY, tree_html
 from promptweave.apps.web.session import Session
-from promptweave.apps.web.settings import Settings
+from promptweave.apps.web.settings import Form
 from promptweave.apps.web.studio import Studio
 
 SOURCE, TARGET = "a photo of a cat riding a bike", "a photo of a dog riding a bike"
@@ -17,13 +17,13 @@ def test_the_tree_as_html(tiny):
     assert tree_html(session.tree) == EMPTY
     session.generate(SOURCE, 7, 4)
     mask = ((1.0, 0.0), (0.0, 0.0))
-    asked = Settings(TARGET, 0.5, 0.25, weights={"dog": 2}, windows={"bike": (0.25, 0.75)}, blend=("dog",), mask=mask)
+    asked = Form(TARGET, 0.5, 0.25, weights={"dog": 2}, windows={"bike": (0.25, 0.75)}, blend=("dog",), mask=mask)
     session.edit(asked)
     session.go(1)
-    session.edit(Settings("a photo of a <b>cat riding"))
+    session.edit(Form("a photo of a <b>cat riding"))
     session.go(2)
     session.further()
-    session.edit(Settings("a photo of a big red dog riding a bike"))
+    session.edit(Form("a photo of a big red dog riding a bike"))
     session.go(2)
     page = Outline(tree_html(session.tree, ("tiny", "other")))
     assert page.found == [(0, "1", "1"), (1, "2", "1.1"), (2, "4", "1.1.1"), (1, "3", "1.2")]

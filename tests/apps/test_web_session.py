@@ -17,7 +17,7 @@ import promptweave as pw
 from promptweave.apps.web.limits import Limits, TooMuch
 from promptweave.apps.web.preview import Preview
 from promptweave.apps.web.session import Cancelled, NothingYet, Session
-from promptweave.apps.web.settings import Settings, selectors
+from promptweave.apps.web.settings import Form, selectors
 from promptweave.apps.web.shelf import Shelf
 from promptweave.apps.web.studio import Studio, UnknownModel
 from promptweave.apps.web.uploads import BadUpload, read_upload
@@ -43,7 +43,7 @@ def test_an_edit_on_the_recording_is_the_joint_edit_and_computes_the_target_alon
     predict = tiny.predict
     tiny.predict = lambda z, *given, **named: (sizes.append(len(z)), predict(z, *given, **named))[1]
     try:
-        node = session.edit(Settings(TARGET, 0.5, 0.25, weights={"dog": 2, "bike": 1}, blend=("dog",)))
+        node = session.edit(Form(TARGET, 0.5, 0.25, weights={"dog": 2, "bike": 1}, blend=("dog",)))
     finally:
         del tiny.predict
     assert sizes == [2] * 4  # one prompt, with and without condition
@@ -51,15 +51,15 @@ def test_an_edit_on_the_recording_is_the_joint_edit_and_computes_the_target_alon
         SOURCE, TARGET, model=tiny, cross=0.5, self_attention=0.25, weights={"dog": 2}, blend="dog", seed=3, steps=4
     )
     assert np.abs(joint.sample.pictures[1, 0].astype(int) - node.pixels).max() <= 1  # batches of another size round
-    assert node.recipe.source == joint.recipe.source and Settings.of(node.recipe).blend == ("dog",)
+    assert node.recipe.source == joint.recipe.source and Form.of(node.recipe).blend == ("dog",)
     assert node.result.report["controls"][0]["control"] == "Replace"
 
 
 def test_windows_by_word_and_masks_reach_the_controls(session):
     session.generate(SOURCE, 0, 4)
     mask = ((1.0, 0.0), (0.0, 0.0))
-    node = session.edit(Settings(TARGET, windows={"bike": (0.25, 0.75)}, mask=mask))
-    again = Settings.of(node.recipe)
+    node = session.edit(Form(TARGET, windows={"bike": (0.25, 0.75)}, mask=mask))
+    again = Form.of(node.recipe)
     assert again.windows == {"bike": (0.25, 0.75)} and again.cross == 0.8 and again.mask == mask
     source, edited = session.before().pixels, node.pixels
     assert (source != edited)[:16, :16].any()
@@ -67,9 +67,9 @@ def test_windows_by_word_and_masks_reach_the_controls(session):
 
 def test_a_tree_of_edits_with_undo(session):
     first = session.generate(SOURCE, 0, 3)
-    second = session.edit(Settings(TARGET))
+    second = session.edit(Form(TARGET))
     session.further()
-    third = session.edit(Settings("a photo of a dog riding a car"))
+    third = session.edit(Form("a photo of a dog riding a car"))
     assert third.recipe.base == second.recipe and third.recipe.base_row == 1
     assert [name for name, _ in session.tree.ordered()] == ["1", "1.1", "1.1.1"]
     assert session.before() is second and session.base is second
@@ -87,18 +87,18 @@ def test_the_history_is_bounded_and_keeps_what_edits_stand_on(tiny):
     session = Session(Studio([tiny], limits=Limits(history=3)))
     root = session.generate(SOURCE, 0, 2)
     for _ in range(4):
-        session.edit(Settings(TARGET))
+        session.edit(Form(TARGET))
     assert len(session.tree.nodes) == 3 and root.number in session.tree.nodes and session.shown.number == 5
 
 
 def test_a_sweep_and_a_cell_adopted(session):
     session.generate(SOURCE, 0, 3)
-    made = session.sweep(Settings(TARGET), (0.0, 1.0), (0.0, 1.0))
+    made = session.sweep(Form(TARGET), (0.0, 1.0), (0.0, 1.0))
     node = session.adopt(3)
-    assert Settings.of(node.recipe).cross == 1.0
+    assert Form.of(node.recipe).cross == 1.0
     assert np.abs(node.pixels.astype(int) - made.pictures[1, 1]).max() <= 1
     with pytest.raises(TooMuch, match="36 pictures"):
-        session.sweep(Settings(TARGET), tuple(i / 10 for i in range(10)), (0.0, 0.3, 0.6, 1.0))
+        session.sweep(Form(TARGET), tuple(i / 10 for i in range(10)), (0.0, 0.3, 0.6, 1.0))
 
 
 def test_cancel_stops_the_network_and_the_session_goes_on(session):
@@ -129,7 +129,7 @@ def test_the_report_of_the_picture_on_the_page(session, tmp_path):
     session.generate(SOURCE, 0, 2)
     plain = session.report(tmp_path).read_text()
     assert "promptweave-1.html" in str(session.report(tmp_path)) and plain.count("<img") == 1 + len(SOURCE.split())
-    node = session.edit(Settings(TARGET))
+    node = session.edit(Form(TARGET))
     session.further()
     edited = session.report(tmp_path).read_text()
     assert f"<h2>{TARGET}</h2>" in edited and "What each word looks at" in edited and "Replace" in edited
@@ -137,24 +137,24 @@ def test_the_report_of_the_picture_on_the_page(session, tmp_path):
     for row, maps in enumerate(pw.edit_maps(joint).maps):  # those that the page recorded beside a recording
         shown = pw.edit_maps(node.result).maps[row].attention
         assert torch.allclose(shown, maps.attention, atol=1e-4)
-    session.edit(Settings("a photo of a dog riding a car"))
-    assert "promptweave replay PICTURE.png" in session.report(tmp_path).read_text()
+    session.edit(Form("a photo of a dog riding a car"))
+    assert "promptweave replay IMAGE.png" in session.report(tmp_path).read_text()
 
 
 def test_the_window_of_joint_attention(sd3, tmp_path):
     session = Session(Studio([sd3]))
     assert session.studio.joint(session.model)
     session.generate(SOURCE, 0, 4)
-    short, long = (session.edit(Settings(TARGET, joint=share)) for share in (0.25, 1))
+    short, long = (session.edit(Form(TARGET, joint=share)) for share in (0.25, 1))
     assert [node.result.report["controls"][0]["joint_steps"] for node in (short, long)] == [1, 4]
     assert (short.pixels != long.pixels).any()
     direct = pw.edit(SOURCE, TARGET, model=sd3, joint=0.25, steps=4)
     assert np.abs(direct.sample.pictures[1, 0].astype(int) - short.pixels).max() <= 1
     assert session.heat("dog").size == long.picture.size
-    made = session.sweep(Settings(TARGET), (0.0, 0.25, 1.0), (0.0, 0.4))
+    made = session.sweep(Form(TARGET), (0.0, 0.25, 1.0), (0.0, 0.4))
     assert made.columns == ("joint", (0.0, 0.25, 1.0)) and made.pictures.shape[:2] == (1, 3)
     assert np.abs(made.pictures[0, 1].astype(int) - short.pixels).max() <= 1
-    assert Settings.of(session.adopt(2).recipe).joint == 1.0
+    assert Form.of(session.adopt(2).recipe).joint == 1.0
     assert "Replace" in session.report(tmp_path).read_text()
 
 
@@ -178,16 +178,16 @@ def test_the_page_proposes_the_steps_that_suit_the_model(tiny):
 @pytest.mark.parametrize("chained", [False, True])
 def test_a_saved_picture_restores_its_recipe(session, tmp_path, chained):
     session.generate(SOURCE, 1, 3)
-    node = session.edit(Settings(TARGET, 0.6, weights={"dog": 1.5}))
+    node = session.edit(Form(TARGET, 0.6, weights={"dog": 1.5}))
     if chained:
         session.further()
-        node = session.edit(Settings("a photo of a dog riding a car"))
+        node = session.edit(Form("a photo of a dog riding a car"))
     picture, recipe = session.save(tmp_path)
     assert json.loads(recipe.read_text())["recipe"] == node.recipe.as_dict()
     other = Session(session.studio)
     restored, said = other.open(picture, "", 0, 2)
     assert "match" in said and restored.recipe == node.recipe and np.array_equal(restored.pixels, node.pixels)
-    other.edit(Settings("a photo of a lion riding a bike"))
+    other.edit(Form("a photo of a lion riding a bike"))
 
 
 def test_a_picture_of_ones_own_is_edited(session, tmp_path):
@@ -196,11 +196,11 @@ def test_a_picture_of_ones_own_is_edited(session, tmp_path):
     seen: list[tuple[int, int]] = []
     node, said = session.open(tmp_path / "photo.jpg", SOURCE, 0, 3, lambda done, count, z: seen.append((done, count)))
     assert "Your picture is the source" in said and node.recipe.picture is not None and seen[-1] == (6, 6)
-    edited = session.edit(Settings(TARGET))
+    edited = session.edit(Form(TARGET))
     alone = pw.edit(SOURCE, TARGET, model=session.studio.network("tiny"), image=tmp_path / "photo.jpg", steps=3)
     assert np.abs(edited.pixels.astype(int) - np.asarray(alone.edited)).max() <= 1
     session.further()
-    session.edit(Settings("a photo of a dog riding a car"))
+    session.edit(Form("a photo of a dog riding a car"))
     picture, _ = session.save(tmp_path)
     restored, said = Session(session.studio).open(picture, "", 0, 2)
     assert "match" in said and restored.recipe.root.picture == node.recipe.picture
@@ -233,11 +233,11 @@ def test_recordings_stay_within_their_bytes(session):
 def test_without_room_for_a_recording_edits_still_work(tiny):
     session = Session(Studio([tiny], limits=Limits(recordings=1)))
     session.generate(SOURCE, 3, 3)
-    node = session.edit(Settings(TARGET))
+    node = session.edit(Form(TARGET))
     joint = pw.edit(SOURCE, TARGET, model=tiny, seed=3, steps=3)
     assert np.abs(joint.sample.pictures[1, 0].astype(int) - node.pixels).max() <= 1
     session.further()
-    session.edit(Settings("a photo of a dog riding a car"))
+    session.edit(Form("a photo of a dog riding a car"))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from promptweave.apps.cli import main
 from promptweave.benchmarks import bench_speed
 from promptweave.sampling.loop import noise_for, sample
 from promptweave.world import train
-from promptweave.world.training import Recipe
+from promptweave.world.training import Training
 
 
 def test_variants_compute_the_same_edit(tiny):
@@ -67,9 +67,9 @@ def test_options_of_training_are_the_recipes(tmp_path, monkeypatch):
         with pytest.raises(SystemExit) as end:
             main(["train", "--stage", "joint", "--folder", str(tmp_path), "--quiet", *options])
         assert end.value.code == 0
-    assert seen[0] == (Recipe(), {"joint": 220})
+    assert seen[0] == (Training(), {"joint": 220})
     chosen = {"batch": 7, "joint_batch": 7, "rate": 0.002, "joint_rate": 0.002, "bf16": True}
-    assert seen[1] == (Recipe(3, 50, 10, **chosen), {"joint": 9})
+    assert seen[1] == (Training(3, 50, 10, **chosen), {"joint": 9})
 
 
 def test_scores_and_edits_are_at_the_models_own_settings(monkeypatch, capsys):

@@ -71,8 +71,9 @@ def test_other_axes(tiny, rows, columns):
 
 
 def test_axes_that_are_none(tiny):
-    with pytest.raises(ValueError, match="one of cross.*Received 'steps'"):
-        pw.sweep(SOURCE, TARGET, rows=("steps", (1, 2)), model=tiny)
+    for name in ("images", "blend", "stepz"):
+        with pytest.raises(ValueError, match=f"one of cross, .*guidance or weight:word. Received '{name}'"):
+            pw.sweep(SOURCE, TARGET, rows=(name, (1, 2)), model=tiny)
     with pytest.raises(ValueError, match="must differ"):
         pw.sweep(SOURCE, TARGET, rows=("cross", (1, 2)), model=tiny)
     with pytest.raises(ValueError, match="each once"):

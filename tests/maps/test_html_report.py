@@ -12,7 +12,7 @@ import pytest
 
 import promptweave as pw
 from promptweave.apps.cli import main
-from promptweave.editing.remake import NoCommand, command_of
+from promptweave.editing.command import NoCommand, command_of
 
 SOURCE, TARGET = "a photo of a cat riding a bike", "a photo of a dog riding a red bike"
 VOID = {"meta", "img", "input", "br", "line"}
@@ -110,6 +110,30 @@ def test_of_a_single_prompt(tiny, tiny_folder, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
+    ("call", "options"),
+    [
+        ("attend", [SOURCE, "--word", "cat", "--word", "bike", "--threshold", "0.2=0.1", "--no-padding"]),
+        ("place", [SOURCE, "--at", "cat=0,0,0.5,0.75"]),
+        ("masactrl", [SOURCE, TARGET, "--start", "0.2"]),
+        ("sega", [SOURCE, "--concept", "snow=-2"]),
+    ],
+)
+def test_the_command_of_a_method_makes_the_same_recipe(tiny_folder, tmp_path, monkeypatch, capsys, call, options):
+    monkeypatch.chdir(tmp_path)
+
+    def recipe(arguments: list[str]) -> dict:
+        with pytest.raises(SystemExit) as end:
+            main(arguments)
+        assert end.value.code == 0, capsys.readouterr()
+        return json.loads(Path(f"out/{call}/edit.json").read_text())["recipe"]
+
+    first = recipe([call, *options, "--steps", "5", "--model", str(tiny_folder), "--report"])
+    program, *arguments = shlex.split(Page(Path(f"out/{call}/report.html").read_text()).pre[0])
+    assert program == "promptweave" and arguments[0] == call
+    assert recipe([*arguments, "--force"]) == first
+
+
+@pytest.mark.parametrize(
     "options",
     [
         [SOURCE, TARGET],
@@ -130,15 +154,33 @@ def test_the_command_makes_the_same_recipe(tiny_folder, tmp_path, monkeypatch, c
         return json.loads(Path("out/edit/edit.json").read_text())["recipe"]
 
     first = recipe(["edit", *options, "--steps", "5", "--model", str(tiny_folder), "--report"])
-    command = command_of(pw.Recipe.from_dict(first))
-    assert Page(Path("out/edit/report.html").read_text()).said.count(command) == 1
+    command = Page(Path("out/edit/report.html").read_text()).pre[0]
     program, *arguments = shlex.split(command)
     assert program == "promptweave" and recipe([*arguments, "--force"]) == first
     assert not Path("out/edit/report.html").exists(), "an old page does not stay beside new pictures"
 
 
-def test_what_has_no_command(tiny):
-    for control in (pw.LocalBlend("dog", mask=((1.0,),)), pw.Reweight({"dog": 2}, window=0.5), pw.Control()):
-        with pytest.raises(NoCommand):
-            command_of(pw.Recipe(SOURCE, (TARGET,), (pw.Refine(), control)))
-    assert command_of(pw.Recipe("a cat", steps=5)).startswith("promptweave generate 'a cat' --steps 5")
+def test_what_has_no_command_is_told_in_python(tiny):
+    """The page says why, and shows the call in Python, which is valid."""
+    made = pw.edit(SOURCE, TARGET, model=tiny, steps=3)
+    run = made.sample.run
+    drawn = pw.LocalBlend("dog", mask=((1.0,),))
+    for controls, said in (
+        ((pw.Refine(), drawn), "The mask is in the recipe"),
+        ((pw.Refine(), pw.Reweight({"dog": 2}, window=0.5)), "parameters, or an order"),
+        ((pw.Reweight({"dog": 2}), pw.Refine()), "parameters, or an order"),
+        ((pw.Reweight({"dog": 2}),), "parameters, or an order"),
+        ((pw.AttendAndExcite("dog"), pw.Refine()), "AttendAndExcite has no option"),
+    ):
+        with pytest.raises(NoCommand, match=said):
+            command_of(pw.Recipe(SOURCE, (TARGET,), controls), run)
+    assert command_of(made.recipe, run).startswith(f"promptweave edit '{SOURCE}' '{TARGET}' --steps 3 ")
+    excite = pw.edit(SOURCE, TARGET, model=tiny, steps=3, controls=[pw.AttendAndExcite("bike"), drawn])
+    page = Page(pw.html_report(excite))
+    assert "AttendAndExcite has no option of promptweave edit" in page.said
+    assert "controls=[pw.AttendAndExcite(words='bike'), pw.LocalBlend(words='dog', mask=((1.0,),))]" in page.said
+    code = page.pre[0].partition("\n\n")[2].replace("model='tiny'", "model=tiny")
+    scope = {"tiny": tiny, "pw": pw}
+    compile(code, "page", "exec")
+    again = eval(code.partition("\n\n")[2], scope)  # noqa: S307 - what the page shows
+    assert again.recipe == excite.recipe

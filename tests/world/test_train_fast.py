@@ -20,9 +20,9 @@ from promptweave.models.load import load_cached
 from promptweave.sampling.steps import ddim_step, guide
 from promptweave.world import train, train_fast
 from promptweave.world.train_fast import GUIDANCE, STEPS, Lessons, Student, teacher_of, turn, turning
-from promptweave.world.training import Recipe
+from promptweave.world.training import Training
 
-SMALL = Recipe(fast_batch=2)
+SMALL = Training(fast_batch=2)
 MOMENT = 0.03  # minutes
 
 

@@ -23,10 +23,10 @@ from promptweave.world.scene import Scene, Thing, has_held_out_pair
 from promptweave.world.train_diffusion import Diffusion, batches, emphasis, encode_scenes, scenes_of
 from promptweave.world.train_oracle import NAMES, oracle_accuracy, train_oracle
 from promptweave.world.train_vae import reconstruction_loss, vae_psnr
-from promptweave.world.training import Clock, Recipe, ahead, checkpoint, rate_at
+from promptweave.world.training import Clock, Training, ahead, checkpoint, rate_at
 
 TICK = 0.1  # seconds from one look at the clock to the next (see conftest.py)
-SMALL = Recipe(scenes=6, coloured_scenes=2, batch=2, vae_batch=2, grid_steps=1)
+SMALL = Training(scenes=6, coloured_scenes=2, batch=2, vae_batch=2, grid_steps=1)
 MOMENT = 0.02  # minutes
 
 
@@ -258,8 +258,8 @@ def test_score_and_bench_of_a_model(judge, trained, monkeypatch):
 
 def test_scenes_of_two_colours():
     """All that is trained with is scenes that the others may have been, too; the judge sees two colours."""
-    scenes = scenes_of(Recipe(scenes=3, coloured_scenes=40))
-    assert scenes[:3] == scenes_of(Recipe(scenes=3, coloured_scenes=0)) and len(scenes) == 43
+    scenes = scenes_of(Training(scenes=3, coloured_scenes=40))
+    assert scenes[:3] == scenes_of(Training(scenes=3, coloured_scenes=0)) and len(scenes) == 43
     for scene in scenes[3:]:
         first, second = scene.things
         assert scene.relation == "next to" and scene.style != "sketch" and not has_held_out_pair(scene)
@@ -277,7 +277,7 @@ def test_rare_scenes_come_more_often():
     assert emphasis(scenes[3].with_(style="sketch")) == 1
     assert emphasis(plain.with_(things=(red, dataclasses.replace(red, colour="blue")))) == 3
     codes = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 8, 2, 2)
-    drawn = batches(codes, scenes, Recipe(batch=4), 0)
+    drawn = batches(codes, scenes, Training(batch=4), 0)
     seen = [int(value) for _ in range(4) for value in next(drawn)[0][:, 0, 0, 0]]
     assert sorted(seen) == sorted([0, 1, 1, 2, 2, 2, 3, 3] * 2)
 

@@ -17,9 +17,9 @@ from promptweave.models.sd3 import T5_LENGTH
 from promptweave.world import build_joint, train
 from promptweave.world.train_diffusion import Diffusion, tokenizer_of
 from promptweave.world.train_joint import CountedAttention, JointDiffusion, counts, optimisers_of, teacher_of
-from promptweave.world.training import Recipe
+from promptweave.world.training import Training
 
-SMALL = Recipe(scenes=6, coloured_scenes=2, batch=2, vae_batch=2, joint_batch=2, coarse_share=0.4, grid_steps=1)
+SMALL = Training(scenes=6, coloured_scenes=2, batch=2, vae_batch=2, joint_batch=2, coarse_share=0.4, grid_steps=1)
 MOMENT = 0.02  # minutes
 
 

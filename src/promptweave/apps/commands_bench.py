@@ -75,10 +75,10 @@ class Seeded:
 def edits(*, asked: Pairs, opening: Opening, speaking: Speaking) -> None:
     """Edit seeded scene pairs: does what the words name change, and does the rest stay?"""
     from promptweave.benchmarks import bench_edits
-    from promptweave.editing.plan import settings
+    from promptweave.editing.plan import usual
 
     terminal, network, pairs = speaking.terminal, opening.load(), asked.pairs
-    count, strength = settings(network, asked.steps, asked.guidance)
+    count, strength = usual(network, asked.steps, asked.guidance)
     shares = bench_edits.Shares(asked.cross, asked.self_attention, asked.joint)
     with terminal.progress("editing pairs", pairs * len(asked.kinds or bench_edits.KINDS)) as advance:
         figures, rows = bench_edits.bench_edits(
@@ -148,11 +148,11 @@ def methods(
     from dataclasses import asdict
 
     from promptweave.benchmarks.bench_methods import MEASURES, bench_methods
-    from promptweave.editing.plan import settings
+    from promptweave.editing.plan import usual
 
     terminal, chosen, network = speaking.terminal, names or tuple(MEASURES), opening.load()
     count, steps, model = asked.count, asked.steps, opening.model
-    strength = settings(network, steps, asked.guidance)[1]
+    strength = usual(network, steps, asked.guidance)[1]
     with terminal.progress("measuring", 2 * count * len(chosen)) as advance:
         figures = bench_methods(
             network, chosen, count=count, steps=steps, guidance=strength, seed=asked.seed, progress=advance

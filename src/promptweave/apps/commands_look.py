@@ -36,6 +36,12 @@ class Replaying:
     model: Annotated[
         str | None, Option("Instead of the one that the recipe names. [the recipe's]", group="Model", short="m")
     ] = None
+    allow_module: Annotated[
+        tuple[str, ...],
+        Option(
+            "Module of a control of your own, which may be imported. Trust it first.", group="Model", metavar="NAME"
+        ),
+    ] = ()
 
 
 @command(opening=ON_CPU, speaking=SPEAKING)
@@ -138,9 +144,11 @@ def replay(
     from promptweave.models.load import load
 
     terminal, model = speaking.terminal, replaying.model
-    recipe = Recipe.from_dict(read_record(picture)["recipe"])
+    recipe = Recipe.from_dict(read_record(picture)["recipe"], allow=replaying.allow_module)
     with terminal.progress("replaying", recipe.steps) as advance:
-        made = again(picture, model=load(model) if model else None, progress=advance)
+        made = again(
+            picture, model=load(model) if model else None, allow=replaying.allow_module, progress=advance
+        )  # fmt: skip
     terminal.give({"matches": made.matches, "largest_difference": made.difference, "notes": list(made.notes)})
     terminal.say(
         "The pixels match." if made.matches else f"The pixels differ, by up to {made.difference} of 255.", *made.notes

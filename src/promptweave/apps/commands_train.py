@@ -73,7 +73,7 @@ def train(*, training: Training, scoring: Scoring, opening: Opening, speaking: S
     with _training_bar(terminal, times) as watch:
         recipe.train(
             training.folder,
-            recipe.Recipe(
+            recipe.Training(
                 training.seed, training.scenes, training.scenes // 5, rate=training.rate, joint_rate=training.rate,
                 bf16=training.bf16, **sizes,
             ),
@@ -109,10 +109,10 @@ def _training_bar(terminal: Terminal, minutes: dict[str, float]) -> Iterator[Any
 
 def _score(terminal: Terminal, opening: Opening, scoring: Scoring) -> None:
     from promptweave.benchmarks.score import score as measure
-    from promptweave.editing.plan import settings
+    from promptweave.editing.plan import usual
 
     model = opening.load()
-    steps, strength = settings(model, scoring.steps, scoring.guidance)
+    steps, strength = usual(model, scoring.steps, scoring.guidance)
     figures = measure(model, count=scoring.count, steps=steps, guidance=strength)
     terminal.give(figures)
     terminal.say(

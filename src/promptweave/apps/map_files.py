@@ -173,7 +173,8 @@ def beside(ask: Ask, source: str, target: str, general: Mapping[str, Any]) -> tu
     from promptweave.editing.edit import edit
     from promptweave.maps.edit_maps import edit_maps
 
-    seen = edit_maps(edit(source, target, blend=ask.blend, maps=True, **general))
+    options = {**general, "blend": ask.blend} if ask.blend else general
+    seen = edit_maps(edit(source, target, maps=True, **options))
     files: Files = {
         ask.output: _png(seen.sheet()),
         ask.beside("own"): _png(seen.sheet(own=True)),

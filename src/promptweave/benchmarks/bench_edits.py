@@ -12,7 +12,7 @@ from PIL import Image, ImageFilter
 
 from promptweave.benchmarks.judging import oracle, share
 from promptweave.core.control import Control
-from promptweave.editing.plan import settings
+from promptweave.editing.plan import usual
 from promptweave.evaluate.metrics import psnr
 from promptweave.methods import Consist, FlowEdit, LocalBlend, Refine, Replace, Reweight
 from promptweave.models.base import Model
@@ -238,7 +238,7 @@ def bench_edits(
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown:
         raise ValueError(f"Kinds of edits are {', '.join(map(repr, KINDS))}. Received {', '.join(map(repr, unknown))}.")
-    steps, guidance = settings(model, steps, guidance)
+    steps, guidance = usual(model, steps, guidance)
     figures: dict[str, dict[str, float]] = {}
     rows: dict[str, list[Row]] = {}
     for name in kinds or KINDS:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from promptweave.editing.plan import settings
+from promptweave.editing.plan import usual
 from promptweave.models.base import Model
 
 # name of the method -> the function that measures it, in a file of its own
@@ -63,7 +63,7 @@ def bench_methods(
     unknown = set(names) - set(MEASURES)
     if unknown:
         raise ValueError(f"Methods that can be measured: {', '.join(MEASURES)}. Received {', '.join(sorted(unknown))}.")
-    strength = settings(model, steps, guidance)[1]
+    strength = usual(model, steps, guidance)[1]
     figures: list[Measured] = []
     for name in names or MEASURES:
         module, function = MEASURES[name].split(":")

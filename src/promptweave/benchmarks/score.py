@@ -9,7 +9,7 @@ import numpy as np
 
 from promptweave.benchmarks.judging import oracle, pictures, share
 from promptweave.core.record_maps import RecordedMaps, RecordMaps
-from promptweave.editing.plan import settings
+from promptweave.editing.plan import usual
 from promptweave.evaluate.metrics import iou
 from promptweave.models.base import Model
 from promptweave.sampling.loop import noise_for, sample
@@ -95,7 +95,7 @@ def score(
 
     Steps and guidance are those that suit the model unless given.
     """
-    steps, guidance = settings(model, steps, guidance)
+    steps, guidance = usual(model, steps, guidance)
     judged: dict[str, list[tuple[Scene, Sight]]] = {}
     for family in ("one", "two", "two colours", "held out"):
         rng = random.Random(f"{family} {seed}")

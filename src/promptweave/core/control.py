@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -13,6 +13,8 @@ from torch import Tensor
 from promptweave.core.accumulator import Maps
 from promptweave.core.clock import Step
 from promptweave.core.features import Block, Features
+from promptweave.core.kept import Kept, everything
+from promptweave.core.registry import register
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site, Sites
 
@@ -150,7 +152,7 @@ class Run:
     the noise's share of the latent. `guided`: guidance needs an unconditional half, else it is an
     input of the network. `blocks` are a UNet's residual blocks. `first_pass` is there for controls that need it.
     `calls`: how often the solver asks the network in all steps together. `pinned`: the source follows a known path,
-    such as that of a given picture (a control `of_source` says so).
+    such as that of a given picture (a control says so by `for_source`).
     `encode` encodes other texts, and `read` finds their words (`words.Words`).
     """
 
@@ -244,14 +246,22 @@ class Hooks:
 class Control:
     """The parameters of a method. `bind` checks them against a run and raises before anything is computed.
 
-    With `needs_first_pass` the source is made alone first, and `run.first_pass` tells of it. A control `of_source`
-    says what the source is, and takes part in that first run. One that is `inversion_free` needs a given picture's
-    latents alone, not its way from noise.
+    What the library has to know about a control beside its run, the control says itself: what must be known of the
+    source (`needs`, `first_pass_sites`, `for_source`), what a recording of the source must hold (`reads`), and which of
+    its parameters count in a run (`idle`, `unread`). A control that cannot work on a recording (`run.recorded`) raises
+    in `bind`.
+
+    `needs`: what of the source must be known before the first step. "noise": the noise that it starts from; without
+    it in the set, a given image is not walked back to noise. "latents" and "maps": its final latents and the maps of
+    its words; it is made alone first, and `run.first_pass` has them.
     """
 
-    needs_first_pass: ClassVar[bool] = False
-    of_source: ClassVar[bool] = False
-    inversion_free: ClassVar[bool] = False
+    needs: ClassVar[frozenset[Literal["noise", "latents", "maps"]]] = frozenset({"noise"})
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Every class of controls is registered, so that recipes find it."""
+        super().__init_subclass__(**options)
+        register(cls)
 
     def first_pass_sites(self, run: Run) -> Sites:
         """The layers whose maps the first pass keeps for this control."""
@@ -260,3 +270,19 @@ class Control:
     def bind(self, run: Run) -> Hooks:
         """One run of this control."""
         raise NotImplementedError
+
+    def for_source(self) -> Control | None:
+        """What of this control acts where the source is made alone: what says what the source is, else nothing."""
+        return None
+
+    def reads(self, run: Run) -> Kept:
+        """What it reads of the source's attention; everything, unless a method knows better."""
+        return everything(run)
+
+    def idle(self, run: Run) -> bool:
+        """Whether its parameters say that it changes nothing, such as a window without a step or a factor of 1."""
+        return False
+
+    def unread(self, run: Run) -> Mapping[str, str]:
+        """Fields that this run does not read, and where they are read: "cross": "in networks with cross-attention"."""
+        return {}

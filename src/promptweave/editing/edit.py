@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Unpack
 
-from promptweave.core.clock import Number, Span
+from promptweave.core.clock import Span
 from promptweave.core.control import Control
-from promptweave.editing.options import Kind, Options
+from promptweave.editing.options import EditOptions, PromptToPrompt, Unread
 from promptweave.editing.picture import Given, Picture
 from promptweave.editing.plan import PromptTooLong as PromptTooLong
 from promptweave.editing.plan import check_lengths, plan, recipe_for
@@ -17,55 +17,66 @@ from promptweave.editing.record import Recording, base_of, record_run
 from promptweave.editing.recorders import edit_watch
 from promptweave.editing.report import effect_report
 from promptweave.editing.result import Result
+from promptweave.editing.settings import RunOptions, Settings, split
 from promptweave.editing.start import Start, start
+from promptweave.editing.values import read_options
 from promptweave.models.base import Model
 from promptweave.models.load import load_cached
 from promptweave.sampling.loop import Job, Progress, latent_grid, sample_jobs
 from promptweave.sampling.recording import Kept, Place
 
 
+class RecordOptions(RunOptions, total=False):
+    """The fields of `Kept` and of `Settings` as keywords."""
+
+    cross: Span
+    self_attention: Span
+    joint: Span
+    self_grid: int | None
+    maps: bool
+    values: bool
+
+
 def record(
     prompt: str | Result,
     *,
-    row: int = 1,
+    row: int | None = None,
     model: Model | str = "toybox",
-    cross: Span = 0.8,
-    self_attention: Span = 0.4,
-    joint: Span = 0.2,
-    self_grid: int | None = None,
-    maps: bool = True,
-    values: bool = False,
     place: Place = "cpu",
     budget: int | None = None,
-    seed: int = 0,
-    images: int = 1,
-    steps: int | None = None,
-    guidance: Number | None = None,
-    size: tuple[int, int] | None = None,
-    negative: str = "",
-    truncate: bool = False,
     image: Given | Picture | None = None,
-    inversion: str = "direct",
+    inversion: str | None = None,
+    settings: Settings | None = None,
     progress: Progress | None = None,
+    **options: Unpack[RecordOptions],
 ) -> Recording:
-    """Make a picture and keep what edits of it read, so that an edit needs the target's rows only.
+    """Make an image and keep what edits of it read, so that an edit needs the target's rows only.
 
-    `prompt` may be an edit's result: its target `row` then becomes a source, and the settings are those of its run.
+    `prompt` may be an edit's result: its target `row` (1) then becomes a source, and the settings are those of its
+    run. `place`: "cpu", "device" or "disk". `budget`: bytes above which TooLarge is raised before anything is computed.
+    `image`: the image that the prompt describes, instead of one that is made (see `edit`).
 
-    `cross`, `self_attention`, `joint`: the windows in which the source's queries and keys are kept; edits may use any
-    windows inside. `self_grid`: pixels of the largest self-attention map. `maps`: what word maps and local blends read.
-    `values`: also the values. `place`: "cpu", "device" or "disk". `budget`: bytes above which TooLarge is raised before
-    anything is computed. `image`: the picture that the prompt describes, instead of one that is made (see `edit`).
+    Options: the fields of `Kept`, the windows in which the source's queries and keys are kept (edits may use any
+    windows inside), and those of `Settings`, which may come as `settings` too.
     """
     network = load_cached(model) if isinstance(model, str) else model
-    kept = Kept(cross, self_attention, joint, self_grid, maps, values)
+    windows, run_options = split("record", options, Kept, Settings)
+    kept = Kept(**read_options(Kept, windows))
+    chosen = (settings or Settings()).with_(run_options)
     if isinstance(prompt, Result):
+        given = {**vars(chosen), "truncate": chosen.truncate or None, "image": image, "inversion": inversion}
+        for name, value in given.items():
+            if value is not None:
+                raise Unread(f"Nothing reads {name} here: a result is recorded as it was made. Leave {name} out.")
         base = base_of(prompt.recipe, network, progress)
         source = None if base is None else base.track
         return record_run(
-            prompt.recipe, network, row=row, kept=kept, place=place, budget=budget, progress=progress, source=source
-        )
-    recipe = recipe_for(network, prompt, (), seed, images, steps, guidance, size, negative, truncate, image, inversion)
+            prompt.recipe, network, row=1 if row is None else row, kept=kept, place=place, budget=budget,
+            progress=progress, source=source,
+        )  # fmt: skip
+    if row is not None:
+        raise Unread("row names a row of a result, and a prompt was given. Leave it out, or record an edit's result.")
+    recipe = recipe_for(network, prompt, (), chosen, image=image, inversion=inversion)
     recipe.check()
     check_lengths(recipe, network)
     return record_run(recipe, network, kept=kept, place=place, budget=budget, progress=progress)
@@ -75,63 +86,32 @@ def edit(
     source: str | Recording,
     *targets: str,
     model: Model | str = "toybox",
-    kind: Kind = "auto",
-    cross: Span | Mapping[str, Span] = 0.8,
-    self_attention: Span = 0.4,
-    self_grid: int | None = None,
-    joint: Span = 0.2,
-    blocks: tuple[str, ...] | None = None,
-    weights: Mapping[str, Number] | None = None,
-    blend: Sequence[str] | str = (),
-    subtract: Sequence[str] | str = (),
-    threshold: Number = 0.3,
-    blend_start: Number = 0.2,
-    mask: Sequence[Sequence[float]] | None = None,
-    combine: Literal["intersection", "union"] = "intersection",
-    shared_start: Number | None = None,
-    strength: Number | None = None,
-    source_guidance: Number | None = None,
-    target_guidance: Number | None = None,
-    structure: Number = 0.3,
     controls: Sequence[Control] | None = None,
-    seed: int | None = None,
-    images: int | None = None,
-    steps: int | None = None,
-    guidance: Number | None = None,
-    size: tuple[int, int] | None = None,
-    negative: str | None = None,
-    truncate: bool = False,
     image: Given | Picture | None = None,
     inversion: str | None = None,
+    settings: Settings | None = None,
     compare: bool = False,
     maps: bool = False,
-    reference_compat: bool = False,
     progress: Progress | None = None,
+    **options: Unpack[EditOptions],
 ) -> Result:
-    """Make the picture of `source` and, from the same noise, that of each target, changed only where the words differ.
+    """Make the image of `source` and, from the same noise, that of each target, changed only where the words differ.
 
-    Without targets the source's own words are re-weighted. `cross` and `self_attention`: share of the steps in which
-    the source's maps are used; `joint`: the same in networks of joint attention, in the layers that `blocks` names
-    (all). `weights`: factors on words of the targets. `blend`: words in whose region alone the picture may change;
-    `mask` adds a drawn region ([height, width] of zeros and ones), `combine` says how. `shared_start`: share of the
-    steps in which the targets' latents are the source's. In flow models (SD3, FLUX) `kind` may be "flow": `FlowEdit`
-    with its `strength`, `source_guidance` and `target_guidance`; or "consist": `Consist`, which keeps all but what the
-    words in `blend` name in the source, and of that its shape for the share `structure` of the steps. `controls`
-    replaces everything these build. `steps` and `guidance` are those that suit the model, unless given. `truncate`
-    allows prompts longer than the model reads. `image`: a picture (file, Pillow image or uint8 [height, width, 3]) that
-    `source` describes: it is walked back to noise (DDIM inversion, for flow models Euler's) and edited. `inversion`:
-    "direct", the source is kept on that way; "ddim", it is made again from the noise; "regularised", as "direct" with
-    pix2pix-zero's correction of the noise. `compare` also makes the targets without control. `maps` records what
-    the words of all prompts look at (`EditMaps`).
+    Without targets the source's own words are re-weighted. The options are the fields of `PromptToPrompt`, which says
+    what each does (`kind`, `cross`, `self_attention`, `weights`, `blend`, ...), and of `Settings` (`seed`, `steps`,
+    `guidance`, ...), which may come as `settings` too. An option that nothing reads is an error. `controls` take the
+    place of those that the options ask for.
+
+    `image`: a file, Pillow image or uint8 [height, width, 3] that `source` describes: it is walked back to noise (DDIM
+    inversion, for flow models Euler's) and edited. `inversion`: "direct", the source is kept on that way; "ddim", it is
+    made again from the noise; "regularised", as "direct" with pix2pix-zero's correction of the noise. `compare` also
+    makes the targets without control. `maps` records what the words of all prompts look at (`EditMaps`).
     """
     network = load_cached(model) if isinstance(model, str) else model
-    options = Options(
-        kind, cross, self_attention, self_grid, joint, blocks, weights, blend, subtract, threshold, blend_start, mask,
-        combine, shared_start, strength, source_guidance, target_guidance, structure, controls, reference_compat,
-    )  # fmt: skip
+    asked, run_options = split("edit", options, PromptToPrompt, Settings)
     recipe = plan(
-        source, targets, network, options, seed=seed, images=images, steps=steps, guidance=guidance, size=size,
-        negative=negative, truncate=truncate, image=image, inversion=inversion,
+        source, targets, network, asked, (settings or Settings()).with_(run_options), controls=controls, image=image,
+        inversion=inversion,
     )  # fmt: skip
     recording = source if isinstance(source, Recording) else None
     watch = edit_watch(recipe, network) if maps else ()
@@ -143,23 +123,24 @@ def generate(
     *,
     model: Model | str = "toybox",
     controls: Sequence[Control] = (),
-    seed: int = 0,
-    images: int = 1,
-    steps: int | None = None,
-    guidance: Number | None = None,
-    size: tuple[int, int] | None = None,
-    negative: str = "",
-    truncate: bool = False,
+    settings: Settings | None = None,
     compare: bool = False,
+    maps: bool = False,
     progress: Progress | None = None,
+    **options: Unpack[RunOptions],
 ) -> Result:
-    """Make a picture from a prompt, under `controls` that steer a single prompt, such as `AttendAndExcite`.
+    """Make an image from a prompt, under `controls` that steer a single prompt, such as `AttendAndExcite`.
 
-    `compare` also makes it without them.
+    The options are the fields of `Settings`, which may come as `settings` too. `compare` also makes it without the
+    controls. `maps` records what the words look at.
     """
     network = load_cached(model) if isinstance(model, str) else model
-    recipe = recipe_for(network, prompt, (), seed, images, steps, guidance, size, negative, truncate)
-    return run(replace(recipe, controls=tuple(controls)), network, compare=compare, progress=progress)
+    chosen = (settings or Settings()).with_(*split("generate", options, Settings))
+    recipe = replace(recipe_for(network, prompt, (), chosen), controls=tuple(controls))
+    recipe.check()
+    check_lengths(recipe, network)
+    watch = edit_watch(recipe, network) if maps else ()
+    return run(recipe, network, compare=compare, watch=watch, progress=progress)
 
 
 def run(

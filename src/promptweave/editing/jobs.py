@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from promptweave.core.fields import options_of
 from promptweave.editing.edit import run_many
-from promptweave.editing.options import Options
+from promptweave.editing.options import PromptToPrompt
 from promptweave.editing.plan import bind, plan
 from promptweave.editing.recipe import Recipe
 from promptweave.editing.result import Result, check_output, read_record
+from promptweave.editing.settings import Settings
+from promptweave.editing.values import nearest, read_options, read_value
 from promptweave.models.base import Model
 
-OPTIONS = {field.name for field in fields(Options)} - {"controls"}
-SETTINGS = {"seed", "images", "steps", "guidance", "size", "negative", "truncate", "image", "inversion"}
+OPTIONS, SETTINGS = ([listed.name for listed in options_of(kind)] for kind in (PromptToPrompt, Settings))
+OTHERS: dict[str, Any] = {
+    "source": str, "targets": Sequence[str] | str, "name": str, "image": str | None, "inversion": str | None
+}  # fmt: skip
 
 
 class BadJobs(ValueError):
@@ -24,7 +29,7 @@ class BadJobs(ValueError):
 
 
 @dataclass(frozen=True)
-class Job:
+class JobLine:
     """A named recipe; `line` is its place in the file."""
 
     name: str
@@ -32,12 +37,12 @@ class Job:
     line: int
 
 
-def read_jobs(path: Path | str, model: Model) -> list[Job]:
+def read_jobs(path: Path | str, model: Model) -> list[JobLine]:
     """The jobs of a file, one JSON object a line: `source`, `targets`, `name` and whatever `edit` takes.
 
     All lines are checked before anything runs; BadJobs lists every one that is wrong.
     """
-    jobs: list[Job] = []
+    jobs: list[JobLine] = []
     wrong: list[str] = []
     lines = [(n, line) for n, line in enumerate(Path(path).read_text().splitlines(), 1) if line.strip()]
     for number, line in lines:
@@ -56,30 +61,28 @@ def read_jobs(path: Path | str, model: Model) -> list[Job]:
     return jobs
 
 
-def make_job(values: Any, model: Model, number: int) -> Job:
+def make_job(values: Any, model: Model, number: int) -> JobLine:
     """A job from its JSON object."""
     if not isinstance(values, dict) or not isinstance(values.get("source"), str):
         raise ValueError('A job is a JSON object with a "source" and "targets".')
-    unknown = set(values) - OPTIONS - SETTINGS - {"source", "targets", "name"}
-    if unknown:
-        known = ", ".join(sorted(OPTIONS | SETTINGS | {"source", "targets", "name"}))
-        raise ValueError(f"A job knows the keys {known}. Received {', '.join(sorted(unknown))}.")
-    targets = values.get("targets", [])
-    targets = [targets] if isinstance(targets, str) else targets
-    name = str(values.get("name", f"{number:04d}"))
+    known = [*OTHERS, *OPTIONS, *SETTINGS]
+    for key in values:
+        if key not in known:
+            raise ValueError(f"A job has no key {key!r}. {nearest(key, known)}")
+    given = {key: read_value(kind, values[key], key) for key, kind in OTHERS.items() if key in values}
+    targets = given.get("targets", ())
+    name = given.get("name", f"{number:04d}")
     if name in ("", ".", "..") or any(c in name for c in "/\\\0"):
-        raise ValueError(f"A name becomes a folder's. Received {name!r}. Leave out slashes.")
-    options = Options(**{key: _tuples(value) for key, value in values.items() if key in OPTIONS})
-    settings: dict[str, Any] = {key: _tuples(value) for key, value in values.items() if key in SETTINGS}
-    recipe = plan(values["source"], targets, model, options, **settings)
+        raise ValueError(f"A job's results go to a folder of its name. Received {name!r}. Leave out slashes.")
+    options = {key: value for key, value in values.items() if key in OPTIONS and value is not None}
+    settings = {key: value for key, value in values.items() if key in SETTINGS and value is not None}
+    recipe = plan(
+        given["source"], (targets,) if isinstance(targets, str) else targets, model,
+        options, Settings(**read_options(Settings, settings)), image=given.get("image"),
+        inversion=given.get("inversion"),
+    )  # fmt: skip
     bind(recipe, model)
-    return Job(name, recipe, number)
-
-
-def _tuples(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _tuples(inner) for key, inner in value.items()}
-    return tuple(_tuples(inner) for inner in value) if isinstance(value, list) else value
+    return JobLine(name, recipe, number)
 
 
 def rows_of(recipe: Recipe) -> int:
@@ -87,9 +90,9 @@ def rows_of(recipe: Recipe) -> int:
     return len(recipe.prompts) * recipe.images
 
 
-def batches(jobs: Sequence[Job], rows: int) -> Iterator[list[Job]]:
+def batches(jobs: Sequence[JobLine], rows: int) -> Iterator[list[JobLine]]:
     """The jobs in order, so many at a time that at most `rows` pictures are made at once (one job at least)."""
-    batch: list[Job] = []
+    batch: list[JobLine] = []
     for job in jobs:
         if batch and sum(rows_of(other.recipe) for other in batch) + rows_of(job.recipe) > rows:
             yield batch
@@ -100,13 +103,13 @@ def batches(jobs: Sequence[Job], rows: int) -> Iterator[list[Job]]:
 
 
 def run_jobs(
-    jobs: Sequence[Job],
+    jobs: Sequence[JobLine],
     model: Model,
     folder: Path | str,
     *,
     rows: int = 8,
     force: bool = False,
-    done: Callable[[Job, Result | None], None] | None = None,
+    done: Callable[[JobLine, Result | None], None] | None = None,
 ) -> list[Path]:
     """Run jobs and save each to a folder of its name. `done` is called after each; with None if it was there already.
 
@@ -114,7 +117,7 @@ def run_jobs(
     error before anything runs, unless `force`.
     """
     folder = Path(folder)
-    waiting: list[Job] = []
+    waiting: list[JobLine] = []
     for job in jobs:
         place = folder / job.name
         if (place / "edit.json").exists() and not force and _same(place / "edit.json", job.recipe):

@@ -1,21 +1,55 @@
-"""The controls that the options of an edit ask for."""
+"""The options of an edit by words, the controls that they ask for, and which control reads which option."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from promptweave.core.clock import Number, Span
-from promptweave.core.control import Control, NoEffect
+from promptweave.core.control import Control, NoEffect, Run
 from promptweave.core.fields import Option
 from promptweave.editing.recipe import Recipe
+from promptweave.editing.settings import RunOptions
+from promptweave.editing.values import read_options
 from promptweave.methods import Consist, FlowEdit, LocalBlend, Refine, Replace, Reweight, SharedStart
 from promptweave.models.base import Model
 from promptweave.words import WordNotFound, Words, suggest
 
 Kind = Literal["auto", "replace", "refine", "flow", "consist"]
 Combine = Literal["intersection", "union"]
+
+
+KINDS: dict[str, type[Control]] = {"replace": Replace, "refine": Refine, "flow": FlowEdit, "consist": Consist}
+
+_WINDOWS = {
+    name: name for name in ("cross", "self_attention", "self_grid", "joint", "blocks", "reference_compat", "two_pass")
+}
+FIELDS: dict[type[Control], dict[str, str]] = {  # what an edit is made of: option -> field of the control
+    Replace: _WINDOWS,
+    Refine: _WINDOWS,
+    Reweight: {"weights": "weights", "reference_compat": "reference_compat"},
+    SharedStart: {"shared_start": "share"},
+    LocalBlend: {
+        "blend": "words", "subtract": "subtract", "threshold": "threshold", "blend_start": "start", "mask": "mask",
+        "combine": "combine", "reference_compat": "reference_compat",
+    },
+    FlowEdit: {name: name for name in ("strength", "source_guidance", "target_guidance")},
+    Consist: {"blend": "words", "structure": "structure", "blocks": "blocks"},
+}  # fmt: skip
+ASKED: dict[type[Control], str] = {  # which options ask for it
+    Replace: 'kind "auto" or "replace"',
+    Refine: 'kind "auto" or "refine"',
+    Reweight: "weights",
+    SharedStart: "shared_start",
+    LocalBlend: "blend or mask",
+    FlowEdit: 'kind "flow"',
+    Consist: 'kind "consist"',
+}
+
+
+class Unread(ValueError):
+    """An option that was given and that nothing reads."""
 
 
 @dataclass(frozen=True)
@@ -109,89 +143,71 @@ class PromptToPrompt:
     reference_compat: Annotated[bool, Option("Maps, windows and regions of the authors' code.", group="Advanced")] = (
         False
     )
+    two_pass: Annotated[
+        bool,
+        Option("The paper's algorithm 1 to the letter: a pass of its own for the target's maps.", group="Advanced"),
+    ] = False
 
+    def __post_init__(self) -> None:
+        for name, value in read_options(PromptToPrompt, vars(self)).items():
+            object.__setattr__(self, name, value)
 
-@dataclass(frozen=True)
-class Options:
-    """What can be asked of an edit, as `edit` explains it; `controls` replaces everything else."""
+    def build(self, model: Model, recipe: Recipe) -> tuple[Control, ...]:
+        """The controls of an edit: injection for each target, then weights, then the local blend."""
+        return self.controls([model.words(prompt) for prompt in recipe.prompts])
 
-    kind: Kind = "auto"
-    cross: Span | Mapping[str, Span] = 0.8
-    self_attention: Span = 0.4
-    self_grid: int | None = None
-    joint: Span = 0.2
-    blocks: tuple[str, ...] | None = None
-    weights: Mapping[str, Number] | None = None
-    blend: Sequence[str] | str = ()
-    subtract: Sequence[str] | str = ()
-    threshold: Number = 0.3
-    blend_start: Number = 0.2
-    mask: Sequence[Sequence[float]] | None = None
-    combine: Literal["intersection", "union"] = "intersection"
-    shared_start: Number | None = None
-    strength: Number | None = None
-    source_guidance: Number | None = None
-    target_guidance: Number | None = None
-    structure: Number = 0.3
-    controls: Sequence[Control] | None = None
-    reference_compat: bool = False
-
-
-def build_controls(model: Model, recipe: Recipe, options: Options) -> tuple[Control, ...]:
-    """The controls of an edit: injection for each target, then weights, then the local blend."""
-    if options.controls is not None:
-        return tuple(options.controls)
-    o = options
-    words = [model.words(prompt) for prompt in recipe.prompts]
-    groups: dict[type[Replace] | type[Refine], list[int]] = {}
-    for row, target in enumerate(words[1:], 1):
-        found = suggest(words[0], target)
-        if found == "same" and not o.weights:
-            raise NoEffect(
-                f"Target {row} says the same as the source, {recipe.source!r}. Change a word or give a weight."
-            )
-        group = Refine if o.kind == "refine" or (o.kind == "auto" and found == "refine") else Replace
-        groups.setdefault(group, []).append(row)
-    if o.kind == "consist":  # the words are those of the object, whose region the control itself keeps to
-        return (Consist((o.blend,) if isinstance(o.blend, str) else tuple(o.blend), o.structure, blocks=o.blocks),)
-    controls: list[Control] = []
-    if o.kind == "flow":
-        controls.append(FlowEdit(o.strength, source_guidance=o.source_guidance, target_guidance=o.target_guidance))
-        groups = {}
-    for group, rows in groups.items():
-        chosen = None if len(groups) == 1 else tuple(rows)
-        cross = _windows_of(o.cross, words, rows)
-        controls.append(group(cross, o.self_attention, o.self_grid, chosen, o.reference_compat, o.joint, o.blocks))
-    if o.weights:
-        weights = dict(o.weights)
-        controls.append(Reweight(weights, o.cross, reference_compat=True) if o.reference_compat else Reweight(weights))
-    if o.shared_start is not None:
-        controls.append(SharedStart(o.shared_start))
-    if o.blend or o.mask is not None:
-        names, without = ((w,) if isinstance(w, str) else tuple(w) for w in (o.blend, o.subtract))
-        drawn = None if o.mask is None else tuple(tuple(float(v) for v in row) for row in o.mask)
-        controls.append(
-            LocalBlend(
-                names,
-                without,
-                o.threshold,
-                start=o.blend_start,
-                mask=drawn,
-                combine=o.combine,
-                reference_compat=o.reference_compat,
-            )
+    def controls(self, words: Sequence[Words]) -> tuple[Control, ...]:
+        """The controls of an edit of the first prompt into the others."""
+        groups: dict[type[Control], list[int]] = {}
+        for row, target in enumerate(words[1:], 1):
+            found = suggest(words[0], target)
+            if found == "same" and not self.weights:
+                raise NoEffect(
+                    f"Target {row} says the same as the source, {words[0].prompt!r}. Change a word or give a weight."
+                )
+            kind = KINDS.get(self.kind) or (Refine if found == "refine" else Replace)
+            groups.setdefault(kind, []).append(row)
+        if self.kind == "consist":  # the words are those of the object, whose region the control itself keeps to
+            return (self._made(Consist),)
+        if self.kind == "flow":
+            made = [self._made(FlowEdit)]
+        else:
+            made = [self._injected(kind, words, rows, alone=len(groups) == 1) for kind, rows in groups.items()]
+        made += (
+            [self._made(Reweight, **({"window": self.cross} if self.reference_compat else {}))] if self.weights else []
         )
-    return tuple(controls)
+        made += [self._made(SharedStart)] if self.shared_start is not None else []
+        made += [self._made(LocalBlend)] if self.blend or self.mask is not None else []
+        return tuple(made)
+
+    def _injected(self, kind: type[Control], words: Sequence[Words], rows: Sequence[int], *, alone: bool) -> Control:
+        """The injection of some targets; without the windows of words that other targets alone have."""
+        cross = self.cross
+        if isinstance(cross, Mapping):
+            having = {word: {row for row, target in enumerate(words) if row and _has(target, word)} for word in cross}
+            cross = {word: span for word, span in cross.items() if not having[word] or having[word] & set(rows)}
+        return self._made(kind, cross=cross, targets=None if alone else tuple(rows))
+
+    def _made(self, kind: type[Control], **more: Any) -> Control:
+        """A control with the options that it has a field for; an option that is None is left to it."""
+        values = {field: getattr(self, option) for option, field in FIELDS[kind].items()}
+        return kind(**{**{field: value for field, value in values.items() if value is not None}, **more})
 
 
-def _windows_of(
-    cross: Span | Mapping[str, Span], words: Sequence[Words], rows: Sequence[int]
-) -> Span | Mapping[str, Span]:
-    """The windows of some targets: without the words that other targets alone have."""
-    if not isinstance(cross, Mapping):
-        return cross
-    having = {word: {row for row, target in enumerate(words) if row and _has(target, word)} for word in cross}
-    return {word: span for word, span in cross.items() if not having[word] or having[word] & set(rows)}
+def asked(controls: Sequence[Control]) -> dict[str, Any]:
+    """The options that ask for these controls, as far as there are any; the inverse of `PromptToPrompt.controls`."""
+    found: dict[str, Any] = {}
+    kinds = [name for control in controls for name, kind in KINDS.items() if type(control) is kind]
+    if len(kinds) == 1:
+        found["kind"] = kinds[0]
+    for control in controls:
+        for option, field in FIELDS.get(type(control), {}).items():
+            value, known = getattr(control, field), found.get(option)
+            if isinstance(value, Mapping) and isinstance(known, Mapping):  # each target has the windows of its words
+                found[option] = {**known, **value}
+            elif value is not None:
+                found.setdefault(option, value)
+    return found
 
 
 def _has(words: Words, word: str) -> bool:
@@ -203,3 +219,48 @@ def _has(words: Words, word: str) -> bool:
     except ValueError:
         return True
     return True
+
+
+def check_read(given: Collection[str], controls: Sequence[Control], run: Run) -> None:
+    """Raise if none of the controls reads one of the options that were given."""
+    for option in given:
+        readers = [control for control in controls if option in FIELDS.get(type(control), {})]
+        reasons = [control.unread(run).get(FIELDS[type(control)][option]) for control in readers]
+        if option == "kind" or None in reasons:
+            continue
+        if readers:
+            raise Unread(
+                f"Nothing reads {option} here: {type(readers[0]).__name__} reads it {reasons[0]}. Leave {option} out."
+            )
+        names = [kind.__name__ for kind, fields in FIELDS.items() if option in fields]
+        asking = [ASKED[kind] for kind, fields in FIELDS.items() if option in fields]
+        raise Unread(
+            f"Nothing reads {option} here: it is an option of {' and '.join(names)} "
+            f"({', '.join(dict.fromkeys(asking))}), and this edit has "
+            f"{', '.join(type(control).__name__ for control in controls)}. Leave {option} out, or ask for its reader."
+        )
+
+
+class EditOptions(RunOptions, total=False):
+    """The fields of `PromptToPrompt` and of `Settings` as keywords."""
+
+    kind: Kind
+    cross: Span | Mapping[str, Span]
+    self_attention: Span
+    self_grid: int | None
+    joint: Span
+    blocks: tuple[str, ...] | None
+    weights: Mapping[str, Number] | None
+    blend: Sequence[str] | str
+    subtract: Sequence[str] | str
+    threshold: Number
+    blend_start: Number
+    mask: Sequence[Sequence[float]] | None
+    combine: Combine
+    shared_start: Number | None
+    strength: Number | None
+    source_guidance: Number | None
+    target_guidance: Number | None
+    structure: Number
+    reference_compat: bool
+    two_pass: bool

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Unpack
 
 from promptweave.core.clock import Number
-from promptweave.core.control import NoEffect
-from promptweave.editing.options import Options, build_controls
+from promptweave.core.control import Control, NoEffect, Run
+from promptweave.editing.options import PromptToPrompt, Unread, check_read
 from promptweave.editing.picture import Given, Picture
 from promptweave.editing.recipe import Recipe
 from promptweave.editing.record import Recording, recipe_of
+from promptweave.editing.settings import RunOptions, Settings, split
+from promptweave.editing.values import read_options
 from promptweave.models.base import Model
 from promptweave.sampling.loop import Job, noise_for
 
@@ -20,91 +22,121 @@ class PromptTooLong(ValueError):
     """A prompt with words beyond the model's length."""
 
 
-def settings(model: Model, steps: int | None, guidance: Number | None) -> tuple[int, Number]:
+def usual(model: Model, steps: int | None = None, guidance: Number | None = None) -> tuple[int, Number]:
     """Steps and guidance: those given, else those that suit the model."""
-    usual = model.defaults
-    return usual[0] if steps is None else steps, usual[1] if guidance is None else guidance
+    own = model.defaults
+    return own[0] if steps is None else steps, own[1] if guidance is None else guidance
 
 
 def recipe_for(
     model: Model,
     source: str,
     targets: tuple[str, ...] = (),
-    seed: int | None = None,
-    images: int | None = None,
-    steps: int | None = None,
-    guidance: Number | None = None,
-    size: tuple[int, int] | None = None,
-    negative: str | None = None,
-    truncate: bool = False,
+    settings: Settings | None = None,
+    *,
     image: Given | Picture | None = None,
     inversion: str | None = None,
+    **options: Unpack[RunOptions],
 ) -> Recipe:
-    """A recipe without controls; None stands for what is usual, or suits the model."""
-    steps, guidance = settings(model, steps, guidance)
-    picture = None if image is None else Picture.of(image, size or model.default_size)
+    """A recipe without controls; settings that are None are the usual ones, or those that suit the model."""
+    chosen = (settings or Settings()).with_(*split("A recipe", options, Settings))
+    steps, guidance = usual(model, chosen.steps, chosen.guidance)
+    if inversion is not None and image is None:
+        raise Unread(
+            f"inversion is how a given image becomes noise, and there is none. Received inversion={inversion!r}. "
+            "Give the image, or leave inversion out."
+        )
+    picture = None if image is None else Picture.of(image, chosen.size or model.default_size)
     return Recipe(
-        source, targets, (), 0 if seed is None else seed, 1 if images is None else images, steps, guidance, size,
-        negative or "", model.name, truncate, model.scheduler, chunks=model.reading.chunks,
-        prompt_weights=model.reading.weights, picture=picture, inversion=inversion or "direct",
-    )  # fmt: skip
+        source,
+        targets,
+        seed=chosen.seed or 0,
+        images=1 if chosen.images is None else chosen.images,
+        steps=steps,
+        guidance=guidance,
+        size=chosen.size,
+        negative=chosen.negative or "",
+        model=model.name,
+        truncate=chosen.truncate,
+        scheduler=model.scheduler,
+        chunks=model.reading.chunks,
+        prompt_weights=model.reading.weights,
+        picture=picture,
+        inversion=inversion or "direct",
+    )
 
 
 def plan(
     source: str | Recording,
     targets: Sequence[str],
     model: Model,
-    options: Options,
+    options: Mapping[str, Any],
+    settings: Settings | None = None,
     *,
-    seed: int | None = None,
-    images: int | None = None,
-    steps: int | None = None,
-    guidance: Number | None = None,
-    size: tuple[int, int] | None = None,
-    negative: str | None = None,
-    truncate: bool = False,
+    controls: Sequence[Control] | None = None,
     image: Given | Picture | None = None,
     inversion: str | None = None,
 ) -> Recipe:
-    """The recipe of an edit; of a recording's, with the recording's settings."""
+    """The recipe of an edit; of a recording's, with the recording's settings.
+
+    `options` are those fields of `PromptToPrompt` that were given; one that nothing reads is an error, unless it asks
+    for nothing (None, no words). `controls` take the place of those that options ask for.
+    """
+    options = {name: value for name, value in options.items() if not _nothing(value)}
+    if controls is not None and options:
+        raise Unread(
+            f"Nothing reads {next(iter(options))} here: controls take the place of those that options ask for. "
+            "Give one or the other."
+        )
+    edit = PromptToPrompt(**read_options(PromptToPrompt, options))
     prompt = source.prompt if isinstance(source, Recording) else source
-    targets = tuple(targets) or ((prompt,) if options.weights else ())
+    targets = tuple(targets) or ((prompt,) if edit.weights else ())
     if not targets:
         raise NoEffect("An edit needs a target prompt, or weights for words of the source. Received neither.")
     if isinstance(source, Recording):
-        given = {"seed": seed, "images": images, "steps": steps, "guidance": guidance, "size": size,
-                 "negative": negative, "inversion": inversion}  # fmt: skip
         if image is not None:
             raise ValueError("A recording has a picture already. Leave the image out, or record it: record(image=...).")
-        recipe = _on_recording(source, targets, model, given, truncate)
+        recipe = _on_recording(source, targets, model, settings or Settings(), inversion)
     else:
-        recipe = recipe_for(
-            model, source, targets, seed, images, steps, guidance, size, negative, truncate, image, inversion
-        )
+        recipe = recipe_for(model, source, targets, settings, image=image, inversion=inversion)
     recipe.check()
     check_lengths(recipe, model)
-    return replace(recipe, controls=build_controls(model, recipe, options))
+    made = edit.build(model, recipe) if controls is None else tuple(controls)
+    check_read(options, made, bind(recipe, model))
+    without = [type(control).__name__ for control in made if "noise" not in control.needs]
+    if inversion is not None and without:
+        raise Unread(
+            f"Nothing reads inversion here: {without[0]} starts from the image itself, not from noise. Leave it out."
+        )
+    return replace(recipe, controls=made)
+
+
+def _nothing(value: Any) -> bool:
+    return value is None or (isinstance(value, str | Sequence | Mapping) and not value)
 
 
 def _on_recording(
-    recording: Recording, targets: tuple[str, ...], model: Model, given: Mapping[str, Any], truncate: bool
+    recording: Recording, targets: tuple[str, ...], model: Model, settings: Settings, inversion: str | None
 ) -> Recipe:
     """The recipe of an edit of a recording; raises on settings that are not the recording's."""
     recording.check(model)
     recipe = recipe_of(recording, targets)
+    if inversion is not None and recipe.root.picture is None:
+        raise Unread("inversion is how a given image becomes noise, and the recording has none. Leave it out.")
+    given = {**vars(settings), "inversion": inversion}
     for name, value in given.items():
-        if value is not None and value != getattr(recipe, name):
+        if name != "truncate" and value is not None and value != getattr(recipe, name):
             raise ValueError(
                 f"An edit of a recording has the recording's {name}, {getattr(recipe, name)!r}. Received {value!r}. "
                 "Leave it out, or record anew."
             )
-    return replace(recipe, truncate=recipe.truncate or truncate)
+    return replace(recipe, truncate=recipe.truncate or settings.truncate)
 
 
-def bind(recipe: Recipe, model: Model) -> None:
-    """Raise what running the recipe would raise before its first step."""
+def bind(recipe: Recipe, model: Model) -> Run:
+    """What a run of the recipe will look like; raises what running it would raise before its first step."""
     noise = noise_for(model, recipe.seed, recipe.images, recipe.size)
-    Job(recipe.prompts, noise, recipe.steps, recipe.guidance, recipe.controls).bind(model)
+    return Job(recipe.prompts, noise, recipe.steps, recipe.guidance, recipe.controls).bind(model)[0]
 
 
 def check_lengths(recipe: Recipe, model: Model) -> None:

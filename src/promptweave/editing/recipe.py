@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, get_type_hints
 
 import promptweave.methods as methods
 from promptweave.core.clock import Window
 from promptweave.core.control import Control
+from promptweave.core.registry import KNOWN, path_of
 from promptweave.editing.picture import Picture
+from promptweave.editing.values import BadValue, nearest, read_value
 
 FORMAT = 1
 KEY = "promptweave"  # of the PNG's text chunk
@@ -88,51 +91,111 @@ class Recipe:
         return {**values, "targets": list(self.targets), "controls": controls, "base": base, "picture": picture}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
-        """The recipe that `as_dict` gave."""
+    def from_dict(cls, values: Mapping[str, Any], *, allow: Sequence[str] = ()) -> Recipe:
+        """The recipe that `as_dict` gave. `allow`: modules of controls of your own that may be imported for it."""
         try:
-            controls = tuple(control_from_dict(c) for c in values["controls"])
+            controls = tuple(control_from_dict(c, allow) for c in values["controls"])
             younger = ("scheduler", "base", "base_row", "chunks", "prompt_weights", "picture", "inversion")
             # which the first recipes lack
             values = {**{field.name: field.default for field in fields(cls) if field.name in younger}, **values}
             plain = {field.name: values[field.name] for field in fields(cls) if field.name != "controls"}
-            size = tuple(plain["size"]) if plain["size"] else None
-            base = None if plain["base"] is None else cls.from_dict(plain["base"])
+            hints = _hints_of_recipe()
+            plain |= {name: read_value(hint, plain[name], name) for name, hint in hints.items()}
+            base = None if plain["base"] is None else cls.from_dict(plain["base"], allow=allow)
             picture = None if plain["picture"] is None else Picture.from_text(plain["picture"])
-            changes = {"targets": tuple(plain["targets"]), "size": size, "base": base, "picture": picture}
-            return cls(**{**plain, **changes}, controls=controls)
-        except (KeyError, TypeError) as error:
+            return cls(**{**plain, "base": base, "picture": picture}, controls=controls)
+        except BadValue as error:
+            raise BrokenRecipe(f"This recipe cannot be read: {error}") from error
+        except (KeyError, TypeError, AttributeError) as error:
             raise BrokenRecipe(
                 f"A recipe holds {', '.join(f.name for f in fields(cls))}. This one does not: {error}."
             ) from error
 
 
+def _hints_of_recipe() -> dict[str, Any]:
+    """The types of a recipe's fields that are plain values."""
+    return {name: hint for name, hint in get_type_hints(Recipe).items() if name not in ("controls", "base", "picture")}
+
+
 def control_as_dict(control: Control) -> dict[str, Any]:
-    """The name of a control and its parameters."""
-    values = {field.name: getattr(control, field.name) for field in fields(control)}
-    return {"control": type(control).__name__, **{name: _plain(value) for name, value in values.items()}}
+    """The name of a control, where its class is found, and its parameters."""
+    values = {field.name: _plain(getattr(control, field.name), field.name, control) for field in fields(control)}
+    return {"control": type(control).__name__, "class": path_of(type(control)), **values}
 
 
-def control_from_dict(values: Mapping[str, Any]) -> Control:
-    """The control that `control_as_dict` gave."""
-    name = values["control"]
-    if name not in CONTROLS:
+def control_from_dict(values: Mapping[str, Any], allow: Sequence[str] = ()) -> Control:
+    """The control that `control_as_dict` gave; of a class of your own that is not known, `allow` names its module."""
+    kind = _class_of(values["control"], values.get("class"), allow)
+    hints = _hints(kind)
+    known = [field.name for field in fields(kind)]
+    given = {name: value for name, value in values.items() if name not in ("control", "class")}
+    for name in given:
+        if name not in known:
+            raise BrokenRecipe(f"{kind.__name__} has no parameter {name!r}. {nearest(name, known)}")
+    read = {name: read_value(hints.get(name, Any), value, f"{kind.__name__}.{name}") for name, value in given.items()}
+    try:
+        return kind(**read)
+    except TypeError as error:  # a required parameter is missing
+        raise BrokenRecipe(f"A recipe's {kind.__name__} cannot be made: {error}.") from error
+
+
+def _class_of(name: str, path: str | None, allow: Sequence[str]) -> type[Control]:
+    """A class of the library by its name, another by its path; a module is imported only if it is allowed."""
+    if path is None or path.startswith("promptweave."):
+        if name in CONTROLS:
+            return CONTROLS[name]
+        if path is not None:
+            raise BrokenRecipe(f"This version has no control {name!r}. There are {', '.join(CONTROLS)}.")
+        named = [
+            kind for found, kind in KNOWN.items() if kind.__name__ == name and not found.startswith("promptweave.")
+        ]
+        if len(named) == 1:
+            return named[0]
         raise BrokenRecipe(f"There is no control {name!r}. There are {', '.join(CONTROLS)}.")
-    return CONTROLS[name](**{key: _tuples(value) for key, value in values.items() if key != "control"})
+    if path not in KNOWN:
+        module = path.partition(":")[0]
+        if not any(module == other or module.startswith(f"{other}.") for other in allow):
+            raise BrokenRecipe(
+                f"The control {name} is defined in the module {module}, which is not imported. Recipes import nothing "
+                f'by themselves. Import it before, or, if you trust it, allow it: allow=["{module}"] '
+                f"(--allow-module {module})."
+            )
+        try:
+            import_module(module)
+        except ImportError as error:
+            raise BrokenRecipe(
+                f"The control {name} is defined in the module {module}, which cannot be imported: {error}. "
+                "Put its folder on PYTHONPATH."
+            ) from error
+        if path not in KNOWN:
+            raise BrokenRecipe(f"The module {module} defines no control {name!r} any more.")
+    return KNOWN[path]
 
 
-def _plain(value: Any) -> Any:
+def _hints(kind: type[Control]) -> dict[str, Any]:
+    """The types of a control's fields, as far as their names can be found."""
+    try:
+        return get_type_hints(kind)
+    except Exception:  # names that only a type checker imports
+        return {}
+
+
+def _plain(value: Any, name: str, control: Control) -> Any:
+    """JSON-able."""
     if isinstance(value, Window):
         return [value.start, value.end]
     if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
-    return [_plain(inner) for inner in value] if isinstance(value, tuple | list) else value
-
-
-def _tuples(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _tuples(inner) for key, inner in value.items()}
-    return tuple(_tuples(inner) for inner in value) if isinstance(value, list) else value
+        return {str(key): _plain(inner, name, control) for key, inner in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(inner, name, control) for inner in value]
+    if hasattr(value, "tolist"):  # numbers of numpy
+        value = value.tolist()
+    if value is None or isinstance(value, str | int | float | list):
+        return value
+    raise TypeError(
+        f"{name} of {type(control).__name__} is a {type(value).__name__}, which a recipe cannot hold. Fields of "
+        "controls are numbers, text, tuples and mappings of these."
+    )
 
 
 def versions() -> dict[str, str]:

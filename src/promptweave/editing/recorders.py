@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
 from promptweave.core.control import Run
 from promptweave.core.record_maps import RecordMaps
 from promptweave.core.site import Site, Sites
+from promptweave.editing.options import Unread
+from promptweave.editing.plan import check_lengths, recipe_for
 from promptweave.editing.recipe import Recipe
 from promptweave.editing.record import TooLarge, megabytes
+from promptweave.editing.settings import Settings, split
 from promptweave.models.base import Model
 from promptweave.sampling.loop import Job, noise_for
 from promptweave.words import Words
@@ -77,6 +80,19 @@ def named_sites(sites: Sequence[Site], layers: Sequence[str]) -> Sites:
             f"Names: {', '.join(site.name for site in looking)}."
         )
     return Sites(names=tuple(chosen))
+
+
+def single(
+    model: Model, call: str, prompt: str, settings: Settings | None, given: Mapping[str, Any]
+) -> Recipe:  # fmt: skip
+    """The recipe of a view of one image, whose prompt may be longer than the model reads unless `truncate` says no."""
+    chosen = (settings or Settings()).with_(*split(call, given, Settings))
+    if chosen.images not in (None, 1):
+        raise Unread(f"{call} is of one image. Received images={chosen.images}. Leave it out.")
+    recipe = recipe_for(model, prompt, (), replace(chosen, images=None, truncate=given.get("truncate", True)))
+    recipe.check()
+    check_lengths(recipe, model)
+    return recipe
 
 
 def bound(recipe: Recipe, model: Model) -> Run:

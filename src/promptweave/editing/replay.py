@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,12 +32,18 @@ class Replay:
         return self.difference == 0
 
 
-def replay(path: Path | str, *, model: Model | None = None, progress: Progress | None = None) -> Replay:
-    """Run the recipe in a PNG of ours again. `model` stands in for the one that the recipe names."""
+def replay(
+    path: Path | str, *, model: Model | None = None, allow: Sequence[str] = (), progress: Progress | None = None
+) -> Replay:
+    """Run the recipe in a PNG of ours again. `model` stands in for the one that the recipe names.
+
+    A control of your own is found if its module is imported already. Otherwise `allow` names the modules that may be
+    imported for it, which runs their code; without it nothing is imported.
+    """
     record = read_record(path)
     if "picture" not in record:
         raise BrokenRecipe(f"{path} holds no picture to compare with. Replay one of its PNG files.")
-    recipe = Recipe.from_dict(record["recipe"])
+    recipe = Recipe.from_dict(record["recipe"], allow=allow)
     network = model or load_cached(recipe.model, recipe.scheduler, recipe.chunks, recipe.prompt_weights)
     notes = [
         f"{package} was {old}, is {versions()[package]}"

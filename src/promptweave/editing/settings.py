@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, TypedDict
 
 from promptweave.core.clock import Number
-from promptweave.core.fields import Option
+from promptweave.core.fields import Option, options_of
+from promptweave.editing.values import nearest, read_options
 
 
 @dataclass(frozen=True)
@@ -37,3 +39,38 @@ class Settings:
     ] = None
     negative: Annotated[str | None, Option("Negative prompt: what guidance leads away from.", group="Image")] = None
     truncate: Annotated[bool, Option("Let prompts be longer than the model reads.", group="Advanced")] = False
+
+    def __post_init__(self) -> None:
+        for name, value in read_options(Settings, vars(self)).items():
+            object.__setattr__(self, name, value)
+
+    def with_(self, given: Mapping[str, Any]) -> Settings:
+        """A copy with the settings that were given as keywords; one in both places is an error."""
+        given = {name: value for name, value in given.items() if value is not None}
+        unset = Settings()
+        twice = [name for name in given if getattr(self, name) != getattr(unset, name)]
+        if twice:
+            raise ValueError(f"{twice[0]} was given twice, as a keyword and in settings. Leave one of them out.")
+        return replace(self, **read_options(Settings, given))
+
+
+class RunOptions(TypedDict, total=False):
+    """The fields of `Settings` as keywords."""
+
+    seed: int | None
+    images: int | None
+    steps: int | None
+    guidance: Number | None
+    size: tuple[int, int] | None
+    negative: str | None
+    truncate: bool
+
+
+def split(call: str, given: Mapping[str, Any], *lists: type) -> list[dict[str, Any]]:
+    """The keywords of a call by the list of options that each is in; one that is in none is an error."""
+    names = [[listed.name for listed in options_of(kind)] for kind in lists]
+    known = [name for some in names for name in some]
+    for name in given:
+        if name not in known:
+            raise TypeError(f"{call} has no option {name!r}. {nearest(name, known)}")
+    return [{name: value for name, value in given.items() if name in some} for some in names]

@@ -30,7 +30,8 @@ def start(recipe: Recipe, model: Model, source: Track | None = None, progress: P
     """The start of a recipe's run; `source` is the recording that stands for its source, if there is one.
 
     A picture is walked back to noise under the source's prompt without guidance, and ("direct", "regularised") the
-    source is kept on that way; with "ddim" it is made again from the noise. FlowEdit needs no way back.
+    source is kept on that way; with "ddim" it is made again from the noise. A control that does
+    not need the noise (FlowEdit) needs no way back.
     """
     picture = recipe.root.picture
     if picture is None:
@@ -38,7 +39,7 @@ def start(recipe: Recipe, model: Model, source: Track | None = None, progress: P
     if source is not None:
         return Start(source.latents(0))
     latents = model.to_latent(torch.from_numpy(picture.pixels().copy())[None].to(precision(model.dtype)) / 255)
-    if any(control.inversion_free for control in recipe.controls):
+    if any("noise" not in control.needs for control in recipe.controls):
         known = FirstPass(latents.to(model.device))
         return Start(noise_for(model, recipe.seed, recipe.images, recipe.size), (), known)
     correct = Regularised(seed=recipe.seed) if recipe.inversion == "regularised" else None

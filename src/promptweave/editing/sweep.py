@@ -7,29 +7,37 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from PIL import Image
 
 from promptweave.core.clock import Number
-from promptweave.core.control import Control, NoEffect
+from promptweave.core.fields import options_of
+from promptweave.core.kept import together
 from promptweave.editing.edit import run_many
-from promptweave.editing.options import Options
+from promptweave.editing.options import EditOptions, PromptToPrompt
+from promptweave.editing.picture import Given, Picture
 from promptweave.editing.plan import bind, plan
 from promptweave.editing.recipe import Recipe
 from promptweave.editing.record import Recording, record_run
 from promptweave.editing.result import Result
-from promptweave.methods import Refine, Replace, Reweight
+from promptweave.editing.settings import Settings, split
+from promptweave.editing.values import numeric, read_option, whole
 from promptweave.models.base import Model
 from promptweave.models.load import load_cached
-from promptweave.sampling.recording import Kept, Place
+from promptweave.sampling.recording import Place
 from promptweave.sampling.walk import Progress
 from promptweave.view.sheet import grid_sheet
 
-AXES = ("cross", "self_attention", "joint", "threshold", "blend_start", "shared_start", "seed")
+AXES = {  # the numbers with a range; of several images a cell shows the first
+    listed.name: listed
+    for kind in (PromptToPrompt, Settings)
+    for listed in options_of(kind)
+    if numeric(listed) and listed.name != "images"
+}
 WEIGHT = "weight:"  # an axis over the weight of a word, "weight:snow"
 
 
@@ -106,45 +114,50 @@ def sweep(
     batch: int = 4,
     place: Place = "cpu",
     budget: int | None = None,
+    image: Given | Picture | None = None,
+    inversion: str | None = None,
+    settings: Settings | None = None,
     progress: Progress | None = None,
-    **options: Any,
+    **options: Unpack[EditOptions],
 ) -> Sweep:
-    """Edit `source` into `target` with every pair of settings from two axes, on one recording (one a seed).
+    """Edit `source` into `target` with every pair of settings from two axes, on one recording of each source.
 
-    `source` may be a recording whose windows hold all those of the grid; its seed is then no axis.
+    `source` may be a recording whose windows hold all those of the grid; its seed, steps and guidance are no axes then.
 
-    An axis is a name and values: cross, self_attention, joint, threshold, blend_start, shared_start, seed, or
-    "weight:word". `batch`: cells in one forward pass. `place` and `budget` are the recording's; `options` those of
-    `edit`. A cell whose windows are all closed shows the target without injection.
+    An axis is a name and values: any number among the options of `edit` (cross, self_attention, threshold, seed,
+    guidance, ...), or "weight:word". `batch`: cells in one forward pass. `place` and `budget` are the recording's;
+    options, `settings`, `image` and `inversion` those of `edit`. A cell whose windows are all closed shows the target
+    without injection.
     """
     network = load_cached(model) if isinstance(model, str) else model
+    if rows[0] == columns[0]:
+        raise ValueError(f"The two axes of a sweep must differ. Received {rows[0]} for both.")
     axes = _axis(rows), _axis(columns)
-    if axes[0][0] == axes[1][0]:
-        raise ValueError(f"The two axes of a sweep must differ. Received {axes[0][0]} for both.")
-    names = {field.name for field in fields(Options)}
-    general = {key: value for key, value in options.items() if key not in names}
-    fixed = {key: value for key, value in options.items() if key in names}
-    planned = [
-        [_cell(network, source, target, {axes[0][0]: a, axes[1][0]: b}, fixed, general) for b in axes[1][1]]
-        for a in axes[0][1]
-    ]
-    recipes = [recipe for row in planned for recipe in row]
-    recordings: dict[int, Recording] = {} if isinstance(source, str) else {source.recipe.seed: source}
-    for recipe in recipes:
-        if recipe.seed not in recordings:
-            alone = replace(recipe, targets=(), controls=())
-            kept = _kept([other for other in recipes if other.seed == recipe.seed])
-            recordings[recipe.seed] = record_run(
-                alone, network, kept=kept, place=place, budget=budget, progress=progress
-            )
+    asked, run_options = split("sweep", options, PromptToPrompt, Settings)
+    given, chosen = {**asked, **run_options}, (settings or Settings()).with_(run_options)
+    for name, _ in axes:
+        if name in given:
+            raise ValueError(f"{name} is an axis of the sweep and was given as an option too. Leave one of them out.")
+
+    def planned(at: Mapping[str, Number]) -> Recipe:
+        run_axes, edit_axes = (
+            {n: v for n, v in at.items() if (n in vars(chosen)) is of_run} for of_run in (True, False)
+        )
+        return plan(
+            source, [target], network, _with_weights(asked, edit_axes), chosen.with_(run_axes), image=image,
+            inversion=inversion,
+        )  # fmt: skip
+
+    cells = [planned({axes[0][0]: a, axes[1][0]: b}) for a in axes[0][1] for b in axes[1][1]]
+    recipes = _without_idle(cells, network)
+    recordings = _recordings(source, recipes, network, place, budget, progress)
     made: list[Result] = []
     for first in range(0, len(recipes), batch):
-        some = recipes[first : first + batch]
-        given = [recordings[recipe.seed] for recipe in some]
-        made += run_many(some, network, recordings=given, progress=progress)
+        part = slice(first, first + batch)
+        made += run_many(recipes[part], network, recordings=recordings[part], progress=progress)
     width = len(axes[1][1])
-    cells = tuple(tuple(made[i : i + width]) for i in range(0, len(made), width))
-    return Sweep(source if isinstance(source, str) else source.prompt, target, axes[0], axes[1], cells)
+    grid = tuple(tuple(made[i : i + width]) for i in range(0, len(made), width))
+    return Sweep(source if isinstance(source, str) else source.prompt, target, axes[0], axes[1], grid)
 
 
 def _axis(axis: tuple[str, Sequence[Number]]) -> tuple[str, tuple[Number, ...]]:
@@ -153,55 +166,55 @@ def _axis(axis: tuple[str, Sequence[Number]]) -> tuple[str, tuple[Number, ...]]:
         raise ValueError(f"An axis of a sweep is one of {', '.join(AXES)} or weight:word. Received {name!r}.")
     if not values or len(set(values)) < len(values):
         raise ValueError(f"An axis needs values, each once. Received {list(values)} for {name}.")
+    if name in AXES:
+        values = [read_option(AXES[name], int(v) if whole(AXES[name]) and v == round(v) else v) for v in values]
     return name, tuple(values)
 
 
-def _cell(
-    model: Model,
-    source: str | Recording,
-    target: str,
-    at: Mapping[str, Number],
-    fixed: Mapping[str, Any],
-    general: Mapping[str, Any],
-) -> Recipe:
-    """The recipe of a cell."""
-    weights = dict(fixed.get("weights") or {})
+def _with_weights(asked: Mapping[str, Any], at: Mapping[str, Number]) -> dict[str, Any]:
+    """The options of a cell; an axis over a word's weight joins the weights that were given."""
+    weights = dict(asked.get("weights") or {})
     weights.update({name[len(WEIGHT) :]: value for name, value in at.items() if name.startswith(WEIGHT)})
-    chosen = {name: value for name, value in at.items() if not name.startswith(WEIGHT) and name != "seed"}
-    options = Options(**{**fixed, **chosen, "weights": weights or None})
-    settings = {**general, **({"seed": int(at["seed"])} if "seed" in at else {})}
-    recipe = plan(source, [target], model, options, **settings)
-    windowed = [c for c in recipe.controls if isinstance(c, Replace | Refine | Reweight)]
-    closed = [c for c in windowed if _closed(c, recipe, model)]
-    neutral = [c for c in recipe.controls if type(c).__name__ == "Reweight" and set(weights.values()) == {1}]
-    return replace(recipe, controls=tuple(c for c in recipe.controls if c not in (*closed, *neutral)))
+    others = {name: value for name, value in at.items() if not name.startswith(WEIGHT)}
+    return {**asked, **others, **({"weights": weights} if weights else {})}
 
 
-def _closed(control: Control, recipe: Recipe, model: Model) -> bool:
-    """Whether a control's windows hold no step of the run."""
-    try:
-        bind(replace(recipe, controls=(control,)), model)
-    except NoEffect:
-        return True
-    return False
+def _without_idle(cells: Sequence[Recipe], model: Model) -> list[Recipe]:
+    """The cells without the controls that their place on the axes makes idle; one that is idle in all is an error."""
+    always = [control for control in cells[0].controls if all(control in cell.controls for cell in cells)]
+    found: list[Recipe] = []
+    for cell in cells:
+        run = bind(replace(cell, controls=()), model)
+        acting = tuple(control for control in cell.controls if control in always or not control.idle(run))
+        found.append(replace(cell, controls=acting))
+    return found
 
 
-def _kept(recipes: Sequence[Recipe]) -> Kept:
-    """What a recording must hold for all the recipes."""
-    injections = [c for recipe in recipes for c in recipe.controls if isinstance(c, Replace | Refine)]
-    ends: dict[str, float] = {"cross": 0.0, "self_attention": 0.0, "joint": 0.0}
-    for control in injections:
-        for name in ends:
-            value: Any = getattr(control, name)
-            spans = value.values() if isinstance(value, Mapping) else [value]
-            ends[name] = max([ends[name], *(float(s[1] if isinstance(s, tuple) else s) for s in spans)])
-            if isinstance(value, Mapping) and "default" not in value:
-                ends[name] = 1.0
-    grids = [control.self_grid for control in injections]
-    grid = None if not grids or None in grids else max(grid for grid in grids if grid is not None)
-    maps = any(type(control).__name__ == "LocalBlend" for recipe in recipes for control in recipe.controls)
-    return Kept(ends["cross"], ends["self_attention"], ends["joint"], grid, maps)
+def _recordings(
+    source: str | Recording,
+    recipes: Sequence[Recipe],
+    model: Model,
+    place: Place,
+    budget: int | None,
+    progress: Progress | None,
+) -> list[Recording | None]:
+    """A recording for each cell, shared by those of one source; none for controls that make the source themselves."""
+    if isinstance(source, Recording):
+        return [source] * len(recipes)
+    groups: dict[Recipe, list[int]] = {}
+    for place_of, recipe in enumerate(recipes):
+        if all(control.needs == {"noise"} for control in recipe.controls):
+            groups.setdefault(replace(recipe, targets=(), controls=()), []).append(place_of)
+    found: list[Recording | None] = [None] * len(recipes)
+    for alone, cells in groups.items():
+        run = bind(alone, model)
+        kept = together([control.reads(run) for cell in cells for control in recipes[cell].controls], run)
+        recording = record_run(alone, model, kept=kept, place=place, budget=budget, progress=progress)
+        for cell in cells:
+            found[cell] = recording
+    return found
 
 
 def _label(name: str) -> str:
-    return {"self_attention": "self", "blend_start": "start"}.get(name, name.removeprefix(WEIGHT))
+    """The name of an axis as its flag has it: self for self_attention."""
+    return AXES[name].flag[2:].replace("-", " ") if name in AXES else name.removeprefix(WEIGHT)

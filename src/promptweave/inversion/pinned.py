@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from promptweave.core.clock import Step
 from promptweave.core.control import Control, Hooks, Probe, Run
+from promptweave.core.kept import NOTHING, Kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +23,12 @@ class Pinned(Control):
     """
 
     path: Sequence[Float[Tensor, "images channels height width"]]
-    of_source: ClassVar[bool] = True
+
+    def for_source(self) -> Control:
+        return self
+
+    def reads(self, run: Run) -> Kept:
+        return NOTHING
 
     def bind(self, run: Run) -> Hooks:
         shape = (run.images, *self.path[0].shape[1:2], *run.latent_grid)

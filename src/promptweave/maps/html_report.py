@@ -1,21 +1,23 @@
-"""A run as one page of HTML: pictures, word maps, masks, alignment, effect and recipe; it needs no network."""
+"""A run as one page of HTML: images, word maps, masks, alignment, effect and recipe; it needs no network.
+
+The page is the template report.html, filled by jinja2, which escapes every text; here its facts are gathered.
+"""
 
 from __future__ import annotations
 
 import base64
 import io
 import json
-from collections.abc import Sequence
-from html import escape
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import numpy as np
+from jinja2 import Environment, StrictUndefined, Template
 from PIL import Image
 
-from promptweave.editing.remake import NoCommand, command_of
+from promptweave.editing.command import NoCommand, command_of, python_of
 from promptweave.editing.result import Result
 from promptweave.maps.edit_maps import EditMaps, edit_maps, masked, masks_of
 from promptweave.view.heat import BOTH_WAYS, over, signed
@@ -23,34 +25,38 @@ from promptweave.view.sheet import reduced
 from promptweave.view.threads import svg, threads
 
 SMALL = 192  # pixels of a side of maps and masks
-LOSSLESS = 256  # pixels up to which pictures are embedded bit by bit
+LOSSLESS = 256  # pixels up to which images are embedded bit by bit
+Facts = dict[str, Any]  # what the template shows, by name
 
 
 def html_report(result: Result) -> str:
-    """The page. Word maps are on it if the edit ran with `maps=True`; of a single prompt, its pictures and its maps."""
+    """The page. Word maps are on it if the edit ran with `maps=True`; of a single prompt, its images and its maps."""
     recipe, run = result.recipe, result.sample.run
     views = edit_maps(result) if result.watched else None
-    parts = [_prompts(result)]
-    for target in range(1, len(recipe.prompts)):
-        parts += _target(result, views, target)
-    parts += [] if recipe.targets else _single(result, views)
-    parts += _controls(result.report["controls"])
-    try:
-        command = command_of(recipe)
-    except NoCommand:
-        command = "promptweave replay PICTURE.png  # any picture of this run"
     facts = [
         f"model {recipe.model} ({result.model_hash})", f"{run.steps} steps of {recipe.scheduler}",
         f"guidance {recipe.guidance:g}", f"seed {recipe.seed}",
     ]  # fmt: skip
-    facts += [f"away from “{recipe.negative}”"] if recipe.negative else []
-    values = {
-        "title": escape("An edit by promptweave" if recipe.targets else "A picture by promptweave"),
-        "facts": escape(" · ".join(facts)), "body": "\n".join(parts), "command": escape(command),
-        "recipe": escape(json.dumps(recipe.as_dict(), indent=1, ensure_ascii=False)),
-        "ramp": ", ".join("rgb({:.0f} {:.0f} {:.0f})".format(*colour) for colour in BOTH_WAYS),
-    }  # fmt: skip
-    return Template(files("promptweave.maps").joinpath("report.html").read_text("utf-8")).substitute(values)
+    facts += [f"negative prompt “{recipe.negative}”"] if recipe.negative else []
+    again, command = _again(result)
+    return _template().render(
+        title="An edit by promptweave" if recipe.targets else "An image by promptweave",
+        facts=" · ".join(facts),
+        prompts=_prompts(result),
+        targets=[_target(result, views, target) for target in range(1, len(recipe.prompts))],
+        single=None if recipe.targets else _single(result, views),
+        controls=[_control(report) for report in result.report["controls"]],
+        again=again,
+        command=command,
+        recipe=json.dumps(recipe.as_dict(), indent=1, ensure_ascii=False),
+        ramp=", ".join("rgb({:.0f} {:.0f} {:.0f})".format(*colour) for colour in BOTH_WAYS),
+    )
+
+
+@cache
+def _template() -> Template:
+    made = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return made.from_string(files("promptweave.maps").joinpath("report.html").read_text("utf-8"))
 
 
 def write_report(result: Result, path: Path | str) -> Path:
@@ -61,138 +67,109 @@ def write_report(result: Result, path: Path | str) -> Path:
     return path
 
 
-def _prompts(result: Result) -> str:
-    names = [
-        "source" if result.recipe.targets else "prompt",
-        *(f"edit {n}" if len(result.recipe.targets) > 1 else "edit" for n in range(1, 99)),
-    ]
-    rows = zip(names, result.recipe.prompts, strict=False)
-    return f'<dl class="prompts">{"".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in rows)}</dl>'
+def _again(result: Result) -> tuple[str, str]:
+    """What makes the images again, and a sentence about it."""
+    try:
+        return "This makes the images again:", command_of(result.recipe, result.sample.run)
+    except NoCommand as reason:
+        said = f"No command of options makes these images. {reason} Any of its PNG files does, and so does Python:"
+        return said, f"promptweave replay IMAGE.png\n\n{python_of(result.recipe)}"
 
 
-def _target(result: Result, views: EditMaps | None, target: int) -> list[str]:
-    """The sections of one target."""
+def _prompts(result: Result) -> list[tuple[str, str]]:
+    recipe = result.recipe
+    if not recipe.targets:
+        return [("prompt", recipe.source)]
+    several = len(recipe.targets) > 1
+    edits = [(f"edit {n}" if several else "edit", text) for n, text in enumerate(recipe.targets, 1)]
+    return [("source", recipe.source), *edits]
+
+
+def _target(result: Result, views: EditMaps | None, target: int) -> Facts:
+    """What is shown of one target."""
     pictures, recipe = result.sample.pictures, result.recipe
-    parts = [f"<h2>{escape(recipe.targets[target - 1])}</h2>"]
-    shown: list[str] = []
+    shown: list[Facts] = []
     for image in range(recipe.images):
         seed = f"seed {recipe.seed + image}" if recipe.images > 1 else ""
-        shown.append(_slider(pictures[0, image], pictures[target, image], seed))
+        before, after = _image(pictures[0, image], "source"), _image(pictures[target, image], "edit")
+        shown.append({"before": before, "after": after, "seed": seed})
         if recipe.images == 1:
-            shown += [_figure(pictures[0, 0], "source"), _figure(pictures[target, 0], "edit")]
+            shown += [{**before, "after": None}, {**after, "after": None}]
         if result.plain is not None:
             shown.append(_figure(result.plain[target - 1, image], f"without control {seed}".strip()))
-    parts += [_group("pictures", shown), _distances(result, target)]
-    parts += [
-        "<h3>What became of each word</h3>",
-        f'<div class="scroll" tabindex="0">{_alignment(result, target)}</div>',
+    masks = [
+        _image(reduced(masked(pictures[target, 0], mask), SMALL), f"step {step}: {float(mask.float().mean()):.0%}")
+        for (row, step), mask in masks_of(result).items()
+        if row == target
     ]
-    parts += [] if views is None else _words(views, target)
-    masks = {step: mask for (row, step), mask in masks_of(result).items() if row == target}
-    if masks:
-        tiles = [
-            _figure(reduced(masked(pictures[target, 0], mask), SMALL), f"step {step}: {float(mask.float().mean()):.0%}")
-            for step, mask in masks.items()
-        ]
-        parts.append("<h3>Where the edit may differ, step by step</h3>")
-        parts.append(f'<div class="scroll" tabindex="0" aria-label="masks">{_group("masks", tiles)}</div>')
-    return parts
+    words, top = ([], 0.0) if views is None else _words(views, target)
+    return {
+        "prompt": recipe.targets[target - 1], "pictures": shown, "distances": _distances(result, target),
+        "threads": svg(threads(result.report["alignment"][target - 1])), "words": words, "top": f"{top:.2g}",
+        "masks": masks,
+    }  # fmt: skip
 
 
-def _single(result: Result, views: EditMaps | None) -> list[str]:
-    """The sections of a run without targets."""
+def _single(result: Result, views: EditMaps | None) -> Facts:
+    """What is shown of a run without targets."""
     pictures, recipe = result.sample.pictures, result.recipe
-    shown: list[str] = []
+    shown: list[Facts] = []
     for image in range(recipe.images):
         shown.append(_figure(pictures[0, image], f"seed {recipe.seed + image}"))
         if result.plain is not None:
             shown.append(_figure(result.plain[0, image], f"without control, seed {recipe.seed + image}"))
-    parts = [_group("pictures", shown)]
     if views is None:
-        return parts
+        return {"pictures": shown, "words": []}
     maps, picture = views.maps[0], reduced(views.maps[0].picture, SMALL)
     cards = [
-        f'<section class="word"><header><strong>{escape(name)}</strong></header>'
-        f"{_figure(over(maps.of(name), picture), f'up to {float(maps.of(name).max()):.1%}')}</section>"
+        {"name": name, "map": _image(over(maps.of(name), picture), f"up to {float(maps.of(name).max()):.1%}")}
         for name, _ in maps.words
     ]
-    return [
-        *parts,
-        "<h2>What each word looks at</h2>",
-        '<p class="soft">Attention of the picture to each word, mean over layers, heads and steps; each word is on a '
-        "scale of its own, up to the share that its caption says.</p>",
-        _group("words", cards),
-    ]
+    return {"pictures": shown, "words": cards}
 
 
-def _slider(source: np.ndarray, edit: np.ndarray, seed: str) -> str:
-    before, after = _image(source, "source"), _image(edit, "edit")
-    return (
-        f'<figure class="compare"><div class="stage">{before}<div class="after">{after}</div>'
-        f'<div class="bar"></div></div><input type="range" min="0" max="100" value="50" '
-        f'aria-label="source left of the bar, edit right of it"><figcaption>source | edit {seed}</figcaption></figure>'
-    )
-
-
-def _words(views: EditMaps, target: int) -> list[str]:
-    """A card for each pair of words: source, edit, difference."""
+def _words(views: EditMaps, target: int) -> tuple[list[Facts], float]:
+    """A card for each pair of words: source, edit, difference; and the largest difference."""
     pairs = views.pairs(target)
     top = max(float(views.difference(pair, target).abs().max()) for pair in pairs)
     pictures = [reduced(views.maps[row].picture, SMALL) for row in (0, target)]
-    cards: list[str] = []
+    size = (pictures[0].shape[1], pictures[0].shape[0])
+    cards: list[Facts] = []
     for pair in pairs:
         maps = views.before(pair), views.after(pair, target)
         highest = max(float(one.max()) for one in maps)
         sides = zip(maps, (pair.source, pair.target), pictures, ("source", "edit"), strict=True)
-        tiles = [
-            _figure(over(values, picture, top=highest), f"{name}: {text}")
-            if text
-            else f'<figure><div class="none">not in<br>the {name}</div><figcaption>{name}</figcaption></figure>'
+        tiles: list[Facts] = [
+            _image(over(values, picture, top=highest), f"{name}: {text}") if text else {"src": None, "missing": name}
             for values, text, picture, name in sides
         ]
-        size = (pictures[0].shape[1], pictures[0].shape[0])
-        tiles.append(_figure(signed(views.difference(pair, target), size, top), "difference"))
-        name = escape(pair.target or pair.source or "")
-        head = f'<header><strong>{name}</strong><span class="kind {pair.kind}">{pair.kind}</span></header>'
-        cards.append(f'<section class="word">{head}{"".join(tiles)}</section>')
-    scale = f'<div class="scale"><span>-{top:.2g}</span><i></i><span>+{top:.2g}</span></div>'
-    return [
-        "<h3>What each word looks at</h3>",
-        '<p class="soft">Attention of the picture to each word, mean over layers, heads and steps. Source and edit of '
-        "a word are on one scale; all differences are on the scale below, as shares of a pixel's attention.</p>",
-        scale, _group("words", cards),
-    ]  # fmt: skip
+        tiles.append(_image(signed(views.difference(pair, target), size, top), "difference"))
+        cards.append({"name": pair.target or pair.source or "", "kind": pair.kind, "tiles": tiles})
+    return cards, top
 
 
-def _alignment(result: Result, target: int) -> str:
-    return svg(threads(result.report["alignment"][target - 1]))
-
-
-def _distances(result: Result, target: int) -> str:
+def _distances(result: Result, target: int) -> list[Facts]:
     """How far the edits, and the targets without control, are from the source."""
     found = [("edit", result.report["distance"][target - 1])]
     if result.report["distance_uncontrolled"]:
         found.append(("without control", result.report["distance_uncontrolled"][target - 1]))
-    rows = "".join(
-        f"<tr><td>{name}</td><td class='number'>{result.recipe.seed + i}</td>"
-        f"<td class='number'>{one['changed_pixels']:.1%}</td><td class='number'>{one['psnr']:.1f} dB</td></tr>"
+    return [
+        {
+            "name": name,
+            "seed": result.recipe.seed + image,
+            "changed": f"{one['changed_pixels']:.1%}",
+            "psnr": f"{one['psnr']:.1f} dB",
+        }  # fmt: skip
         for name, each in found
-        for i, one in enumerate(each)
+        for image, one in enumerate(each)
+    ]
+
+
+def _control(report: Facts) -> tuple[str, str]:
+    """What a control did."""
+    return report["control"], "; ".join(
+        _fact(name, value) for name, value in report.items() if value and name != "control"
     )
-    heads = "".join(f"<th>{name}</th>" for name in ("distance from the source", "seed", "pixels changed", "PSNR"))
-    return f'<div class="scroll" tabindex="0"><table><tr>{heads}</tr>{rows}</table></div>'
-
-
-def _controls(reports: Sequence[dict[str, Any]]) -> list[str]:
-    """What each control did."""
-    rows: list[str] = []
-    for report in reports:
-        facts = [_fact(name, value) for name, value in report.items() if value and name != "control"]
-        rows.append(f"<tr><th>{escape(report['control'])}</th><td>{escape('; '.join(facts))}</td></tr>")
-    if not rows:
-        return []
-    table = f'<div class="scroll" tabindex="0"><table>{"".join(rows)}</table></div>'
-    return ["<h2>What the controls did</h2>", table]
 
 
 def _fact(name: str, value: Any) -> str:
@@ -201,17 +178,14 @@ def _fact(name: str, value: Any) -> str:
     return f"{name.replace('_', ' ')} {value}"
 
 
-def _figure(picture: np.ndarray, caption: str) -> str:
-    return f"<figure>{_image(picture, caption)}<figcaption>{escape(caption)}</figcaption></figure>"
+def _figure(picture: np.ndarray, caption: str) -> Facts:
+    """An image among those that are compared."""
+    return {**_image(picture, caption), "after": None}
 
 
-def _image(picture: np.ndarray, said: str) -> str:
+def _image(picture: np.ndarray, said: str) -> Facts:
+    """An image as data, and what it shows."""
     image, buffer = Image.fromarray(picture), io.BytesIO()
     image.save(buffer, "WEBP", lossless=max(image.size) <= LOSSLESS and "step" not in said, quality=85)
     data = base64.b64encode(buffer.getvalue()).decode()
-    width, height = image.size
-    return f'<img alt="{escape(said)}" width="{width}" height="{height}" src="data:image/webp;base64,{data}">'
-
-
-def _group(name: str, parts: Sequence[str]) -> str:
-    return f'<div class="{name}">{"".join(parts)}</div>'
+    return {"alt": said, "width": image.width, "height": image.height, "src": f"data:image/webp;base64,{data}"}

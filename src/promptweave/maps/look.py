@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Unpack
 
 from promptweave.core.control import Run
 from promptweave.core.record_maps import RecordMaps
 from promptweave.core.site import Sites
 from promptweave.editing.edit import run
-from promptweave.editing.plan import recipe_for
-from promptweave.editing.recorders import BUDGET, Grid, bound, check_budget, columns, named_sites, text_sites
+from promptweave.editing.recorders import BUDGET, Grid, bound, check_budget, columns, named_sites, single, text_sites
 from promptweave.editing.result import Result
+from promptweave.editing.settings import RunOptions, Settings
 from promptweave.maps.gallery import Gallery, gallery_of
 from promptweave.maps.self_attention import SelfMaps, self_maps_of, self_recorder
 from promptweave.maps.word_maps import WordMaps, words_of
@@ -50,23 +51,21 @@ def look(
     grid: Grid = None,
     special: bool = False,
     model: Model | str = "toybox",
-    seed: int = 0,
-    steps: int | None = None,
-    guidance: int | float | None = None,
-    size: tuple[int, int] | None = None,
-    negative: str = "",
     budget: int | None = BUDGET,
+    settings: Settings | None = None,
     progress: Progress | None = None,
+    **options: Unpack[RunOptions],
 ) -> Look:
     """Make a picture and record what its words look at.
 
     `steps_shown`: steps to keep apart, `every_step` all of them; a step past the last becomes the last. `layers`:
     beginnings of names of layers to keep apart at the steps shown ("all", "down", "up_cross_2"), each head by itself
     with `heads`. `self_attention`: also what pixels look at, on this grid, True: that of word maps. `grid`: as in
-    `word_maps`. `budget`: bytes of maps above which TooLarge is raised before anything is computed.
+    `word_maps`. `budget`: bytes of maps above which TooLarge is raised before anything is computed. The options are the
+    fields of `Settings`, as in `word_maps`.
     """
     network = load_cached(model) if isinstance(model, str) else model
-    recipe = recipe_for(network, prompt, (), seed, 1, steps, guidance, size, negative, truncate=True)
+    recipe = single(network, "look", prompt, settings, options)
     here = bound(recipe, network)
     shown = SHOWN if layers and steps_shown is None else steps_shown
     indices = None if shown is None else tuple(sorted(set(clamped(shown, here.steps).values())))

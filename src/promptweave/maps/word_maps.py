@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Unpack
 
 import numpy as np
 import torch
@@ -12,9 +13,9 @@ from torch import Tensor
 
 from promptweave.core.record_maps import RecordedMaps, RecordMaps
 from promptweave.editing.edit import run
-from promptweave.editing.plan import recipe_for
-from promptweave.editing.recorders import BUDGET, SPECIAL, Grid, bound, check_budget, columns, named, text_sites
+from promptweave.editing.recorders import BUDGET, SPECIAL, Grid, bound, check_budget, columns, named, single, text_sites
 from promptweave.editing.result import Result
+from promptweave.editing.settings import RunOptions, Settings
 from promptweave.models.base import Model
 from promptweave.models.load import load_cached
 from promptweave.sampling.loop import Progress
@@ -70,24 +71,23 @@ def word_maps(
     prompt: str,
     *,
     model: Model | str = "toybox",
-    seed: int = 0,
-    steps: int | None = None,
-    guidance: int | float | None = None,
-    size: tuple[int, int] | None = None,
     grid: Grid = None,
     special: bool = False,
     renormalised: bool = False,
     budget: int | None = BUDGET,
+    settings: Settings | None = None,
     progress: Progress | None = None,
+    **options: Unpack[RunOptions],
 ) -> WordMaps:
     """Generate a picture and record what each word looks at. `special` adds the start and end tokens.
 
     `grid`: that of the layers to be read, a side or (height, width); "all" enlarges those of all grids to the latent's
     and averages them (DAAM); None: the grid on which words are best localised. `renormalised`: see
-    `WordMaps.renormalised`. `steps` and `guidance` are those that suit the model, unless given.
+    `WordMaps.renormalised`. The options are the fields of `Settings`, which may come as `settings` too; prompts may be
+    longer than the model reads, unless `truncate` is False.
     """
     network = load_cached(model) if isinstance(model, str) else model
-    recipe = recipe_for(network, prompt, (), seed, 1, steps, guidance, size, truncate=True)
+    recipe = single(network, "word_maps", prompt, settings, options)
     here = bound(recipe, network)
     kept = (columns(here.words[0]),) if any(site.kind == "joint" for site in here.sites) else None
     recorder = RecordMaps(text_sites(here.sites, here.map_sites, grid), columns=kept)

@@ -15,7 +15,7 @@ same attention kernel by construction.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -39,7 +39,7 @@ class Consist(Control):
     `threshold`: of the words' map, scaled to [0, 1], above which a token belongs to the object.
     """
 
-    needs_first_pass: ClassVar[bool] = True
+    needs: ClassVar[frozenset[Literal["noise", "latents", "maps"]]] = frozenset({"noise", "latents", "maps"})
     words: Annotated[
         tuple[str, ...] | str,
         Option("Word of the source whose object may change.", group="Where", flag="--word", metavar="WORD"),
@@ -74,6 +74,11 @@ class Consist(Control):
                 "Consist controls joint attention (Stable Diffusion 3, FLUX), and this model has none. "
                 "Use Replace or Refine with LocalBlend."
             )
+        if run.recorded:
+            raise ValueError(
+                "Consist makes the source alone first, and reads maps that a recording does not hold. Edit the "
+                "source's prompt or image instead of the recording."
+            )
         fraction(self.threshold, "threshold of Consist", below=True)
         window = Window.of(self.structure, "structure of Consist")
         words = (self.words,) if isinstance(self.words, str) else self.words
@@ -86,7 +91,10 @@ class Consist(Control):
         keep = None
         if run.first_pass is not None:
             if run.first_pass.maps is None:
-                raise ValueError("Consist reads the source's maps, which FlowEdit does without. Use one of the two.")
+                raise ValueError(
+                    "Consist reads the maps of a source that was made from noise, and another control starts from the "
+                    "given image instead. Use one of the two."
+                )
             seen = run.first_pass.maps
             parts = [seen.mean(0, name) for name in wanted] if seen.by_site else [seen.mean(0)]
             maps = torch.stack(parts).mean(0)[..., tokens].sum(-1)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -40,8 +40,7 @@ class FlowEdit(Control):
     and off where it is switched off with 1. Those that are given act whatever the run's guidance is.
     """
 
-    needs_first_pass: ClassVar[bool] = True
-    inversion_free: ClassVar[bool] = True
+    needs: ClassVar[frozenset[Literal["noise", "latents", "maps"]]] = frozenset({"latents"})
     strength: Annotated[
         Number | None,
         Option("Fraction of the steps that act, the last ones. [0.66, of FLUX 0.857]", low=0, high=1),
@@ -67,6 +66,11 @@ class FlowEdit(Control):
             raise ValueError(
                 "FlowEdit walks along the velocities of a flow model (Stable Diffusion 3, FLUX), and this model is a "
                 "diffusion model. Use Replace or Refine."
+            )
+        if run.recorded:
+            raise ValueError(
+                "FlowEdit makes the source alone first, and reads latents that a recording does not hold. Edit the "
+                "source's prompt or image instead of the recording."
             )
         strength = PUBLISHED_STRENGTH[run.guided] if self.strength is None else self.strength
         acting = round(fraction(strength, "strength of FlowEdit") * run.steps)

@@ -17,7 +17,8 @@ fraction of steps, there of network calls. `reference_compat=True` restores all 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 import torch
@@ -29,6 +30,7 @@ from promptweave.core.accumulator import Maps
 from promptweave.core.clock import Step, Window, fraction
 from promptweave.core.control import Control, Hooks, NoEffect, Run
 from promptweave.core.fields import Option
+from promptweave.core.kept import NOTHING, Kept
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site
 from promptweave.core.targets import SOURCE, chosen
@@ -145,6 +147,23 @@ class LocalBlend(Control):
         soft = any(site.kind == "joint" for site in run.sites)
         subtracts = any(sides["source"] or sides["target"] for (_, channel), sides in marks.items() if channel)
         return _Blending(self, rows, times, maps, subtracts, soft)
+
+    def reads(self, run: Run) -> Kept:
+        return replace(NOTHING, maps=True)
+
+    def idle(self, run: Run) -> bool:
+        return not self._times(run)
+
+    def unread(self, run: Run) -> Mapping[str, str]:
+        found: dict[str, str] = {}
+        if not self.words:
+            found |= {"threshold": "for a region of words: name them in blend"}
+            found |= {} if self.subtract else {"reference_compat": "for a region of words: name them in blend"}
+        if not self.subtract:
+            found |= {"subtract_threshold": "for a region of words to take out: name them in subtract"}
+        if not self.words or self.mask is None:
+            found |= {"combine": "for a mask together with a region of words: give mask and blend"}
+        return found
 
     def _times(self, run: Run) -> range:
         """The steps after which there is a blend, or in compatibility the network calls."""

@@ -29,7 +29,7 @@ in all steps (theirs in the cross window). With `reference_compat=True` the maps
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 import torch
@@ -39,11 +39,13 @@ from torch import Tensor
 from promptweave.core.clock import Span, Step, Window
 from promptweave.core.control import Control, Extra, Hooks, NoEffect, Run
 from promptweave.core.fields import Option
+from promptweave.core.kept import NOTHING, Kept, together
 from promptweave.core.pattern import Pattern
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site
 from promptweave.core.targets import SOURCE, chosen
-from promptweave.methods.published_windows import calls, truncated
+from promptweave.methods.joint_injection import JointInjection
+from promptweave.methods.published_windows import calls, closed, spans_of, truncated
 from promptweave.words import refine_map, refine_matrix, replace_map, word_windows
 
 UNEDITED = "unedited"  # the name of a second pass
@@ -146,7 +148,7 @@ class _Inject(Control):
         Window.check(self.cross, f"cross of {name}")
         window = Window.of(self.self_attention, f"self_attention of {name}")
         joint = Window.of(self.joint, f"joint of {name}")
-        if any(site.kind == "joint" for site in run.sites):
+        if _joint(run):
             return self._bind_joint(run, rows, joint)
         compat = self.reference_compat
         targets = [run.words[row] for row in rows]
@@ -176,6 +178,25 @@ class _Inject(Control):
             )
         return hooks
 
+    def reads(self, run: Run) -> Kept:
+        if _joint(run):
+            return replace(NOTHING, joint=self.joint)
+        windows = replace(
+            NOTHING, self_attention=self.self_attention, self_grid=Kept(self_grid=self.self_grid).largest(run)
+        )
+        return together([windows, *(replace(NOTHING, cross=span) for span in spans_of(self.cross))], run)
+
+    def idle(self, run: Run) -> bool:
+        spans = [self.joint] if _joint(run) else [self.self_attention, *spans_of(self.cross)]
+        return closed(spans, run, self.reference_compat and not _joint(run))
+
+    def unread(self, run: Run) -> Mapping[str, str]:
+        if _joint(run):
+            missing = "in networks with cross-attention, and this one has joint attention (joint, blocks)"
+            return dict.fromkeys(("cross", "self_attention", "self_grid", "reference_compat", "two_pass"), missing)
+        missing = "in networks with joint attention, and this one has cross-attention (cross, self_attention)"
+        return dict.fromkeys(("joint", "blocks"), missing)
+
     def _bind_joint(self, run: Run, rows: tuple[int, ...], window: Window) -> Hooks:
         if self.two_pass:
             raise ValueError(
@@ -193,31 +214,11 @@ class _Inject(Control):
                 f"{type(self).__name__} needs a joint window that holds one of the {run.steps} steps. "
                 f"Received joint={self.joint}. Give it a share of {1 / run.steps:.2g} at least, or take more steps."
             )
-        return _Joint(window, frozenset(wanted), rows)
+        return JointInjection(window, frozenset(wanted), rows)
 
 
-@dataclass
-class _Joint(Hooks):
-    window: Window
-    names: frozenset[str]
-    rows: tuple[int, ...]
-    steps: set[int] = field(default_factory=set[int])
-    sites: set[str] = field(default_factory=set[str])
-
-    def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
-        if site.name not in self.names or step not in self.window:
-            return rows
-        self.steps.add(step.index)
-        self.sites.add(site.name)
-        source = rows["cond"][SOURCE]
-        for row in self.rows:
-            own = rows["cond"][row]
-            q, k = site.with_image(own.q, site.of_image(source.q)), site.with_image(own.k, site.of_image(source.k))
-            rows = rows.put("cond", row, q=q, k=k)
-        return rows
-
-    def report(self) -> dict[str, Any]:
-        return {"joint_steps": len(self.steps), "joint_sites": len(self.sites)}
+def _joint(run: Run) -> bool:
+    return any(site.kind == "joint" for site in run.sites)
 
 
 @dataclass

@@ -1,8 +1,11 @@
-"""The windows of the authors' code of Prompt-to-Prompt, for `reference_compat`: in network calls, cut off as floats."""
+"""Windows of Prompt-to-Prompt's controls; for `reference_compat` those of the authors' code: in network calls, cut off
+as floats."""
 
 from __future__ import annotations
 
-from promptweave.core.clock import Window
+from collections.abc import Mapping, Sequence
+
+from promptweave.core.clock import Span, Window
 from promptweave.core.control import Run
 
 
@@ -20,3 +23,16 @@ def calls(run: Run) -> int:
 def truncated(window: Window, steps: int) -> range:
     """The authors' window of self-attention: both ends times the steps, cut off as floating point has them."""
     return range(int(window.start * steps), int(window.end * steps))
+
+
+def spans_of(windows: Span | Mapping[str, Span]) -> list[Span]:
+    """All windows of cross-attention; words that a mapping does not name have all steps."""
+    if not isinstance(windows, Mapping):
+        return [windows]
+    return [*windows.values(), *([] if "default" in windows else [1.0])]
+
+
+def closed(spans: Sequence[Span], run: Run, compat: bool) -> bool:
+    """Whether none of the windows holds a step."""
+    windows = map(Window.of, spans)
+    return not any(truncated(w, run.steps) if compat else w.steps(run.steps) for w in windows)

@@ -20,10 +20,11 @@ from torch import Tensor
 from promptweave.core.clock import Number, Span, Step, Window
 from promptweave.core.control import Control, Hooks, NoEffect, Run
 from promptweave.core.fields import Option
+from promptweave.core.kept import NOTHING, Kept
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site
 from promptweave.core.targets import chosen
-from promptweave.methods.published_windows import calls
+from promptweave.methods.published_windows import calls, closed, spans_of
 from promptweave.words import WordNotFound, Words, word_weights, word_windows
 
 
@@ -75,6 +76,12 @@ class Reweight(Control):
                 f"Received {dict(self.weights)} and window={self.window}."
             )
         return _Weighting(factors, self.reference_compat)
+
+    def reads(self, run: Run) -> Kept:
+        return NOTHING
+
+    def idle(self, run: Run) -> bool:
+        return set(self.weights.values()) <= {1} or closed(spans_of(self.window), run, self.reference_compat)
 
 
 def _has(words: Words, word: str) -> bool:

@@ -10,6 +10,7 @@ from torch import Tensor
 from promptweave.core.clock import Number, Step, Window
 from promptweave.core.control import Control, Hooks, NoEffect, Run
 from promptweave.core.fields import Option
+from promptweave.core.kept import NOTHING, Kept
 from promptweave.core.targets import SOURCE, chosen
 
 
@@ -27,6 +28,12 @@ class SharedStart(Control):
         if not window.steps(run.steps):
             raise NoEffect(f"SharedStart needs a share that holds one of the {run.steps} steps. Received {self.share}.")
         return _Sharing(window, chosen(self.targets, run))
+
+    def reads(self, run: Run) -> Kept:
+        return NOTHING
+
+    def idle(self, run: Run) -> bool:
+        return not Window.of(self.share).steps(run.steps)
 
 
 @dataclass

@@ -17,6 +17,7 @@ from promptweave.core.memory import Layer, Memory
 from promptweave.core.rows import Keys, Layout, Row, Rows, Stack, evaluate
 from promptweave.core.schedule import Schedule
 from promptweave.core.site import Site, Sites
+from promptweave.models.copies import ALL_DIFFERENT, Copies
 
 Edit = Callable[[Site, Rows], Rows]
 Call = TypeVar("Call", bound=Callable[..., Any])
@@ -34,33 +35,6 @@ def shown(network: Any, what: str) -> None:
             f"A compiled network does not show what {what} compute, and a control asks for it. Load the model without "
             "torch.compile for this control."
         )
-
-
-@dataclass(frozen=True)
-class Copies:
-    """Where a batch says the same twice: runs of (rows, times), each of which is its first rows / times rows, so many
-    times one behind the other. Empty: nowhere."""
-
-    runs: tuple[tuple[int, int], ...] = ()
-
-    @property
-    def some(self) -> bool:
-        """Whether anything is there twice."""
-        return any(times > 1 for _, times in self.runs)
-
-    def once(self, x: Tensor) -> Tensor:
-        """The different rows."""
-        parts = x.split([rows for rows, _ in self.runs])
-        kept = [part[: rows // times] for part, (rows, times) in zip(parts, self.runs, strict=True)]
-        return kept[0] if len(kept) == 1 else torch.cat(kept)
-
-    def all(self, x: Tensor) -> Tensor:
-        """All rows, from the different ones."""
-        parts = x.split([rows // times for rows, times in self.runs])
-        return torch.cat([part for part, (_, times) in zip(parts, self.runs, strict=True) for _ in range(times)])
-
-
-ALL_DIFFERENT = Copies()
 
 
 class Enough(Exception):

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from promptweave.models.base import Copies
+from promptweave.models.copies import Copies
 
 KNOWN = ("DownBlock2D", "CrossAttnDownBlock2D")
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from promptweave.core.control import Text
 from promptweave.core.site import Site, Sites
-from promptweave.models.base import ALL_DIFFERENT, Copies, Tap
+from promptweave.models.base import Tap
+from promptweave.models.copies import ALL_DIFFERENT, Copies
 from promptweave.models.joint import BEST_BLOCKS, joint_installed, middle
 from promptweave.models.pipeline import PipelineModel
 from promptweave.models.shift import shift

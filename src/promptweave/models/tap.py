@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from promptweave.core.memory import Layer
 from promptweave.core.site import Site
-from promptweave.models.base import ALL_DIFFERENT, Copies, Tap
+from promptweave.models.base import Tap
+from promptweave.models.copies import ALL_DIFFERENT, Copies
 
 PLAIN = (AttnProcessor, AttnProcessor2_0)  # both compute softmax(q k^T) v; ours does the same
 PICTURED = (IPAdapterAttnProcessor, IPAdapterAttnProcessor2_0)  # these add attention to an image prompt's tokens

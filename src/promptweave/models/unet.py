@@ -15,8 +15,9 @@ from promptweave.core.control import Text
 from promptweave.core.features import Block
 from promptweave.core.precision import precision
 from promptweave.core.site import Place, Site, Sites
-from promptweave.models.base import ALL_DIFFERENT, Copies, Tap
+from promptweave.models.base import Tap
 from promptweave.models.control_net import ControlPicture
+from promptweave.models.copies import ALL_DIFFERENT, Copies
 from promptweave.models.image_prompt import ImagePrompt
 from promptweave.models.pipeline import PipelineModel
 from promptweave.models.prefix import prefix, shared

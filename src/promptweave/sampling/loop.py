@@ -116,7 +116,7 @@ class Job:
             model.blocks(),
             first_pass,
             sum(len(solver.calls(step)) for step in solver.steps),
-            any(control.of_source for control in self.controls),
+            any(control.for_source() is not None for control in self.controls),
         )
         return run, tuple(control.bind(run) for control in self.controls)
 
@@ -156,7 +156,7 @@ def sample(
 def sample_jobs(model: Model, jobs: Sequence[Job]) -> list[Sample]:
     """Independent runs, each with its own prompts, controls and steps, in shared forward passes."""
     bound = [job.bind(model) for job in jobs]
-    needed = [any(control.needs_first_pass for control in job.controls) for job in jobs]
+    needed = [any(control.needs & {"latents", "maps"} for control in job.controls) for job in jobs]
     passes = [
         (job.first_pass or _first_pass(model, job, run)) if need else None
         for job, need, (run, _) in zip(jobs, needed, bound, strict=True)
@@ -175,14 +175,10 @@ def sample_jobs(model: Model, jobs: Sequence[Job]) -> list[Sample]:
 
 def _first_pass(model: Model, job: Job, run: Run) -> FirstPass:
     """The source alone, and where its words are: maps by layer where controls want those of different ones."""
-    if job.source is not None:
-        raise ValueError(
-            "FlowEdit and Consist make the source alone first, which a recording does not hold. Edit without it."
-        )
-    wanted = {control.first_pass_sites(run) for control in job.controls if control.needs_first_pass}
+    kept = [found for control in job.controls if (found := control.for_source()) is not None]
+    wanted = {control.first_pass_sites(run) for control in job.controls if "maps" in control.needs}
     names = tuple(site.name for site in run.sites if any(site in sites for sites in wanted))
-    recorder = RecordMaps(Sites(names=names), by_site=len(wanted) > 1)
-    controls = [*(control for control in job.controls if control.of_source), recorder]
+    controls = [*kept, RecordMaps(Sites(names=names), by_site=len(wanted) > 1)]
     made = sample_jobs(model, [replace(job, prompts=job.prompts[:1], controls=controls, progress=None)])[0]
     seen = made.hooks[-1]
     assert isinstance(seen, RecordedMaps)

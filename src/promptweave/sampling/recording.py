@@ -12,61 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from promptweave.core.clock import Span, Step, Window
+from promptweave.core.clock import Step
 from promptweave.core.control import Control, Hooks, Run
+from promptweave.core.kept import Kept as Kept
 from promptweave.core.pattern import Pattern, Softmax, Term
 from promptweave.core.rows import NotRecorded, Row, Rows
 from promptweave.core.site import Site
 
 Place = Literal["device", "cpu", "disk"]
 Key = tuple[int, int, str]  # step, call of the step, site
-
-
-@dataclass(frozen=True)
-class Kept:
-    """What a recording holds: cross-, self- and joint attention in these windows, and the layers of word maps in all
-    steps if `maps`. `self_grid`: pixels of the largest self-attention map, None: those of the map grid. `values`: also
-    the values, for methods that take them over."""
-
-    cross: Span = 0.8
-    self_attention: Span = 0.4
-    joint: Span = 0.2
-    self_grid: int | None = None
-    maps: bool = True
-    values: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("cross", "self_attention", "joint"):
-            Window.of(getattr(self, name), f"{name} of a recording")
-
-    def __contains__(self, where: tuple[Step, Site, Run]) -> bool:
-        step, site, run = where
-        if self.maps and site in run.map_sites:
-            return True
-        limit = run.map_grid[0] * run.map_grid[1] if self.self_grid is None else self.self_grid
-        if site.kind == "self" and site.queries > limit:
-            return False
-        windows = {"cross": self.cross, "self": self.self_attention, "joint": self.joint}
-        return step in Window.of(windows[site.kind])
-
-    def estimate(self, run: Run, itemsize: int, calls: int = 1) -> int:
-        """Bytes of the attention that a run of one prompt will keep; cross keys, equal in all steps, count once."""
-        total = 0
-        seen: set[str] = set()
-        for index in range(run.steps):
-            step = Step(index, run.steps, 0, 0)
-            for site in run.sites:
-                if (step, site, run) not in self:
-                    continue
-                text = 0 if site.text is None else site.text.stop - site.text.start
-                queries = keys = site.queries + text
-                if site.kind == "cross":
-                    keys = 0 if site.name in seen else run.tokens
-                    seen.add(site.name)
-                tokens = calls * queries + keys * (1 if site.kind == "cross" else calls)
-                tokens += calls * keys if self.values else 0
-                total += tokens * site.heads * site.dim * run.images * itemsize
-        return total
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from promptweave.world.train_further import begin_with
 from promptweave.world.train_joint import train_joint
 from promptweave.world.train_oracle import train_oracle
 from promptweave.world.train_vae import train_vae
-from promptweave.world.training import Recipe, Watch
+from promptweave.world.training import Training, Watch
 
-__all__ = ("EXPORTS", "MADE_BY", "STAGES", "Recipe", "begin_with", "install", "train")
+__all__ = ("EXPORTS", "MADE_BY", "STAGES", "Training", "begin_with", "install", "train")
 
 STAGES = ("vae", "diffusion", "decoder", "oracle", "joint", "fast")
 EXPORTS = {EMBEDDED: "pipeline", JOINT: JOINT, FAST: "fast"}  # embedded model -> its folder in a training folder
@@ -26,7 +26,7 @@ MADE_BY = {"joint": JOINT, "fast": FAST}  # the other stages make `toybox`
 
 
 def train(
-    folder: Path, recipe: Recipe, minutes: Mapping[str, float], device: str = "auto", watch: Watch | None = None
+    folder: Path, recipe: Training, minutes: Mapping[str, float], device: str = "auto", watch: Watch | None = None
 ) -> None:
     """Run the stages named in `minutes`, each for so long in all its runs together (the oracle takes what it needs).
 

@@ -21,7 +21,7 @@ from promptweave.world import build
 from promptweave.world.caption import caption
 from promptweave.world.render import render
 from promptweave.world.scene import ANIMALS, Scene, random_scene, two_colours
-from promptweave.world.training import Clock, Log, Recipe, Watch, ahead, checkpoint, rate_at
+from promptweave.world.training import Clock, Log, Training, Watch, ahead, checkpoint, rate_at
 
 SPLIT_WORDS = (
     "skateboard",
@@ -35,7 +35,7 @@ TIME_CENTRE, TIME_SPREAD = 0.5, 1.2
 AVERAGE_DECAY = 0.995
 
 
-def scenes_of(recipe: Recipe) -> list[Scene]:
+def scenes_of(recipe: Training) -> list[Scene]:
     """The training scenes, always the same for a seed."""
     rng = random.Random(f"scenes {recipe.seed}")
     scenes, coloured = [random_scene(rng) for _ in range(recipe.scenes)], random.Random(f"coloured {recipe.seed}")
@@ -46,7 +46,7 @@ def _pictures(scenes: list[Scene]) -> np.ndarray:
     return np.stack([render(scene)[0] for scene in scenes])
 
 
-def encode_scenes(folder: Path, recipe: Recipe, device: str, watch: Watch | None = None) -> Tensor:
+def encode_scenes(folder: Path, recipe: Training, device: str, watch: Watch | None = None) -> Tensor:
     """The codes of the training scenes, float16 [scenes, channels, h, w]; computed once and kept in the folder.
 
     Plain and coloured scenes are kept apart, so that more or fewer of either are still the codes of their scenes.
@@ -130,7 +130,7 @@ def emphasis(scene: Scene) -> int:
 
 
 def batches(
-    codes: Tensor, scenes: list[Scene], recipe: Recipe, start: int, size: int = 0
+    codes: Tensor, scenes: list[Scene], recipe: Training, start: int, size: int = 0
 ) -> Iterator[tuple[Tensor, list[str]]]:
     """Endless shuffled batches of codes with fresh wordings, beginning after `start` samples."""
     size = size or recipe.batch
@@ -150,7 +150,7 @@ def batches(
 
 
 def train_diffusion(
-    folder: Path, recipe: Recipe, minutes: int | float, device: str, *, watch: Watch | None = None
+    folder: Path, recipe: Training, minutes: int | float, device: str, *, watch: Watch | None = None
 ) -> None:
     """Train text encoder and UNet on the codes of the scenes; the averaged weights are what is exported."""
     codes, scenes = encode_scenes(folder, recipe, device, watch), scenes_of(recipe)

@@ -36,7 +36,7 @@ from promptweave.world import build
 from promptweave.world.caption import caption
 from promptweave.world.scene import random_scene
 from promptweave.world.train_diffusion import GRID, emphasis
-from promptweave.world.training import Clock, Log, Recipe, Watch, checkpoint, rate_at
+from promptweave.world.training import Clock, Log, Training, Watch, checkpoint, rate_at
 
 RANK = 16
 # Of the teacher, by step: that which suits it, and none in the last step, where guidance makes pictures no better
@@ -190,7 +190,9 @@ def teacher_of(folder: Path, device: str) -> UNetModel:
     return made
 
 
-def train_fast(folder: Path, recipe: Recipe, minutes: int | float, device: str, *, watch: Watch | None = None) -> None:
+def train_fast(
+    folder: Path, recipe: Training, minutes: int | float, device: str, *, watch: Watch | None = None
+) -> None:
     """Distil the trained pipeline; the addition and its scheduler are written to `fast`."""
     log, path = Log(folder, watch), folder / "fast.pt"
     torch.manual_seed(recipe.seed)

@@ -36,7 +36,7 @@ from promptweave.world.train_diffusion import (
     scenes_of,
     tokenizer_of,
 )
-from promptweave.world.training import Clock, Log, Recipe, Watch, checkpoint, rate_at
+from promptweave.world.training import Clock, Log, Training, Watch, checkpoint, rate_at
 
 EXPORTED = JOINT
 MUON_RATE = 20  # times that of AdamW
@@ -127,7 +127,7 @@ class JointDiffusion(nn.Module):
         return (self.velocity(x, sigma.flatten(), captions, places) - target).square().mean()
 
 
-def optimisers_of(model: JointDiffusion, recipe: Recipe) -> list[tuple[torch.optim.Optimizer, float]]:
+def optimisers_of(model: JointDiffusion, recipe: Training) -> list[tuple[torch.optim.Optimizer, float]]:
     """Muon for the matrices inside the blocks, AdamW for the rest; each with its rate."""
     blocks = model.transformer.transformer_blocks
     inside = [p for name, p in blocks.named_parameters() if p.ndim == 2 and "norm" not in name]
@@ -154,7 +154,9 @@ def teacher_of(folder: Path, device: str) -> Diffusion | None:
     return placed.to(device, memory_format=torch.channels_last)
 
 
-def train_joint(folder: Path, recipe: Recipe, minutes: int | float, device: str, *, watch: Watch | None = None) -> None:
+def train_joint(
+    folder: Path, recipe: Training, minutes: int | float, device: str, *, watch: Watch | None = None
+) -> None:
     """Train on coarse tokens for `recipe.coarse_share` of the minutes, then on fine ones, there with the teacher."""
     codes, scenes = encode_scenes(folder, recipe, device, watch), scenes_of(recipe)
     log, path, teacher = Log(folder, watch), folder / "joint.pt", teacher_of(folder, device)
@@ -189,7 +191,7 @@ class Run:
     """The network of one size of patch, its average and its optimisers."""
 
     def __init__(
-        self, folder: Path, recipe: Recipe, device: str, state: dict[str, Any], teacher: Diffusion | None
+        self, folder: Path, recipe: Training, device: str, state: dict[str, Any], teacher: Diffusion | None
     ) -> None:
         self.patch: int = state["patch"]
         torch.manual_seed(recipe.seed)

@@ -15,7 +15,7 @@ from torch import Tensor
 from promptweave.world import build
 from promptweave.world.muon import Muon
 from promptweave.world.scene import random_scene
-from promptweave.world.training import Clock, Log, Recipe, Watch, checkpoint, pixels, rate_at
+from promptweave.world.training import Clock, Log, Training, Watch, checkpoint, pixels, rate_at
 
 
 def edges(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -31,7 +31,7 @@ def reconstruction_loss(output: Tensor, target: Tensor) -> Tensor:
 
 def train_vae(
     folder: Path,
-    recipe: Recipe,
+    recipe: Training,
     minutes: int | float,
     device: str,
     *,
@@ -94,7 +94,7 @@ def vae_psnr(vae: Any, count: int = 96, seed: int = 10**6) -> float:
 
 
 @torch.no_grad()
-def standardise(vae: Any, recipe: Recipe) -> None:
+def standardise(vae: Any, recipe: Training) -> None:
     """Fold mean and deviation of each latent channel into the 1x1 convolutions: codes get mean 0, variance 1."""
     rng, device = random.Random(recipe.seed + 1), next(vae.parameters()).device
     x = pixels([random_scene(rng) for _ in range(256)]).to(device)

@@ -25,7 +25,7 @@ from promptweave.world.scene import Scene
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Training:
     """Everything a training run is made of, apart from the time it is given."""
 
     seed: int = 0

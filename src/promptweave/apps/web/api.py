@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from inspect import Parameter, Signature
+from typing import Any, Literal, get_args, get_origin
 
 import gradio as gr
 
 from promptweave.apps.web.outbox import Outbox
 from promptweave.apps.web.session import Session
-from promptweave.apps.web.settings import Settings
+from promptweave.apps.web.settings import LISTED, Form
 from promptweave.apps.web.studio import Studio
 from promptweave.apps.web.uploads import read_upload
 from promptweave.apps.web.view import numbers
 from promptweave.apps.web.work import sentence
+from promptweave.core.clock import Window
+from promptweave.core.fields import Listed, options_of
+from promptweave.editing.options import PromptToPrompt
 from promptweave.editing.plan import recipe_for
+from promptweave.editing.settings import Settings
+from promptweave.editing.values import numeric, read_options, whole
+
+STEPS = 25
+ALONE = ("seed", "steps")  # settings that every call has
+# Answers show one image. The parameters of the first versions keep their places; the others follow.
+MORE = [listed.name for listed in options_of(Settings) if listed.name not in ("images", *ALONE)]
+FIRST = ("cross", "self_attention", "weights", "blend", "model", "joint", "image")
+EDIT = ["prompt", "target", *ALONE, *FIRST,
+        *(listed.name for listed in options_of(PromptToPrompt) if listed.name not in FIRST), *MORE]  # fmt: skip
 
 
 def add(studio: Studio) -> None:
@@ -22,23 +37,53 @@ def add(studio: Studio) -> None:
     calls = Calls(studio)
     with gr.Group(visible=False):
         prompt, target = gr.Textbox(label="prompt"), gr.Textbox(label="target")
-        seed, steps = gr.Number(0, precision=0, label="seed"), gr.Number(25, precision=0, label="steps")
-        cross, kept = gr.Number(0.8, label="cross"), gr.Number(0.4, label="self_attention")
-        weights, blend = gr.JSON({}, label="weights"), gr.JSON([], label="blend")
-        model, joint = gr.Textbox(studio.names[0], label="model"), gr.Number(0.2, label="joint")
+        seed, steps = gr.Number(0, precision=0, label="seed"), gr.Number(STEPS, precision=0, label="steps")
+        model, image = gr.Textbox(studio.names[0], label="model"), gr.File(label="image", type="filepath")
         crosses, selves = gr.Textbox("0, 0.4, 0.8", label="crosses"), gr.Textbox("0, 0.4", label="selves")
         word, picture, data = gr.Textbox(label="word"), gr.File(label="picture"), gr.JSON(label="data")
+        parts: dict[str, Any] = {
+            "prompt": prompt, "target": target, "seed": seed, "steps": steps, "model": model, "image": image
+        }  # fmt: skip
+        parts |= {name: field(LISTED[name]) for name in EDIT if name not in parts}
         run: dict[str, Any] = {"concurrency_id": "network", "concurrency_limit": 1}
-        made = [prompt, seed, steps, model]
-        options = [cross, kept, weights, blend]
-        gr.Button().click(calls.generate, made, [picture, data], api_name="generate", **run)
-        image = gr.File(label="image", type="filepath")
-        edit = [prompt, target, seed, steps, *options, model, joint, image]
-        gr.Button().click(calls.edit, edit, [picture, data], api_name="edit", **run)
+        names = ["prompt", *ALONE, "model", *MORE]
+        made = [parts[name] for name in names]
+        gr.Button().click(named(calls.generate, names), made, [picture, data], api_name="generate", **run)
+        edited = [parts[name] for name in EDIT]
+        gr.Button().click(named(calls.edit, EDIT), edited, [picture, data], api_name="edit", **run)
         gr.Button().click(calls.words, [prompt, target, model], data, api_name="words", queue=False)
         gr.Button().click(calls.maps, [prompt, word, seed, steps, model], picture, api_name="maps", **run)
         swept = [prompt, target, crosses, selves, seed, steps, model]
         gr.Button().click(calls.sweep, swept, picture, api_name="sweep", **run)
+
+
+def field(listed: Listed) -> Any:
+    """What takes the value of an option: without a value, so that it need not be given."""
+    if listed.type is bool:
+        return gr.Checkbox(label=listed.name, info=listed.option.help)
+    if get_origin(listed.type) is Literal:
+        return gr.Dropdown(list(get_args(listed.type)), value=None, label=listed.name, info=listed.option.help)
+    if numeric(listed) and not _spans(listed):
+        return gr.Number(label=listed.name, precision=0 if whole(listed) else None, info=listed.option.help)
+    if str in get_args(listed.type) and type(None) in get_args(listed.type):
+        return gr.Textbox(label=listed.name, info=listed.option.help)
+    return gr.JSON(label=listed.name)
+
+
+def named(call: Callable[[Mapping[str, Any]], Any], names: Sequence[str]) -> Callable[..., Any]:
+    """A function of named parameters, all but the first of which may be left out, for one that takes a mapping."""
+
+    def act(*given: Any) -> Any:
+        return call(dict(zip(names, given, strict=True)))
+
+    first = [name for name in names if name in ("prompt", "target")]
+    parameters = [
+        Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, **({} if name in first else {"default": None}))
+        for name in names
+    ]
+    act.__doc__ = call.__doc__
+    setattr(act, "__signature__", Signature(parameters))  # noqa: B010 - functions declare none
+    return act
 
 
 class Calls:
@@ -47,33 +92,42 @@ class Calls:
     def __init__(self, studio: Studio) -> None:
         self.studio, self.outbox = studio, Outbox()
 
-    def generate(self, prompt: Any, seed: Any, steps: Any, model: Any) -> tuple[str, Any]:
+    def generate(self, given: Mapping[str, Any]) -> tuple[str, Any]:
         """A picture as a PNG that carries its recipe, and the record of its making."""
-        return self._try(lambda: self._saved(self._source(prompt, seed, steps, model)))
 
-    def edit(
-        self, prompt: Any, target: Any, seed: Any, steps: Any, cross: Any, self_attention: Any, weights: Any,
-        blend: Any, model: Any, joint: Any, image: Any = None,
-    ) -> tuple[str, Any]:  # fmt: skip
-        """The picture of `prompt` edited to show `target`; `weights` is {word: factor}, `blend` a list of words.
+        def act() -> tuple[str, Any]:
+            session = Session(self.studio, given["model"])
+            more = Settings(**_given(Settings, given, ALONE))
+            session.generate(str(given["prompt"]), *self._seed_and_steps(given), more=more)
+            return self._saved(session)
 
-        `joint` is the window of models with joint attention, which heed no other. `image`: a picture that `prompt`
-        describes, which is edited instead of one that is made.
+        return self._try(act)
+
+    def edit(self, given: Mapping[str, Any]) -> tuple[str, Any]:
+        """The picture of `prompt` edited to show `target`, with the options of `promptweave.edit`.
+
+        A value that is the usual one counts as not given, since places in a list cannot be left out. `image`: a picture
+        that `prompt` describes, which is edited instead of one that is made.
         """
 
         def act() -> tuple[str, Any]:
-            given = None if image is None else read_upload(image, self.studio.limits).picture
-            network = self.studio.network(model)
-            recipe = recipe_for(network, str(prompt), seed=int(seed), steps=int(steps), image=given)
-            chosen = weights or {}, {}, tuple(blend or ())
-            settings = Settings(str(target), cross, self_attention, joint, *chosen)
+            file, model = given["image"], given["model"] or self.studio.names[0]
+            picture = None if file is None else read_upload(file, self.studio.limits).picture
+            network, (seed, steps) = self.studio.network(model), self._seed_and_steps(given)
+            recipe = recipe_for(
+                network, str(given["prompt"]), (), Settings(**_given(Settings, given, ALONE)), image=picture,
+                seed=seed, steps=steps,
+            )  # fmt: skip
             with self.studio.lock:
-                result = self.studio.edited(model, recipe, 0, settings.target, settings.options())
+                result = self.studio.edited(model, recipe, 0, str(given["target"]), _given(PromptToPrompt, given))
             path = self.outbox.folder() / "edit.png"
             result.save_picture(path, 1, 0)
             return str(path), _plain(result.record)
 
         return self._try(act)
+
+    def _seed_and_steps(self, given: Mapping[str, Any]) -> tuple[int, int]:
+        return int(given["seed"] or 0), STEPS if given["steps"] is None else int(given["steps"])
 
     def words(self, prompt: Any, target: Any, model: Any) -> Any:
         """What becomes of each word: {"kind": ..., "pairs": [...]}."""
@@ -95,7 +149,7 @@ class Calls:
         def act() -> str:
             path = self.outbox.folder() / "sweep.png"
             session = self._source(prompt, seed, steps, model)
-            session.sweep(Settings(str(target)), numbers(crosses), numbers(selves)).sheet().save(path)
+            session.sweep(Form(str(target)), numbers(crosses), numbers(selves)).sheet().save(path)
             return str(path)
 
         return self._try(act)
@@ -114,6 +168,21 @@ class Calls:
             return act()
         except Exception as error:
             raise gr.Error(sentence(error), print_exception=False) from None
+
+
+def _spans(listed: Listed) -> bool:
+    return Window in get_args(listed.type)
+
+
+def _given(kind: type, values: Mapping[str, Any], without: Sequence[str] = ()) -> dict[str, Any]:
+    """The options of a list among the values: those that are not empty and not the usual ones."""
+    found: dict[str, Any] = {}
+    for listed in options_of(kind):
+        value = values.get(listed.name)
+        empty = value is None or (isinstance(value, str | list | tuple | dict) and not value)
+        if listed.name not in without and not empty and value != listed.default:
+            found[listed.name] = value
+    return read_options(kind, found)
 
 
 def _plain(record: Any) -> Any:

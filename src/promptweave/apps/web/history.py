@@ -7,7 +7,7 @@ from html import escape
 from itertools import groupby
 from operator import itemgetter
 
-from promptweave.apps.web.settings import Settings
+from promptweave.apps.web.settings import Form
 from promptweave.apps.web.tree import Node, Tree
 
 EMPTY = '<p class="pw-hint">There is no picture yet.</p>'
@@ -41,7 +41,7 @@ def changed(node: Node) -> list[str]:
         elif kind != "kept":
             sign, side = ("+", "target") if kind == "added" else ("−", "source")
             found.append(f"{sign} {' '.join(pair[side] for pair in run)}")
-    settings, usual = Settings.of(recipe, row), Settings(node.prompt)
+    settings, usual = Form.of(recipe, row), Form(node.prompt)
     found += [f"{word} × {factor:g}" for word, factor in settings.weights.items()]
     found += [f"{word} from {start:g} until {end:g}" for word, (start, end) in settings.windows.items()]
     for name, label in (("cross", "words"), ("self_attention", "shapes"), ("joint", "source"), ("threshold", "edge")):

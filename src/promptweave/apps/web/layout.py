@@ -8,9 +8,11 @@ from typing import Any
 import gradio as gr
 
 from promptweave.apps.web.history import EMPTY, SCRIPT
+from promptweave.apps.web.settings import bounds
 from promptweave.apps.web.studio import Studio
 from promptweave.apps.web.words import note_html
 
+STEP = 0.05  # of sliders
 POOL = 10  # words with sliders
 SOURCE, TARGET = "a photo of a cat riding a bike", "a photo of a cat riding a car"
 HELP = "Write a prompt and generate it. Then change its words: only what the words name changes."
@@ -65,8 +67,10 @@ def _source(n: dict[str, Any], studio: Studio) -> None:
     )
     n["prompt"] = gr.Textbox(SOURCE, label="Source prompt", lines=2, elem_id="prompt", max_length=1000)
     with gr.Row():
-        n["seed"] = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=studio.limits.seed, min_width=90)
-        n["steps"] = gr.Slider(1, studio.limits.steps, steps, step=1, label="Steps", min_width=150, scale=2)
+        seed = {**bounds("seed"), "value": 0, "maximum": studio.limits.seed}
+        n["seed"] = gr.Number(label="Seed", precision=0, min_width=90, **seed)
+        count = {**bounds("steps"), "value": steps, "maximum": studio.limits.steps}
+        n["steps"] = gr.Slider(step=1, label="Steps", min_width=150, scale=2, **count)
     with gr.Row():
         n["generate"] = gr.Button("Generate", variant="primary", elem_id="generate", min_width=120)
         n["stop"] = gr.Button("Stop", variant="stop", elem_id="stop", min_width=80, interactive=True)
@@ -120,14 +124,14 @@ def _picture(n: dict[str, Any], joint: bool) -> tuple[list[gr.Slider], list[gr.S
         ]
     n["kept"] = gr.Markdown(KEPT[joint], elem_classes="section", elem_id="kept")
     with gr.Row(elem_id="windows"):
-        for name, value, label, shown in (
-            ("cross", 0.8, "Words", not joint), ("self", 0.4, "Shapes", not joint), ("joint", 0.2, "Source", joint),
+        for name, option, label, shown in (
+            ("cross", "cross", "Words", not joint), ("self", "self_attention", "Shapes", not joint),
+            ("joint", "joint", "Source", joint),
         ):  # fmt: skip
-            n[name] = gr.Slider(
-                0.05 if name == "joint" else 0, 1, value, step=0.05, label=label, min_width=190, elem_id=name,
-                visible=shown,
-            )  # fmt: skip
-        n["threshold"] = gr.Slider(0, 0.95, 0.3, step=0.05, label="Region's edge", min_width=190, elem_id="threshold")
+            window = {**bounds(option), **({"minimum": STEP} if name == "joint" else {})}  # alone, it must not be empty
+            n[name] = gr.Slider(step=STEP, label=label, min_width=190, elem_id=name, visible=shown, **window)
+        edge = {**bounds("threshold"), "maximum": 1 - STEP}  # a region of nothing but a map's maximum is empty
+        n["threshold"] = gr.Slider(step=STEP, label="Region's edge", min_width=190, elem_id="threshold", **edge)
     starts: list[gr.Slider] = []
     ends: list[gr.Slider] = []
     with gr.Accordion("Windows of single words", open=False, visible=not joint) as n["single"]:

@@ -14,7 +14,7 @@ from promptweave.apps.web import api, view
 from promptweave.apps.web.layout import Parts, lay_out
 from promptweave.apps.web.outbox import Outbox
 from promptweave.apps.web.session import Cancelled, Session
-from promptweave.apps.web.settings import Mask, Settings
+from promptweave.apps.web.settings import Form, Mask
 from promptweave.apps.web.studio import Studio
 from promptweave.apps.web.words import note_html, progress_html
 from promptweave.apps.web.work import Work, sentence
@@ -225,12 +225,12 @@ class Events:
                 return
         session.generate(prompt, seed, steps, watch)
 
-    def _settings(self, names: Sequence[str], given: Sequence[Any]) -> Settings:
+    def _settings(self, names: Sequence[str], given: Sequence[Any]) -> Form:
         target, cross, self_attention, joint, threshold, blend, mask, _, *pool = given
         count = len(self.parts.strengths)
         strengths, starts, ends = pool[:count], pool[count : 2 * count], pool[2 * count :]
         spans = dict(zip(names, zip(starts, ends, strict=True), strict=False))
-        return Settings(
+        return Form(
             target or "", cross, self_attention, joint, weights=dict(zip(names, strengths, strict=False)),
             windows={word: span for word, span in spans.items() if span != (0, 1)}, blend=tuple(blend or ()),
             threshold=threshold, mask=painted(mask),

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from promptweave.apps.web.limits import TooMuch
-from promptweave.apps.web.settings import Settings, selectors
+from promptweave.apps.web.settings import Form, selectors
 from promptweave.apps.web.studio import Studio
 from promptweave.apps.web.tree import Node, Tree
 from promptweave.apps.web.uploads import read_upload
@@ -22,6 +22,7 @@ from promptweave.core.clock import Number, Step
 from promptweave.editing.picture import Picture
 from promptweave.editing.plan import recipe_for
 from promptweave.editing.recipe import Recipe
+from promptweave.editing.settings import Settings
 from promptweave.editing.sweep import Sweep, sweep
 from promptweave.maps.html_report import write_report
 from promptweave.view.heat import over
@@ -63,10 +64,12 @@ class Session:
             raise NothingYet("There is no picture to edit yet. Generate one first.")
         return self.tree.nodes[self.tree.base]
 
-    def generate(self, prompt: str, seed: int, steps: int, watch: Watch | None = None) -> Node:
-        """A new picture, the root of a new tree of edits."""
+    def generate(
+        self, prompt: str, seed: int, steps: int, watch: Watch | None = None, more: Settings | None = None
+    ) -> Node:
+        """A new picture, the root of a new tree of edits; `more` are its other settings."""
         network = self.studio.network(self.model)
-        self.studio.limits.check(recipe := recipe_for(network, prompt, seed=seed, steps=steps))
+        self.studio.limits.check(recipe := recipe_for(network, prompt, (), more, seed=seed, steps=steps))
         recipe.check()
         with self._running():
             made = self.studio.make(self.model, recipe, None, self._progress(watch))
@@ -84,21 +87,24 @@ class Session:
             made = self.studio.make(self.model, recipe, None, self._progress(watch, total=2 * recipe.steps))
         return self.tree.add(made, 0, self.model, None)
 
-    def edit(self, settings: Settings, watch: Watch | None = None) -> Node:
+    def edit(self, settings: Form, watch: Watch | None = None) -> Node:
         """Edit the base picture; its recording saves the source's rows."""
         base = self.base
         with self._running():
             made = self.studio.edited(
-                base.model, base.recipe, base.row, settings.target, settings.options(), self._progress(watch)
+                base.model, base.recipe, base.row, settings.target, self._options(settings, base), self._progress(watch)
             )
         return self.tree.add(made, 1, base.model, base.number)
+
+    def _options(self, form: Form, base: Node) -> dict[str, Any]:
+        return form.options(self.studio.joint(base.model))
 
     def further(self) -> Node:
         """Take the picture on the page as the source of the next edits."""
         return self.tree.show(self.shown.number, self.shown.number)
 
     def sweep(
-        self, settings: Settings, first: Sequence[Number], second: Sequence[Number], watch: Watch | None = None
+        self, settings: Form, first: Sequence[Number], second: Sequence[Number], watch: Watch | None = None
     ) -> Sweep:
         """The edit over a grid of windows, from the base's recording: `first` is cross and `second` self-attention.
 
@@ -107,7 +113,7 @@ class Session:
         base, limits = self.base, self.studio.limits
         columns, rows = ("cross", first), ("self_attention", second)
         if self.studio.joint(base.model):
-            columns, rows = ("joint", first), ("threshold", (settings.threshold,))
+            columns, rows = ("joint", first), ("seed", (base.recipe.seed,))
         if len(columns[1]) * len(rows[1]) > limits.cells:
             raise TooMuch(
                 f"A grid may have {limits.cells} pictures. Received {len(columns[1])} x {len(rows[1])}. Take fewer."
@@ -116,11 +122,11 @@ class Session:
             recording = self.studio.recording(base.model, base.recipe, base.row, self._progress(watch))
             if recording is None:
                 raise TooMuch("A sweep needs a recording, and this picture's would not fit. Take fewer steps.")
-            options = settings.options()
-            fixed = {"weights": options.weights, "blend": options.blend, "threshold": options.threshold}
+            options = self._options(settings, base)
+            fixed = {name: value for name, value in options.items() if name not in (rows[0], columns[0])}
             self.swept = sweep(
                 recording, settings.target, rows=rows, columns=columns, model=self.studio.network(base.model),
-                mask=options.mask, combine=options.combine, **fixed,
+                **fixed,
                 progress=self._progress(watch, total=recording.recipe.steps * len(columns[1]) * len(rows[1])),
             )  # fmt: skip
         return self.swept

@@ -6,74 +6,82 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from promptweave.core.clock import Number, Span
-from promptweave.editing.options import Options
+from promptweave.core.clock import Number, Window
+from promptweave.core.fields import Listed, options_of
+from promptweave.editing.options import PromptToPrompt, asked
 from promptweave.editing.recipe import Recipe
-from promptweave.methods import LocalBlend, Refine, Replace, Reweight
+from promptweave.editing.settings import Settings
 from promptweave.words import Words
 from promptweave.words.units import key
 
 Mask = tuple[tuple[float, ...], ...]
+LISTED: dict[str, Listed] = {
+    listed.name: listed for kind in (PromptToPrompt, Settings) for listed in options_of(kind)
+}  # fmt: skip
+USUAL = PromptToPrompt()
+
+
+def usual(name: str) -> Number:
+    """The end of a window as it usually is."""
+    return Window.of(getattr(USUAL, name)).end
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Windows are shares of the steps in which the source's attention is used; `weights` and `windows` are by word.
+class Form:
+    """Windows are fractions of the steps in which the source's attention is used; `weights` and `windows` are by word.
 
     `blend`: words in whose region alone the picture may change; `mask`: a painted region, which joins it.
     """
 
     target: str
-    cross: Number = 0.8
-    self_attention: Number = 0.4
-    joint: Number = 0.2
+    cross: Number = usual("cross")
+    self_attention: Number = usual("self_attention")
+    joint: Number = usual("joint")
     weights: Mapping[str, Number] = field(default_factory=dict[str, Number])
     windows: Mapping[str, tuple[Number, Number]] = field(default_factory=dict[str, tuple[Number, Number]])
     blend: tuple[str, ...] = ()
-    threshold: Number = 0.3
+    threshold: Number = USUAL.threshold
     mask: Mask | None = None
 
-    def options(self) -> Options:
-        """As `edit` takes them."""
-        cross: Span | dict[str, Span] = {"default": self.cross, **self.windows} if self.windows else self.cross
-        return Options(
-            cross=cross,
-            self_attention=self.self_attention,
-            joint=self.joint,
-            weights={word: factor for word, factor in self.weights.items() if factor != 1} or None,
-            blend=self.blend,
-            threshold=self.threshold,
-            mask=self.mask,
-            combine="union",
-        )
+    def options(self, joint: bool) -> dict[str, Any]:
+        """Those of the page that count, as `edit` takes them; `joint`: in a network of joint attention."""
+        weights = {word: factor for word, factor in self.weights.items() if factor != 1}
+        given: dict[str, Any] = {"joint": self.joint}
+        if not joint:
+            cross = {"default": self.cross, **self.windows} if self.windows else self.cross
+            given = {"cross": cross, "self_attention": self.self_attention}
+        given |= {"weights": weights} if weights else {}
+        given |= {"blend": self.blend, "threshold": self.threshold} if self.blend else {}
+        given |= {} if self.mask is None else {"mask": self.mask}
+        return {**given, "combine": "union"} if self.blend and self.mask is not None else given
 
     @classmethod
-    def of(cls, recipe: Recipe, row: int = 1) -> Settings:
-        """Those that a recipe was made with, as far as the page has them."""
-        values: dict[str, Any] = {"target": recipe.prompts[row]}
-        for control in recipe.controls:
-            if isinstance(control, Replace | Refine):
-                cross: Any = control.cross
-                if isinstance(cross, Mapping):
-                    named = {w: _pair(s) for w, s in cross.items() if w != "default"}
-                    values["windows"], cross = named, cross.get("default", 1.0)
-                values |= {"cross": _end(cross), "self_attention": _end(control.self_attention)}
-                values["joint"] = _end(control.joint)
-            elif isinstance(control, Reweight):
-                values["weights"] = {str(word): factor for word, factor in control.weights.items()}
-            elif isinstance(control, LocalBlend):
-                words = control.words
-                values["blend"] = (words,) if isinstance(words, str) else tuple(words)
-                values |= {"threshold": control.threshold, "mask": control.mask}
-        return cls(**values)
-
-
-def _end(span: Any) -> Number:
-    return span if isinstance(span, int | float) else span[1]
+    def of(cls, recipe: Recipe, row: int = 1) -> Form:
+        """What a recipe was made with, as far as the page has it."""
+        found = asked(recipe.controls)
+        values = {name: found[name] for name in ("weights", "threshold", "mask") if name in found}
+        cross = found.get("cross", USUAL.cross)
+        if isinstance(cross, Mapping):
+            values["windows"] = {word: _pair(span) for word, span in cross.items() if word != "default"}
+            cross = cross.get("default", 1.0)
+        spans = {
+            "cross": cross,
+            **{name: found.get(name, getattr(USUAL, name)) for name in ("self_attention", "joint")},
+        }
+        values |= {name: Window.of(span).end for name, span in spans.items()}
+        words = found.get("blend", ())
+        return cls(recipe.prompts[row], **values, blend=(words,) if isinstance(words, str) else tuple(words))
 
 
 def _pair(span: Any) -> tuple[Number, Number]:
-    return (0.0, span) if isinstance(span, int | float) else (span[0], span[1])
+    window = Window.of(span)
+    return window.start, window.end
+
+
+def bounds(name: str) -> dict[str, Any]:
+    """The range of an option and its usual value, for a slider or a box of numbers."""
+    listed = LISTED[name]
+    return {"minimum": listed.option.low, "maximum": listed.option.high, "value": listed.default}
 
 
 def selectors(words: Words) -> dict[str, tuple[int, ...]]:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock, RLock
+from typing import Any
 
 from promptweave.apps.web.limits import Limits
 from promptweave.apps.web.preview import Preview
 from promptweave.apps.web.shelf import Shelf, key_of
 from promptweave.core.record_maps import RecordMaps
 from promptweave.editing.edit import run
-from promptweave.editing.options import Options
 from promptweave.editing.plan import plan
 from promptweave.editing.recipe import Recipe
 from promptweave.editing.record import Recording, base_of, estimate, record_run
 from promptweave.editing.recorders import columns
 from promptweave.editing.result import Result
+from promptweave.editing.settings import Settings
 from promptweave.models.base import Model
 from promptweave.models.load import load
 from promptweave.sampling.loop import latent_grid
@@ -121,19 +122,31 @@ class Studio:
         return replace(done, recipe=recipe, report=report, sample=sample)
 
     def edited(
-        self, name: str, recipe: Recipe, row: int, target: str, options: Options, progress: Progress | None = None
+        self,
+        name: str,
+        recipe: Recipe,
+        row: int,
+        target: str,
+        options: Mapping[str, Any],
+        progress: Progress | None = None,
     ) -> Result:
-        """Edit row `row` of a run; its recording saves the source's rows."""
-        network, recording = self.network(name), self.recording(name, recipe, row, progress)
+        """Edit row `row` of a run with some of `PromptToPrompt`'s options; its recording saves the source's rows."""
+        network = self.network(name)
+        same = Settings(
+            seed=recipe.seed, steps=recipe.steps, guidance=recipe.guidance, size=recipe.size, negative=recipe.negative,
+            truncate=recipe.truncate,
+        )  # fmt: skip
+        picture = None if row else recipe.picture
+        planned = plan(
+            recipe.prompts[row], [target], network, options, same, image=picture,
+            inversion=None if picture is None or recipe.inversion == "direct" else recipe.inversion,
+        )  # fmt: skip
+        planned = replace(planned, base=recipe, base_row=row) if row else planned
+        recording = None
+        if all(control.needs == {"noise"} for control in planned.controls):
+            recording = self.recording(name, recipe, row, progress)
         if recording is not None:
             planned = plan(recording, [target], network, options)
-        else:
-            planned = plan(
-                recipe.prompts[row], [target], network, options, seed=recipe.seed, steps=recipe.steps,
-                guidance=recipe.guidance, size=recipe.size, negative=recipe.negative,
-                image=None if row else recipe.picture, inversion=recipe.inversion,
-            )  # fmt: skip
-            planned = replace(planned, base=recipe, base_row=row) if row else planned
         return self.make(name, planned, recording, progress)
 
     def recording(self, name: str, recipe: Recipe, row: int, progress: Progress | None = None) -> Recording | None:

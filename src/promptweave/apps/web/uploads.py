@@ -65,12 +65,24 @@ def read_upload(path: Path | str, limits: Limits | None = None) -> Upload:
     return Upload(picture, recipe, record)
 
 
+def _of_the_library(recipe: Recipe | None) -> None:
+    """A stranger's recipe may not make controls of the host's own."""
+    while recipe is not None:
+        for control in recipe.controls:
+            if not type(control).__module__.startswith("promptweave.methods"):
+                raise BrokenRecipe(
+                    f"The picture was made with {type(control).__name__}, which this page does not have."
+                )
+        recipe = recipe.base
+
+
 def _recipe(text: str) -> tuple[dict[str, Any], Recipe]:
     try:
         record = parse(text)
         if not isinstance(record.get("recipe"), Mapping):
             raise BrokenRecipe("The picture's record holds no recipe.")
         recipe = Recipe.from_dict(record["recipe"])
+        _of_the_library(recipe)
         if not isinstance(recipe.source, str) or not all(isinstance(p, str) for p in recipe.targets):
             raise BrokenRecipe("The prompts of the picture's recipe are no text.")
         return record, recipe

@@ -12,7 +12,7 @@ from torch import Tensor
 from promptweave.apps.web.history import tree_html
 from promptweave.apps.web.layout import COLUMNS, KEPT, POOL
 from promptweave.apps.web.session import Session
-from promptweave.apps.web.settings import Settings
+from promptweave.apps.web.settings import Form
 from promptweave.apps.web.words import matched_html, note_html, steps_html
 
 SMALL = {"a", "an", "the", "of", "in", "on", "at", "to", "and", "with"}  # words without sliders
@@ -59,7 +59,7 @@ def telling(found: Sequence[str]) -> list[str]:
     return [name for name in found if name.partition("#")[0].lower() not in SMALL] or list(found)
 
 
-def windows(events: Any, session: Session, settings: Settings | None = None) -> dict[Any, Any]:
+def windows(events: Any, session: Session, settings: Form | None = None) -> dict[Any, Any]:
     """The windows that the model has, at `settings` or as they are."""
     p, joint = events.parts, session.studio.joint(session.model)
 
@@ -161,7 +161,7 @@ def fields(events: Any, session: Session) -> dict[Any, Any]:
     source = {p.model: session.model, p.prompt: base.prompt, p.seed: base.recipe.seed, p.steps: base.recipe.steps}
     if node is base and node.recipe.picture is not None:  # what is to become of a picture that was brought stays
         return {**source, **windows(events, session)}
-    settings = Settings.of(node.recipe, node.row) if node is not base else Settings(node.prompt)
+    settings = Form.of(node.recipe, node.row) if node is not base else Form(node.prompt)
     names = telling(session.names(settings.target))[:POOL]
     values = {n: (settings.weights.get(n, 1), *settings.windows.get(n, (0, 1))) for n in names}
     both = list(dict.fromkeys([*session.names(settings.target), *session.names(base.prompt)]))

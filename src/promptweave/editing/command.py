@@ -1,0 +1,162 @@
+"""The command that makes a recipe's images again, and the same in Python for what no command says."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from promptweave.core.clock import Window
+from promptweave.core.control import Run
+from promptweave.core.fields import Command, Listed, options_of
+from promptweave.editing.options import FIELDS, PromptToPrompt, asked, check_read
+from promptweave.editing.recipe import Recipe
+from promptweave.editing.settings import Settings
+
+LONG = 200  # characters of a parameter that Python code still shows
+
+
+class NoCommand(ValueError):
+    """A recipe that has no command, since options cannot say all of it."""
+
+
+def command_of(recipe: Recipe, run: Run) -> str:
+    """`promptweave edit ...`, `generate ...` or that of a method; raises NoCommand for what only Python can say."""
+    if recipe.base is not None:
+        raise NoCommand("It edits the row of another run.")
+    if recipe.picture is not None:
+        raise NoCommand("The given image is in the recipe, and not in a file of a known name.")
+    words = _method(recipe) or _edit(recipe, run)
+    words += [part for listed, value in _settings(recipe) for part in text_of(listed, value)]
+    words += ["--chunks", str(recipe.chunks)] if recipe.chunks != 1 else []
+    words += ["--prompt-weights"] if recipe.prompt_weights else []
+    if (recipe.model, recipe.scheduler) != ("toybox", "ddim"):
+        words += ["--model", recipe.model, "--scheduler", recipe.scheduler]
+    return shlex.join(["promptweave", *words])
+
+
+def _edit(recipe: Recipe, run: Run) -> list[str]:
+    """`edit` or `generate` with the options that ask for the controls."""
+    chosen = _options(recipe, run) if recipe.targets or recipe.controls else {}
+    options = [listed for listed in options_of(PromptToPrompt) if listed.name in chosen]
+    words = ["edit" if recipe.targets else "generate", *recipe.prompts]
+    return words + [part for listed in options for part in text_of(listed, chosen[listed.name])]
+
+
+def _method(recipe: Recipe) -> list[str]:
+    """The command of a method, if a control that has one is alone: its name, prompts and parameters."""
+    what = getattr(type(recipe.controls[0]), "command", None) if len(recipe.controls) == 1 else None
+    if not isinstance(what, Command):
+        return []
+    prompts = {"one": (), "same": (recipe.source,), "targets": recipe.targets}[what.prompts]
+    if recipe.targets != prompts:
+        return []
+    control = recipe.controls[0]
+    said = {listed.name: listed for listed in options_of(type(control))}
+    words = [what.name, recipe.source, *(recipe.targets if what.prompts == "targets" else ())]
+    for field in fields(control):
+        value = getattr(control, field.name)
+        if value == field.default:
+            continue
+        if field.name not in said:
+            raise NoCommand(f"{field.name} of {type(control).__name__} has no option.")
+        words += text_of(said[field.name], value)
+    return words
+
+
+def python_of(recipe: Recipe) -> str:
+    """The recipe as a call in Python; long parameters are left out as `...`."""
+    own = {type(control) for control in recipe.controls if not type(control).__module__.startswith("promptweave.")}
+    lines = ["import promptweave as pw"]
+    lines += sorted(f"from {kind.__module__} import {kind.__name__}" for kind in own)
+    call = "edit" if recipe.targets else "generate"
+    given = [*map(repr, recipe.prompts), f"model={recipe.model!r}"]
+    given += [f"controls=[{', '.join(_code(control) for control in recipe.controls)}]"] if recipe.controls else []
+    given += ["image=..."] if recipe.picture is not None else []
+    given += [f"inversion={recipe.inversion!r}"] if recipe.picture is not None and recipe.inversion != "direct" else []
+    given += [f"{listed.name}={value!r}" for listed, value in _settings(recipe)]
+    return "\n".join([*lines, "", f"pw.{call}(", *(f"    {part}," for part in given), ")"])
+
+
+def text_of(listed: Listed, value: Any) -> list[str]:
+    """An option on the command line: its flag and its value, several times for words; NoCommand if it has no text."""
+    if listed.name in ("mask", "masks"):
+        raise NoCommand("The mask is in the recipe, and not in a file of a known name.")
+    if isinstance(value, bool):
+        return [listed.flag if value else f"--no-{listed.flag[2:]}"]
+    if listed.name == "size":
+        return [listed.flag, "x".join(map(str, value))]
+    if isinstance(value, Mapping):
+        return [part for item in value.items() for part in (listed.flag, _pair(*item))]
+    if isinstance(value, tuple) and not (len(value) == 2 and all(isinstance(each, int | float) for each in value)):
+        texts = [each if isinstance(each, str) else _pair(*each) if len(each) == 2 else None for each in value]
+        if None in texts:
+            raise NoCommand(f"{listed.name} has no form on the command line.")
+        return [part for text in texts for part in (listed.flag, str(text))]
+    return [listed.flag, value if isinstance(value, str) else _span(value)]
+
+
+def _pair(first: Any, second: Any) -> str:
+    """ "word=0.5", "word=0.2:0.8", "word=0,0,0.5,1" or "0.2=0.5"; the window of all other words is without a word."""
+    if isinstance(second, tuple) and len(second) == 4:
+        return f"{first}={','.join(map(_number, second))}"
+    if not isinstance(second, int | float | Window | tuple) or (isinstance(second, tuple) and len(second) != 2):
+        raise NoCommand(f"{first!r}, {second!r} has no form on the command line.")
+    if first == "default":
+        return _span(second)
+    return f"{first if isinstance(first, str) else _number(first)}={_span(second)}"
+
+
+def _options(recipe: Recipe, run: Run) -> dict[str, Any]:
+    """The options that ask for a recipe's controls, and for no others."""
+    for control in recipe.controls:
+        if type(control) not in FIELDS:
+            raise NoCommand(f"{type(control).__name__} has no option of promptweave edit.")
+    found = asked(recipe.controls)
+    usual = {listed.name: listed.default for listed in options_of(PromptToPrompt)}
+    changed = {name: value for name, value in found.items() if value != usual[name] and name != "kind"}
+    kinds = [{}] if "kind" not in found else [{}, {"kind": found["kind"]}]
+    for kind in kinds:  # where the prompts decide alike, the kind need not be said
+        chosen = {**kind, **changed}
+        try:
+            made = PromptToPrompt(**chosen).controls(run.words)
+            check_read(chosen, made, run)
+        except ValueError:
+            continue
+        if made == recipe.controls:
+            return chosen
+    raise NoCommand("Its controls have parameters, or an order, that no options of promptweave edit ask for.")
+
+
+def _settings(recipe: Recipe) -> list[tuple[Listed, Any]]:
+    """The settings of a run that are not the usual ones; steps and guidance always."""
+    usual = {"seed": 0, "images": 1, "size": None, "negative": "", "truncate": False}
+    shown = [(listed, getattr(recipe, listed.name)) for listed in options_of(Settings)]
+    return [(listed, value) for listed, value in shown if listed.name not in usual or value != usual[listed.name]]
+
+
+def _code(control: Any) -> str:
+    """A control in Python, with `pw.` before the library's."""
+    values = {name: repr(value) for name, value in vars(control).items()}
+    usual = {name: getattr(type(control), name, values) for name in values}
+    parts = [
+        f"{name}={text if len(text) <= LONG else '...'}"
+        for name, text in values.items()
+        if getattr(control, name) != usual[name]
+    ]
+    prefix = "pw." if type(control).__module__.startswith("promptweave.") else ""
+    return f"{prefix}{type(control).__name__}({', '.join(parts)})"
+
+
+def _span(value: Any) -> str:
+    if isinstance(value, tuple | Window):
+        window = Window.of(value)
+        return _number(window.end) if window.start == 0 else f"{_number(window.start)}:{_number(window.end)}"
+    return _number(value)
+
+
+def _number(value: int | float) -> str:
+    """The shortest text that reads as the same number."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
