@@ -113,7 +113,7 @@ def test_dense_is_computed_once_and_keeps_its_gradient():
     q = draw(1, HEADS, QUERIES, DIM).requires_grad_()
     a = Pattern.of(q, draw(1, HEADS, KEYS, DIM, seed=1))
     first = (a @ MATRIX).dense
-    assert a.terms[0].kernel.computed
+    assert (a @ MATRIX).terms[0].kernel.dense is a.terms[0].kernel.dense
     assert (a * WEIGHTS).terms[0].kernel is a.terms[0].kernel
     first.sum().backward()
     assert q.grad is not None and float(q.grad.abs().sum()) > 0
@@ -138,3 +138,56 @@ def test_half_precision_soft_max_is_computed_in_single():
     assert dense.dtype == torch.bfloat16
     exact = (q.float() @ q.float().transpose(-1, -2) * DIM**-0.5).softmax(-1)
     torch.testing.assert_close(dense.float(), exact, atol=4e-3, rtol=1e-2)  # one rounding to bfloat16
+
+
+def test_a_bias_is_added_before_the_soft_max_and_a_mask_hides_keys():
+    q, k, v = draw(IMAGES, HEADS, QUERIES, DIM), draw(IMAGES, HEADS, KEYS, DIM, seed=1), draw(IMAGES, HEADS, KEYS, DIM)
+    bias = draw(QUERIES, KEYS, seed=7)
+    scores = q @ k.transpose(-1, -2) / DIM**0.5
+    added = Pattern.of(q, k, bias)
+    torch.testing.assert_close(added.apply(v), (scores + bias).softmax(-1) @ v, rtol=1e-12, atol=1e-13)
+    torch.testing.assert_close(added.dense, (scores + bias).softmax(-1), rtol=1e-12, atol=1e-13)
+    seen = torch.tensor([True, False, True, True, False, True, False])
+    hidden = Pattern.of(q, k, seen)
+    wanted = torch.zeros_like(scores)
+    wanted[..., seen] = scores[..., seen].softmax(-1)
+    torch.testing.assert_close(hidden.dense, wanted, rtol=1e-12, atol=1e-13)
+    torch.testing.assert_close(hidden.apply(v), wanted @ v, rtol=1e-12, atol=1e-13)
+    torch.testing.assert_close((hidden * WEIGHTS).apply(v), (wanted * WEIGHTS) @ v, rtol=1e-12, atol=1e-13)
+
+
+def test_the_identity_looks_at_itself():
+    q, v = draw(IMAGES, HEADS, KEYS, DIM), draw(IMAGES, HEADS, KEYS, DIM, seed=2)
+    itself = Pattern.identity(q)
+    assert torch.equal(itself.apply(v), v)
+    torch.testing.assert_close((itself @ MATRIX * 0.5).apply(v), 0.5 * MATRIX @ v, rtol=1e-12, atol=1e-13)
+    mixed = itself * 0.25 + Pattern.of(q, q) * 0.75
+    torch.testing.assert_close(mixed.apply(v), mixed.dense @ v, rtol=1e-12, atol=1e-13)
+
+
+def test_rows_with_every_kernel_are_evaluated_together():
+    layout = Layout(("cond",), 4, IMAGES)
+    q, v = draw(layout.size, HEADS, KEYS, DIM), draw(layout.size, HEADS, KEYS, DIM, seed=3)
+    rows = Rows(q, q, v, layout)
+    bias = draw(KEYS, KEYS, seed=4)
+    patterns = [Pattern.identity(rows["cond"][1].q), Pattern.of(rows["cond"][0].q, rows["cond"][2].k, bias) * WEIGHTS]
+    edited = rows.put("cond", 1, pattern=patterns[0]).put("cond", 2, pattern=patterns[1] + patterns[0])
+    wanted = [Pattern.of(q[:2], q[:2]), patterns[0], patterns[1] + patterns[0], Pattern.of(q[6:], q[6:])]
+    for prompt, pattern in enumerate(wanted):
+        where = layout.slice("cond", prompt)
+        torch.testing.assert_close(edited.evaluate()[where], pattern.dense @ v[where], rtol=1e-12, atol=1e-13)
+
+
+def test_looking_changes_no_bit_of_what_is_computed():
+    layout = Layout(("cond",), 2, IMAGES)
+    q, v = (draw(layout.size, HEADS, n, DIM, seed=n).float() for n in (QUERIES, KEYS))
+    k = draw(layout.size, HEADS, KEYS, DIM, seed=8).float()
+
+    def edited(look):
+        rows = Rows(q, k, v, layout)
+        pattern = rows["cond"][0].pattern * WEIGHTS.float()
+        if look:
+            assert pattern.dense.shape == (IMAGES, HEADS, QUERIES, KEYS) and rows["cond"][1].pattern.dense.sum() > 1
+        return rows.put("cond", 1, pattern=pattern).evaluate()
+
+    assert torch.equal(edited(True), edited(False))

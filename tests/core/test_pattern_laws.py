@@ -38,7 +38,7 @@ def test_any_chain_equals_dense(names: list[str]) -> None:
     for name in names:
         lazy, dense = OPERATORS[name](lazy), OPERATORS[name](dense)
     output = lazy.apply(V)
-    assert not any(term.kernel.computed for term in lazy.terms)
+    assert not any("dense" in vars(term.kernel) for term in lazy.terms)
     # a chain of six adds some ten roundings to numbers near 1
     torch.testing.assert_close(output, dense @ V, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(lazy.dense, dense, rtol=1e-12, atol=1e-12)

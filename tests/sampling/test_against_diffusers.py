@@ -221,7 +221,7 @@ class Valuing(Hooks):
     scale: float
 
     def condition(self, step: Step, text: Text) -> Text:
-        return text.with_(values=text.values * self.scale)
+        return text.with_values(text.values * self.scale)
 
 
 def test_values_apart_from_keys(tiny):

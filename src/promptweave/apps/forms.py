@@ -198,6 +198,7 @@ FORMS: dict[Any, Form] = {
     str: _TEXT,
     Path: Form(str, "PATH", _first(lambda text, flag: Path(text).expanduser())),
     Span: Form(str, _WINDOW, _first(span), _span),
+    Number | tuple[Number, Number]: Form(str, _WINDOW, _first(span), _span),
     Span | Mapping[str, Span]: Form(list[str], f"[WORD=]{_WINDOW}", spans, _span),
     Mapping[str, Number]: Form(list[str], "WORD=NUMBER", factors),
     tuple[int, int]: Form(str, "PIXELS", _first(size), lambda value: "x".join(map(str, value))),

@@ -34,9 +34,9 @@ class Maps:
     the image.
 
     `weights` [tokens, channels] for each prompt makes weighted sums of the tokens' maps instead of all of them.
-    `own`: read softmax(q k^T) of the row itself, whatever the controls before made of it. `apart`: read on the side, so
-    that the layers compute bit by bit what they would unwatched. `by_head` [images, heads, height, width, channels].
-    `steps`: those to be read, None: all. `of`: in a joint layer, the attention to the text or to the image's pixels.
+    `own`: read softmax(q k^T) of the row itself, whatever the controls before made of it. `by_head` [images, heads,
+    height, width, channels]. `steps`: those to be read, None: all. `of`: in a joint layer, the attention to the text or
+    to the image's pixels. Reading changes no bit of what the layers compute.
     """
 
     sites: Sites
@@ -46,7 +46,6 @@ class Maps:
     by_site: bool = False
     by_step: bool = False
     by_head: bool = False
-    apart: bool = False
     steps: frozenset[int] | None = None
     of: Literal["text", "image"] = "text"
     sums: dict[Key, Float[Tensor, "images *heads height width channels"]] = field(default_factory=dict[Key, Tensor])
@@ -58,10 +57,8 @@ class Maps:
             return
         for prompt in self.prompts:
             row = rows["cond"][prompt]
-            if self.own:  # a fresh pattern: the matrix is for us alone, and what the layer computes stays as it was
+            if self.own:
                 row = replace(rows.original("cond", prompt), edited=None)
-            elif self.apart:
-                row = replace(row, edited=row.pattern.apart())
             attention: Tensor = self._read(row, site, prompt)
             attention = attention.reshape(*attention.shape[:-2], *site.grid, attention.shape[-1])
             where = site.name if self.by_site else grid_name(site.grid)

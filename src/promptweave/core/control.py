@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -38,42 +38,99 @@ class Probe(Protocol):
         """
         ...
 
-    def predict(self, z: Tensor, text: Text, sites: Sites | None = None) -> tuple[Tensor, Maps | None]:
-        """The network's output under another text, the same for all prompts that are computed, without any control;
-        and the maps of its tokens at `sites`."""
-        ...
-
 
 class NoEffect(ValueError):
     """An edit whose parameters make sure that it cannot change anything."""
 
 
-@runtime_checkable
-class Spans(Protocol):
-    """What a control needs to know of a prompt's words (`words.Words`)."""
-
-    @property
-    def prompt(self) -> str: ...
-
-    def find(self, selector: Any) -> tuple[int, ...]: ...
-
-
 @dataclass(frozen=True, eq=False)
 class Text:
-    """Encoded prompts [prompts, tokens, dim]: what the layers' keys, and what their values, are projected from.
+    """Encoded prompts [prompts, tokens, dim] as the layers read them, and what guidance has in their place.
 
-    `pooled` [prompts, dim]: one vector for a whole prompt, where the network takes one.
+    `pooled` [prompts, dim]: one vector for a whole prompt, where the network takes one. `only_values`: what the values
+    of cross-attention are projected from where that is another text than the keys'; None: both are `cond`'s.
     """
 
-    keys: Float[Tensor, "prompts tokens dim"]
-    values: Float[Tensor, "prompts tokens dim"]
+    cond: Float[Tensor, "prompts tokens dim"]
     uncond: Float[Tensor, "prompts tokens dim"]
     pooled: Float[Tensor, "prompts pooled"] | None = None
     uncond_pooled: Float[Tensor, "prompts pooled"] | None = None
+    only_values: Float[Tensor, "prompts tokens dim"] | None = None
 
-    def with_(self, **changes: Tensor) -> Text:
-        """A copy with changed fields."""
-        return replace(self, **changes)
+    @property
+    def keys(self) -> Float[Tensor, "prompts tokens dim"]:
+        """What the keys are projected from."""
+        return self.cond
+
+    @property
+    def values(self) -> Float[Tensor, "prompts tokens dim"]:
+        """What the values are projected from."""
+        return self.cond if self.only_values is None else self.only_values
+
+    def with_cond(self, cond: Float[Tensor, "prompts tokens dim"]) -> Text:
+        """Another text for keys and values alike."""
+        return replace(self, cond=cond, only_values=None)
+
+    def with_keys(self, keys: Float[Tensor, "prompts tokens dim"]) -> Text:
+        """Another text for the keys; the values stay what they are."""
+        return replace(self, cond=keys, only_values=self.values)
+
+    def with_values(self, values: Float[Tensor, "prompts tokens dim"]) -> Text:
+        """Another text for the values; the keys stay what they are."""
+        return replace(self, only_values=values)
+
+    def with_uncond(self, uncond: Float[Tensor, "prompts tokens dim"]) -> Text:
+        """Another text for the unconditional half of guidance."""
+        return replace(self, uncond=uncond)
+
+    def with_pooled(self, pooled: Tensor | None, uncond_pooled: Tensor | None) -> Text:
+        """Other vectors for whole prompts."""
+        return replace(self, pooled=pooled, uncond_pooled=uncond_pooled)
+
+    def repeated(self, prompts: int) -> Text:
+        """One text for so many prompts."""
+
+        def many(x: Tensor | None) -> Any:
+            return None if x is None else x.expand(prompts, *x.shape[1:])
+
+        return Text(
+            many(self.cond), many(self.uncond), many(self.pooled), many(self.uncond_pooled), many(self.only_values)
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Extra:
+    """One more conditional prediction that a control asks for, made in the same forward pass as the run's own.
+
+    `text`: of one prompt, read by all; None: each prompt reads its own. `controlled`: the controls act on this
+    prediction as they do on the conditional one; their records do not see it. `edit` acts after them, and finds its
+    rows under "cond". `latents` [prompts, images, channels, h, w] of the prompts that are computed: read in place of
+    the run's own, scaled as the solver's are. `sites`: the layers whose maps are wanted (`Predictions.maps`).
+    `skip`: attention layers whose whole transformer blocks are left out, so that their input passes through.
+    """
+
+    text: Text | None = None
+    edit: Callable[[Site, Rows], Rows] | None = None
+    controlled: bool = True
+    latents: Latents | None = None
+    sites: Sites | None = None
+    skip: Sites | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What the network said at one of a solver's calls, for the prompts that are computed.
+
+    `guided` is what the controls before left of the guided prediction. `extra` and `maps` hold what this control asked
+    for, by its names. `call` counts the solver's calls in a step: 0, and 1 in a step of two evaluations.
+    """
+
+    cond: Latents
+    uncond: Latents | None
+    guided: Latents
+    extra: Mapping[str, Latents]
+    maps: Mapping[str, Maps]
+    call: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +149,8 @@ class Run:
     comes from a recording instead of the network. `flow`: the network is a flow model's, and a time t is 1000 times
     the noise's share of the latent. `guided`: guidance needs an unconditional half, else it is an
     input of the network. `blocks` are a UNet's residual blocks. `first_pass` is there for controls that need it.
+    `calls`: how often the solver asks the network in all steps together. `pinned`: the source follows a known path,
+    such as that of a given picture (a control `of_source` says so).
     `encode` encodes other texts, and `read` finds their words (`words.Words`).
     """
 
@@ -115,6 +174,8 @@ class Run:
     guided: bool = True
     blocks: tuple[Block, ...] = ()
     first_pass: FirstPass | None = None
+    calls: int = 0
+    pinned: bool = False
 
     def chosen(self, prompts: tuple[int, ...] | None) -> tuple[int, ...]:
         """Rows a control acts on: those asked for, else all that are computed."""
@@ -129,9 +190,10 @@ class Run:
 
 
 class Hooks:
-    """One run of a control: seven places where it may act. Each hook takes what the control before it returned.
+    """One run of a control: the places where it may act. Each hook takes what the control before it returned.
 
-    Steps before `first_step` are not made.
+    Steps before `first_step` are not made. Probes (see `before_step`) call `attention` and `feature` too, more than
+    once a step perhaps; whatever is counted, summed or kept of attention belongs into `observe`, which they never call.
     """
 
     first_step = 0
@@ -148,6 +210,9 @@ class Hooks:
         """Change the latents [prompts, images, channels, h, w]; `probe` gives maps and gradients."""
         return z
 
+    def observe(self, step: Step, site: Site, rows: Rows) -> None:
+        """Record attention at a site, as the controls to the left left it; in the run's own passes, never in probes."""
+
     def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
         """Change attention at a site."""
         return rows
@@ -156,10 +221,15 @@ class Hooks:
         """Change what a residual block adds; called if a control overrides it."""
         return features
 
-    def prediction(self, step: Step, guided: Tensor, uncond: Tensor | None) -> Tensor:
-        """Change the output of the network after guidance [prompts that are computed, images, channels, h, w];
-        `uncond` is its part without text, if guidance has one."""
-        return guided
+    def extras(self, step: Step) -> Mapping[str, Extra]:
+        """Further predictions for this step, by name. In `attention`, their rows at the same layer are
+        `rows.beside[name]`, as their own edits left them."""
+        return {}
+
+    def prediction(self, step: Step, made: Predictions) -> Latents:
+        """Change the prediction after guidance [prompts that are computed, images, channels, h, w]; called at each of
+        the solver's calls, `made.call`."""
+        return made.guided
 
     def after_step(self, step: Step, z: Tensor) -> Tensor:
         """Change the latents after the scheduler's step."""
@@ -182,6 +252,10 @@ class Control:
     needs_first_pass: ClassVar[bool] = False
     of_source: ClassVar[bool] = False
     inversion_free: ClassVar[bool] = False
+
+    def first_pass_sites(self, run: Run) -> Sites:
+        """The layers whose maps the first pass keeps for this control."""
+        return Sites("joint")
 
     def bind(self, run: Run) -> Hooks:
         """One run of this control."""

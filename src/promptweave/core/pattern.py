@@ -15,7 +15,7 @@ from functools import cached_property
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 Attention = Float[Tensor, "*batch heads queries keys"]
@@ -24,10 +24,18 @@ Values = Float[Tensor, "*batch heads keys dim"]
 
 @dataclass(frozen=True, eq=False)
 class Softmax:
-    """softmax(q k^T / sqrt(dim)), not computed."""
+    """softmax(q k^T / sqrt(dim) + bias), not computed.
+
+    `bias` broadcasts to [*batch, heads, queries, keys]: numbers to add, or a mask that is true where a query may look.
+    """
 
     q: Float[Tensor, "*batch heads queries dim"]
     k: Float[Tensor, "*batch heads keys dim"]
+    bias: Float[Tensor, "*bias"] | Bool[Tensor, "*bias"] | None = None
+
+    @property
+    def queries(self) -> int:
+        return self.q.shape[-2]
 
     @property
     def dtype(self) -> torch.dtype:
@@ -42,15 +50,39 @@ class Softmax:
         """The matrix, computed once, in single precision at least."""
         precise = torch.promote_types(self.q.dtype, torch.float32)
         scores = (self.q.to(precise) @ self.k.to(precise).transpose(-1, -2)) * self.q.shape[-1] ** -0.5
+        if self.bias is not None and self.bias.dtype == torch.bool:
+            scores = scores.masked_fill(~self.bias, -torch.inf)
+        elif self.bias is not None:
+            scores = scores + self.bias.to(precise)
         return scores.softmax(-1).to(self.q.dtype)
 
-    @property
-    def computed(self) -> bool:
-        """Whether somebody has paid for `dense`."""
-        return "dense" in self.__dict__
+    def apply(self, v: Values) -> Float[Tensor, "*batch heads queries dim"]:
+        bias = self.bias
+        if bias is not None:
+            bias = bias if bias.dtype == torch.bool else bias.to(self.q.dtype)
+            bias = bias[None] if bias.ndim == 1 else bias  # of keys: the same for all queries
+        return F.scaled_dot_product_attention(self.q, self.k, v, attn_mask=bias)
+
+
+@dataclass(frozen=True, eq=False)
+class Identity:
+    """Every query looks at itself alone: keys are the queries' own tokens (Perturbed-Attention Guidance)."""
+
+    queries: int
+    dtype: torch.dtype
+    device: torch.device
+
+    @classmethod
+    def like(cls, q: Float[Tensor, "*batch heads queries dim"]) -> Identity:
+        """The identity for these queries."""
+        return cls(q.shape[-2], q.dtype, q.device)
+
+    @cached_property
+    def dense(self) -> Float[Tensor, "1 queries queries"]:
+        return torch.eye(self.queries, dtype=self.dtype, device=self.device)[None]
 
     def apply(self, v: Values) -> Float[Tensor, "*batch heads queries dim"]:
-        return self.dense @ v if self.computed else F.scaled_dot_product_attention(self.q, self.k, v)
+        return v
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +91,10 @@ class Outer:
 
     pixels: Float[Tensor, "queries"]
     words: Float[Tensor, "keys"]
+
+    @property
+    def queries(self) -> int:
+        return len(self.pixels)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -83,6 +119,10 @@ class Dense:
     dense: Attention
 
     @property
+    def queries(self) -> int:
+        return self.dense.shape[-2]
+
+    @property
     def dtype(self) -> torch.dtype:
         return self.dense.dtype
 
@@ -94,7 +134,7 @@ class Dense:
         return self.dense @ v
 
 
-Kernel = Softmax | Outer | Dense
+Kernel = Softmax | Identity | Outer | Dense
 Tokens = Float[Tensor, "keys keys2"] | Float[Tensor, "keys"] | None  # a matrix, a diagonal, or the identity
 
 
@@ -133,9 +173,19 @@ class Pattern:
     terms: tuple[Term, ...]
 
     @classmethod
-    def of(cls, q: Float[Tensor, "*batch heads queries dim"], k: Float[Tensor, "*batch heads keys dim"]) -> Pattern:
-        """The attention of `q` to `k`."""
-        return cls((Term(Softmax(q, k)),))
+    def of(
+        cls,
+        q: Float[Tensor, "*batch heads queries dim"],
+        k: Float[Tensor, "*batch heads keys dim"],
+        bias: Float[Tensor, "*bias"] | Bool[Tensor, "*bias"] | None = None,
+    ) -> Pattern:
+        """The attention of `q` to `k`; see `Softmax` for `bias`."""
+        return cls((Term(Softmax(q, k, bias)),))
+
+    @classmethod
+    def identity(cls, q: Float[Tensor, "*batch heads queries dim"]) -> Pattern:
+        """Every query looks at itself alone, where queries and keys are the same tokens."""
+        return cls((Term(Identity.like(q)),))
 
     def __matmul__(self, tokens: Float[Tensor, "keys keys2"]) -> Pattern:
         """A · M."""
@@ -159,8 +209,8 @@ class Pattern:
             if term.tokens is not None:
                 return replace(term, tokens=term.tokens * weights)
             kernel = term.kernel
-            queries = kernel.q.shape[-2] if isinstance(kernel, Softmax) else kernel.dense.shape[-2]
-            return replace(term, gate=torch.full((queries,), float(weights), dtype=kernel.dtype, device=kernel.device))
+            gate = torch.full((kernel.queries,), float(weights), dtype=kernel.dtype, device=kernel.device)
+            return replace(term, gate=gate)
 
         return Pattern(tuple(map(scaled, self.terms)))
 
@@ -171,15 +221,6 @@ class Pattern:
     def gated(self, pixels: Float[Tensor, "queries"]) -> Pattern:
         """diag(u) · A."""
         return Pattern(tuple(replace(t, gate=pixels if t.gate is None else t.gate * pixels) for t in self.terms))
-
-    def apart(self) -> Pattern:
-        """The same attention, but what is paid for here is seen by nobody else."""
-
-        def fresh(term: Term) -> Term:
-            kernel = term.kernel
-            return replace(term, kernel=Softmax(kernel.q, kernel.k)) if isinstance(kernel, Softmax) else term
-
-        return Pattern(tuple(map(fresh, self.terms)))
 
     @property
     def plain(self) -> bool:

@@ -47,7 +47,7 @@ class RecordMaps(Control):
             weights = {p: whole[:, list(self.columns[p])] for p in prompts}
         steps = None if self.steps is None else frozenset(self.steps)
         return RecordedMaps(
-            Maps(sites, prompts, weights, self.own, self.by_site, self.by_step, self.by_head, True, steps, self.of)
+            Maps(sites, prompts, weights, self.own, self.by_site, self.by_step, self.by_head, steps, self.of)
         )
 
     def estimate(self, run: Run) -> int:
@@ -78,10 +78,9 @@ class RecordedMaps(Hooks):
         self.maps = maps
         self.times: dict[int, int | float] = {}
 
-    def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
+    def observe(self, step: Step, site: Site, rows: Rows) -> None:
         self.times[step.index] = step.t
         self.maps.add(step, site, rows)
-        return rows
 
     def after_step(self, step: Step, z: torch.Tensor) -> torch.Tensor:
         if self.maps.by_step:

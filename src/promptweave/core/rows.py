@@ -96,6 +96,7 @@ class Rows:
     layout: Layout
     given: Callable[[int], Row] | None = None  # conditional rows of the prompts that a recording holds
     project: Callable[[Tensor], Keys] | None = None  # the layer's keys of a text
+    beside: Mapping[str, Rows] = field(default_factory=dict[str, "Rows"])  # of a control's extra predictions, by name
     _changed: Mapping[tuple[Branch, int], Row] = field(default_factory=dict[tuple[Branch, int], Row])
     _seen: dict[tuple[Branch, int], Row] = field(default_factory=dict[tuple[Branch, int], Row])
 
@@ -149,7 +150,7 @@ class Rows:
             terms: Part = []
             for term in row.pattern.terms:
                 kernel, v = term.kernel, term.values(row.v)
-                if isinstance(kernel, Softmax) and not kernel.computed:
+                if isinstance(kernel, Softmax) and kernel.bias is None:  # a bias keeps a term out of the common call
                     terms.append((term, *_enter(calls, kernel.q, kernel.k, v)))
                 else:
                     terms.append((term, kernel.apply(v), 0))

@@ -3,15 +3,20 @@
 Concepts are added to a picture, or taken away, beside its prompt. With e the predicted noise, u without text and c with
 the concept's, every step goes further along (section 3, equations 4 to 8)
 
-    g = sum over concepts of share * strength * M (e_c - e_u),        e <- e_guided + g + momentum * m,
+    g = sum over concepts of strength * M (e_c - e_u),        e <- e_guided + g + momentum * m,
     m <- beta m + (1 - beta) (g + momentum * m),
 
-where M keeps the largest values of each channel, those above the quantile `threshold`. The share `warmup` of the steps,
-in which the layout is made, builds up momentum alone. With `attention`, M also leaves out where the concept's own words
-do not look (LEDITS++, section 3.3: maps above their quantile, on the grid where words are localised best).
+where M keeps the largest values of each channel, those above the quantile `threshold`. The fraction `warmup` of the
+steps, in which the layout is made, builds up momentum alone.
 
-Differs from the authors' code: strengths below 0 lead away; several concepts share evenly, there by how far each
-prediction is from the guidance, which can come to nothing; in LEDITS++ the quantile is of the sum over channels.
+With `attention`, M is that of LEDITS++ (section 3.3): M = M1 M2. M1 is 1 where the map of the concept's own words is at
+least its quantile, on the grid where words are localised best: mean over heads and layers, sum over tokens, smoothed by
+3 x 3 cells, then enlarged to the nearest cell. M2 is 1 where the sum over channels of |g| is at least its quantile, and
+1 everywhere while t > 800, when the noise says little of places.
+
+Differs from the authors' code: strengths below 0 lead away, which is a switch there; a concept's strength is its only
+weight; there a concept that warms up later than others changes the weights of all while it does. LEDITS++ inverts with
+a stochastic solver and drops the prompt's own guidance; here it is a mask of SEGA's guidance.
 """
 
 from __future__ import annotations
@@ -22,14 +27,17 @@ from typing import Annotated, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
+from promptweave.core.accumulator import Maps
 from promptweave.core.clock import Number, Step, Window
-from promptweave.core.control import Control, Hooks, NoEffect, Probe, Run, Text
+from promptweave.core.control import Control, Extra, Hooks, Latents, NoEffect, Predictions, Run, Text
 from promptweave.core.options import Command, Option
+from promptweave.methods.attend_and_excite import gaussian
 
-Latents = Float[Tensor, "prompts images channels height width"]
+EARLY = 800  # times above it are those of a picture without shape
+KERNEL = gaussian(0.5, reference_compat=True)  # LEDITS++ smooths as the authors of Attend-and-Excite do
 
 
 @dataclass(frozen=True)
@@ -75,7 +83,7 @@ class SemanticGuidance(Control):
                 "SemanticGuidance takes threshold and beta from 0 to below 1 and a momentum of at least 0. "
                 f"Received threshold={self.threshold}, beta={self.beta}, momentum={self.momentum}."
             )
-        acting = Window(Window.of(self.warmup).end, 1.0)
+        acting = Window.since(self.warmup, "warmup of SemanticGuidance")
         if not any(self.concepts.values()) or not acting.steps(run.steps):
             raise NoEffect(
                 "SemanticGuidance needs a concept with a strength other than 0 and a step after the warm-up. Received "
@@ -99,52 +107,62 @@ class _Guiding(Hooks):
     acting: Window
     texts: Mapping[str, Text]
     tokens: Mapping[str, tuple[int, ...]]
-    seen: dict[str, tuple[Latents, Latents | None]] = field(default_factory=dict[str, Any])
-    momentum: Latents | None = None
+    momentum: Latents | None = None  # after the steps before
+    before: Latents | None = None  # that which the present step began with
+    steps: set[int] = field(default_factory=set[int])
     areas: list[float] = field(default_factory=list[float])
 
-    def before_step(self, step: Step, z: Tensor, probe: Probe) -> Tensor:
-        """What the network predicts under each concept."""
-        for concept, text in self.texts.items():
-            sites = self.run.map_sites if self.control.attention else None
-            output, maps = probe.predict(z, text, sites)
-            heat = None
-            if maps is not None:
-                found = torch.stack([maps.mean(row)[..., list(self.tokens[concept])].sum(-1) for row in self._computed])
-                heat = F.interpolate(found, size=z.shape[-2:], mode="bilinear")
-            self.seen[concept] = output, heat
-        return z
+    def extras(self, step: Step) -> Mapping[str, Extra]:
+        """What the network predicts under each concept, and where its words look."""
+        sites = self.run.map_sites if self.control.attention else None
+        return {concept: Extra(text, controlled=False, sites=sites) for concept, text in self.texts.items()}
 
-    def prediction(self, step: Step, guided: Latents, uncond: Latents | None) -> Latents:
-        assert uncond is not None
-        control, moves = self.control, torch.zeros_like(guided)
-        for concept, (output, heat) in self.seen.items():
-            move = float(control.concepts[concept]) * (output.to(guided) - uncond)
-            kept = _largest(move.abs(), control.threshold)
-            if heat is not None:
-                kept = kept & _largest(heat[:, :, None].to(guided), control.threshold)
-            moves = moves + torch.where(kept, move, 0) / len(self.seen)
+    def prediction(self, step: Step, made: Predictions) -> Latents:
+        assert made.uncond is not None
+        control, guided, moves = self.control, made.guided, torch.zeros_like(made.guided)
+        for concept, output in made.extra.items():
+            move = float(control.concepts[concept]) * (output - made.uncond)
+            kept = largest(move.abs(), control.threshold)
+            if concept in made.maps:
+                heat = self._heat(concept, made.maps[concept]).to(guided)
+                kept = attended(move, heat, control.threshold, step.t)
+            moves = moves + torch.where(kept, move, 0)
             if step in self.acting:
                 self.areas.append(round(float(kept.float().mean()), 4))
-        before = torch.zeros_like(moves) if self.momentum is None else self.momentum
-        moves = moves + control.momentum * before
-        self.momentum = control.beta * before + (1 - control.beta) * moves
+        if made.call == 0:  # a solver may ask again within a step, whose momentum is one
+            self.before = torch.zeros_like(moves) if self.momentum is None else self.momentum
+        assert self.before is not None
+        moves = moves + control.momentum * self.before
+        if made.call == 0:
+            self.momentum = control.beta * self.before + (1 - control.beta) * moves
         if step not in self.acting:
             return guided
+        self.steps.add(step.index)
         acted = torch.zeros(len(guided), 1, 1, 1, 1, dtype=torch.bool, device=guided.device)
         acted[[row - self.run.recorded for row in self.rows]] = True
         return torch.where(acted, guided + moves, guided)
 
-    @property
-    def _computed(self) -> range:
-        return range(self.run.recorded, len(self.run.prompts))
+    def _heat(self, concept: str, maps: Maps) -> Float[Tensor, "prompts images rows columns"]:
+        """Where the concept's words look."""
+        rows = range(self.run.recorded, len(self.run.prompts))
+        return torch.stack([maps.mean(row)[..., list(self.tokens[concept])].sum(-1) for row in rows])
 
     def report(self) -> dict[str, Any]:
         """`area`: the mean share of the latent's values that concepts moved."""
-        return {"steps": len(self.areas) // max(1, len(self.texts)), "area": sum(self.areas) / max(1, len(self.areas))}
+        return {"steps": len(self.steps), "area": sum(self.areas) / max(1, len(self.areas))}
 
 
-def _largest(x: Latents, share: Number) -> Tensor:
-    """Where a value is at least the quantile of its channel."""
+def largest(x: Float[Tensor, "*channels height width"], quantile: Number) -> Bool[Tensor, "*channels height width"]:
+    """Where a value is at least the quantile of its channel (SEGA, equation 6)."""
     flat = x.flatten(-2).to(torch.promote_types(x.dtype, torch.float32))
-    return x >= flat.quantile(share, -1)[..., None, None].to(x)
+    return x >= flat.quantile(quantile, -1)[..., None, None].to(x)
+
+
+def attended(
+    move: Latents, heat: Float[Tensor, "prompts images rows columns"], quantile: Number, t: int | float
+) -> Bool[Tensor, "prompts images 1 height width"]:
+    """M1 M2 of a concept's guidance and its words' maps, at time t (LEDITS++, section 3.3)."""
+    smooth = F.conv2d(F.pad(heat.flatten(0, 1)[:, None], (1, 1, 1, 1), mode="reflect"), KERNEL.to(heat)[None, None])
+    looked = F.interpolate(largest(smooth, quantile).to(heat), size=move.shape[-2:])  # to the nearest cell
+    looked = looked.view(*heat.shape[:2], 1, *move.shape[-2:]) > 0
+    return looked if t > EARLY else looked & largest(move.abs().sum(2, keepdim=True), quantile)

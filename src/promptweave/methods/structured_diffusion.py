@@ -115,7 +115,7 @@ class _Composing(Hooks):
     def encodings(self) -> dict[str, Encoding]:
         """Each phrase read alone."""
         texts = list(dict.fromkeys(text for phrases in self.phrases.values() for text, _ in phrases))
-        return dict(zip(texts, self.run.encode(texts).keys, strict=True)) if texts else {}
+        return dict(zip(texts, self.run.encode(texts).cond, strict=True)) if texts else {}
 
     def condition(self, step: Step, text: Text) -> Text:
         values = list(text.values.unbind(0))
@@ -128,7 +128,7 @@ class _Composing(Hooks):
             self.keys[row] = torch.stack([aligned(whole, self.encodings[name], places) for name, places in phrases])
             for name, places in phrases:
                 values[row] = aligned(values[row], self.encodings[name], places)
-        return text.with_(values=torch.stack(values)) if self.phrases else text
+        return text.with_values(torch.stack(values)) if self.phrases else text
 
     def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
         if site.kind != "cross":

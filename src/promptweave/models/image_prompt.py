@@ -27,9 +27,9 @@ class ImagePrompt:
 
     def join(self, text: Text) -> Text:
         """The text with the pictures in its pooled vectors."""
-        return text.with_(
-            pooled=self._behind(text.pooled, self.cond, len(text.keys)),
-            uncond_pooled=self._behind(text.uncond_pooled, self.uncond, len(text.keys)),
+        rows = len(text.cond)
+        return text.with_pooled(
+            self._behind(text.pooled, self.cond, rows), self._behind(text.uncond_pooled, self.uncond, rows)
         )
 
     @staticmethod

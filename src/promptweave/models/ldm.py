@@ -25,7 +25,7 @@ class LDMModel(UNetModel):
 
     def _text(self, prompts: Sequence[str], negative: Sequence[str]) -> Text:
         states = [self._read(list(part)) for part in (prompts, negative)]
-        return Text(states[0], states[0], states[1])
+        return Text(states[0], states[1])
 
     def _read(self, prompts: list[str]) -> torch.Tensor:
         options = {"padding": "max_length", "max_length": LENGTH, "truncation": True, "return_tensors": "pt"}

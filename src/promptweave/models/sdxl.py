@@ -36,14 +36,14 @@ class SDXLModel(UNetModel):
             uncond, uncond_pooled = self._long(negative)
             if all_empty(negative) and self.pipeline.config.get("force_zeros_for_empty_prompt"):
                 uncond, uncond_pooled = torch.zeros_like(uncond), torch.zeros_like(uncond_pooled)
-            return Text(keys, keys, uncond, pooled, uncond_pooled)
+            return Text(keys, uncond, pooled, uncond_pooled)
         # As in the pipeline: nothing to lead away from is a text of zeros, if the model was trained so.
         away = None if all_empty(negative) else list(negative)
         keys, uncond, pooled, uncond_pooled = self.pipeline.encode_prompt(
             list(prompts), device=self.device, do_classifier_free_guidance=True, negative_prompt=away
         )
         keys, uncond, pooled, uncond_pooled = (x.to(self.dtype) for x in (keys, uncond, pooled, uncond_pooled))
-        return Text(keys, keys, uncond, pooled, uncond_pooled)
+        return Text(keys, uncond, pooled, uncond_pooled)
 
     def _long(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """States of both encoders side by side, and the second's vector of the first chunk."""

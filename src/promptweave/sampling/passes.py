@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from promptweave.core.clock import Step
-from promptweave.core.control import Hooks, Text
+from promptweave.core.control import Extra, Hooks, Text
 from promptweave.core.features import Block, Features
-from promptweave.core.rows import Layout, Row, Rows
+from promptweave.core.rows import Layout, NotRecorded, Row, Rows
 from promptweave.core.site import Site
 from promptweave.models.base import Copies, Model, Tap, Tapped
 
@@ -32,7 +32,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """A forward pass that a run asks for: its part of a batch."""
+    """A forward pass that a run asks for: its rows of a batch, in parts that are laid out one by one."""
 
     z: Tensor
     t: int | float
@@ -40,13 +40,21 @@ class Request:
     values: Tensor | None
     pooled: Tensor | None
     guidance: Tensor  # of each row
-    part: Tapped | None  # None: nothing to do at any layer
+    parts: tuple[Tapped, ...]  # empty: nothing to do at any layer
     copies: int  # the latents are so many times the same ones
+
+
+Beside = dict[tuple[int, str], Rows]  # rows of extra predictions at a layer: which hook's, by what name
 
 
 @dataclass(frozen=True, eq=False)
 class Pass:
-    """Where a run stands when it asks: which network, step, call of the step, prompts, and who acts."""
+    """Where a run stands when it asks: which network, step, call of the step, prompts, and who acts.
+
+    `extra`: this is an extra prediction, that of hook `owner` under the name `name`. `observed`: hooks record what they
+    see; not so in probes and extra predictions. `beside`: where the extra predictions of a forward pass leave their
+    rows, to be read by the hooks that asked for them.
+    """
 
     model: Model
     step: Step
@@ -56,36 +64,83 @@ class Pass:
     layout: Layout
     source: Source | None = None
     call: int = 0
+    observed: bool = True
+    extra: Extra | None = None
+    owner: int = -1
+    name: str = ""
+    beside: Beside = field(default_factory=dict[tuple[int, str], Rows])
 
-    def request(self, z: Tensor, t: int | float) -> Request:
-        """The request for latents [prompts, images, ...] of the prompts that are computed."""
-        text, layout = self.text, self.layout
-        values = None if text.values is text.keys else self._stack(text.values, text.uncond)
-        pooled = None
-        if text.pooled is not None and text.uncond_pooled is not None:
-            pooled = self._stack(text.pooled, text.uncond_pooled)
-        acting = any(type(hook).feature is not Hooks.feature for hook in self.hooks)
-        feature = self._feature if acting else None
-        part = Tapped(layout, self._edit, self._given if self.source else None, feature)
+    def of(self, owner: int, name: str, extra: Extra, look: Hooks | None) -> Pass:
+        """The pass of an extra prediction at the same place; `look` reads the maps that it wants."""
+        layout = Layout(("cond",), self.layout.prompts, self.layout.images, self.layout.first)
+        hooks = (*(self.hooks if extra.controlled else ()), *((_Editing(extra.edit),) if extra.edit else ()))
+        text = self.text if extra.text is None else extra.text.repeated(layout.prompts)
+        return replace(
+            self, text=text, hooks=hooks if look is None else (*hooks, look), layout=layout, observed=False,
+            extra=extra, owner=owner, name=name,
+        )  # fmt: skip
+
+    def request(self, z: Tensor, t: int | float, extras: Sequence[Pass] = ()) -> Request:
+        """The request for latents [prompts, images, ...] of the prompts that are computed; rows of extra predictions
+        stand before the run's own, so that their attention is there when the run's is edited."""
+        passes = [*extras, self]
+        own = [one.extra.latents for one in passes if one.extra is not None]
+        same = all(latents is None for latents in own)
+        latents = [z if x is None else x for x in own]
+        rows = [x.flatten(0, 1) for x in [*latents, *[z] * len(self.layout.branches)]]
+        values = None
+        if any(one.text.only_values is not None for one in passes):
+            values = torch.cat([one.stack(one.text.values, one.text.uncond) for one in passes])
+        acting = any(one.hooks or (one.extra is not None and one.extra.skip) for one in passes)
+        guidance = torch.cat([self.guidance[self.layout.first :]] * len(rows)).repeat_interleave(self.layout.images)
         return Request(
-            z.flatten(0, 1).repeat(len(layout.branches), 1, 1, 1),
+            torch.cat(rows) if len(rows) > 1 else rows[0],
             t,
-            self._stack(text.keys, text.uncond),
+            torch.cat([one.stack(one.text.cond, one.text.uncond) for one in passes]),
             values,
-            pooled,
-            self.guidance[layout.first :].repeat(len(layout.branches)).repeat_interleave(layout.images),
-            part if self.hooks else None,
-            len(layout.branches),
+            self._pooled(passes),
+            guidance,
+            tuple(one.tapped for one in passes) if acting else (),
+            len(rows) if same else 1,
         )
 
-    def _stack(self, cond: Tensor, uncond: Tensor) -> Tensor:
+    @staticmethod
+    def _pooled(passes: Sequence[Pass]) -> Tensor | None:
+        found: list[Tensor] = []
+        for one in passes:
+            if one.text.pooled is None or one.text.uncond_pooled is None:
+                return None
+            found.append(one.stack(one.text.pooled, one.text.uncond_pooled))
+        return torch.cat(found)
+
+    def stack(self, cond: Tensor, uncond: Tensor) -> Tensor:
+        """A row for each image of each prompt that is computed, branch by branch."""
         sides = {"uncond": uncond, "cond": cond}
         stacked = torch.cat([sides[branch][self.layout.first :] for branch in self.layout.branches])
         return stacked.repeat_interleave(self.layout.images, 0)
 
+    @property
+    def tapped(self) -> Tapped:
+        """What is done with these rows at each layer."""
+        acting = any(type(hook).feature is not Hooks.feature for hook in self.hooks)
+        skip = None if self.extra is None else self.extra.skip
+        return Tapped(
+            self.layout, self._edit, self._given if self.source else None, self._feature if acting else None, skip
+        )
+
     def _edit(self, site: Site, rows: Rows) -> Rows:
-        for hook in self.hooks:
-            rows = hook.attention(self.step, site, rows)
+        for owner, hook in enumerate(self.hooks):
+            if self.observed and type(hook).observe is not Hooks.observe:
+                hook.observe(self.step, site, rows)
+            asked = {name: found for (asker, name), found in self.beside.items() if asker == owner}
+            if asked and self.extra is None:
+                rows = replace(hook.attention(self.step, site, replace(rows, beside=asked)), beside={})
+            else:
+                rows = hook.attention(self.step, site, rows)
+        if self.extra is not None:
+            self.beside[self.owner, self.name] = rows
+        elif self.beside:
+            self.beside.clear()
         return rows
 
     def _feature(self, block: Block, features: Features) -> Features:
@@ -95,7 +150,22 @@ class Pass:
 
     def _given(self, site: Site, prompt: int) -> Row:
         assert self.source is not None
+        if self.extra is not None:
+            raise NotRecorded(
+                f"A recording holds the source's own attention, not that of further predictions ({self.name!r}), which "
+                "a control reads there. Edit without a recording."
+            )
         return self.source.row(self.step, self.call, site)
+
+
+class _Editing(Hooks):
+    """The edit of an extra prediction, behind the controls."""
+
+    def __init__(self, edit: Callable[[Site, Rows], Rows]) -> None:
+        self.edit = edit
+
+    def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
+        return self.edit(site, rows)
 
 
 def answer(model: Model, requests: Sequence[Request], after: Callable[[], None] | None = None) -> list[Tensor]:
@@ -113,10 +183,10 @@ def answer(model: Model, requests: Sequence[Request], after: Callable[[], None] 
     if any(request.values is not None for request in requests):
         values = torch.cat([r.context if r.values is None else r.values for r in requests])
     tap = None
-    if values is not None or any(request.part for request in requests):
+    if values is not None or any(request.parts for request in requests):
         untouched = [Tapped(Layout(("cond",), size), _keep) for size in sizes]
-        parts = tuple(r.part or plain for r, plain in zip(requests, untouched, strict=True))
-        tap = Tap(parts, values, after)
+        parts = [part for r, plain in zip(requests, untouched, strict=True) for part in r.parts or (plain,)]
+        tap = Tap(tuple(parts), values, after)
     output = model.predict(
         joined("z"), t, joined("context"), tap, pooled=joined("pooled"), guidance=joined("guidance"),
         copies=Copies(tuple((size, request.copies) for size, request in zip(sizes, requests, strict=True))),

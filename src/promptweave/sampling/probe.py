@@ -10,7 +10,7 @@ from torch import Tensor
 
 from promptweave.core.accumulator import Maps
 from promptweave.core.clock import Step
-from promptweave.core.control import Hooks, Losses, Text
+from promptweave.core.control import Hooks, Losses
 from promptweave.core.rows import Layout, Rows
 from promptweave.core.site import Site, Sites
 from promptweave.models.base import Enough, Solver
@@ -44,16 +44,6 @@ class Prober:
         with torch.enable_grad():
             self._pass(z, Look(maps, self._last(z, sites)))
         return maps
-
-    def predict(self, z: Tensor, text: Text, sites: Sites | None = None) -> tuple[Tensor, Maps | None]:
-        here, count = self.here, len(z)
-        maps = None if sites is None else self._maps(z, sites)
-        layout = Layout(("cond",), count, z.shape[1], here.layout.first)
-        repeated = _repeated(text, count)
-        there = replace(here, text=repeated, hooks=() if maps is None else (Look(maps, ""),), layout=layout)
-        t = self.solver.calls(here.step)[0]
-        (output,) = answer(here.model, [there.request(self.solver.scale(z[layout.first :], t), t)])
-        return output.unflatten(0, (count - layout.first, z.shape[1])), maps
 
     def gradient(
         self, z: Tensor, sites: Sites, losses: Losses, *, by_site: bool = False, by_head: bool = False
@@ -90,21 +80,9 @@ class Prober:
     def _pass(self, z: Tensor, look: Look, after: Callable[[], None] | None = None) -> None:
         here = self.here
         layout = Layout(("cond",), len(z), z.shape[1], here.layout.first)
-        there = replace(here, hooks=(*here.hooks, look), layout=layout)
+        there = replace(here, hooks=(*here.hooks, look), layout=layout, observed=False)
         t = self.solver.calls(here.step)[0]
         answer(here.model, [there.request(self.solver.scale(z[layout.first :], t), t)], after)
-
-
-def _repeated(text: Text, count: int) -> Text:
-    """One text for so many prompts."""
-
-    def many(x: Tensor) -> Tensor:
-        return x.expand(count, *x.shape[1:])
-
-    pooled = None if text.pooled is None else many(text.pooled)
-    away = None if text.uncond_pooled is None else many(text.uncond_pooled)
-    keys = many(text.keys)
-    return Text(keys, keys, many(text.uncond), pooled, away)
 
 
 def _gradient(loss: Tensor, z: Tensor, scale: float) -> Tensor:

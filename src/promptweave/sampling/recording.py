@@ -35,6 +35,10 @@ class Kept:
     maps: bool = True
     values: bool = False
 
+    def __post_init__(self) -> None:
+        for name in ("cross", "self_attention", "joint"):
+            Window.of(getattr(self, name), f"{name} of a recording")
+
     def __contains__(self, where: tuple[Step, Site, Run]) -> bool:
         step, site, run = where
         if self.maps and site in run.map_sites:
@@ -151,9 +155,9 @@ class Captured(Hooks):
             self.path.append(self.store.keep(z[self.control.row]))
         return z
 
-    def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
+    def observe(self, step: Step, site: Site, rows: Rows) -> None:
         if (step, site, self.run) not in self.control.kept:
-            return rows
+            return
         call = self._calls[site.name] = self._calls.get(site.name, -1) + 1
         row = rows["cond"][self.control.row]
         known: dict[int, Tensor] = {}
@@ -166,7 +170,6 @@ class Captured(Hooks):
         values = keep(row.v) if self.control.kept.values else None
         edited = None if row.edited is None else _mapped(row.edited, keep)
         self.rows[step.index, call, site.name] = Row(keep(row.q), self._keys(site, row.k), values, edited)
-        return rows
 
     def _keys(self, site: Site, k: Tensor) -> Tensor:
         """Keys; those of cross-attention come from the text and are kept once."""

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from promptweave.core.accumulator import Maps
 from promptweave.core.clock import Step
-from promptweave.core.control import Hooks, Text
+from promptweave.core.control import Extra, Hooks, Predictions, Text
 from promptweave.core.rows import Branch, Layout
 from promptweave.models.base import Model, Solver
 from promptweave.sampling.passes import Pass, Request, Source, answer
-from promptweave.sampling.probe import Prober
+from promptweave.sampling.probe import Look, Prober
 from promptweave.sampling.steps import guide
 
 Progress = Callable[[Step, Tensor], None]
 
 
-def branches(model: Model, guidance: int | float) -> tuple[Branch, ...]:
-    """Both halves for classifier-free guidance, one where it is off or an input of the network."""
-    return ("uncond", "cond") if model.guided and guidance != 1 else ("cond",)
+def branches(model: Model, guidance: int | float, strength: Tensor | None = None) -> tuple[Branch, ...]:
+    """Both halves for classifier-free guidance, one where it is off or an input of the network.
+
+    `strength` [prompts]: what controls have made of it for each prompt; one that is guided needs both halves.
+    """
+    on = guidance != 1 or (strength is not None and bool((strength != 1).any()))
+    return ("uncond", "cond") if model.guided and on else ("cond",)
 
 
 def walk(
@@ -36,14 +42,18 @@ def walk(
     progress: Progress | None = None,
 ) -> Generator[Request, Tensor, Tensor]:
     """A run from noise [images, ...] to latents [prompts, images, ...]; a recorded source takes the place of row 0."""
-    count, first = len(text.keys), 0 if source is None else 1
+    count, first = len(text.cond), 0 if source is None else 1
     layout = Layout(branches(model, guidance), count, len(z), first)
     z = solver.start(z).expand(count, *z.shape)
     begin = max((hook.first_step for hook in hooks), default=0)
+    steered = any(type(hook).strength is not Hooks.strength for hook in hooks)
+    asked = sum(len(solver.calls(step)) for step in solver.steps[:begin])
     for step in solver.steps[begin:]:
-        strength = torch.full((count,), float(guidance), device=z.device)
+        step = replace(step, call=asked)
+        strength = torch.full((count,), float(guidance), device=z.device, dtype=z.dtype)
         for hook in hooks:
             strength = hook.strength(step, strength)
+        layout = replace(layout, branches=branches(model, guidance, strength if steered else None))
         conditioned = text
         for index, hook in enumerate(hooks):
             conditioned = hook.condition(step, conditioned)
@@ -51,17 +61,17 @@ def walk(
             z = hook.before_step(step, z, Prober(here, solver))
         before = z
         moving = z[first:]
+        wanted = {(i, name): extra for i, hook in enumerate(hooks) for name, extra in hook.extras(step).items()}
         for call, t in enumerate(solver.calls(step)):
+            step, asked = replace(step, call=asked), asked + 1
             here = Pass(model, step, conditioned, strength, hooks, layout, source, call)
-            output = yield here.request(solver.scale(moving, t), t)
-            output = output.unflatten(0, (len(layout.branches), *moving.shape[:2]))
-            if len(layout.branches) == 2:
-                uncond = output[0]
-                output = guide(uncond, output[1], strength[first:].to(output.dtype).view(-1, 1, 1, 1, 1))
-            else:
-                uncond, output = None, output[0]
-            for hook in hooks:
-                output = hook.prediction(step, output, uncond)
+            looks = {key: _look(extra, range(first, count)) for key, extra in wanted.items()}
+            others = [here.of(*key, _scaled(extra, solver, t), looks[key]) for key, extra in wanted.items()]
+            output = yield here.request(solver.scale(moving, t), t, others)
+            output = output.unflatten(0, (len(others) + len(layout.branches), *moving.shape[:2]))
+            found = dict(zip(wanted, output, strict=False))
+            seen = {key: look.maps for key, look in looks.items() if look is not None}
+            output = _predicted(hooks, step, output[len(others) :], strength[first:], found, seen, call)
             moving = solver.advance(output.flatten(0, 1), moving.flatten(0, 1), t).unflatten(0, moving.shape[:2])
         z = moving if source is None else torch.cat([source.latents(step.index + 1).to(before)[None], moving])
         for hook in hooks:
@@ -69,6 +79,36 @@ def walk(
         if progress:
             progress(step, z)
     return z
+
+
+def _predicted(
+    hooks: Sequence[Hooks],
+    step: Step,
+    output: Tensor,
+    strength: Tensor,
+    extra: Mapping[tuple[int, str], Tensor],
+    maps: Mapping[tuple[int, str], Maps],
+    call: int,
+) -> Tensor:
+    """The prediction after guidance and after the controls; each sees the extra predictions that it asked for."""
+    cond, uncond = output[-1], output[0] if len(output) == 2 else None
+    guided = cond if uncond is None else guide(uncond, cond, strength.to(output.dtype).view(-1, 1, 1, 1, 1))
+    for index, hook in enumerate(hooks):
+        if type(hook).prediction is Hooks.prediction:
+            continue
+        mine = {name: found for (owner, name), found in extra.items() if owner == index}
+        seen = {name: found for (owner, name), found in maps.items() if owner == index}
+        guided = hook.prediction(step, Predictions(cond, uncond, guided, mine, seen, call))
+    return guided
+
+
+def _look(extra: Extra, prompts: range) -> Look | None:
+    """A reader of the maps that an extra prediction is asked for."""
+    return None if extra.sites is None else Look(Maps(extra.sites, tuple(prompts)), "")
+
+
+def _scaled(extra: Extra, solver: Solver, t: int | float) -> Extra:
+    return extra if extra.latents is None else replace(extra, latents=solver.scale(extra.latents, t))
 
 
 def drive(model: Model, runs: Sequence[Generator[Request, Tensor, Tensor]]) -> list[Tensor]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field
 from typing import Annotated
 
-from promptweave.core.options import Option, options_of
+from promptweave.core.fields import Option, options_of
 
 
 @dataclass(frozen=True)
