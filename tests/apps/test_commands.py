@@ -20,7 +20,7 @@ from promptweave.apps.declared import declared, method_commands
 from promptweave.apps.flags import Axis, Flags, shown, value_of
 from promptweave.apps.forms import form_of
 from promptweave.core.control import Control
-from promptweave.core.options import Listed, Option, options_of
+from promptweave.core.fields import Listed, Option, options_of
 
 CONTROLS = [
     f"{kind.__module__}:{kind.__name__}"
@@ -246,7 +246,7 @@ def test_axes():
 def test_a_class_that_cannot_be_read_is_imported(tmp_path, monkeypatch):
     (tmp_path / "computed_options.py").write_text(
         "from dataclasses import dataclass\nfrom typing import Annotated\n"
-        "from promptweave.core.options import Option\nLEVEL = len(Path('x').parts)\n"
+        "from promptweave.core.fields import Option\nLEVEL = len(Path('x').parts)\n"
         "@dataclass\nclass Odd:\n    x: Annotated[int, Option('Help.')] = LEVEL\n".replace("Path('x').parts", "'abc'")
     )
     monkeypatch.syspath_prepend(str(tmp_path))

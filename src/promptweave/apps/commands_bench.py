@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 from promptweave.apps.common import Opening, Speaking
 from promptweave.apps.flags import Flags, command
 from promptweave.apps.terminal import table
-from promptweave.core.options import Option
+from promptweave.core.fields import Option
 
 bench = App(name="bench", help="Measure edits and speed.", help_format="plaintext")
 OPENING, SPEAKING = Flags(Opening), Flags(Speaking)

@@ -23,7 +23,7 @@ from promptweave.apps.common import (
 )
 from promptweave.apps.flags import Flags, command
 from promptweave.apps.terminal import Terminal, table
-from promptweave.core.options import Option
+from promptweave.core.fields import Option
 
 PROMPT_TO_PROMPT = "promptweave.editing.options:PromptToPrompt"
 

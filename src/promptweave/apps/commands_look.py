@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from promptweave.apps.common import Opening, Speaking
 from promptweave.apps.flags import Flags, command
 from promptweave.apps.terminal import FAILURE, table
-from promptweave.core.options import Option
+from promptweave.core.fields import Option
 
 ON_CPU = Flags(Opening, {"device": "cpu"})
 SPEAKING = Flags(Speaking)

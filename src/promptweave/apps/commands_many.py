@@ -14,7 +14,7 @@ from promptweave.apps.common import SETTINGS, FileOutput, Given, Opening, Output
 from promptweave.apps.flags import Axis, Flags, command
 from promptweave.apps.forms import byte_count
 from promptweave.core.clock import Span
-from promptweave.core.options import Option
+from promptweave.core.fields import Option
 
 USUAL = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # of an axis that is not given
 

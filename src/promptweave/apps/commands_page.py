@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from promptweave.apps.flags import Flags, command
-from promptweave.core.options import Option
+from promptweave.core.fields import Option
 
 
 @dataclass(frozen=True)

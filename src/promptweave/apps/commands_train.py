@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from promptweave.apps.common import Opening, Speaking
 from promptweave.apps.flags import Flags, command
 from promptweave.apps.terminal import Terminal, table
-from promptweave.core.options import Option
+from promptweave.core.fields import Option
 
 
 @dataclass(frozen=True)

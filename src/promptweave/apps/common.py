@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from promptweave.apps.flags import Flags
 from promptweave.apps.terminal import Terminal
-from promptweave.core.options import Option
+from promptweave.core.fields import Option
 
 Prompt = Annotated[str, Parameter(help="What the image shows.")]
 Source = Annotated[str, Parameter(help="Prompt of the source image.")]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from promptweave.core import clock
-from promptweave.core.options import Command, Listed, Option, options_of
+from promptweave.core.fields import Command, Listed, Option, options_of
 
 ROOT = Path(__file__).parents[1]
 NAMES: dict[str, Any] = {

@@ -14,8 +14,8 @@ from cyclopts import Group, Parameter
 from promptweave.apps.declared import declared
 from promptweave.apps.forms import FORMS, Form, factors, form_of, series
 from promptweave.core.clock import Number
-from promptweave.core.options import Group as Heading
-from promptweave.core.options import Listed, options_of
+from promptweave.core.fields import Group as Heading
+from promptweave.core.fields import Listed, options_of
 
 GROUPS = {name: Group(name, sort_key=place) for place, name in enumerate(get_args(Heading))}
 

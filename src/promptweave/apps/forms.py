@@ -12,7 +12,7 @@ from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 from promptweave.core.clock import Number, Span, Window
-from promptweave.core.options import Listed
+from promptweave.core.fields import Listed
 
 Box = tuple[Number, Number, Number, Number]
 Drawn = tuple[tuple[float, ...], ...]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 from promptweave.apps.forms import byte_count, number
-from promptweave.core.options import Option
+from promptweave.core.fields import Option
 
 Files = dict[Path, Callable[[Path], Any]]  # what writes each file
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from promptweave.apps.forms import number
 from promptweave.apps.method import Asked, Special
-from promptweave.core.options import Option
+from promptweave.core.fields import Option
 
 USUAL = 5.0  # strength of a concept
 

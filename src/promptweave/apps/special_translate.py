@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from promptweave.apps.common import recipe_of
 from promptweave.apps.method import Asked, Made, Special
-from promptweave.core.options import Option
+from promptweave.core.fields import Option
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from promptweave.core.clock import Number, Span
 from promptweave.core.control import Control, NoEffect
-from promptweave.core.options import Option
+from promptweave.core.fields import Option
 from promptweave.editing.recipe import Recipe
 from promptweave.methods import Consist, FlowEdit, LocalBlend, Refine, Replace, Reweight, SharedStart
 from promptweave.models.base import Model

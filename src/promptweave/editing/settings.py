@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from promptweave.core.clock import Number
-from promptweave.core.options import Option
+from promptweave.core.fields import Option
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from torch import Tensor
 from promptweave.core.accumulator import Maps
 from promptweave.core.clock import Number, Step, Window, fraction
 from promptweave.core.control import Control, Hooks, NoEffect, Probe, Run
-from promptweave.core.options import Command, Option
+from promptweave.core.fields import Command, Option
 from promptweave.words import Words
 
 

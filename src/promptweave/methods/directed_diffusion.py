@@ -30,7 +30,7 @@ from torch import Tensor
 
 from promptweave.core.clock import Number, Step, Window
 from promptweave.core.control import Control, Hooks, NoEffect, Run
-from promptweave.core.options import Command, Option
+from promptweave.core.fields import Command, Option
 from promptweave.core.pattern import Outer, Pattern, Term
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site

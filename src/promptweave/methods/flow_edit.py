@@ -21,7 +21,7 @@ from torch import Tensor
 
 from promptweave.core.clock import Number, Step, fraction
 from promptweave.core.control import Control, Hooks, NoEffect, Probe, Run
-from promptweave.core.options import Option
+from promptweave.core.fields import Option
 
 # Guidance of the model for pictures, of the source and of the target; classifier-free, or an input.
 PUBLISHED = {True: (7.0, 3.5, 13.5), False: (3.5, 1.5, 5.5)}

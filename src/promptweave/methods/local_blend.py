@@ -28,7 +28,7 @@ from torch import Tensor
 from promptweave.core.accumulator import Maps
 from promptweave.core.clock import Step, Window, fraction
 from promptweave.core.control import Control, Hooks, NoEffect, Run
-from promptweave.core.options import Option
+from promptweave.core.fields import Option
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site
 from promptweave.core.targets import SOURCE, chosen

@@ -31,7 +31,7 @@ from torch import Tensor
 from promptweave.core.accumulator import Maps
 from promptweave.core.clock import Number, Step, Window, fraction
 from promptweave.core.control import Control, Hooks, NoEffect, Run
-from promptweave.core.options import Command, Option
+from promptweave.core.fields import Command, Option
 from promptweave.core.pattern import Dense, Pattern, Term
 from promptweave.core.precision import precision
 from promptweave.core.rows import Rows

@@ -31,7 +31,7 @@ from torch import Tensor
 from promptweave.core.accumulator import Maps
 from promptweave.core.clock import Number, Step, Window
 from promptweave.core.control import Control, Hooks, NoEffect, Probe, Run, Text
-from promptweave.core.options import Command, Option
+from promptweave.core.fields import Command, Option
 from promptweave.core.precision import precision
 from promptweave.core.site import Sites
 from promptweave.core.targets import SOURCE, chosen

@@ -27,7 +27,7 @@ from torch import Tensor
 from promptweave.core.clock import Number, Span, Step, Window, fraction
 from promptweave.core.control import Control, Hooks, NoEffect, Run, Text
 from promptweave.core.features import Block, Features
-from promptweave.core.options import Command, Option
+from promptweave.core.fields import Command, Option
 from promptweave.core.rows import Branch, Layout, Rows
 from promptweave.core.site import Site
 from promptweave.core.targets import SOURCE, chosen

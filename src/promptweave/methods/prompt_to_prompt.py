@@ -38,7 +38,7 @@ from torch import Tensor
 
 from promptweave.core.clock import Number, Span, Step, Window
 from promptweave.core.control import Control, Extra, Hooks, NoEffect, Run
-from promptweave.core.options import Option
+from promptweave.core.fields import Option
 from promptweave.core.pattern import Pattern
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site

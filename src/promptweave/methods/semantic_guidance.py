@@ -33,7 +33,7 @@ from torch import Tensor
 from promptweave.core.accumulator import Maps
 from promptweave.core.clock import Number, Step, Window
 from promptweave.core.control import Control, Extra, Hooks, Latents, NoEffect, Predictions, Run, Text
-from promptweave.core.options import Command, Option
+from promptweave.core.fields import Command, Option
 from promptweave.methods.attend_and_excite import gaussian
 
 EARLY = 800  # times above it are those of a picture without shape

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from promptweave.core.clock import Number, Step, Window
 from promptweave.core.control import Control, Hooks, NoEffect, Run
-from promptweave.core.options import Option
+from promptweave.core.fields import Option
 from promptweave.core.targets import SOURCE, chosen
 
 

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from promptweave.core.clock import Step
 from promptweave.core.control import Control, Hooks, NoEffect, Run, Text
-from promptweave.core.options import Command, Option
+from promptweave.core.fields import Command, Option
 from promptweave.core.pattern import Pattern
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site
