@@ -44,7 +44,7 @@ class FlowEdit(Control):
     inversion_free: ClassVar[bool] = True
     strength: Annotated[
         Number | None,
-        Option("Fraction of the steps that act; the noisier ones are left out. [0.66, of FLUX 0.857]", low=0, high=1),
+        Option("Fraction of the steps that act, the last ones. [0.66, of FLUX 0.857]", low=0, high=1),
     ] = None
     free: Annotated[
         Number,
