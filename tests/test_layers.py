@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -172,3 +173,19 @@ def test_importing_the_package_is_light_and_warns_of_nothing() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"
+
+
+def test_the_names_of_the_package_are_those_it_declares() -> None:
+    """What type checkers read in `promptweave/__init__.py` is what a program gets, and `dir` lists it."""
+    import promptweave
+
+    (block,) = [node for node in ast.parse((ROOT / "__init__.py").read_text()).body if isinstance(node, ast.If)]
+    said = {alias.name: node.module for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert len(said) > 40 and set(said) <= set(dir(promptweave))
+    for name, module in said.items():
+        assert getattr(promptweave, name) is getattr(import_module(str(module)), name)
+    listed = {name for name in dir(promptweave) if not name.startswith("_")}
+    assert {name for name in listed if name in promptweave._PLACES} <= set(said)
+    assert promptweave.editing is import_module("promptweave.editing")
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        promptweave.nothing  # noqa: B018

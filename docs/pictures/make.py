@@ -66,10 +66,7 @@ def views(prompt: str, hats: tuple[str, str]) -> dict[str, Image.Image]:
 def attended(prompt: str, words: tuple[str, ...], seed: int) -> Image.Image:
     """Maps of the subjects, without and with Attend-and-Excite."""
     network, control = pw.load("toybox"), pw.AttendAndExcite(words, sharpness=20)
-    with tempfile.TemporaryDirectory() as folder:
-        _, after, before = steer(
-            Terminal(quiet=True), prompt, [control], network, output=Path(folder), force=True, seed=seed
-        )  # fmt: skip
+    _, after, before = steer(Terminal(quiet=True), prompt, [control], network, seed=seed)
     return maps_of_both(before, after, words)
 
 

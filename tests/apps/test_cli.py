@@ -78,7 +78,7 @@ def test_every_option_reaches_the_recipe(run):
     assert (recipe["seed"], recipe["images"], recipe["steps"], recipe["guidance"]) == (4, 2, 4, 5.0)
     assert (recipe["size"], recipe["negative"]) == ([16, 32], "snow")
     refine, weight, shared, blend = recipe["controls"]
-    assert shared == {"control": "SharedStart", "share": 0.25, "targets": None}
+    assert (shared["control"], shared["share"], shared["targets"]) == ("SharedStart", 0.25, None)
     assert (blend["combine"], blend["start"]) == ("union", 0.3)
     assert refine["control"] == "Refine" and refine["cross"] == {"default": 0.8, "dog": [0.2, 0.6]}
     assert (refine["self_attention"], refine["self_grid"], refine["reference_compat"]) == ([0.1, 0.5], 64, True)

@@ -22,11 +22,11 @@ class Training:
         str, Option("all, vae, diffusion, decoder, oracle, joint or fast.", group="What changes", metavar="STAGE")
     ] = "all"
     folder: Annotated[Path, Option("Where checkpoints, log and grids go.", group="Output")] = Path("runs/toybox")
-    vae_minutes: Annotated[float, Option("For the autoencoder, in all.", low=0)] = 11
-    minutes: Annotated[float, Option("For text encoder and UNet, in all its runs together.", low=0)] = 180
-    decoder_minutes: Annotated[float, Option("To improve the decoder, in all.", low=0)] = 15
-    joint_minutes: Annotated[float, Option("For toybox-dit, in all.", low=0)] = 220
-    fast_minutes: Annotated[float, Option("For toybox-fast, in all.", low=0)] = 26
+    vae_minutes: Annotated[float, Option("For the autoencoder, in all.", low=0)] = 11.0
+    minutes: Annotated[float, Option("For text encoder and UNet, in all its runs together.", low=0)] = 180.0
+    decoder_minutes: Annotated[float, Option("To improve the decoder, in all.", low=0)] = 15.0
+    joint_minutes: Annotated[float, Option("For toybox-dit, in all.", low=0)] = 220.0
+    fast_minutes: Annotated[float, Option("For toybox-fast, in all.", low=0)] = 26.0
     begin: Annotated[
         str | None,
         Option("Begin a new folder with this model's weights: toybox, toybox-dit, or a folder.", flag="--from"),
