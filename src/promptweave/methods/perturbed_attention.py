@@ -1,13 +1,12 @@
 """Perturbed-Attention Guidance, PAG (Ahn et al. 2024, arXiv 2403.17377).
 
 A prediction whose self-attention is broken has lost the structure of the image, and the run is led away from it. With
-e_c the conditional prediction, and e_p the same with the identity in place of the chosen self-attention maps, where no
-pixel sees another (section 4.2),
+e_c the conditional prediction, and e_p the same with the identity in place of chosen self-attention maps (section 4.2),
 
     e <- e_guided + scale (e_c - e_p).
 
-Classifier-free guidance may be on or off. In joint layers an image query sees itself and the text, and text queries
-stay as they are, as in the published PAG of Stable Diffusion 3 (diffusers' `PAGJointAttnProcessor2_0`).
+In joint layers an image query sees itself and the text, and text queries stay as they are, as in the published PAG of
+Stable Diffusion 3 (diffusers' `PAGJointAttnProcessor2_0`).
 
 Differs from the authors' code: not in UNets. "mid" is the middle block of a transformer too, where theirs wants a name.
 diffusers' guider makes the maps of joint layers the identity for the text's queries as well, and starts a step late.
@@ -32,9 +31,7 @@ from promptweave.core.site import Site
 @dataclass(frozen=True)
 class PerturbedAttentionGuidance(Control):
     """`layers`: names of self-attention or joint layers, or how they begin: "mid", "up_self_1", "stream_single".
-
-    `prompts`: the rows it acts on; None: all that are computed, the source among them, as with guidance.
-    """
+    `prompts`: the rows it acts on; None: all that are computed, the source among them, as with guidance."""
 
     scale: Annotated[Number, Option("How far to lead away from the perturbed prediction.", low=0)] = 3.0
     layers: Annotated[
@@ -78,8 +75,7 @@ def named_layers(sites: Sequence[Site], layers: tuple[str, ...] | str) -> set[st
         matching = {other for other in able if f"{other}_".startswith(f"{begin}_")}
         if not matching:
             raise ValueError(
-                "layers must be names of self-attention or joint layers, or begin such names up to an underscore. "
-                f"Received {name!r}. Layers: {', '.join(able)}."
+                f"layers must name layers, or begin their names up to a '_': {', '.join(able)}. Received {name!r}."
             )
         found |= matching
     return found
@@ -88,11 +84,9 @@ def named_layers(sites: Sequence[Site], layers: tuple[str, ...] | str) -> set[st
 class AwayFrom(Hooks):
     """e <- e_guided + scale (e_c - e_w), where e_w is made with the `weak` attention of rows at some layers."""
 
-    def __init__(
-        self, run: Run, weak: Callable[[Site, Row], Pattern], scale: Number, layers: Any, window: Span, prompts: Any
-    ) -> None:
+    def __init__(self, run: Run, weak: Callable[..., Pattern], scale: Number, layers: Any, window: Span, rows: Any):
         self.weak, self.scale, self.window, self.steps = weak, scale, Window.of(window), set[int]()
-        self.rows, self.first, self.layers = run.chosen(prompts), run.recorded, named_layers(run.sites, layers)
+        self.rows, self.first, self.layers = run.chosen(rows), run.recorded, named_layers(run.sites, layers)
         if not scale > 0 or not self.layers or not self.window.steps(run.steps):
             raise NoEffect(
                 f"This guidance needs a scale above 0, a layer and one of the {run.steps} steps. "
