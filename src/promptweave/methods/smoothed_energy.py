@@ -47,7 +47,7 @@ class SmoothedEnergyGuidance(Control):
     scale: Annotated[Number, Option("How far to lead away from the blurred prediction.", low=0)] = 3.0
     sigma: Annotated[
         Number, Option("Width of the blur, in pixels of the layer; inf: every query is the mean of all.", low=0)
-    ] = math.inf
+    ] = float("inf")
     layers: Annotated[
         tuple[str, ...] | str,
         Option("Layer that is blurred: its name, or how its name begins.", group="Where", flag="--layer"),
