@@ -88,3 +88,19 @@ def longest_common(x: list[Any], y: list[Any]) -> int:
         for j, b in enumerate(y):
             best[i + 1][j + 1] = best[i][j] + 1 if a == b else max(best[i][j + 1], best[i + 1][j])
     return best[-1][-1]
+
+
+def refine_by_words(source: Any, target: Any) -> list[int]:
+    """The mapper of the target's tokens from start to end: words aligned first, then the tokens of equal words."""
+    old, new = ([unit.text.lower() for unit in words.units] for words in (source, target))
+    found = aligned(old, new)
+    in_place = [i if i < len(old) and old[i] == word else -1 for i, word in enumerate(new)]
+    if len(old) == len(new) and sum(i >= 0 for i in in_place) == sum(i >= 0 for i in found):
+        found = in_place
+    mapper = [-1] * target.length
+    mapper[0], mapper[-1] = 0, source.length - 1
+    for word, index in enumerate(found):
+        if index >= 0:
+            for a, b in zip(source.units[index].tokens, target.units[word].tokens, strict=True):
+                mapper[b] = a
+    return mapper

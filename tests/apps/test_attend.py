@@ -58,6 +58,6 @@ def test_curves():
 def test_bench_methods(capsys):
     assert run("bench", "methods", "attend", "--count", "1", "--steps", "2", "--json") == 0
     (figure,) = json.loads(capsys.readouterr().out)["figures"]
-    assert figure["method"] == "Attend-and-Excite" and 0 <= figure["steered"] <= 1
+    assert figure["method"] == "Attend-and-Excite" and figure["steered"] in (0, 1)  # of one prompt
     with pytest.raises(ValueError, match=f"can be measured: {', '.join(MEASURES)}. Received nothing"):
         bench_methods(load("toybox"), ("nothing",))

@@ -59,12 +59,16 @@ def test_compare_adds_the_target_without_control(tiny):
 
 
 def test_report(tiny):
-    report = pw.edit(SOURCE, SWAP, model=tiny, blend="dog", steps=5, cross=0.6, self_attention=0.4).report
+    made = pw.edit(
+        SOURCE, SWAP, model=tiny, blend="dog", threshold=0.9, steps=5, cross=0.6, self_attention=0.4, maps=True
+    )
+    report, masks = made.report, pw.edit_maps(made).masks
     replace, blend = report["controls"]
     assert (replace["cross_steps"], replace["self_steps"]) == (3, 2)
     assert replace["cross_sites"] == report["sites"]["cross"] == 7
     assert blend["latent_steps"] == 4 and len(blend["mask_area"][1]) == 4
-    assert all(0 <= area <= 1 for area in blend["mask_area"][1])
+    assert blend["mask_area"][1] == pytest.approx([float(mask.float().mean()) for mask in masks.values()])
+    assert 0 < min(blend["mask_area"][1]) and max(blend["mask_area"][1]) < 1
     swapped = [pair for pair in report["alignment"][0] if pair["kind"] != "kept"]
     assert [(pair["source"], pair["target"]) for pair in swapped] == [("cat", "dog")]
     assert report["distance"][0][0]["psnr"] < 60

@@ -19,6 +19,7 @@ from promptweave.maps.look import look
 from promptweave.maps.self_attention import SelfMaps
 from promptweave.maps.statistics import covering, statistics, write_statistics
 from promptweave.models.load import load
+from promptweave.view.aggregate import enlarged
 from promptweave.view.animate import save_animation
 from promptweave.view.names import map_name
 
@@ -128,8 +129,12 @@ def test_statistics_as_csv_and_json(seen, tmp_path):
     cat = next(row for row in rows if row.word == "cat")
     values = seen.by_step.of("cat", 0)
     p = (values / values.sum()).double()
-    assert cat.entropy == pytest.approx(float(-(p * p.log()).sum())) and 0 < cat.evenness <= 1
-    assert cat.share == pytest.approx(float(values.mean())) and 0 <= cat.iou <= 1
+    assert cat.entropy == pytest.approx(float(-(p * p.log()).sum()))
+    assert cat.evenness == pytest.approx(cat.entropy / np.log(values.numel()))
+    assert cat.share == pytest.approx(float(values.mean()))
+    hot = enlarged(values[..., None].float(), (32, 32))[..., 0].numpy()
+    hot = hot > 0.5 * hot.max()
+    assert cat.iou == pytest.approx((hot & square).sum() / (hot | square).sum()) and 0 < cat.iou < 1
     assert next(row for row in rows if row.word == "<start>").iou is None
     again = json.loads(write_statistics(rows, tmp_path / "s.json").read_text())
     assert again[0]["word"] == "<start>" and len(again) == len(rows)
@@ -193,7 +198,12 @@ def test_source_beside_target(tiny):
     assert ("swapped", "cat", "dog") in kinds and ("added", None, "red") in kinds
     added = views.pairs()[kinds.index(("added", None, "red"))]
     assert not views.before(added).any() and torch.equal(views.difference(added), views.after(added))
-    assert views.sheet().width > 8 * 192 and views.sheet(own=True).width > 0
+    sheets = views.sheet(), views.sheet(own=True)
+    assert sheets[0].width > 8 * 192 and sheets[0].height == sheets[1].height
+    assert all(np.asarray(sheet)[: 2 * 192].std() > 20 for sheet in sheets), "pictures and maps are drawn"
+    kept = views.pairs()[kinds.index(("kept", "riding", "riding"))]
+    assert not torch.equal(views.after(kept), views.after(kept, own=True)), "an injected map is not the target's own"
+    assert sheets[0].tobytes() != sheets[1].tobytes()
     assert views.alignment_picture().width > 200 and views.mask_sheet().height > 192
     masks = views.masks
     assert [step for _, step in masks] == [0, 1, 2, 3] and masks[1, 3].shape == (16, 16)

@@ -99,11 +99,28 @@ def test_pattern_is_the_one_written_out(tiny64, compat, trailing, boxes):
     level = 9 * (1 - step / (STEPS // 2 - 1))
     wanted = dense(plain, bound.words[0], regions, grid, level, control)
     got = after["cond"][0]
-    torch.testing.assert_close(got.pattern.dense[0], wanted, rtol=1e-6, atol=1e-9)  # marks are in single precision
-    torch.testing.assert_close(after.evaluate()[1], wanted @ got.v[0], rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(got.pattern.dense[0], wanted, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(after.evaluate()[1], wanted @ got.v[0], rtol=1e-12, atol=1e-12)
     assert after.evaluate()[0].equal(
         torch.nn.functional.scaled_dot_product_attention(after.q[:1], after.k[:1], after.v[:1])[0]
     )
+
+
+@pytest.mark.parametrize("step", [3, 4, 5])
+def test_the_factor_falls_over_the_steps_of_a_window_that_begins_later(tiny64, monkeypatch, step):
+    """l_i is from 9 to 0 over the steps that are edited, of which (0.3, 0.6) of ten has three."""
+    monkeypatch.setattr("promptweave.methods.directed_diffusion.bump", lambda height, width: torch.zeros(1))
+    control = pw.DirectedDiffusion({"cat": ALL}, share=(0.3, 0.6), strength=1.0, trailing=0)
+    made = pw.sample(tiny64, [PROMPT], noise=pw.noise_for(tiny64, 0).double(), steps=10, controls=[control, control])
+    assert made.reports[0]["cross_steps"] == 3
+    _, (hooks,) = Job([PROMPT], pw.noise_for(tiny64, 0).double(), 10, controls=[control]).bind(tiny64)
+    q, k = torch.rand(2, 2, 256, 8).double(), torch.rand(2, 2, 77, 8).double()
+    rows = Rows(q, k, k, Layout(("uncond", "cond"), 1))
+    site = next(site for site in tiny64.sites((16, 16)) if site.kind == "cross")
+    token = made.run.words[0].find("cat")[0]
+    edited = hooks.attention(pw.Step(step, 10, 500, 400), site, rows)["cond"][0].pattern.dense
+    expected = (9.0, 4.5, 0.0)[step - 3] * rows["cond"][0].pattern.dense[..., token]
+    torch.testing.assert_close(edited[..., token], expected)
 
 
 def test_a_full_box_with_factor_one_and_no_bump_is_the_identity(tiny64, monkeypatch):

@@ -113,8 +113,8 @@ def test_bad_parameters(tiny, tokenizer):
     for control, error, message in (
         (MasaCtrl(1.0), NoEffect, "one of the 4 steps"),
         (MasaCtrl(layers=1.0), NoEffect, "needs one of the"),
-        (MasaCtrl(layers=1.5), ValueError, "share from 0 to 1"),
-        (MasaCtrl(threshold=1), ValueError, "threshold from 0 to below 1"),
+        (MasaCtrl(layers=1.5), ValueError, "layers of MasaCtrl is a fraction"),
+        (MasaCtrl(threshold=1), ValueError, "threshold of MasaCtrl is a fraction"),
         (MasaCtrl(words=("dog",)), ValueError, "'dog' is not a word"),
         (MasaCtrl(union=True, words=("cat",)), ValueError, "not two"),
         (MasaCtrl(masks=(((1.0, 0.0),), ((1.0, 1.0),))), NoEffect, "all the same"),
@@ -122,8 +122,11 @@ def test_bad_parameters(tiny, tokenizer):
     ):
         with pytest.raises(error, match=message):
             made(tiny, control)
-    with pytest.raises(ValueError, match="attention is joint"):
-        made(load(build_sd3(tokenizer)), MasaCtrl())
+    for dual in ((), (0, 1)):  # the latter, of Stable Diffusion 3.5 medium, has layers of self-attention too
+        model = load(build_sd3(tokenizer, dual=dual))
+        assert any(site.kind == "self" for site in model.sites((16, 16))) == bool(dual)
+        with pytest.raises(ValueError, match="attention is joint"):
+            made(model, MasaCtrl())
     with pytest.raises(ValueError, match="without a recording"):
         edit(record(SOURCE, model=tiny, steps=2), TARGET, model=tiny, controls=[MasaCtrl(0)])
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from families import build_sd3, build_sdxl
+from PIL import Image
 from tiny import build_tiny
 
 from promptweave import NoEffect, Pix2PixZero, Recipe, edit, load, noise_for, record, sample
 from promptweave.apps.cli import main
 from promptweave.editing.plan import recipe_for
 from promptweave.editing.recorders import bound
+from promptweave.editing.report import CHANGED
 from promptweave.methods.pix2pix_zero import Direction, limited
 from promptweave.words.sentences import TEMPLATES, about
 
@@ -35,11 +38,11 @@ def test_sentences():
 def test_the_direction_is_the_difference_of_means(tiny64):
     run = bound(recipe_for(tiny64, PROMPT, steps=2), tiny64)
     banks = ("a cat", "the cat"), ("a dog", "a big dog", "the dog")
-    means = [tiny64.encode(list(bank), [""] * len(bank)).keys.mean(0).float() for bank in banks]
-    torch.testing.assert_close(Direction.of(*banks, run).text, means[1] - means[0])
+    means = [tiny64.encode(list(bank), [""] * len(bank)).keys.mean(0) for bank in banks]
+    torch.testing.assert_close(Direction.of(*banks, run).text, means[1] - means[0], atol=1e-12, rtol=0)
     many = tuple(f"a cat {number}" for number in range(70))
-    mean = torch.cat([tiny64.encode([one], [""]).keys for one in many]).mean(0).float()
-    torch.testing.assert_close(Direction.of(banks[0], many, run).text, mean - means[0], atol=1e-5, rtol=1e-5)
+    mean = torch.cat([tiny64.encode([one], [""]).keys for one in many]).mean(0)
+    torch.testing.assert_close(Direction.of(banks[0], many, run).text, mean - means[0], atol=1e-12, rtol=0)
 
 
 def test_a_direction_is_saved_reused_and_belongs_to_its_encoder(tiny, tmp_path):
@@ -117,7 +120,8 @@ def test_the_loss_and_its_gradient_are_those_of_the_maps(tiny64):
 
     def loss(z):
         pairs = zip(maps_of(noise, text[:1]), maps_of(z, text[1:]), strict=True)
-        return sum(float(((b - a) ** 2).sum((-2, -1)).mean()) for a, b in pairs)
+        # the authors' mean is over the heads of both halves of guidance, of which one is held here
+        return sum(float(((b - a) ** 2).sum((-2, -1)).sum()) / (2 * a.shape[1]) for a, b in pairs)
 
     from promptweave.core.control import Control, Hooks
 
@@ -143,7 +147,7 @@ def test_the_loss_and_its_gradient_are_those_of_the_maps(tiny64):
 
 
 def test_keeping_the_maps_keeps_them(tiny64):
-    free, held = (Pix2PixZero("cat", "dog", 4.0, guidance) for guidance in (1e-9, 20.0))
+    free, held = (Pix2PixZero("cat", "dog", 4.0, guidance) for guidance in (1e-9, 40.0))
     distances = [translated(tiny64, c, steps=6).reports[0]["losses"]["1"][-1] for c in (free, held)]
     assert distances[1] < 0.9 * distances[0]
 
@@ -187,14 +191,21 @@ def test_the_command(tmp_path, capsys):
     (tmp_path / "dogs.txt").write_text("a dog\n\nthe dog\n")
     saved, folder = tmp_path / "way.npz", tmp_path / "made"
     arguments = ["translate", PROMPT, "--from", "cat", "--to", "dog", "--steps", "2", "-o", str(folder), "--json"]
-    for more in (["--save-direction", str(saved)], ["--direction", str(saved), "--strength", "2", "--force"],
-                 ["--sentences-to", str(tmp_path / "dogs.txt"), "--keep", "0", "--force"]):  # fmt: skip
+    for more, control in (
+        (["--save-direction", str(saved)], Pix2PixZero("cat", "dog")),
+        (["--direction", str(saved), "--strength", "2", "--force"],
+         Pix2PixZero("cat", "dog", 2.0, direction=str(saved))),
+        (["--sentences-to", str(tmp_path / "dogs.txt"), "--keep", "0", "--force"],
+         Pix2PixZero("cat", ("a dog", "the dog"), guidance=0)),
+    ):  # fmt: skip
         with pytest.raises(SystemExit) as end:
             main([*arguments, *more])
         assert end.value.code == 0
         told = json.loads(capsys.readouterr().out)
-        assert told["report"]["distance"][0][0]["changed_pixels"] >= 0
-        assert Recipe.from_dict(told["recipe"]).controls[0] == Recipe.from_dict(told["recipe"]).controls[0]
+        assert Recipe.from_dict(told["recipe"]).controls == (control,)
+        source, edited = (np.asarray(Image.open(folder / f"{n}.png")).astype(float) for n in ("source", "edit"))
+        changed = (np.abs(source - edited).mean(-1) / 255 > CHANGED).mean()
+        assert told["report"]["distance"][0][0]["changed_pixels"] == pytest.approx(changed, abs=1e-3)
     assert saved.is_file() and (folder / "edit.png").is_file()
     with pytest.raises(SystemExit) as end:
         main([*arguments, "--force", "--sentences-to", str(tmp_path / "none.txt")])

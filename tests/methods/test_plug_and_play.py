@@ -9,6 +9,7 @@ from tiny import build_tiny
 
 from promptweave import NoEffect, PlugAndPlay, Recipe, edit, load, noise_for, record, sample
 from promptweave.apps.cli import main
+from promptweave.inversion.pinned import Pinned
 
 SOURCE, TARGET, NEGATIVE = "a photo of a cat riding a bike", "a painting of a dog at night", "a black cat"
 STEPS = 4
@@ -57,9 +58,39 @@ def published(model, path, block: str, layers: list[str], feature_steps: int, se
     return z
 
 
+def published_of_a_made_source(model, noise, block: str, layers: list[str], feature_steps: int, self_steps: int):
+    """Each half of the target takes over the source's own: [source, target] under ["", negative] and the prompts."""
+    unet, schedule = model.unet, model.schedule()
+    text = model.encode([SOURCE, TARGET], [NEGATIVE] * 2)
+    halves = torch.cat([model.encode([""], [""]).uncond, text.uncond[1:]]), text.keys
+    z, processors = torch.cat([noise, noise]), unet.attn_processors
+    scheduler = model.pipeline.scheduler
+    scheduler.set_timesteps(STEPS)
+    for index, step in enumerate(schedule.steps(STEPS)):
+        handle = None
+        if index < feature_steps:
+            handle = unet.get_submodule(block).register_forward_hook(lambda m, i, o: o[:1].expand_as(o).clone())
+        if index < self_steps:
+            for layer in layers:
+                unet.get_submodule(layer).set_processor(FirstRows())
+        with torch.no_grad():
+            away, towards = (unet(z, step.t, encoder_hidden_states=half).sample for half in halves)
+        z = scheduler.step(away + 3.0 * (towards - away), step.t, z).prev_sample
+        unet.set_attn_processor(dict(processors))
+        if handle is not None:
+            handle.remove()
+    return z
+
+
 def test_it_is_the_published_procedure(tiny64):
+    """Of a source that was given, on its path: its features under an empty prompt, for both halves of the target."""
     path = [noise_for(tiny64, 0).double()]
-    ours = made(tiny64, PlugAndPlay(0.75, 0.5, 0.5), NEGATIVE, progress=lambda step, z: path.append(z[0]))
+    made(tiny64, None, progress=lambda step, z: path.append(z[0]))
+    control = PlugAndPlay(0.75, 0.5, 0.5)
+    ours = sample(
+        tiny64, [SOURCE, TARGET], noise=path[0], steps=STEPS, guidance=3.0, controls=[Pinned(tuple(path)), control],
+        negative=NEGATIVE,
+    ).latents  # fmt: skip
     layers = [site.path for site in tiny64.sites((16, 16)) if site.kind == "self"]
     layers, block = layers[round(len(layers) / 2) :], "up_blocks.1.resnets.1.conv2"
     wanted = published(tiny64, path, block, layers, 3, 2)
@@ -67,6 +98,16 @@ def test_it_is_the_published_procedure(tiny64):
     for steps in ((0, 2), (3, 0)):  # both parts matter
         other = published(tiny64, path, block, layers, *steps)
         assert (other - wanted).abs().max() > 1e-3
+
+
+def test_of_a_source_that_is_made_each_half_gives_its_own_features(tiny64):
+    """The half with text those under the source's prompt, as in the authors' code; the other those under none."""
+    noise = noise_for(tiny64, 0).double()
+    ours = made(tiny64, PlugAndPlay(0.75, 0.5, 0.5), NEGATIVE)
+    layers = [site.path for site in tiny64.sites((16, 16)) if site.kind == "self"]
+    layers, block = layers[round(len(layers) / 2) :], "up_blocks.1.resnets.1.conv2"
+    wanted = published_of_a_made_source(tiny64, noise, block, layers, 3, 2)
+    torch.testing.assert_close(ours[:, 0], wanted, rtol=1e-6, atol=1e-6)
 
 
 def test_the_feature_is_what_the_block_adds_and_nothing_stays_behind(tiny):
@@ -106,7 +147,7 @@ def test_without_guidance_the_source_has_its_own_prompt(tiny):
 def test_what_cannot_be(tiny, tokenizer):
     for control, error, message in (
         (PlugAndPlay(0.0, 0.0), NoEffect, "one of the 4 steps"),
-        (PlugAndPlay(layers=2), ValueError, "a share from 0 to 1"),
+        (PlugAndPlay(layers=2), ValueError, "layers of PlugAndPlay is a fraction"),
         (PlugAndPlay(block="up_res_9_0"), ValueError, "mid_res_0, mid_res_1, up_res_0_0"),
     ):
         with pytest.raises(error, match=message):

@@ -10,6 +10,7 @@ from tiny import build_tiny
 
 from promptweave import NoEffect, Recipe, SemanticGuidance, edit, generate, load, noise_for, record, sample
 from promptweave.apps.cli import main
+from promptweave.methods.semantic_guidance import attended, largest
 
 PROMPT, CONCEPT = "a photo of a cat riding a bike", "a lion wearing a crown"
 
@@ -19,9 +20,9 @@ def made(model, *controls, prompts=(PROMPT,), steps: int = 6, images: int = 1):
     return sample(model, list(prompts), noise=noise, steps=steps, guidance=3.0, controls=list(controls))
 
 
-@pytest.mark.parametrize("away", [False, True])
-def test_it_is_diffusers_pipeline(tokenizer, away):
-    """With one concept; theirs drops it where its weight, a sum of differences, is below 0, so that is forced to 1."""
+@pytest.mark.parametrize("strengths", [{CONCEPT: 4.0}, {CONCEPT: -4.0}, {CONCEPT: 4.0, "a black cat": -2.0}])
+def test_it_is_diffusers_pipeline(tokenizer, strengths):
+    """Several concepts add up: each has weight 1."""
     pipeline = build_tiny(tokenizer)
     theirs = SemanticStableDiffusionPipeline(
         **{name: part for name, part in pipeline.components.items() if name != "image_encoder"},
@@ -29,15 +30,50 @@ def test_it_is_diffusers_pipeline(tokenizer, away):
     )
     theirs.set_progress_bar_config(disable=True)
     model = load(pipeline)
-    control = SemanticGuidance({CONCEPT: -4.0 if away else 4.0}, warmup=1 / 3, threshold=0.8, momentum=0.3, beta=0.6)
+    control = SemanticGuidance(strengths, warmup=1 / 3, threshold=0.8, momentum=0.3, beta=0.6)
     ours = made(model, control)
+    values = list(strengths.values())
     wanted = theirs(
-        PROMPT, latents=noise_for(model, 0), num_inference_steps=6, guidance_scale=3.0, editing_prompt=CONCEPT,
-        reverse_editing_direction=away, edit_guidance_scale=4.0, edit_warmup_steps=2, edit_threshold=0.8,
-        edit_momentum_scale=0.3, edit_mom_beta=0.6, edit_weights=[1.0], output_type="latent",
+        PROMPT, latents=noise_for(model, 0), num_inference_steps=6, guidance_scale=3.0, editing_prompt=list(strengths),
+        reverse_editing_direction=[value < 0 for value in values], edit_guidance_scale=[abs(value) for value in values],
+        edit_warmup_steps=[2] * len(values), edit_threshold=[0.8] * len(values), edit_momentum_scale=0.3,
+        edit_mom_beta=0.6, output_type="latent",
     ).images  # fmt: skip
     torch.testing.assert_close(ours.latents[0], wanted, rtol=1e-4, atol=1e-4)
     assert (ours.latents - made(model).latents).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("t", [801, 800])
+def test_the_masks_are_those_of_ledits(t):
+    """Smoothed, cut at the quantile, enlarged to the nearest cell; the noise's mask is of the sum over channels."""
+    generator = torch.Generator().manual_seed(0)
+    move, heat = torch.randn(2, 3, 4, 12, 10, generator=generator), torch.rand(2, 3, 6, 5, generator=generator)
+    line = torch.tensor([0.21194, 0.57612, 0.21194])  # exp(-(x / 2 sigma)^2) at sigma 0.5, over its sum
+    for prompt in range(2):
+        for image in range(3):
+            smooth = torch.zeros(6, 5)
+            for y in range(6):
+                for x in range(5):
+                    for dy in (-1, 0, 1):
+                        for dx in (-1, 0, 1):
+                            row = 5 - abs(5 - abs(y + dy))  # reflected at the edges
+                            column = 4 - abs(4 - abs(x + dx))
+                            smooth[y, x] += line[dy + 1] * line[dx + 1] * heat[prompt, image, row, column]
+            attention = smooth >= smooth.flatten().quantile(0.7)
+            attention = attention.repeat_interleave(2, 0).repeat_interleave(2, 1)
+            summed = move[prompt, image].abs().sum(0)
+            noise = summed >= summed.flatten().quantile(0.7)
+            wanted = attention if t > 800 else attention & noise
+            assert torch.equal(attended(move, heat, 0.7, t)[prompt, image, 0], wanted)
+            assert 0 < wanted.sum() < wanted.numel()
+
+
+def test_sega_masks_each_channel_by_itself():
+    x = torch.rand(2, 5, 7, generator=torch.Generator().manual_seed(1))
+    kept = largest(x, 0.8)
+    for channel in range(2):
+        assert torch.equal(kept[channel], x[channel] >= x[channel].flatten().quantile(0.8))
+    assert kept.sum((-2, -1)).tolist() == [7, 7]
 
 
 def test_only_the_targets_move_and_by_nothing_if_the_warm_up_is_all_but_over(tiny64):

@@ -54,9 +54,9 @@ def test_maps_between_long_prompts_move_every_column_once(pipeline):
     model = load(pipeline, chunks=3)
     source, swap = model.words(LONG), model.words(LONG.replace("lion", "dog"))
     matrix = replace_map(source, swap)
-    torch.testing.assert_close(matrix.sum(1), torch.ones(3 * SIZE))
+    torch.testing.assert_close(matrix.sum(1), torch.ones(3 * SIZE, dtype=torch.float64))
     if len(source.find("lion")) == len(swap.find("dog")):
-        assert torch.equal(matrix, torch.eye(3 * SIZE))
+        assert torch.equal(matrix, torch.eye(3 * SIZE, dtype=torch.float64))
     longer = model.words("dog " + LONG)
     mapper, kept = refine_map(source, longer)
     for word in ("lion", "crown", "beach#5"):

@@ -39,12 +39,19 @@ def test_without_edits_the_network_is_bit_identical(tiny, batch):
 
 
 def test_reading_attention_changes_nothing(tiny, batch):
+    """And what is read is softmax(q k^T / sqrt(d)) of the row, at every layer."""
+    seen: list[str] = []
+
     def look(site: Site, rows: Rows) -> Rows:
-        assert rows["cond"][1].pattern.dense.sum() > 0
+        where = rows.layout.slice("cond", 1)
+        scores = rows.q[where] @ rows.k[where].mT / rows.q.shape[-1] ** 0.5
+        torch.testing.assert_close(rows["cond"][1].pattern.dense, scores.softmax(-1), rtol=1e-5, atol=1e-6)
+        seen.append(site.name)
         return rows
 
     with torch.no_grad():
         assert torch.equal(tiny.predict(*batch), tiny.predict(*batch, Tap.of(LAYOUT, look)))
+    assert seen == [site.name for site in tiny.sites(GRID)]
 
 
 def test_sites_are_visited_in_their_order_with_their_shapes(tiny, batch):

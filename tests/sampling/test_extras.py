@@ -277,3 +277,32 @@ def test_predictions_are_replaced_one_by_one(tiny64):
 
     hooks = run(tiny64, Ask(), Add(1.0), Add(2.0), Ask(), steps=1).hooks
     torch.testing.assert_close(hooks[-1].made[0].guided, hooks[0].made[0].guided + 3.0, **CLOSE)
+
+
+@pytest.mark.parametrize("family", [name for name in BUILDERS if name != "lcm"])
+def test_a_skipped_block_passes_its_input_on(family, tokenizer):
+    """Against the network without the block, for the extra prediction alone; the run's own is what it was."""
+    model = load(BUILDERS[family](tokenizer))
+    sites = model.sites((16, 16))
+    middle = sites[len(sites) // 2]
+    skip = Sites(names=(middle.name,))
+    prompts, steps = (SOURCE,), 2
+    made = asked(model, lambda run: {"without": Extra(skip=skip, controlled=False)}, prompts=prompts, steps=steps)
+    network = model.network if hasattr(model, "network") else getattr(model, "unet", None)
+    block = network.get_submodule(middle.path.rpartition(".")[0])
+    forward, returned = block.forward, type(block).__name__
+
+    def through(hidden_states, *args, **kwargs):
+        text = kwargs.get("encoder_hidden_states", args[0] if args else None)
+        return hidden_states if returned == "BasicTransformerBlock" else (text, hidden_states)
+
+    plain = asked(model, lambda run: {}, prompts=prompts, steps=steps).made[0].cond
+    block.forward = through
+    try:
+        wanted = asked(model, lambda run: {}, prompts=prompts, steps=steps).made[0].cond
+    finally:
+        block.forward = forward
+    torch.testing.assert_close(made.made[0].cond, plain, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(made.made[0].extra["without"], wanted, rtol=1e-4, atol=1e-5)
+    assert (wanted - plain).abs().max() > 1e-4
+    assert not block._forward_hooks

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 import references_words as references
+from families import t5_tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import CLIPTokenizer
 
 from promptweave.words import AmbiguousWord, TruncatedWord, WordNotFound, Words
+from promptweave.words.units import owners
 
 Read = Callable[[str], Words]
 
@@ -161,6 +163,41 @@ def test_any_text(read: Read, clip_tokenizer: CLIPTokenizer, prompt: str) -> Non
             text = unicodedata.normalize("NFC", prompt[chunk[0].start : chunk[-1].end])
             spelt = clip_tokenizer.decode(ids).replace(" ", "")
             assert spelt == "".join(character.lower() for character in text)
+
+
+def test_a_token_of_spaces_belongs_to_the_word_that_follows() -> None:
+    tokenizer = t5_tokenizer()
+    words = Words("a cat riding a zebra!  eating ", tokenizer)
+    names = tokenizer.convert_ids_to_tokens(list(words.ids))
+    lone = [place for place, name in enumerate(names) if name == "▁"]
+    assert len(lone) == 5, "markers before riding, before zebra, twice before eating, and one behind everything"
+    owner = {token: unit.text for unit in words.units for token in unit.tokens}
+    assert [owner[place] for place in lone] == ["riding", "zebra", "eating", "eating", "eating"]
+    assert [names[token] for token in words.find("riding")] == ["▁", "ri", "d", "in", "g"]
+    assert words.find("cat")[-1] + 1 == words.find("riding")[0]
+    assert Words("  cat", tokenizer).find("cat") == (0, 1, 2)
+
+
+def test_tokens_without_a_letter_of_a_word() -> None:
+    """Offsets of (0, 0), as some tokenizers give a marker, and of nothing inside a word."""
+    spans = [(0, 3), (4, 6), (6, 7)]  # "cat by!"
+    assert owners([(0, 0), (0, 3), (3, 3), (4, 6), (6, 7)], range(5), spans, 7) == [(0, 1), (2, 3), (4,)]
+    assert owners([(0, 3), (4, 4), (4, 5), (5, 5), (5, 6), (6, 7)], range(6), spans, 7) == [(0,), (1, 2, 3, 4), (5,)]
+    assert owners([(0, 1), (1, 2)], range(2), [], 2) == []
+
+
+@given(prompt=anything)
+def test_any_text_of_t5(prompt: str) -> None:
+    """Units hold every token once and in order, and none begins with its neighbour's characters."""
+    tokenizer = t5_tokenizer()
+    words = Words(prompt, tokenizer)
+    offsets = tokenizer(prompt, return_offsets_mapping=True)["offset_mapping"]
+    assert [token for unit in words.units for token in unit.tokens] == list(range(words.length - 1))
+    for unit in words.units:
+        for token in unit.tokens:
+            start, end = offsets[token]
+            assert start < unit.end or not prompt[start:end].strip(), "only trailing spaces stand behind their word"
+            assert end >= unit.start or not prompt[start:end].strip()
 
 
 @given(prompt=anything)

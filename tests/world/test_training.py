@@ -25,6 +25,7 @@ from promptweave.world.train_oracle import NAMES, oracle_accuracy, train_oracle
 from promptweave.world.train_vae import reconstruction_loss, vae_psnr
 from promptweave.world.training import Clock, Recipe, ahead, checkpoint, rate_at
 
+TICK = 0.1  # seconds from one look at the clock to the next (see conftest.py)
 SMALL = Recipe(scenes=6, coloured_scenes=2, batch=2, vae_batch=2, grid_steps=1)
 MOMENT = 0.02  # minutes
 
@@ -144,7 +145,9 @@ def test_the_loss_is_that_of_v(trained):
 def test_clock_and_rate():
     assert [round(rate_at(p, 0.3), 3) for p in (0, 0.5, 0.7, 0.85, 1.0, 1.2)] == [1, 1, 1, 0.5, 0, 0]
     clock = Clock(10, spent=4.0)
-    assert 4.0 <= clock.used < 4.1 and 0.4 <= clock.progress < 0.41
+    ticks = 2, 3  # one at the start, one each time it is read
+    assert clock.used == pytest.approx(4.0 + (ticks[0] - 1) * TICK / 60)
+    assert clock.progress == pytest.approx((4.0 + (ticks[1] - 1) * TICK / 60) / 10)
 
 
 def test_muon_orthogonalises_and_learns():
@@ -219,10 +222,26 @@ def test_score_of_true_pictures_is_high(judge, monkeypatch):
             assert np.mean([v for v in wrong if v is not None]) < 0.6, name
 
 
-def test_score_and_bench_of_a_model(judge, trained):
-    model = pw.load(trained / "pipeline", device="cpu")
+def test_score_and_bench_of_a_model(judge, trained, monkeypatch):
+    """A figure is the fraction of right pictures among those that its judge has an opinion of."""
+    model, asked = pw.load(trained / "pipeline", device="cpu"), dict.fromkeys(score.JUDGES, 0)
+
+    def every_other(name):
+        def judged(scene, sight):
+            asked[name] += 1
+            return (None, True, False)[asked[name] % 3]
+
+        return judged
+
+    judges = {name: (families, every_other(name)) for name, (families, _) in score.JUDGES.items()}
+    monkeypatch.setattr(score, "JUDGES", judges)
     figures = score.score(model, count=2, steps=2)
-    assert set(score.JUDGES) < set(figures) and all(0 <= figures[name] <= 1 for name in score.JUDGES)
+    assert set(judges) < set(figures)
+    for name, (families, _) in judges.items():
+        assert asked[name] == 2 * len(families)
+        opinions = [(None, True, False)[number % 3] for number in range(1, asked[name] + 1)]
+        opinions = [right for right in opinions if right is not None]
+        assert figures[name] == pytest.approx(sum(opinions) / len(opinions))
     table, rows = bench_edits.bench_edits(model, pairs=2, steps=2)
     assert set(table) == set(bench_edits.KINDS)
     for kind, found in table.items():

@@ -116,7 +116,10 @@ def edit(
     refine: Annotated[bool, typer.Option("--refine", help="Added phrase, whatever the prompts look like.")] = False,
     flow: Annotated[bool, typer.Option("--flow", help="FlowEdit, for Stable Diffusion 3 and FLUX.")] = False,
     consist: Annotated[bool, typer.Option("--consist", help="Keep all but what --blend names; SD3 and FLUX.")] = False,
-    strength: Annotated[float, typer.Option("--strength", help="Of --flow: share of the steps that act.")] = 0.66,
+    strength: Annotated[
+        float | None,
+        typer.Option("--strength", help="Of --flow: fraction of the steps that act. [0.66, of FLUX 0.857]"),
+    ] = None,
     structure: Annotated[float, typer.Option("--structure", help="Of --consist: how long the shape is kept.")] = 0.3,
     weight: Annotated[list[str] | None, typer.Option("--weight", "-w", help="word=factor; may be repeated.")] = None,
     blend: Blend = None,

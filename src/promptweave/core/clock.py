@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
+from typing import Any
 
 Number = int | float  # beartype tells them apart
 ROUNDING = 1e-6  # so that 0.29 of 100 steps is 29, not 28
@@ -11,17 +14,22 @@ ROUNDING = 1e-6  # so that 0.29 of 100 steps is 29, not 28
 
 @dataclass(frozen=True)
 class Step:
-    """Step `index` of `count` (0 is the noisiest), at training time `t`, going to `t_next` (below 0: the clean end)."""
+    """Step `index` of `count` (0 is the noisiest), at training time `t`, going to `t_next` (below 0: the clean end).
+
+    `call`: number of the network call in the run, from 0; above `index` after a step for which the solver made several.
+    Before a step it is that of the step's first call, after it that of its last.
+    """
 
     index: int
     count: int
     t: int | float
     t_next: int | float
+    call: int = 0
 
 
 @dataclass(frozen=True)
 class Window:
-    """The steps from share `start` to share `end` of a run, the end left out.
+    """The steps from fraction `start` to fraction `end` of a run, the end left out.
 
     >>> Step(39, 50, 201, 181) in Window(0.0, 0.8), Step(40, 50, 181, 161) in Window(0.0, 0.8)
     (True, False)
@@ -36,23 +44,44 @@ class Window:
                 raise ValueError(f"A window is two finite numbers in [0, 1]. Received {self.start!r}, {self.end!r}.")
         if not 0 <= self.start <= self.end <= 1:
             raise ValueError(
-                f"A window must satisfy 0 <= start <= end <= 1 (shares of steps). Received {self.start}, {self.end}."
+                "A window must satisfy 0 <= start <= end <= 1 (fractions of the steps). "
+                f"Received {self.start}, {self.end}."
             )
 
     @classmethod
-    def of(cls, value: Span) -> Window:
-        """A number f means (0, f).
+    def of(cls, value: Any, name: str = "A window") -> Window:
+        """A number f means (0, f). Raises a ValueError that speaks of `name` for what is no window.
 
         >>> Window.of(0.4)
         Window(start=0.0, end=0.4)
         """
         if isinstance(value, Window):
             return value
-        if isinstance(value, tuple | list):
-            if len(value) != 2:
-                raise ValueError(f"A window is one number or a pair. Received {value}.")
-            return cls(*value)
-        return cls(0.0, value)
+        pair = [0.0, value] if _is_number(value) else _items(value)
+        if len(pair) != 2 or not all(map(_is_number, pair)):
+            raise ValueError(f"{name} is one number or a pair of them, fractions of the steps. Received {value!r}.")
+        start, end = map(float, pair)
+        if not 0 <= start <= end <= 1:
+            raise ValueError(
+                f"{name} must satisfy 0 <= start <= end <= 1 (fractions of the steps). Received {value!r}."
+            )
+        return cls(start, end)
+
+    @classmethod
+    def since(cls, value: Any, name: str) -> Window:
+        """The steps from the fraction `value` on.
+
+        >>> Window.since(0.2, "start")
+        Window(start=0.2, end=1.0)
+        """
+        return cls(fraction(value, name), 1.0)
+
+    @classmethod
+    def check(cls, spans: Any, name: str) -> None:
+        """Raise unless this is a window, or a mapping from words to windows."""
+        parts: list[Any] = list(spans.values()) if isinstance(spans, Mapping) else [spans]  # pyright: ignore
+        for span in parts:
+            cls.of(span, name)
 
     def steps(self, count: int) -> range:
         """The indices of the steps inside, of `count`."""
@@ -63,3 +92,22 @@ class Window:
 
 
 Span = Number | tuple[Number, Number] | Window  # what `Window.of` takes
+
+
+def fraction(value: Any, name: str, *, below: bool = False) -> float:
+    """A number in [0, 1], or [0, 1) if it must be `below` 1; raises a ValueError that speaks of `name`.
+
+    >>> fraction(0.2, "start")
+    0.2
+    """
+    if not _is_number(value) or not 0 <= value <= 1 or (below and value == 1):
+        raise ValueError(f"{name} is a fraction, one number in [0, 1{')' if below else ']'}. Received {value!r}.")
+    return float(value)
+
+
+def _items(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, tuple | list) else []  # pyright: ignore[reportUnknownArgumentType]
+
+
+def _is_number(value: Any) -> bool:
+    return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)

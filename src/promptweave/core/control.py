@@ -106,6 +106,7 @@ class Extra:
     prediction as they do on the conditional one; their records do not see it. `edit` acts after them, and finds its
     rows under "cond". `latents` [prompts, images, channels, h, w] of the prompts that are computed: read in place of
     the run's own, scaled as the solver's are. `sites`: the layers whose maps are wanted (`Predictions.maps`).
+    `skip`: attention layers whose whole transformer blocks are left out, so that their input passes through.
     """
 
     text: Text | None = None
@@ -113,6 +114,7 @@ class Extra:
     controlled: bool = True
     latents: Latents | None = None
     sites: Sites | None = None
+    skip: Sites | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,6 +149,8 @@ class Run:
     comes from a recording instead of the network. `flow`: the network is a flow model's, and a time t is 1000 times
     the noise's share of the latent. `guided`: guidance needs an unconditional half, else it is an
     input of the network. `blocks` are a UNet's residual blocks. `first_pass` is there for controls that need it.
+    `calls`: how often the solver asks the network in all steps together. `pinned`: the source follows a known path,
+    such as that of a given picture (a control `of_source` says so).
     `encode` encodes other texts, and `read` finds their words (`words.Words`).
     """
 
@@ -170,6 +174,8 @@ class Run:
     guided: bool = True
     blocks: tuple[Block, ...] = ()
     first_pass: FirstPass | None = None
+    calls: int = 0
+    pinned: bool = False
 
     def chosen(self, prompts: tuple[int, ...] | None) -> tuple[int, ...]:
         """Rows a control acts on: those asked for, else all that are computed."""
@@ -246,6 +252,10 @@ class Control:
     needs_first_pass: ClassVar[bool] = False
     of_source: ClassVar[bool] = False
     inversion_free: ClassVar[bool] = False
+
+    def first_pass_sites(self, run: Run) -> Sites:
+        """The layers whose maps the first pass keeps for this control."""
+        return Sites("joint")
 
     def bind(self, run: Run) -> Hooks:
         """One run of this control."""

@@ -89,7 +89,7 @@ def edit(
     mask: Sequence[Sequence[float]] | None = None,
     combine: Literal["intersection", "union"] = "intersection",
     shared_start: Number | None = None,
-    strength: Number = 0.66,
+    strength: Number | None = None,
     source_guidance: Number | None = None,
     target_guidance: Number | None = None,
     structure: Number = 0.3,

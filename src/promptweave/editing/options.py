@@ -11,7 +11,7 @@ from promptweave.core.control import Control, NoEffect
 from promptweave.editing.recipe import Recipe
 from promptweave.methods import Consist, FlowEdit, LocalBlend, Refine, Replace, Reweight, SharedStart
 from promptweave.models.base import Model
-from promptweave.words import suggest
+from promptweave.words import WordNotFound, Words, suggest
 
 Kind = Literal["auto", "replace", "refine", "flow", "consist"]
 
@@ -34,7 +34,7 @@ class Options:
     mask: Sequence[Sequence[float]] | None = None
     combine: Literal["intersection", "union"] = "intersection"
     shared_start: Number | None = None
-    strength: Number = 0.66
+    strength: Number | None = None
     source_guidance: Number | None = None
     target_guidance: Number | None = None
     structure: Number = 0.3
@@ -65,9 +65,11 @@ def build_controls(model: Model, recipe: Recipe, options: Options) -> tuple[Cont
         groups = {}
     for group, rows in groups.items():
         chosen = None if len(groups) == 1 else tuple(rows)
-        controls.append(group(o.cross, o.self_attention, o.self_grid, chosen, o.reference_compat, o.joint, o.blocks))
+        cross = _windows_of(o.cross, words, rows)
+        controls.append(group(cross, o.self_attention, o.self_grid, chosen, o.reference_compat, o.joint, o.blocks))
     if o.weights:
-        controls.append(Reweight(dict(o.weights)))
+        weights = dict(o.weights)
+        controls.append(Reweight(weights, o.cross, reference_compat=True) if o.reference_compat else Reweight(weights))
     if o.shared_start is not None:
         controls.append(SharedStart(o.shared_start))
     if o.blend or o.mask is not None:
@@ -85,3 +87,24 @@ def build_controls(model: Model, recipe: Recipe, options: Options) -> tuple[Cont
             )
         )
     return tuple(controls)
+
+
+def _windows_of(
+    cross: Span | Mapping[str, Span], words: Sequence[Words], rows: Sequence[int]
+) -> Span | Mapping[str, Span]:
+    """The windows of some targets: without the words that other targets alone have."""
+    if not isinstance(cross, Mapping):
+        return cross
+    having = {word: {row for row, target in enumerate(words) if row and _has(target, word)} for word in cross}
+    return {word: span for word, span in cross.items() if not having[word] or having[word] & set(rows)}
+
+
+def _has(words: Words, word: str) -> bool:
+    """Whether a prompt has a word; of one that it has twice the controls complain."""
+    try:
+        words.find(word)
+    except WordNotFound:
+        return False
+    except ValueError:
+        return True
+    return True

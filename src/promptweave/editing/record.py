@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from promptweave.core.pattern import Pattern, Softmax, Term
+from promptweave.core.precision import precision
 from promptweave.core.rows import Row
 from promptweave.editing.recipe import BrokenRecipe, Recipe
 from promptweave.editing.start import start
@@ -132,7 +133,7 @@ def estimate(model: Model, recipe: Recipe, kept: Kept, *, row: int = 0) -> int:
     solver = job.solver(model)
     calls = max(len(solver.calls(step)) for step in solver.steps)
     attention = kept.estimate(run, torch.empty((), dtype=model.dtype).element_size(), calls)
-    return attention + (recipe.steps + 1) * noise.numel() * 4
+    return attention + (recipe.steps + 1) * noise.numel() * precision(model.dtype).itemsize
 
 
 def record_run(

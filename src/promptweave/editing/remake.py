@@ -50,7 +50,8 @@ def _options(control: Control, injections: int) -> list[str]:
         words += ["--self-grid", str(control.self_grid)] if control.self_grid is not None else []
         return words + (["--reference-compat"] if control.reference_compat else [])
     if isinstance(control, Reweight):
-        _same(control, Reweight(control.weights))
+        compat = control.reference_compat  # then its window is that of the injection
+        _same(control, Reweight(control.weights, control.window if compat else 1.0, reference_compat=compat))
         return [part for word, factor in control.weights.items() for part in ("--weight", f"{word}={factor:g}")]
     if isinstance(control, LocalBlend):
         _same(control, usual, "mask", "maps", "combine", "targets", "subtract_threshold")
@@ -62,7 +63,7 @@ def _options(control: Control, injections: int) -> list[str]:
         return ["--shared-start", f"{control.share:g}"]
     if isinstance(control, FlowEdit):
         _same(control, FlowEdit(control.strength))
-        return ["--flow", "--strength", f"{control.strength:g}"]
+        return ["--flow", *([] if control.strength is None else ["--strength", f"{control.strength:g}"])]
     if isinstance(control, Consist):
         _same(control, Consist(control.words, control.structure))
         return ["--consist", *(p for w in _words(control.words) for p in ("--blend", w)), "--structure",

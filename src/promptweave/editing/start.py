@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from promptweave.core.control import Control, FirstPass
+from promptweave.core.precision import precision
 from promptweave.editing.recipe import Recipe
 from promptweave.inversion.ddim import invert
 from promptweave.inversion.regularised import Regularised
@@ -36,7 +37,7 @@ def start(recipe: Recipe, model: Model, source: Track | None = None, progress: P
         return Start(noise_for(model, recipe.seed, recipe.images, recipe.size))
     if source is not None:
         return Start(source.latents(0))
-    latents = model.to_latent(torch.from_numpy(picture.pixels().copy())[None].float() / 255)
+    latents = model.to_latent(torch.from_numpy(picture.pixels().copy())[None].to(precision(model.dtype)) / 255)
     if any(control.inversion_free for control in recipe.controls):
         known = FirstPass(latents.to(model.device))
         return Start(noise_for(model, recipe.seed, recipe.images, recipe.size), (), known)

@@ -22,7 +22,7 @@ from promptweave.editing.plan import bind, plan
 from promptweave.editing.recipe import Recipe
 from promptweave.editing.record import Recording, record_run
 from promptweave.editing.result import Result
-from promptweave.methods import Refine, Replace
+from promptweave.methods import Refine, Replace, Reweight
 from promptweave.models.base import Model
 from promptweave.models.load import load_cached
 from promptweave.sampling.recording import Kept, Place
@@ -171,7 +171,8 @@ def _cell(
     options = Options(**{**fixed, **chosen, "weights": weights or None})
     settings = {**general, **({"seed": int(at["seed"])} if "seed" in at else {})}
     recipe = plan(source, [target], model, options, **settings)
-    closed = [c for c in recipe.controls if isinstance(c, Replace | Refine) and _closed(c, recipe, model)]
+    windowed = [c for c in recipe.controls if isinstance(c, Replace | Refine | Reweight)]
+    closed = [c for c in windowed if _closed(c, recipe, model)]
     neutral = [c for c in recipe.controls if type(c).__name__ == "Reweight" and set(weights.values()) == {1}]
     return replace(recipe, controls=tuple(c for c in recipe.controls if c not in (*closed, *neutral)))
 

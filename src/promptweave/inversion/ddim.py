@@ -23,6 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptweave.core.clock import Step
+from promptweave.core.precision import precision
 from promptweave.core.rows import Layout
 from promptweave.inversion.pinned import Pinned
 from promptweave.models.base import Model
@@ -74,15 +75,14 @@ def invert(
     may change the predicted noise of diffusion models. Raises CannotInvert for solvers that are neither DDIM nor flow
     models' Euler.
     """
-    precise = torch.promote_types(latents.dtype, torch.float32)
-    z = latents.to(model.device, precise)
+    z = latents.to(model.device, precision(latents.dtype, model.dtype))
     job = Job([prompt], z, steps, guidance, negative=negative)
     job.bind(model)
     solver = job.solver(model)
     back = _way_back(model, correct)
     text = model.encode([prompt], [negative])
     layout = Layout(branches(model, guidance), 1, len(z))
-    strength = torch.full((1,), float(guidance), device=z.device)
+    strength = torch.full((1,), float(guidance), device=z.device, dtype=z.dtype)
     path = [z]
     for step in reversed(solver.steps):
         here = Pass(model, step, text, strength, (), layout)

@@ -28,7 +28,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptweave.core.accumulator import Maps
-from promptweave.core.clock import Number, Step, Window
+from promptweave.core.clock import Number, Step, Window, fraction
 from promptweave.core.control import Control, Hooks, NoEffect, Probe, Run
 from promptweave.words import Words
 
@@ -36,7 +36,7 @@ from promptweave.words import Words
 def gaussian(sigma: Number, *, reference_compat: bool = False) -> Float[Tensor, "3 3"]:
     """Weights of 3 x 3 patches, of sum 1."""
     deviation = sigma * 2**0.5 if reference_compat else sigma
-    line = torch.exp(-(torch.tensor([-1.0, 0.0, 1.0]) ** 2) / (2 * deviation**2))
+    line = torch.exp(-(torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64) ** 2) / (2 * deviation**2))
     return torch.outer(line, line) / line.sum() ** 2
 
 
@@ -60,13 +60,14 @@ class AttendAndExcite(Control):
     """Every subject gets a place in the picture.
 
     `words`: the subjects, in every prompt of the run, or in those of `prompts`. `share`: of the steps in which the
-    latents are moved. `scale`: of a move. `thresholds`: (share of the steps, least m_s) of the steps that are repeated,
-    at most `iterations` times. `sharpness`: the factor in the soft-max over tokens; the less, the more a subject must
-    be looked at. `padding`: whether the end token and the padding compete with the words.
+    latents are moved, or the window of them. `scale`: of a move. `thresholds`: (fraction of the steps, least m_s) of
+    the steps that are repeated, at most `iterations` times, in that window or not. `sharpness`: the factor in the
+    soft-max over tokens; the less, the more a subject must be looked at. `padding`: whether the end token and the
+    padding compete with the words.
     """
 
     words: tuple[str, ...] | str
-    share: Number = 0.5
+    share: Number | tuple[Number, Number] = 0.5
     scale: Number = 20
     thresholds: tuple[tuple[Number, Number], ...] = ((0, 0.05), (0.2, 0.5), (0.4, 0.8))
     iterations: int = 20
@@ -78,22 +79,31 @@ class AttendAndExcite(Control):
 
     def bind(self, run: Run) -> Hooks:
         words = (self.words,) if isinstance(self.words, str) else tuple(self.words)
-        window = Window.of(self.share)
+        window = Window.of(self.share, "share of AttendAndExcite")
         if not words or self.scale <= 0 or not window.steps(run.steps):
             raise NoEffect(
                 "AttendAndExcite needs a subject, a scale above 0 and a share that holds one of the "
                 f"{run.steps} steps. Received words={words}, scale={self.scale}, share={self.share}."
             )
-        low = [least for _, least in self.thresholds]
-        if self.sigma <= 0 or self.sharpness <= 0 or self.iterations < 1 or any(not 0 <= least < 1 for least in low):
+        if self.sigma <= 0 or self.sharpness <= 0 or self.iterations < 1:
             raise ValueError(
-                "AttendAndExcite takes sigma and sharpness above 0, iterations of at least 1 and thresholds from 0 to "
-                f"below 1. Received sigma={self.sigma}, sharpness={self.sharpness}, iterations={self.iterations}, "
-                f"thresholds={self.thresholds}."
+                "AttendAndExcite takes sigma and sharpness above 0 and iterations of at least 1. "
+                f"Received sigma={self.sigma}, sharpness={self.sharpness}, iterations={self.iterations}."
             )
         subjects = {row: tuple(run.words[row].find(word) for word in words) for row in run.chosen(self.prompts)}
-        least = {int(share * run.steps): low for share, low in self.thresholds}
-        return _Exciting(self, run, words, subjects, window, least)
+        return _Exciting(self, run, words, subjects, window, self._least(run))
+
+    def _least(self, run: Run) -> dict[int, float]:
+        """The least m_s of the steps that are repeated."""
+        name = "thresholds of AttendAndExcite"
+        least: dict[int, float] = {}
+        given: Any = self.thresholds
+        for pair in given:
+            if not isinstance(pair, tuple | list) or len(pair) != 2:  # pyright: ignore[reportUnknownArgumentType]
+                raise ValueError(f"{name} are pairs (fraction of the steps, least m_s). Received {pair!r}.")
+            since = Window.since(fraction(pair[0], name, below=True), name).steps(run.steps)
+            least[since.start] = fraction(pair[1], name, below=True)
+        return least
 
 
 @dataclass
@@ -103,7 +113,7 @@ class _Exciting(Hooks):
     words: tuple[str, ...]
     subjects: dict[int, tuple[tuple[int, ...], ...]]
     window: Window
-    least: dict[int, Number]
+    least: dict[int, float]
     losses: dict[int, list[list[float]]] = field(default_factory=dict[int, list[list[float]]])
     repeats: dict[int, int] = field(default_factory=dict[int, int])
 
@@ -111,12 +121,12 @@ class _Exciting(Hooks):
         self.kernel = gaussian(self.control.sigma, reference_compat=self.control.reference_compat)
 
     def before_step(self, step: Step, z: Tensor, probe: Probe) -> Tensor:
-        if step not in self.window:
-            return z
         size = self.control.scale * (1 - 0.5 * step.index / max(1, step.count - 1)) ** 0.5
         low = self.least.get(step.index)
         if low is not None:
-            z = self._refine(z, probe, size, float(low), step.index)
+            z = self._refine(z, probe, size, low, step.index)
+        if step not in self.window:
+            return z
         _, gradient, seen = self._look(z, probe)
         for row, values in seen.items():  # of the first image
             self.losses.setdefault(row, []).append([round(1 - float(m), 4) for m in values[0]])

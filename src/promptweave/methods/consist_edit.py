@@ -1,7 +1,7 @@
 """ConsistEdit: Highly Consistent and Precise Training-free Visual Editing (Yin et al. 2025, arXiv 2510.17803).
 
 Vision-only control of joint attention. K keeps what lies outside the object: 1 there and 0 on it, from the source's own
-word maps. For the image's tokens, in both halves of the guidance,
+word maps, mean over the controlled layers and all steps. For the image's tokens, in both halves of the guidance,
 
     q, k <- those of the source in the first `structure` of the steps, then K of the source's and 1 - K of the target's;
     v <- K of the source's and 1 - K of the target's in every step.
@@ -21,10 +21,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptweave.core.clock import Step, Window
+from promptweave.core.clock import Step, Window, fraction
 from promptweave.core.control import Control, Hooks, NoEffect, Run
 from promptweave.core.rows import Rows
-from promptweave.core.site import Site
+from promptweave.core.site import Site, Sites
 from promptweave.core.targets import SOURCE, chosen
 
 Keep = Float[Tensor, "images tokens"]
@@ -52,24 +52,32 @@ class Consist(Control):
                 "Consist controls joint attention (Stable Diffusion 3, FLUX), and this model has none. "
                 "Use Replace or Refine with LocalBlend."
             )
-        if not 0 <= self.threshold < 1:
-            raise ValueError(f"threshold of Consist must be in [0, 1). Received {self.threshold}.")
-        window = Window.of(self.structure)
+        fraction(self.threshold, "threshold of Consist", below=True)
+        window = Window.of(self.structure, "structure of Consist")
         words = (self.words,) if isinstance(self.words, str) else self.words
         tokens = [token for word in words for token in run.words[SOURCE].find(word)]
         if not tokens:
             raise NoEffect("Consist needs a word of the source that names what may change. Received none.")
-        single = [name for name in names if "single" in name]
-        wanted = set(self.blocks or single or names)
-        if not wanted <= set(names):
+        wanted = self._controlled(run)
+        if not set(wanted) <= set(names):
             raise ValueError(f"blocks must name joint layers: {', '.join(names)}. Received {self.blocks}.")
         keep = None
         if run.first_pass is not None:
             if run.first_pass.maps is None:
                 raise ValueError("Consist reads the source's maps, which FlowEdit does without. Use one of the two.")
-            maps = run.first_pass.maps.mean(0)[..., tokens].sum(-1)
+            seen = run.first_pass.maps
+            parts = [seen.mean(0, name) for name in wanted] if seen.by_site else [seen.mean(0)]
+            maps = torch.stack(parts).mean(0)[..., tokens].sum(-1)
             keep = outside(maps, self.threshold).to(run.device, run.dtype)
         return _Keeping(window, keep, frozenset(wanted), chosen(self.targets, run))
+
+    def first_pass_sites(self, run: Run) -> Sites:
+        """The controlled layers: the mask is of their maps."""
+        return Sites("joint", names=self._controlled(run))
+
+    def _controlled(self, run: Run) -> tuple[str, ...]:
+        names = [site.name for site in run.sites if site.kind == "joint"]
+        return self.blocks or tuple(name for name in names if "single" in name) or tuple(names)
 
 
 def outside(maps: Float[Tensor, "images height width"], threshold: int | float) -> Keep:

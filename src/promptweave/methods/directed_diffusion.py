@@ -75,7 +75,7 @@ def factors(
             scale[rows, columns] = strength
             inside[rows, columns] = True
         added[rows, columns] += bump(height, width)
-    kept = torch.where(inside, 1.0, float(weaken))
+    kept = torch.ones_like(scale).masked_fill(~inside, float(weaken))
     return (scale * kept, added * kept) if found else None
 
 
@@ -84,20 +84,21 @@ class DirectedDiffusion(Control):
     """Every thing goes to its box.
 
     `regions`: word -> (left, top, right, bottom), shares of the picture. `trailing`: tokens behind the prompt that go
-    along. `share`: of the steps, from the noisy end, in which maps are edited. `strength`: c. `weaken`: what is left of
-    a map outside its box. `prompts`: the rows of the run, None: all.
+    along. `share`: of the steps, from the noisy end, in which maps are edited, or the window of them. `strength`: c.
+    `weaken`: what is left of a map outside its box. `prompts`: the rows of the run, None: all.
     """
 
     regions: Mapping[str, Box] | tuple[tuple[str, Box], ...]
     trailing: int = 10
-    share: Number = 0.5
+    share: Number | tuple[Number, Number] = 0.5
     strength: Number = 0.7
     weaken: Number = 0.01
     prompts: tuple[int, ...] | None = None
     reference_compat: bool = False
 
     def bind(self, run: Run) -> Hooks:
-        regions, window = self._checked(run), Window.of(self.share)
+        window = Window.of(self.share, "share of DirectedDiffusion")
+        regions = self._checked(run, window)
         grids = {site.grid for site in run.sites if site.kind == "cross"}
         if not grids:
             raise ValueError(
@@ -113,12 +114,15 @@ class DirectedDiffusion(Control):
                 )
         groups = {row: self._groups(run.words[row], regions) for row in run.chosen(self.prompts)}
         vectors = {
-            row: [(boxes, _marks(tokens, run.words[row].limit).to(run.device)) for boxes, tokens in found.items()]
+            row: [
+                (boxes, _marks(tokens, run.words[row].limit).to(run.device, run.dtype))
+                for boxes, tokens in found.items()
+            ]
             for row, found in groups.items()
         }
         return _Placing(self, window, vectors)
 
-    def _checked(self, run: Run) -> tuple[tuple[str, Box], ...]:
+    def _checked(self, run: Run, window: Window) -> tuple[tuple[str, Box], ...]:
         given: Any = self.regions.items() if isinstance(self.regions, Mapping) else self.regions
         regions = tuple((name, box) for name, box in given)
         for name, (left, top, right, bottom) in regions:
@@ -134,7 +138,7 @@ class DirectedDiffusion(Control):
                 "DirectedDiffusion takes trailing of at least 0, a strength above 0 and weaken from 0 to 1. "
                 f"Received trailing={self.trailing}, strength={self.strength}, weaken={self.weaken}."
             )
-        if not regions or not Window.of(self.share).steps(run.steps):
+        if not regions or not window.steps(run.steps):
             raise NoEffect(
                 "DirectedDiffusion needs a region and a share that holds one of the "
                 f"{run.steps} steps. Received {len(regions)} regions and share={self.share}."
@@ -185,8 +189,8 @@ class _Placing(Hooks):
     ) -> Pattern:
         """A'. Tokens whose boxes hold no cell of the grid stay."""
         control, kernel = self.control, pattern.terms[0].kernel
-        count = len(self.window.steps(step.count))
-        level = float(torch.linspace(*LEVELS, count)[step.index])
+        acting = self.window.steps(step.count)
+        level = float(torch.linspace(*LEVELS, len(acting), dtype=torch.float64)[step.index - acting.start])
         rest = torch.full_like(groups[0][1], control.weaken if control.reference_compat else 1.0)
         edits: list[Pattern] = []
         for boxes, tokens in groups:

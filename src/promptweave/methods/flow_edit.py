@@ -12,17 +12,19 @@ Differs from the authors' code: the noise of each step comes from the run's seed
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from promptweave.core.clock import Number, Step
+from promptweave.core.clock import Number, Step, fraction
 from promptweave.core.control import Control, Hooks, NoEffect, Probe, Run
 
 # Guidance of the model for pictures, of the source and of the target; classifier-free, or an input.
 PUBLISHED = {True: (7.0, 3.5, 13.5), False: (3.5, 1.5, 5.5)}
+PUBLISHED_STRENGTH = {True: 33 / 50, False: 24 / 28}
 LEVEL = 1000  # a flow model's time over the noise's share of the latent
 
 
@@ -30,15 +32,16 @@ LEVEL = 1000  # a flow model's time over the noise's share of the latent
 class FlowEdit(Control):
     """Walk from the source picture to the target's along the difference of two velocities; for flow models.
 
-    `strength`: share of the steps that act, the noisier left out (33 of 50 for Stable Diffusion 3, 24 of 28 for FLUX).
-    `source_guidance` and `target_guidance`: None for the published ones, 3.5 and 13.5 with an unconditional half where
-    the run has 7 (Stable Diffusion 3), 1.5 and 5.5 where guidance is an input and the run has 3.5 (FLUX.1-dev); in
-    proportion where the run has another guidance.
+    `strength`: fraction of the steps that act, the noisier left out; None for the published one, 33 of 50 where
+    guidance has an unconditional half (Stable Diffusion 3), 24 of 28 where it is an input (FLUX). `source_guidance` and
+    `target_guidance`: None for the published ones, 3.5 and 13.5 with an unconditional half where the run has 7, 1.5 and
+    5.5 where guidance is an input and the run has 3.5 (FLUX.1-dev); in proportion where the run has another guidance,
+    and off where it is switched off with 1. Those that are given act whatever the run's guidance is.
     """
 
     needs_first_pass: ClassVar[bool] = True
     inversion_free: ClassVar[bool] = True
-    strength: Number = 0.66
+    strength: Number | None = None
     free: Number = 0.0
     source_guidance: Number | None = None
     target_guidance: Number | None = None
@@ -49,27 +52,31 @@ class FlowEdit(Control):
                 "FlowEdit walks along the velocities of a flow model (Stable Diffusion 3, FLUX), and this model is a "
                 "diffusion model. Use Replace or Refine."
             )
-        for name in ("strength", "free"):
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name} of FlowEdit is a share of the steps in [0, 1]. Received {value}.")
-        acting, free = round(self.strength * run.steps), round(self.free * run.steps)
+        strength = PUBLISHED_STRENGTH[run.guided] if self.strength is None else self.strength
+        acting = round(fraction(strength, "strength of FlowEdit") * run.steps)
+        free = round(fraction(self.free, "free of FlowEdit") * run.steps)
         if acting <= free:
             raise NoEffect(
                 f"FlowEdit needs a strength that holds one of the {run.steps} steps and more than the free ones. "
-                f"Received strength={self.strength}, free={self.free}."
+                f"Received strength={strength:g}, free={self.free}."
             )
         if len(run.prompts) < 2:
             raise NoEffect("FlowEdit needs a target prompt. Received the source alone.")
         clean = None if run.first_pass is None else run.first_pass.latents
         generators = [torch.Generator().manual_seed(run.seed + image) for image in range(run.images)]
-        own, source, target = PUBLISHED[run.guided]
-        guidance = (
-            source * run.guidance / own if self.source_guidance is None else self.source_guidance,
-            target * run.guidance / own if self.target_guidance is None else self.target_guidance,
+        own, *published = PUBLISHED[run.guided]
+        if run.guided and run.guidance == 1:  # switched off
+            published = [own, own]
+        given = self.source_guidance, self.target_guidance
+        for name, value in zip(("source", "target"), given, strict=True):
+            if value is not None and (isinstance(value, bool) or not math.isfinite(value)):
+                raise ValueError(f"{name}_guidance of FlowEdit is a finite number, or None. Received {value!r}.")
+        source, target = (
+            usual * run.guidance / own if value is None else value
+            for value, usual in zip(given, published, strict=True)
         )
         return _Walking(
-            guidance=guidance,
+            guidance=(source, target),
             clean=clean,
             generators=generators,
             first_step=run.steps - acting,

@@ -10,7 +10,9 @@ by a Gaussian of deviation 1 first (Shin et al. 2025, arXiv 2508.07519), whose b
 
 Differs from the authors' code: maps of any latent size and shape; the target's own maps are read (`maps="own"`), as in
 the paper, not those with the source's injected; a word that a prompt lacks has an empty region instead of NaN; what is
-subtracted is the target's region, not also the source's. `reference_compat=True` restores the last two and the maps.
+subtracted is the target's region, not also the source's; a word of the source counts for the targets that have it or
+changed it, there for all; a map that a weight made negative has an empty region, there the whole picture; `start` is a
+fraction of steps, there of network calls. `reference_compat=True` restores all but the sizes and the missing words.
 """
 
 from __future__ import annotations
@@ -24,12 +26,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from promptweave.core.accumulator import Maps
-from promptweave.core.clock import Step, Window
+from promptweave.core.clock import Step, Window, fraction
 from promptweave.core.control import Control, Hooks, NoEffect, Run
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site
 from promptweave.core.targets import SOURCE, chosen
-from promptweave.words import counterparts
+from promptweave.methods.published_windows import calls, truncated
+from promptweave.words.counterparts import Sides, marked, none_of
 
 Heat = Float[Tensor, "images height width"]
 Mask = Bool[Tensor, "images rows columns"]
@@ -43,13 +46,25 @@ def smooth(maps: Heat) -> Heat:
     return F.conv2d(across, line.view(1, 1, 1, 7), padding=(0, 3))[:, 0]
 
 
-def region(maps: Heat, size: tuple[int, int], threshold: int | float, *, pool: bool = True, soft: bool = False) -> Mask:
-    """B of the module's docstring; `size` is that of the latent. An all-zero map has an empty region."""
+def region(
+    maps: Heat,
+    size: tuple[int, int],
+    threshold: int | float,
+    *,
+    pool: bool = True,
+    soft: bool = False,
+    reference_compat: bool = False,
+) -> Mask:
+    """B of the module's docstring; `size` is that of the latent. A map that is nowhere above zero has an empty region.
+
+    With `reference_compat` a map below zero, of a word with a negative weight, is everywhere above the fraction of its
+    maximum, as where maps are divided by it.
+    """
     maps = smooth(maps) if soft else maps
     maps = F.max_pool2d(maps[:, None], 3, 1, 1) if pool else maps[:, None]
     maps = F.interpolate(maps, size=size)[:, 0]
     highest = maps.amax((-2, -1), keepdim=True)
-    return maps > threshold * highest
+    return maps / highest > threshold if reference_compat else maps > threshold * highest
 
 
 def blend(source: Tensor, edited: Tensor, mask: Bool[Tensor, "..."]) -> Tensor:
@@ -79,43 +94,59 @@ class LocalBlend(Control):
 
     def bind(self, run: Run) -> Hooks:
         for name in ("threshold", "subtract_threshold"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} of LocalBlend must be in [0, 1). Received {getattr(self, name)}.")
-        window = Window(Window.of(self.start).end, 1.0)
-        if not window.steps(run.steps):
+            fraction(getattr(self, name), f"{name} of LocalBlend", below=True)
+        times = self._times(run)
+        if not times:
             raise NoEffect(
                 f"LocalBlend must start before the last of the {run.steps} steps. Received start={self.start}."
             )
         rows = chosen(self.targets, run)
-        weights = torch.zeros(len(run.prompts), run.tokens, 2)
-        for channel, words in enumerate((self.words, self.subtract)):
-            self._mark(weights[..., channel], run, rows, (words,) if isinstance(words, str) else tuple(words))
-        if not weights[..., 0].any() and self.mask is None:
+        marks = self._marks(run, rows)
+        if self.mask is None and not any(marks[row, 0]["target"] or marks[row, 0]["source"] for row in rows):
             raise NoEffect("LocalBlend needs a word whose region may change, or a mask. Received neither.")
+        weights = {SOURCE: torch.zeros(run.tokens, len(rows), 2), **{row: torch.zeros(run.tokens, 2) for row in rows}}
+        for (row, channel), sides in marks.items():
+            weights[SOURCE][list(sides["source"]), rows.index(row), channel] = 1
+            weights[row][list(sides["target"]), channel] = 1
         own = self.maps == "own" and not self.reference_compat
-        prompts = (SOURCE, *rows)
-        maps = Maps(run.map_sites, prompts, {p: weights[p].to(run.device) for p in prompts}, own=own)
+        flat = {prompt: found.flatten(1).to(run.device) for prompt, found in weights.items()}
+        maps = Maps(run.map_sites, (SOURCE, *rows), flat, own=own)
         soft = any(site.kind == "joint" for site in run.sites)
-        return _Blending(self, rows, window, maps, bool(weights[..., 1].any()), soft)
+        subtracts = any(sides["source"] or sides["target"] for (_, channel), sides in marks.items() if channel)
+        return _Blending(self, rows, times, maps, subtracts, soft)
 
-    def _mark(
-        self, weights: Float[Tensor, "prompts tokens"], run: Run, rows: tuple[int, ...], words: tuple[str, ...]
-    ) -> None:
-        """Set the tokens of the words to 1 in every prompt that has them, or has their counterpart."""
-        for word in words:
-            found = {row: counterparts(word, run.words[SOURCE], run.words[row]) for row in rows}
-            if not any(found.values()):
-                run.words[rows[0]].find(word)  # raises, and lists the words
-            for row, sides in found.items():
-                weights[SOURCE, list(sides.get("source", ()))] = 1
-                weights[row, list(sides.get("target", ()))] = 1
+    def _times(self, run: Run) -> range:
+        """The steps after which there is a blend, or in compatibility the network calls."""
+        window = Window.since(self.start, "start of LocalBlend")
+        if not self.reference_compat:
+            return window.steps(run.steps)
+        times = range(truncated(window, run.steps).start, calls(run))
+        if times and times[0] == 0 and run.calls > run.steps:
+            raise ValueError(
+                "LocalBlend with reference_compat cannot blend between the two calls of a step, as the authors' code "
+                f"does from the first on. Received start={self.start} and {run.calls} calls in {run.steps} steps. "
+                f"Take a start of at least {1 / run.steps:.2g}, or ddim."
+            )
+        return times
+
+    def _marks(self, run: Run, rows: tuple[int, ...]) -> dict[tuple[int, int], Sides]:
+        """Tokens of the words (channel 0), and of those under `subtract` (1), of each target."""
+        marks: dict[tuple[int, int], Sides] = {}
+        for channel, given in enumerate((self.words, self.subtract)):
+            words = (given,) if isinstance(given, str) else tuple(given)
+            for row, sides in marked(words, run, rows, shared=self.reference_compat).items():
+                marks[row, channel] = sides
+        bare = [row for row in rows if not (marks[row, 0]["source"] or marks[row, 0]["target"])]
+        if self.words and bare and (self.mask is None or self.combine == "intersection"):
+            raise NoEffect(f"LocalBlend would make target {bare[0]} the source. {none_of(self.words, run, bare[0])}")
+        return marks
 
 
 @dataclass
 class _Blending(Hooks):
     control: LocalBlend
     rows: tuple[int, ...]
-    window: Window
+    times: range
     maps: Maps
     subtracts: bool
     soft: bool = False
@@ -126,7 +157,7 @@ class _Blending(Hooks):
         self.maps.add(step, site, rows)
 
     def after_step(self, step: Step, z: Tensor) -> Tensor:
-        if step not in self.window:
+        if (step.call if self.control.reference_compat else step.index) not in self.times:
             return z
         z = z.clone()
         for row in self.rows:
@@ -144,20 +175,31 @@ class _Blending(Hooks):
         if self.subtracts and control.reference_compat:
             mask = mask & ~self._either(1, row, size, control.subtract_threshold, pool=False)
         elif self.subtracts:
-            owner = row if self._channel(1, row).any() else SOURCE
-            mask = mask & ~region(self._channel(1, owner), size, control.subtract_threshold, pool=False, soft=self.soft)
+            owner = row if self._channel(1, row, row).any() else SOURCE
+            mask = mask & ~region(
+                self._channel(1, owner, row), size, control.subtract_threshold, pool=False, soft=self.soft
+            )
         if control.mask is None:
             return mask
         drawn = torch.tensor(control.mask, device=mask.device)[None, None].float()
         drawn = F.adaptive_avg_pool2d(drawn, size)[0] > 0.5
         return mask | drawn if control.combine == "union" and control.words else mask & drawn
 
-    def _channel(self, channel: int, prompt: int) -> Heat:
-        return self.maps.total(prompt)[..., channel]
+    def _channel(self, channel: int, prompt: int, row: int) -> Heat:
+        """The words' map in the source or in a target, of the words that are that target's."""
+        return self.maps.total(prompt)[..., channel + (2 * self.rows.index(row) if prompt == SOURCE else 0)]
 
     def _either(self, channel: int, row: int, size: tuple[int, int], threshold: int | float, *, pool: bool) -> Mask:
         source, target = (
-            region(self._channel(channel, p), size, threshold, pool=pool, soft=self.soft) for p in (SOURCE, row)
+            region(
+                self._channel(channel, p, row),
+                size,
+                threshold,
+                pool=pool,
+                soft=self.soft,
+                reference_compat=self.control.reference_compat,
+            )
+            for p in (SOURCE, row)
         )
         return source | target
 

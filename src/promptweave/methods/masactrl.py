@@ -12,7 +12,10 @@ to its background (section 3.3): maps of the words so far, scaled to [0, 1], abo
 of the source and of the target take the place of the maps.
 
 Differs from the authors' code: layers are counted as a share of the network's blocks, so that one setting fits all
-networks (10 of 16 in Stable Diffusion 1); a query whose side has no keys in the source attends to all of them.
+networks (10 of 16 in Stable Diffusion 1); a query whose side has no keys in the source attends to all of them; maps
+are those of all steps so far on the grid where words are localised best (theirs are of the 16 x 16 layers that the
+step itself has passed). Stable Diffusion 3.5 medium has self-attention layers too, but most of its attention is joint,
+and it is refused with the other joint networks.
 """
 
 from __future__ import annotations
@@ -26,13 +29,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from promptweave.core.accumulator import Maps
-from promptweave.core.clock import Number, Step, Window
+from promptweave.core.clock import Number, Step, Window, fraction
 from promptweave.core.control import Control, Hooks, NoEffect, Run
 from promptweave.core.pattern import Dense, Pattern, Term
+from promptweave.core.precision import precision
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site
 from promptweave.core.targets import SOURCE, chosen
-from promptweave.words import counterparts
+from promptweave.words.counterparts import marked, none_of
 
 TARGET = 1  # place of the second mask
 Drawn = tuple[tuple[float, ...], ...]  # [height, width] of zeros and ones
@@ -56,18 +60,15 @@ class MasaCtrl(Control):
     targets: tuple[int, ...] | None = None
 
     def bind(self, run: Run) -> Hooks:
-        rows, window = chosen(self.targets, run), Window(Window.of(self.start).end, 1.0)
+        rows, window = chosen(self.targets, run), Window.since(self.start, "start of MasaCtrl")
         sites = [site for site in run.sites if site.kind == "self"]
-        if not sites:
+        if not sites or any(site.kind == "joint" for site in run.sites):
             raise ValueError(
                 "MasaCtrl acts on self-attention, and this network's attention is joint. Use Consist or FlowEdit."
             )
-        if not 0 <= self.layers <= 1 or not 0 <= self.threshold < 1:
-            raise ValueError(
-                "MasaCtrl takes layers as a share from 0 to 1 and a threshold from 0 to below 1. "
-                f"Received layers={self.layers}, threshold={self.threshold}."
-            )
-        changed = frozenset(site.name for site in sites[round(self.layers * len(sites)) :])
+        layers = fraction(self.layers, "layers of MasaCtrl")
+        fraction(self.threshold, "threshold of MasaCtrl", below=True)
+        changed = frozenset(site.name for site in sites[round(layers * len(sites)) :])
         if not changed or not window.steps(run.steps):
             raise NoEffect(
                 f"MasaCtrl needs one of the {len(sites)} layers and one of the {run.steps} steps. "
@@ -85,17 +86,16 @@ class MasaCtrl(Control):
 
     @staticmethod
     def _maps(run: Run, rows: tuple[int, ...], words: tuple[str, ...]) -> Maps:
-        """The accumulator of the words' maps, one channel for each prompt."""
-        weights = torch.zeros(len(run.prompts), run.tokens, 1)
-        for word in words:
-            found = {row: counterparts(word, run.words[SOURCE], run.words[row]) for row in rows}
-            if not any(found.values()):
-                run.words[rows[0]].find(word)  # raises, and lists the words
-            for row, sides in found.items():
-                weights[SOURCE, list(sides.get("source", ()))] = 1
-                weights[row, list(sides.get("target", ()))] = 1
-        prompts = (SOURCE, *rows)
-        return Maps(run.map_sites, prompts, {p: weights[p].to(run.device) for p in prompts}, own=True)
+        """The accumulator of the words' maps: one channel for each target, and in the source one for each of them."""
+        marks = marked(words, run, rows)
+        weights = {SOURCE: torch.zeros(run.tokens, len(rows)), **{row: torch.zeros(run.tokens, 1) for row in rows}}
+        for column, (row, sides) in enumerate(marks.items()):
+            if not sides["source"] and not sides["target"]:
+                raise ValueError(f"MasaCtrl finds the foreground by words. {none_of(words, run, row)}")
+            weights[SOURCE][list(sides["source"]), column] = 1
+            weights[row][list(sides["target"]), 0] = 1
+        flat = {prompt: found.to(run.device) for prompt, found in weights.items()}
+        return Maps(run.map_sites, (SOURCE, *rows), flat, own=True)
 
 
 def foreground(heat: Float[Tensor, "images height width"], threshold: Number) -> Region:
@@ -124,7 +124,7 @@ def kept_apart(
     """Attention of foreground to foreground and of background to background."""
     allowed = asking[:, :, None] == asked[:, None, :]
     allowed = allowed | ~allowed.any(-1, keepdim=True)
-    precise = torch.promote_types(q.dtype, torch.float32)
+    precise = precision(q.dtype)
     scores = q.to(precise) @ k.to(precise).transpose(-1, -2) * q.shape[-1] ** -0.5
     return scores.masked_fill(~allowed[:, None], float("-inf")).softmax(-1).to(q.dtype)
 
@@ -157,17 +157,19 @@ class _Mutual(Hooks):
                     continue
                 pattern = None
                 if self.drawn is not None or (self.maps is not None and self.maps.keys(row)):
-                    asking, asked = (self._region(prompt, site) for prompt in (row, SOURCE))
+                    asking, asked = (self._region(prompt, row, site) for prompt in (row, SOURCE))
                     pattern = Pattern((Term(Dense(kept_apart(own.q, source.k, asking, asked))),))
                 rows = rows.put(branch, row, pattern=pattern, k=source.k, v=source.v)
         return rows
 
-    def _region(self, prompt: int, site: Site) -> Bool[Tensor, "images pixels"]:
+    def _region(self, prompt: int, row: int, site: Site) -> Bool[Tensor, "images pixels"]:
+        """The foreground of the source or of a target, by the words that are that target's."""
         if self.drawn is not None:
             found = self.drawn[SOURCE if prompt == SOURCE else TARGET]
         else:
             assert self.maps is not None
-            found = foreground(self.maps.total(prompt)[..., 0], self.control.threshold)
+            column = self.rows.index(row) if prompt == SOURCE else 0
+            found = foreground(self.maps.total(prompt)[..., column], self.control.threshold)
         return F.interpolate(found[:, None].float(), size=site.grid)[:, 0].flatten(1) > 0.5
 
     def report(self) -> dict[str, Any]:

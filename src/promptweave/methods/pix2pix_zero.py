@@ -5,8 +5,9 @@ mean encodings of many sentences about either thing (section 3.1), and in every 
 that its cross-attention maps M stay those of the source (section 3.2):
 
     d = mean of c(sentences with the target) - mean of c(sentences with the source),     c_t = c + strength d,
-    L = sum over layers of the mean over heads of |M_t - M_s|^2,                         z_t <- z_t - guidance dL/dz_t.
+    L = sum over layers of 1/2 the mean over heads of |M_t - M_s|^2,                     z_t <- z_t - guidance dL/dz_t,
 
+the half because the published mean is over the heads of both halves of guidance, so that lambda = 0.1 is theirs.
 Row 0 of the run is the source; the targets have the source's own prompt, and the direction makes them what they are.
 
 Differs from the authors' code: there the latents go on from the half of the batch whose gradient comes from the
@@ -30,10 +31,12 @@ from torch import Tensor
 from promptweave.core.accumulator import Maps
 from promptweave.core.clock import Number, Step, Window
 from promptweave.core.control import Control, Hooks, NoEffect, Probe, Run, Text
+from promptweave.core.precision import precision
 from promptweave.core.site import Sites
 from promptweave.core.targets import SOURCE, chosen
 from promptweave.words.sentences import about
 
+HALVES = 2  # of guidance, whose heads the published mean counts all
 BATCH = 32  # sentences that are encoded at once
 
 
@@ -100,10 +103,11 @@ def sentences(thing: str | tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _mean(bank: tuple[str, ...], run: Run) -> tuple[Tensor, Tensor | None]:
-    """The mean encoding of sentences, in single precision."""
+    """The mean encoding of sentences, in single precision at least."""
+    precise = precision(run.dtype)
     parts = [run.encode(bank[i : i + BATCH]) for i in range(0, len(bank), BATCH)]
-    pooled = [part.pooled.float() for part in parts if part.pooled is not None]
-    return torch.cat([part.cond.float() for part in parts]).mean(0), torch.cat(pooled).mean(0) if pooled else None
+    pooled = [part.pooled.to(precise) for part in parts if part.pooled is not None]
+    return torch.cat([part.cond.to(precise) for part in parts]).mean(0), torch.cat(pooled).mean(0) if pooled else None
 
 
 @dataclass(frozen=True)
@@ -126,7 +130,7 @@ class Pix2PixZero(Control):
     targets: tuple[int, ...] | None = None
 
     def bind(self, run: Run) -> Hooks:
-        rows = chosen(self.targets, run)
+        rows, window = chosen(self.targets, run), Window.of(self.window, "window of Pix2PixZero")
         banks = sentences(self.source), sentences(self.target)
         if not all(banks) or banks[0] == banks[1] or not self.strength:
             raise NoEffect(
@@ -152,7 +156,7 @@ class Pix2PixZero(Control):
             )
         saved = None if self.direction is None else Direction.load(self.direction)
         way = saved or Direction.of(self.source, self.target, run)
-        return _Translating(self, rows, Window.of(self.window), way)
+        return _Translating(self, rows, window, way)
 
 
 def limited(move: Tensor, z: Tensor, limit: Number | None) -> Tensor:
@@ -190,7 +194,7 @@ class _Translating(Hooks):
         for row in self.rows:
             for _, where, _ in maps.keys(row):
                 off = maps.total(row, where) - maps.total(SOURCE, where).detach()
-                distance = (off**2).sum((-3, -2, -1)).mean(1)  # over pixels and tokens, then heads: [images]
+                distance = (off**2).sum((-3, -2, -1)).mean(1) / HALVES  # over pixels and tokens, then heads: [images]
                 totals[row] = totals[row] + distance if row in totals else distance
         none = torch.zeros_like(next(iter(totals.values())))
         return torch.stack([totals.get(row, none) for row in range(max(self.rows) + 1)])

@@ -6,8 +6,10 @@ the first `features` of them one residual block of the decoder adds what it adds
 
     softmax(q_s k_s^T / sqrt(d)) v_t,            h_t + f_s
 
-in both halves of the guidance. Those of the source are taken under an empty prompt, at the latents of its own path: for
-a picture that was given, the way on which it was led to noise. Row 0 is the source.
+in both halves of the guidance. For a picture that was given, those of the source are taken under an empty prompt, at
+the latents of the way on which it was led to noise. A source that is made in the run has its own guidance: its half
+without text, under an empty prompt, gives its features to that of the target, and its half under its own prompt to the
+target's other one. Row 0 is the source.
 
 Differs from the authors' code: layers are counted as a share of the network's, so that one setting fits all networks
 (8 of 16 in Stable Diffusion 1); the source is a row of the run, so that nothing is kept on disk; without guidance its
@@ -22,10 +24,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from promptweave.core.clock import Number, Span, Step, Window
+from promptweave.core.clock import Number, Span, Step, Window, fraction
 from promptweave.core.control import Control, Hooks, NoEffect, Run, Text
 from promptweave.core.features import Block, Features
-from promptweave.core.rows import Rows
+from promptweave.core.rows import Branch, Layout, Rows
 from promptweave.core.site import Site
 from promptweave.core.targets import SOURCE, chosen
 
@@ -54,13 +56,13 @@ class PlugAndPlay(Control):
                 "Plug-and-Play acts on the residual blocks and the self-attention of a UNet, and this network has "
                 "joint attention. Use Consist or FlowEdit."
             )
-        if not 0 <= self.layers <= 1 or self.block not in blocks:
+        layers = fraction(self.layers, "layers of PlugAndPlay")
+        if self.block not in blocks:
             raise ValueError(
-                f"Plug-and-Play takes layers as a share from 0 to 1 and one of the blocks {', '.join(blocks)}. "
-                f"Received layers={self.layers}, block={self.block!r}."
+                f"block of PlugAndPlay is one of {', '.join(blocks)} in this model. Received {self.block!r}."
             )
-        windows = Window.of(self.features), Window.of(self.attention)
-        names = frozenset(sites[round(self.layers * len(sites)) :])
+        windows = tuple(Window.of(getattr(self, n), f"{n} of PlugAndPlay") for n in ("features", "attention"))
+        names = frozenset(sites[round(layers * len(sites)) :])
         if not windows[0].steps(run.steps) and not (names and windows[1].steps(run.steps)):
             raise NoEffect(
                 f"Plug-and-Play needs features or attention that hold one of the {run.steps} steps. "
@@ -69,7 +71,7 @@ class PlugAndPlay(Control):
         if run.recorded:
             raise ValueError("Plug-and-Play reads the source's features. Run it without a recording.")
         empty = run.encode([""]) if run.guided and run.guidance != 1 else None
-        return _Plugged(*windows, rows, names, self.block, empty)
+        return _Plugged(windows[0], windows[1], rows, names, self.block, empty, run.pinned)
 
 
 @dataclass
@@ -80,6 +82,7 @@ class _Plugged(Hooks):
     sites: frozenset[str]
     block: str
     empty: Text | None
+    given: bool
     feature_steps: set[int] = field(default_factory=set[int])
     self_steps: set[int] = field(default_factory=set[int])
 
@@ -96,8 +99,8 @@ class _Plugged(Hooks):
         if step not in self.attention_window or site.name not in self.sites:
             return rows
         self.self_steps.add(step.index)
-        source = rows[rows.layout.branches[0]][SOURCE]
         for branch in rows.layout.branches:
+            source = rows[self._side(branch, rows.layout)][SOURCE]
             for row in self.rows:
                 rows = rows.put(branch, row, q=source.q, k=source.k)
         return rows
@@ -106,11 +109,15 @@ class _Plugged(Hooks):
         if step not in self.feature_window or block.name != self.block:
             return features
         self.feature_steps.add(step.index)
-        source = features.row(features.layout.branches[0], SOURCE)
         for branch in features.layout.branches:
+            source = features.row(self._side(branch, features.layout), SOURCE)
             for row in self.rows:
                 features = features.put(branch, row, source)
         return features
+
+    def _side(self, branch: Branch, layout: Layout) -> Branch:
+        """The half of the source's rows that a target's half takes over."""
+        return layout.branches[0] if self.given else branch
 
     def report(self) -> dict[str, Any]:
         return {

@@ -13,9 +13,17 @@ Joint-attention networks (SD3, FLUX) have no cross map of their own, and the who
 keys, which would not fit the target's values. There the source's queries and keys of the image are put in place of the
 target's, in the first `joint` of the steps; text and values stay the target's (Shin et al. 2025, arXiv 2508.07519).
 
-Differs from the authors' code: the tail of a prompt is shifted along with its words; padding is aligned with padding;
-both windows are fractions of the same number of steps; weights act on what the controls before them left. With
-`reference_compat=True` the maps and windows are those of that code.
+Differs from the paper, like the authors' code: where a word is swapped for one of more or fewer tokens, each token of
+the source keeps its attention mass (spread evenly, or summed), while the paper speaks of maps that are duplicated or
+averaged; and algorithm 1's pass of its own for the target's maps M* is merged into the edited pass, so that what an
+edit reads of the target comes from layers that are themselves edited. `two_pass=True` is the literal algorithm: M* of
+a pass that nobody edits, at the same latent, put into the edited pass in all steps in which anything is edited.
+
+Differs from the authors' code: the tail of a prompt is shifted along with its words; an added phrase is aligned by
+words, not by tokens; padding is aligned with padding; both windows are fractions of the same number of steps, and a
+window's end is rounded as written (theirs cuts 0.58 of 50 to 28); a step of a solver that calls the network twice is
+one step (theirs counts calls, and PNDM makes one more than steps); weights act on what the controls before them left,
+in all steps (theirs in the cross window). With `reference_compat=True` the maps and windows are those of that code.
 """
 
 from __future__ import annotations
@@ -25,16 +33,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from promptweave.core.clock import Number, Span, Step, Window
-from promptweave.core.control import Control, Hooks, NoEffect, Run
+from promptweave.core.control import Control, Extra, Hooks, NoEffect, Run
 from promptweave.core.pattern import Pattern
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site
 from promptweave.core.targets import SOURCE, chosen
-from promptweave.words import Words, refine_map, refine_matrix, replace_map, word_weights, word_windows
+from promptweave.methods.published_windows import calls, truncated
+from promptweave.words import WordNotFound, Words, refine_map, refine_matrix, replace_map, word_weights, word_windows
+
+UNEDITED = "unedited"  # the name of a second pass
 
 
 @dataclass(frozen=True)
@@ -51,7 +62,9 @@ class Mix:
         return moved if self.own is None else moved + target * self.own
 
 
-def mix(matrix: Float[Tensor, "source target"], own: Float[Tensor, "target"], alpha: Float[Tensor, "target"]) -> Mix:
+def mix(
+    matrix: Float64[Tensor, "source target"], own: Float64[Tensor, "target"], alpha: Float64[Tensor, "target"]
+) -> Mix:
     """Apply the window `alpha` to (A, D) and drop what is zero."""
     a, d = matrix * alpha, own * alpha + (1 - alpha)
     if not a.any():
@@ -67,7 +80,8 @@ class _Inject(Control):
     used: a number f for (0, f), a pair, or for `cross` a mapping from words of the targets to either, with "default".
     `self_grid` is the number of pixels of the largest self-attention map that is taken over; None: those of the
     latent's quarter size, 16 x 16 at 512 pixels. `joint` is the window of joint layers, which heed no other; `blocks`
-    names those to use, None: all.
+    names those to use, None: all. `two_pass`: the target's own maps that an edit reads are those of a pass of its own
+    that nobody edits, as in the paper's algorithm 1; else, as in the authors' code, those of the edited pass itself.
     """
 
     cross: Span | Mapping[str, Span] = 0.8
@@ -77,43 +91,54 @@ class _Inject(Control):
     reference_compat: bool = False
     joint: Span = 0.2
     blocks: tuple[str, ...] | None = None
+    two_pass: bool = False
 
-    def maps(self, run: Run, row: int) -> tuple[Float[Tensor, "source target"], Float[Tensor, "target"]]:
-        """A and D of a target, before windows."""
+    def maps(self, run: Run, row: int) -> tuple[Float64[Tensor, "source target"], Float64[Tensor, "target"]]:
+        """A and D of a target, before windows; in double precision, which `bind` brings to the run's."""
         raise NotImplementedError
 
     def bind(self, run: Run) -> Hooks:
         rows = chosen(self.targets, run)
+        name = type(self).__name__
+        Window.check(self.cross, f"cross of {name}")
+        window = Window.of(self.self_attention, f"self_attention of {name}")
+        joint = Window.of(self.joint, f"joint of {name}")
         if any(site.kind == "joint" for site in run.sites):
-            return self._bind_joint(run, rows)
-        windows = word_windows(
-            [run.words[row] for row in rows], self.cross, run.steps, reference_compat=self.reference_compat
-        )
-        mixes: list[dict[int, Mix]] = [{} for _ in range(run.steps)]
+            return self._bind_joint(run, rows, joint)
+        compat = self.reference_compat
+        targets = [run.words[row] for row in rows]
+        times = calls(run) if compat else run.steps
+        windows = word_windows(targets, self.cross, run.steps, reference_compat=compat, calls=times)
+        mixes: list[dict[int, Mix]] = [{} for _ in range(times)]
         for column, row in enumerate(rows):
             matrix, own = self.maps(run, row)
             known: dict[tuple[float, ...], Mix] = {}
-            for step in range(run.steps):
-                alpha = windows[step, column]
+            for time in range(times):
+                alpha = windows[time, column]
                 key = tuple(map(float, alpha))
                 if key not in known:
                     made = mix(matrix, own, alpha)
                     known[key] = Mix(
                         *(None if x is None else x.to(run.device, run.dtype) for x in (made.from_source, made.own))
                     )
-                mixes[step][row] = known[key]
+                mixes[time][row] = known[key]
         limit = run.map_grid[0] * run.map_grid[1] if self.self_grid is None else self.self_grid
-        hooks = _Injection(mixes, Window.of(self.self_attention), limit, rows)
+        self_times = truncated(window, run.steps) if compat else window.steps(run.steps)
+        hooks = _Injection(mixes, self_times, limit, rows, compat, self.two_pass)
         cross_open = any(m.from_source is not None for at in mixes for m in at.values())
-        if not cross_open and not hooks.self_window.steps(run.steps):
+        if not cross_open and not self_times:
             raise NoEffect(
                 f"{type(self).__name__} needs a cross or a self window that holds one of the {run.steps} steps. "
                 f"Received cross={self.cross}, self={self.self_attention}. Give one a larger share, cross=0.8 say."
             )
         return hooks
 
-    def _bind_joint(self, run: Run, rows: tuple[int, ...]) -> Hooks:
-        window = Window.of(self.joint)
+    def _bind_joint(self, run: Run, rows: tuple[int, ...], window: Window) -> Hooks:
+        if self.two_pass:
+            raise ValueError(
+                "two_pass reads the target's own cross-attention maps, and a joint layer has none. Leave it out with "
+                "Stable Diffusion 3 and FLUX."
+            )
         names = {site.name for site in run.sites if site.kind == "joint"}
         wanted = names if self.blocks is None else set(self.blocks)
         if not wanted or not wanted <= names:
@@ -154,27 +179,40 @@ class _Joint(Hooks):
 
 @dataclass
 class _Injection(Hooks):
-    mixes: list[dict[int, Mix]]
-    self_window: Window
+    mixes: list[dict[int, Mix]]  # of each step, or in compatibility of each network call
+    self_times: range
     self_limit: int
     rows: tuple[int, ...]
+    by_call: bool = False
+    two_pass: bool = False
     steps: dict[str, set[int]] = field(default_factory=lambda: {"cross": set(), "self": set()})
     sites: dict[str, set[str]] = field(default_factory=lambda: {"cross": set(), "self": set()})
 
     def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
+        time = step.call if self.by_call else step.index
         if site.kind == "self":
-            if step not in self.self_window or site.queries > self.self_limit:
+            if time not in self.self_times or site.queries > self.self_limit:
                 return rows
             self._note("self", step, site)
             for row in self.rows:
                 rows = rows.put("cond", row, pattern=rows["cond"][SOURCE].pattern)
             return rows
-        for row, change in self.mixes[step.index].items():
+        unedited = rows.beside.get(UNEDITED, rows)
+        for row, change in self.mixes[time].items():
             if change.from_source is not None:
                 self._note("cross", step, site)
-                old = rows["cond"][row].pattern
+            if change.from_source is not None or unedited is not rows:
+                old = unedited["cond"][row].pattern
                 rows = rows.put("cond", row, pattern=change(rows["cond"][SOURCE].pattern, old))
         return rows
+
+    def extras(self, step: Step) -> Mapping[str, Extra]:
+        """The targets without any edit, in the steps in which an edit reads their maps."""
+        time = step.call if self.by_call else step.index
+        changes = self.mixes[time].values()
+        edited = time in self.self_times or any(change.from_source is not None for change in changes)
+        reads = edited and any(change.from_source is None or change.own is not None for change in changes)
+        return {UNEDITED: Extra(controlled=False)} if self.two_pass and reads else {}
 
     def _note(self, kind: str, step: Step, site: Site) -> None:
         self.steps[kind].add(step.index)
@@ -193,16 +231,16 @@ class _Injection(Hooks):
 class Replace(_Inject):
     """Word swap: the new word attends where the old one did (section 3.2, "Word Swap")."""
 
-    def maps(self, run: Run, row: int) -> tuple[Float[Tensor, "source target"], Float[Tensor, "target"]]:
+    def maps(self, run: Run, row: int) -> tuple[Float64[Tensor, "source target"], Float64[Tensor, "target"]]:
         matrix = replace_map(run.words[SOURCE], run.words[row], reference_compat=self.reference_compat)
-        return matrix, torch.zeros(matrix.shape[1])
+        return matrix, torch.zeros_like(matrix[0])
 
 
 @dataclass(frozen=True)
 class Refine(_Inject):
     """Adding a phrase: shared words keep the source's maps, new words have their own ("Adding a New Phrase")."""
 
-    def maps(self, run: Run, row: int) -> tuple[Float[Tensor, "source target"], Float[Tensor, "target"]]:
+    def maps(self, run: Run, row: int) -> tuple[Float64[Tensor, "source target"], Float64[Tensor, "target"]]:
         mapper, kept = refine_map(run.words[SOURCE], run.words[row], reference_compat=self.reference_compat)
         return refine_matrix(mapper, kept), 1 - kept
 
@@ -212,34 +250,43 @@ class Reweight(Control):
     """Attention re-weighting: the maps of the named words times a factor, -2 to 10 say ("Attention Re-weighting").
 
     Acts on the map that the controls before it left, so in `[Replace(), Reweight(...)]` on that of the source.
+    `window`: of the steps, or a mapping from words to windows as `cross` of `Replace` is. In the authors' code the two
+    are one; with `reference_compat` it is counted as there.
     """
 
     weights: Mapping[str, Number]
-    window: Span = 1.0
+    window: Span | Mapping[str, Span] = 1.0
     targets: tuple[int, ...] | None = None
+    reference_compat: bool = False
 
     def bind(self, run: Run) -> Hooks:
-        factors: dict[int, Float[Tensor, "target"]] = {}
         rows = chosen(self.targets, run)
+        targets = [run.words[row] for row in rows]
         for word in self.weights:
-            _find_somewhere(word, [run.words[row] for row in rows])
-        for row in rows:
-            known = {word: factor for word, factor in self.weights.items() if _has(run.words[row], word)}
-            if known:
-                factors[row] = word_weights(run.words[row], known).to(run.device, run.dtype)
-        window = Window.of(self.window)
-        if all(bool((factor == 1).all()) for factor in factors.values()) or not window.steps(run.steps):
+            _find_somewhere(word, targets)
+        Window.check(self.window, "window of Reweight")
+        times = calls(run) if self.reference_compat else run.steps
+        windows = word_windows(targets, self.window, run.steps, reference_compat=self.reference_compat, calls=times)
+        factors: list[dict[int, Float[Tensor, "target"]]] = [{} for _ in range(times)]
+        for row, words, alphas in zip(rows, targets, windows.unbind(1), strict=True):
+            known = {word: factor for word, factor in self.weights.items() if _has(words, word)}
+            whole = word_weights(words, known)
+            for at, alpha in zip(factors, alphas, strict=True):
+                factor = torch.where(alpha > 0, whole, 1)
+                if not bool((factor == 1).all()):
+                    at[row] = factor.to(run.device, run.dtype)
+        if not any(factors):
             raise NoEffect(
                 "Reweight needs a factor other than 1 and a window with a step in it. "
-                f"Received {dict(self.weights)} and {window}."
+                f"Received {dict(self.weights)} and window={self.window}."
             )
-        return _Weighting(factors, window)
+        return _Weighting(factors, self.reference_compat)
 
 
 def _has(words: Words, word: str) -> bool:
     try:
         words.find(word)
-    except ValueError:
+    except WordNotFound:
         return False
     return True
 
@@ -252,17 +299,18 @@ def _find_somewhere(word: str, targets: Sequence[Words]) -> None:
 
 @dataclass
 class _Weighting(Hooks):
-    factors: dict[int, Float[Tensor, "target"]]
-    window: Window
+    factors: list[dict[int, Float[Tensor, "target"]]]  # of each step, or in compatibility of each network call
+    by_call: bool = False
     steps: set[int] = field(default_factory=set[int])
     sites: set[str] = field(default_factory=set[str])
 
     def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
-        if site.kind == "self" or step not in self.window:
+        factors = {} if site.kind == "self" else self.factors[step.call if self.by_call else step.index]
+        if not factors:
             return rows
         self.steps.add(step.index)
         self.sites.add(site.name)
-        for row, factor in self.factors.items():
+        for row, factor in factors.items():
             old = rows["cond"][row].pattern
             rows = rows.put("cond", row, pattern=site.on_image(old * site.widen(factor), old))
         return rows

@@ -3,15 +3,20 @@
 Concepts are added to a picture, or taken away, beside its prompt. With e the predicted noise, u without text and c with
 the concept's, every step goes further along (section 3, equations 4 to 8)
 
-    g = sum over concepts of share * strength * M (e_c - e_u),        e <- e_guided + g + momentum * m,
+    g = sum over concepts of strength * M (e_c - e_u),        e <- e_guided + g + momentum * m,
     m <- beta m + (1 - beta) (g + momentum * m),
 
-where M keeps the largest values of each channel, those above the quantile `threshold`. The share `warmup` of the steps,
-in which the layout is made, builds up momentum alone. With `attention`, M also leaves out where the concept's own words
-do not look (LEDITS++, section 3.3: maps above their quantile, on the grid where words are localised best).
+where M keeps the largest values of each channel, those above the quantile `threshold`. The fraction `warmup` of the
+steps, in which the layout is made, builds up momentum alone.
 
-Differs from the authors' code: strengths below 0 lead away; several concepts share evenly, there by how far each
-prediction is from the guidance, which can come to nothing; in LEDITS++ the quantile is of the sum over channels.
+With `attention`, M is that of LEDITS++ (section 3.3): M = M1 M2. M1 is 1 where the map of the concept's own words is at
+least its quantile, on the grid where words are localised best: mean over heads and layers, sum over tokens, smoothed by
+3 x 3 cells, then enlarged to the nearest cell. M2 is 1 where the sum over channels of |g| is at least its quantile, and
+1 everywhere while t > 800, when the noise says little of places.
+
+Differs from the authors' code: strengths below 0 lead away, which is a switch there; a concept's strength is its only
+weight; there a concept that warms up later than others changes the weights of all while it does. LEDITS++ inverts with
+a stochastic solver and drops the prompt's own guidance; here it is a mask of SEGA's guidance.
 """
 
 from __future__ import annotations
@@ -22,12 +27,16 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from promptweave.core.accumulator import Maps
 from promptweave.core.clock import Number, Step, Window
 from promptweave.core.control import Control, Extra, Hooks, Latents, NoEffect, Predictions, Run, Text
+from promptweave.methods.attend_and_excite import gaussian
+
+EARLY = 800  # times above it are those of a picture without shape
+KERNEL = gaussian(0.5, reference_compat=True)  # LEDITS++ smooths as the authors of Attend-and-Excite do
 
 
 @dataclass(frozen=True)
@@ -54,7 +63,7 @@ class SemanticGuidance(Control):
                 "SemanticGuidance takes threshold and beta from 0 to below 1 and a momentum of at least 0. "
                 f"Received threshold={self.threshold}, beta={self.beta}, momentum={self.momentum}."
             )
-        acting = Window(Window.of(self.warmup).end, 1.0)
+        acting = Window.since(self.warmup, "warmup of SemanticGuidance")
         if not any(self.concepts.values()) or not acting.steps(run.steps):
             raise NoEffect(
                 "SemanticGuidance needs a concept with a strength other than 0 and a step after the warm-up. Received "
@@ -93,11 +102,11 @@ class _Guiding(Hooks):
         control, guided, moves = self.control, made.guided, torch.zeros_like(made.guided)
         for concept, output in made.extra.items():
             move = float(control.concepts[concept]) * (output - made.uncond)
-            kept = _largest(move.abs(), control.threshold)
+            kept = largest(move.abs(), control.threshold)
             if concept in made.maps:
-                heat = self._heat(concept, made.maps[concept], (guided.shape[-2], guided.shape[-1]))
-                kept = kept & _largest(heat[:, :, None].to(guided), control.threshold)
-            moves = moves + torch.where(kept, move, 0) / len(made.extra)
+                heat = self._heat(concept, made.maps[concept]).to(guided)
+                kept = attended(move, heat, control.threshold, step.t)
+            moves = moves + torch.where(kept, move, 0)
             if step in self.acting:
                 self.areas.append(round(float(kept.float().mean()), 4))
         if made.call == 0:  # a solver may ask again within a step, whose momentum is one
@@ -113,18 +122,27 @@ class _Guiding(Hooks):
         acted[[row - self.run.recorded for row in self.rows]] = True
         return torch.where(acted, guided + moves, guided)
 
-    def _heat(self, concept: str, maps: Maps, size: tuple[int, int]) -> Float[Tensor, "prompts images h w"]:
-        """Where the concept's words look, as large as the latent."""
+    def _heat(self, concept: str, maps: Maps) -> Float[Tensor, "prompts images rows columns"]:
+        """Where the concept's words look."""
         rows = range(self.run.recorded, len(self.run.prompts))
-        found = [maps.mean(row)[..., list(self.tokens[concept])].sum(-1) for row in rows]
-        return F.interpolate(torch.stack(found), size=size, mode="bilinear")
+        return torch.stack([maps.mean(row)[..., list(self.tokens[concept])].sum(-1) for row in rows])
 
     def report(self) -> dict[str, Any]:
         """`area`: the mean share of the latent's values that concepts moved."""
         return {"steps": len(self.steps), "area": sum(self.areas) / max(1, len(self.areas))}
 
 
-def _largest(x: Latents, share: Number) -> Tensor:
-    """Where a value is at least the quantile of its channel."""
+def largest(x: Float[Tensor, "*channels height width"], quantile: Number) -> Bool[Tensor, "*channels height width"]:
+    """Where a value is at least the quantile of its channel (SEGA, equation 6)."""
     flat = x.flatten(-2).to(torch.promote_types(x.dtype, torch.float32))
-    return x >= flat.quantile(share, -1)[..., None, None].to(x)
+    return x >= flat.quantile(quantile, -1)[..., None, None].to(x)
+
+
+def attended(
+    move: Latents, heat: Float[Tensor, "prompts images rows columns"], quantile: Number, t: int | float
+) -> Bool[Tensor, "prompts images 1 height width"]:
+    """M1 M2 of a concept's guidance and its words' maps, at time t (LEDITS++, section 3.3)."""
+    smooth = F.conv2d(F.pad(heat.flatten(0, 1)[:, None], (1, 1, 1, 1), mode="reflect"), KERNEL.to(heat)[None, None])
+    looked = F.interpolate(largest(smooth, quantile).to(heat), size=move.shape[-2:])  # to the nearest cell
+    looked = looked.view(*heat.shape[:2], 1, *move.shape[-2:]) > 0
+    return looked if t > EARLY else looked & largest(move.abs().sum(2, keepdim=True), quantile)

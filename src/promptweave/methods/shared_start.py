@@ -20,7 +20,7 @@ class SharedStart(Control):
     targets: tuple[int, ...] | None = None
 
     def bind(self, run: Run) -> Hooks:
-        window = Window.of(self.share)
+        window = Window.of(self.share, "share of SharedStart")
         if not window.steps(run.steps):
             raise NoEffect(f"SharedStart needs a share that holds one of the {run.steps} steps. Received {self.share}.")
         return _Sharing(window, chosen(self.targets, run))

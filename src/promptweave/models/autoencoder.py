@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from promptweave.core.precision import precision
+
 
 class Autoencoder:
     """An AutoencoderKL or a VQModel with its scale, its shift and its precision."""
@@ -26,7 +28,7 @@ class Autoencoder:
             x = pictures.permute(0, 3, 1, 2).to(device, self.vae.dtype) * 2 - 1
             encoded = self.vae.encode(x)
         z = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
-        z = z.to(torch.promote_types(z.dtype, torch.float32))
+        z = z.to(precision(z.dtype))
         scale, shift, mean, std = self._constants(z)
         return (z - mean) * scale / std if mean is not None else (z - shift) * scale
 
@@ -37,13 +39,13 @@ class Autoencoder:
         z = z * std / scale + mean if mean is not None else z / scale + shift
         with _Precise(self.vae):
             x = self.vae.decode(z.to(device, self.vae.dtype)).sample
-        return (x.to(torch.promote_types(x.dtype, torch.float32)) / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu()
+        return (x.to(precision(x.dtype)) / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu()
 
     def _constants(self, z: Tensor) -> tuple[float, float, Tensor | None, Any]:
         config = self.vae.config
         mean, std = config.get("latents_mean"), config.get("latents_std")
         if mean is not None and std is not None:
-            mean, std = (torch.tensor(values).view(1, -1, 1, 1).to(z) for values in (mean, std))
+            mean, std = (torch.tensor(values, dtype=torch.float64).view(1, -1, 1, 1).to(z) for values in (mean, std))
         else:
             mean = std = None
         return config.get("scaling_factor", 1.0), config.get("shift_factor") or 0.0, mean, std

@@ -26,6 +26,15 @@ def outside_graphs(function: Call) -> Call:
     return cast(Call, torch.compiler.disable(function))
 
 
+def shown(network: Any, what: str) -> None:
+    """Raise if a network is compiled: hooks on its parts would not be called."""
+    if getattr(network, "_compiled_call_impl", None) is not None or hasattr(network, "_orig_mod"):
+        raise ValueError(
+            f"A compiled network does not show what {what} compute, and a control asks for it. Load the model without "
+            "torch.compile for this control."
+        )
+
+
 @dataclass(frozen=True)
 class Copies:
     """Where a batch says the same twice: runs of (rows, times), each of which is its first rows / times rows, so many
@@ -59,13 +68,14 @@ class Enough(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Tapped:
-    """What is done with some rows of a batch: how they are laid out, the edit, rows that a recording gives, and the
-    edit of features."""
+    """What is done with some rows of a batch: how they are laid out, the edit, rows that a recording gives, the edit of
+    features, and the attention layers whose whole transformer blocks are skipped."""
 
     layout: Layout
     edit: Edit
     given: Callable[[Site, int], Row] | None = None
     feature: Callable[[Block, Features], Features] | None = None
+    skip: Sites | None = None
 
     def rows(self, site: Site, q: Tensor, k: Tensor, v: Tensor, project: Callable[[Tensor], Keys] | None) -> Rows:
         """The rows at a site after the edit."""
@@ -95,6 +105,17 @@ class Tap:
     def features(self) -> bool:
         """Whether anybody acts on the features of residual blocks."""
         return any(part.feature is not None for part in self.parts)
+
+    def skipping(self, site: Site) -> list[slice]:
+        """The rows of the batch that skip the transformer block of an attention layer."""
+        found: list[slice] = []
+        begin = 0
+        for part in self.parts:
+            end = begin + part.layout.size
+            if part.skip is not None and site in part.skip:
+                found.append(slice(begin, end))
+            begin = end
+        return found
 
     def alter(self, block: Block, x: Tensor) -> Tensor | None:
         """The changed feature of a block [batch, channels, height, width], or None."""

@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 
 from promptweave.core.control import Text
+from promptweave.core.precision import precision
 from promptweave.core.site import Site, Sites
 from promptweave.models.base import ALL_DIFFERENT, Copies, Tap
 from promptweave.models.joint import FLUX_BLOCKS, joint_installed, middle
 from promptweave.models.pipeline import PipelineModel
 from promptweave.models.shift import shift
+from promptweave.models.skipping import skipped
 from promptweave.words import Words
 
 PATCH = 2  # latent cells along a side that make one token
@@ -122,7 +124,7 @@ class FluxModel(PipelineModel):
         copies: Copies = ALL_DIFFERENT,
     ) -> Tensor:
         rows, (height, width) = len(z), self.map_grid((z.shape[-2], z.shape[-1]))
-        scale = torch.as_tensor(guidance, device=z.device, dtype=torch.float32).expand(rows)
+        scale = torch.as_tensor(guidance, device=z.device, dtype=precision(self.dtype)).expand(rows)
         times = torch.as_tensor(t, device=z.device, dtype=torch.float32).expand(rows).to(self.dtype)
 
         def run() -> Tensor:
@@ -139,7 +141,8 @@ class FluxModel(PipelineModel):
 
         if tap is None:
             return run()
-        with joint_installed(self.layers, self.sites((z.shape[-2], z.shape[-1])), tap):
+        sites = self.sites((z.shape[-2], z.shape[-1]))
+        with joint_installed(self.layers, sites, tap), skipped(self.transformer, sites, tap):
             return tap.run(run, z)
 
 

@@ -53,7 +53,7 @@ class Reading:
         states, pooled = run(torch.tensor(ids).flatten(0, 1))
         states = states.unflatten(0, (len(prompts), self.chunks)).flatten(1, 2)
         if self.weights:
-            scale = torch.tensor(strengths).flatten(1).to(states)
+            scale = torch.tensor(strengths, dtype=torch.float64).flatten(1).to(states)
             before = states.abs().mean((1, 2), keepdim=True)
             states = states * scale[..., None]
             states = states * (before / states.abs().mean((1, 2), keepdim=True).clamp(min=1e-12))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from promptweave.core.features import Block
 from promptweave.core.site import Place
-from promptweave.models.base import Tap, outside_graphs
+from promptweave.models.base import Tap, outside_graphs, shown
 
 
 def residual_blocks(unet: Any) -> tuple[Block, ...]:
@@ -31,11 +31,8 @@ def residual_blocks(unet: Any) -> tuple[Block, ...]:
 @contextmanager
 def altered(unet: Any, blocks: Sequence[Block], tap: Tap) -> Iterator[None]:
     """Inside, a tap sees and may change the features of these blocks."""
-    if blocks and (getattr(unet, "_compiled_call_impl", None) is not None or hasattr(unet, "_orig_mod")):
-        raise ValueError(
-            "A compiled network does not show what its residual blocks compute, and a control asks for it. "
-            "Load the model without torch.compile for this control."
-        )
+    if blocks:
+        shown(unet, "its residual blocks")
 
     @outside_graphs
     def seen(block: Block, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:

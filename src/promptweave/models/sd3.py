@@ -15,6 +15,7 @@ from promptweave.models.base import ALL_DIFFERENT, Copies, Tap
 from promptweave.models.joint import BEST_BLOCKS, joint_installed, middle
 from promptweave.models.pipeline import PipelineModel
 from promptweave.models.shift import shift
+from promptweave.models.skipping import skipped
 from promptweave.words import Words
 
 T5_LENGTH = 256  # places of the T5 encoder's text, which are zero where it is left out
@@ -121,5 +122,6 @@ class SD3Model(PipelineModel):
 
         if tap is None:
             return run()
-        with joint_installed(self.layers, self.sites((z.shape[-2], z.shape[-1])), tap):
+        sites = self.sites((z.shape[-2], z.shape[-1]))
+        with joint_installed(self.layers, sites, tap), skipped(self.transformer, sites, tap):
             return tap.run(run, z)

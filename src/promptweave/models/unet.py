@@ -13,6 +13,7 @@ from torch import Tensor
 
 from promptweave.core.control import Text
 from promptweave.core.features import Block
+from promptweave.core.precision import precision
 from promptweave.core.site import Place, Site, Sites
 from promptweave.models.base import ALL_DIFFERENT, Copies, Tap
 from promptweave.models.control_net import ControlPicture
@@ -20,6 +21,7 @@ from promptweave.models.image_prompt import ImagePrompt
 from promptweave.models.pipeline import PipelineModel
 from promptweave.models.prefix import prefix, shared
 from promptweave.models.residual import altered, residual_blocks
+from promptweave.models.skipping import skipped
 from promptweave.models.tap import check_processors, installed
 from promptweave.words import Words
 
@@ -172,17 +174,22 @@ class UNetModel(PipelineModel):
         layers = {path: layer for path, _, _, layer in self._blocks}
         sites = {site.path: site for site in self.sites((z.shape[-2], z.shape[-1]))}
         blocks = self.blocks() if features else ()
-        with installed(layers, sites, tap, last, copies), shared(modules, copies), altered(self.unet, blocks, tap):
+        passed = skipped(self.unet, tuple(sites.values()), tap)
+        with (
+            installed(layers, sites, tap, last, copies),
+            shared(modules, copies),
+            altered(self.unet, blocks, tap),
+            passed,
+        ):
             return tap.run(run, z)
 
     def _guidance_input(self, guidance: int | float | Tensor, rows: int) -> Tensor | None:
         """The embedding of guidance for networks distilled to take it as an input (LCM, Luo et al. 2023)."""
         if self.guided:
             return None
-        scale = torch.as_tensor(guidance, device=self.device, dtype=torch.float32).expand(rows) - 1
-        return self.pipeline.get_guidance_scale_embedding(scale, embedding_dim=self.unet.config.time_cond_proj_dim).to(
-            self.device, self.dtype
-        )
+        scale = torch.as_tensor(guidance, device="cpu", dtype=precision(self.dtype)).expand(rows) - 1
+        width = self.unet.config.time_cond_proj_dim
+        return self.pipeline.get_guidance_scale_embedding(scale, width, scale.dtype).to(self.device, self.dtype)
 
     def _added(self, z: Tensor, pooled: Tensor | None) -> dict[str, Any] | None:
         """What the network takes beside the text: nothing."""

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptweave.core.control import Control, FirstPass, Hooks, Run
+from promptweave.core.precision import precision
 from promptweave.core.record_maps import RecordedMaps, RecordMaps
 from promptweave.core.site import Sites
 from promptweave.models.base import Model, Solver
@@ -92,10 +93,11 @@ class Job:
             )
         grid = (noise.shape[-2], noise.shape[-1])
         words = tuple(model.words(prompt) for prompt in self.prompts)
+        solver = self.solver(model)
         run = Run(
             tuple(self.prompts),
             words,
-            len(self.solver(model).steps),
+            len(solver.steps),
             model.sites(grid),
             grid,
             model.map_grid(grid),
@@ -113,6 +115,8 @@ class Job:
             model.guided,
             model.blocks(),
             first_pass,
+            sum(len(solver.calls(step)) for step in solver.steps),
+            any(control.of_source for control in self.controls),
         )
         return run, tuple(control.bind(run) for control in self.controls)
 
@@ -153,13 +157,15 @@ def sample_jobs(model: Model, jobs: Sequence[Job]) -> list[Sample]:
     """Independent runs, each with its own prompts, controls and steps, in shared forward passes."""
     bound = [job.bind(model) for job in jobs]
     needed = [any(control.needs_first_pass for control in job.controls) for job in jobs]
-    passes = [(job.first_pass or _first_pass(model, job)) if n else None for job, n in zip(jobs, needed, strict=True)]
+    passes = [
+        (job.first_pass or _first_pass(model, job, run)) if need else None
+        for job, need, (run, _) in zip(jobs, needed, bound, strict=True)
+    ]
     bound = [job.bind(model, first) if first else made for job, first, made in zip(jobs, passes, bound, strict=True)]
     runs: list[Generator[Request, Tensor, Tensor]] = []
     for job, (_, hooks) in zip(jobs, bound, strict=True):
         text = model.encode(job.prompts, [job.negative] * len(job.prompts))
-        precision = torch.promote_types(job.noise.dtype, torch.float32)  # whatever the network computes in
-        z = job.noise.to(model.device, precision)
+        z = job.noise.to(model.device, precision(job.noise.dtype, model.dtype))
         runs.append(
             walk(model, job.solver(model), text, z, job.guidance, hooks, source=job.source, progress=job.progress)
         )
@@ -167,13 +173,16 @@ def sample_jobs(model: Model, jobs: Sequence[Job]) -> list[Sample]:
     return [Sample(z, _pictures(model, z, job.source), run, hooks) for job, (run, hooks), z in finished]
 
 
-def _first_pass(model: Model, job: Job) -> FirstPass:
-    """The source alone, and where its words are."""
+def _first_pass(model: Model, job: Job, run: Run) -> FirstPass:
+    """The source alone, and where its words are: maps by layer where controls want those of different ones."""
     if job.source is not None:
         raise ValueError(
             "FlowEdit and Consist make the source alone first, which a recording does not hold. Edit without it."
         )
-    controls = [*(control for control in job.controls if control.of_source), RecordMaps(Sites("joint"))]
+    wanted = {control.first_pass_sites(run) for control in job.controls if control.needs_first_pass}
+    names = tuple(site.name for site in run.sites if any(site in sites for sites in wanted))
+    recorder = RecordMaps(Sites(names=names), by_site=len(wanted) > 1)
+    controls = [*(control for control in job.controls if control.of_source), recorder]
     made = sample_jobs(model, [replace(job, prompts=job.prompts[:1], controls=controls, progress=None)])[0]
     seen = made.hooks[-1]
     assert isinstance(seen, RecordedMaps)

@@ -91,7 +91,7 @@ class Pass:
         values = None
         if any(one.text.only_values is not None for one in passes):
             values = torch.cat([one.stack(one.text.values, one.text.uncond) for one in passes])
-        acting = any(one.hooks for one in passes)
+        acting = any(one.hooks or (one.extra is not None and one.extra.skip) for one in passes)
         guidance = torch.cat([self.guidance[self.layout.first :]] * len(rows)).repeat_interleave(self.layout.images)
         return Request(
             torch.cat(rows) if len(rows) > 1 else rows[0],
@@ -123,7 +123,10 @@ class Pass:
     def tapped(self) -> Tapped:
         """What is done with these rows at each layer."""
         acting = any(type(hook).feature is not Hooks.feature for hook in self.hooks)
-        return Tapped(self.layout, self._edit, self._given if self.source else None, self._feature if acting else None)
+        skip = None if self.extra is None else self.extra.skip
+        return Tapped(
+            self.layout, self._edit, self._given if self.source else None, self._feature if acting else None, skip
+        )
 
     def _edit(self, site: Site, rows: Rows) -> Rows:
         for owner, hook in enumerate(self.hooks):

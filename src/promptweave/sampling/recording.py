@@ -35,6 +35,10 @@ class Kept:
     maps: bool = True
     values: bool = False
 
+    def __post_init__(self) -> None:
+        for name in ("cross", "self_attention", "joint"):
+            Window.of(getattr(self, name), f"{name} of a recording")
+
     def __contains__(self, where: tuple[Step, Site, Run]) -> bool:
         step, site, run = where
         if self.maps and site in run.map_sites:

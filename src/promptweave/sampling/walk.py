@@ -21,9 +21,13 @@ from promptweave.sampling.steps import guide
 Progress = Callable[[Step, Tensor], None]
 
 
-def branches(model: Model, guidance: int | float) -> tuple[Branch, ...]:
-    """Both halves for classifier-free guidance, one where it is off or an input of the network."""
-    return ("uncond", "cond") if model.guided and guidance != 1 else ("cond",)
+def branches(model: Model, guidance: int | float, strength: Tensor | None = None) -> tuple[Branch, ...]:
+    """Both halves for classifier-free guidance, one where it is off or an input of the network.
+
+    `strength` [prompts]: what controls have made of it for each prompt; one that is guided needs both halves.
+    """
+    on = guidance != 1 or (strength is not None and bool((strength != 1).any()))
+    return ("uncond", "cond") if model.guided and on else ("cond",)
 
 
 def walk(
@@ -42,10 +46,14 @@ def walk(
     layout = Layout(branches(model, guidance), count, len(z), first)
     z = solver.start(z).expand(count, *z.shape)
     begin = max((hook.first_step for hook in hooks), default=0)
+    steered = any(type(hook).strength is not Hooks.strength for hook in hooks)
+    asked = sum(len(solver.calls(step)) for step in solver.steps[:begin])
     for step in solver.steps[begin:]:
-        strength = torch.full((count,), float(guidance), device=z.device)
+        step = replace(step, call=asked)
+        strength = torch.full((count,), float(guidance), device=z.device, dtype=z.dtype)
         for hook in hooks:
             strength = hook.strength(step, strength)
+        layout = replace(layout, branches=branches(model, guidance, strength if steered else None))
         conditioned = text
         for index, hook in enumerate(hooks):
             conditioned = hook.condition(step, conditioned)
@@ -55,14 +63,15 @@ def walk(
         moving = z[first:]
         wanted = {(i, name): extra for i, hook in enumerate(hooks) for name, extra in hook.extras(step).items()}
         for call, t in enumerate(solver.calls(step)):
+            step, asked = replace(step, call=asked), asked + 1
             here = Pass(model, step, conditioned, strength, hooks, layout, source, call)
             looks = {key: _look(extra, range(first, count)) for key, extra in wanted.items()}
-            asked = [here.of(*key, _scaled(extra, solver, t), looks[key]) for key, extra in wanted.items()]
-            output = yield here.request(solver.scale(moving, t), t, asked)
-            output = output.unflatten(0, (len(asked) + len(layout.branches), *moving.shape[:2]))
+            others = [here.of(*key, _scaled(extra, solver, t), looks[key]) for key, extra in wanted.items()]
+            output = yield here.request(solver.scale(moving, t), t, others)
+            output = output.unflatten(0, (len(others) + len(layout.branches), *moving.shape[:2]))
             found = dict(zip(wanted, output, strict=False))
             seen = {key: look.maps for key, look in looks.items() if look is not None}
-            output = _predicted(hooks, step, output[len(asked) :], strength[first:], found, seen, call)
+            output = _predicted(hooks, step, output[len(others) :], strength[first:], found, seen, call)
             moving = solver.advance(output.flatten(0, 1), moving.flatten(0, 1), t).unflatten(0, moving.shape[:2])
         z = moving if source is None else torch.cat([source.latents(step.index + 1).to(before)[None], moving])
         for hook in hooks:

@@ -4,9 +4,12 @@ Prompt-to-Prompt (Hertz et al. 2022, arXiv 2208.01626), section 3.2: "Word Swap"
 attention of the source to its words, the target attends with P_s M (`replace_map`), or, where a word is shared, with
 the source's column (`refine_map`, `refine_matrix`).
 
+Both maps follow the same table of words, `alignment`: words are aligned first, then the tokens inside words that stay.
+
 Differs from the authors' code: words are found by character offsets; what follows a swapped word of another length is
-shifted with it; words may be swapped for more or fewer words; padding is aligned with padding. `reference_compat=True`
-restores that code's maps.
+shifted with it; words may be swapped for more or fewer words; an added phrase is aligned by words, there by tokens, so
+that a piece of a word that stays can be matched with another word's; padding is aligned with padding.
+`reference_compat=True` restores that code's maps.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from itertools import zip_longest
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float64
 from torch import Tensor
 
 from promptweave.words.tokens import Word, Words, is_punctuation, key
@@ -99,7 +102,7 @@ def suggest(source: Words, target: Words) -> Literal["replace", "refine", "same"
     return "replace" if all(_same_shape(old, new) for old, new in runs) else "refine"
 
 
-def replace_map(source: Words, target: Words, *, reference_compat: bool = False) -> Float[Tensor, "source target"]:
+def replace_map(source: Words, target: Words, *, reference_compat: bool = False) -> Float64[Tensor, "source target"]:
     """M of a word swap: target token n attends as the sum over source tokens w of P_s[w] M[w, n] (section 3.2).
 
     Kept tokens map one to one; a swapped word maps onto its replacement, one to one when the token counts agree and
@@ -108,7 +111,7 @@ def replace_map(source: Words, target: Words, *, reference_compat: bool = False)
     """
     if reference_compat:
         return _reference_replace_map(source, target)
-    matrix = torch.zeros(source.limit, target.limit)
+    matrix = torch.zeros(source.limit, target.limit, dtype=torch.float64)
     last, following = target.limit - 1, 0
     for rows, columns in _segments(source, target):
         following = columns[-1] + 1 if columns else following
@@ -124,26 +127,36 @@ def replace_map(source: Words, target: Words, *, reference_compat: bool = False)
 
 def refine_map(
     source: Words, target: Words, *, reference_compat: bool = False
-) -> tuple[list[int], Float[Tensor, "target"]]:
+) -> tuple[list[int], Float64[Tensor, "target"]]:
     """(mapper, alphas) of an added phrase: each target token's source token or -1, and 1 where there is one, else 0.
 
-    P_t'[n] = alphas[n] P_s[mapper[n]] + (1 - alphas[n]) P_t[n] (section 3.2). The k-th pad of the target maps to the
-    k-th of the source, at most to the last; with `reference_compat` to its own position, which may be a word's.
+    P_t'[n] = alphas[n] P_s[mapper[n]] + (1 - alphas[n]) P_t[n] (section 3.2). A word that `alignment` keeps maps to the
+    same word, token by token; all other words have -1. The k-th pad of the target maps to the k-th of the source, at
+    most to the last. `reference_compat` aligns tokens instead of words, and maps a pad to its own position, which may
+    be a word's.
     """
     mapper = [-1] * target.limit
-    for place, index in zip(target.places, common_tokens(source.content, target.content), strict=True):
-        mapper[place] = -1 if index < 0 else source.places[index]
+    if reference_compat:
+        for place, index in zip(target.places, common_tokens(source.content, target.content), strict=True):
+            mapper[place] = -1 if index < 0 else source.places[index]
+    else:
+        kept = [(pair.source_tokens, pair.target_tokens) for pair in alignment(source, target) if pair.kind == "kept"]
+        for rows, columns in kept:
+            for row, column in _inside(source, rows, target, columns):
+                mapper[column] = row
+        for row, column in zip(*map(_specials, (source, target)), strict=False):
+            mapper[column] = row
     pads = (source.pads or (source.limit - 1,)) if not reference_compat else tuple(range(target.length, target.limit))
     for number, place in enumerate(target.pads):
         mapper[place] = pads[min(number, len(pads) - 1)]
     for place in target.frame:
         mapper[place] = place
-    return mapper, torch.tensor([float(index >= 0) for index in mapper])
+    return mapper, torch.tensor([float(index >= 0) for index in mapper], dtype=torch.float64)
 
 
-def refine_matrix(mapper: Sequence[int], alphas: Float[Tensor, "target"]) -> Float[Tensor, "source target"]:
+def refine_matrix(mapper: Sequence[int], alphas: Float64[Tensor, "target"]) -> Float64[Tensor, "source target"]:
     """G with G[mapper[n], n] = alphas[n], so that P_t' = P_s G + P_t diag(1 - alphas); zero columns for new tokens."""
-    matrix = torch.zeros(len(mapper), len(mapper))
+    matrix = torch.zeros(len(mapper), len(mapper), dtype=torch.float64)
     for column, row in enumerate(mapper):
         if row >= 0:
             matrix[row, column] = alphas[column]
@@ -207,7 +220,7 @@ def _segments(source: Words, target: Words) -> list[tuple[Tokens, Tokens]]:
     """Source and target tokens that correspond, from BOS to the last pad, each in order."""
     segments: list[tuple[Tokens, Tokens]] = [((0,), (0,))]
     for old, new in _swaps(source, target):
-        if _keys(old) == _keys(new):  # the counts differ only where the model's length cuts a word off
+        if _keys(old) == _keys(new) and _same_tokens(source, _tokens(old), target, _tokens(new)):
             segments += _token_by_token(_tokens(old), _tokens(new))
         else:
             segments.append((_tokens(old), _tokens(new)))
@@ -216,14 +229,40 @@ def _segments(source: Words, target: Words) -> list[tuple[Tokens, Tokens]]:
     return segments + _token_by_token(source.pads, target.pads)
 
 
+def _same_tokens(source: Words, rows: Tokens, target: Words, columns: Tokens) -> bool:
+    """Whether a word has the same tokens in both prompts, as far as the model's length lets it read them."""
+    old, new = _ids(source, rows), _ids(target, columns)
+    count = min(len(old), len(new))
+    return old[:count] == new[:count]
+
+
+def _ids(words: Words, columns: Tokens) -> list[int]:
+    """What stands in some columns."""
+    known = dict(zip(words.places, words.content, strict=True))
+    return [known[column] if column in known else words.ids[column] for column in columns]
+
+
+def _specials(words: Words) -> list[int]:
+    """The columns of the start and of the end, which no word has."""
+    taken = set(_tokens(words.units))
+    return [place for place in words.places if place not in taken]
+
+
+def _inside(source: Words, rows: Tokens, target: Words, columns: Tokens) -> list[tuple[int, int]]:
+    """Tokens of a word that stays: one by one, and evenly where it is spelt with more or fewer ("Cat", "cat")."""
+    if not rows or _same_tokens(source, rows, target, columns):
+        return list(zip(rows, columns, strict=False))
+    return [(rows[k * len(rows) // len(columns)], column) for k, column in enumerate(columns)]
+
+
 def _token_by_token(rows: Tokens, columns: Tokens) -> list[tuple[Tokens, Tokens]]:
     pairs = zip_longest(rows, columns)
     return [(() if row is None else (row,), () if column is None else (column,)) for row, column in pairs]
 
 
-def _reference_replace_map(source: Words, target: Words) -> Float[Tensor, "source target"]:
+def _reference_replace_map(source: Words, target: Words) -> Float64[Tensor, "source target"]:
     """M as the authors' code builds it: after the last swapped word each column takes the row of its own number."""
-    matrix = torch.zeros(source.limit, target.limit)
+    matrix = torch.zeros(source.limit, target.limit, dtype=torch.float64)
     swapped = [(_tokens(old), _tokens(new)) for old, new in _reference_swaps(source, target)]
     i = j = 0
     while i < source.limit and j < target.limit:

@@ -2,27 +2,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Literal
+
+from promptweave.core.control import Run
+from promptweave.core.targets import SOURCE
 from promptweave.words.align import alignment
-from promptweave.words.tokens import AmbiguousWord, Words
+from promptweave.words.tokens import WordNotFound, Words
+
+Sides = dict[Literal["source", "target"], tuple[int, ...]]
 
 
-def counterparts(word: str, source: Words, target: Words) -> dict[str, tuple[int, ...]]:
+def marked(words: Sequence[str], run: Run, rows: tuple[int, ...], *, shared: bool = False) -> dict[int, Sides]:
+    """For each target the tokens of the words, and of what they were swapped with, in the source and in the target.
+
+    A word of the source belongs to the targets that have it or changed it. `shared`: to all, as in the authors' code.
+    Raises if no prompt has a word.
+    """
+    marks: dict[int, Sides] = {row: {"source": (), "target": ()} for row in rows}
+    for word in words:
+        found = {row: counterparts(word, run.words[SOURCE], run.words[row]) for row in rows}
+        if not any(found.values()):
+            run.words[rows[0]].find(word)  # raises, and lists the words
+        for row, sides in found.items():
+            for side, tokens in sides.items():
+                marks[row][side] += tokens
+    if shared:
+        everything = tuple(token for sides in marks.values() for token in sides["source"])
+        for sides in marks.values():
+            sides["source"] = everything
+    return marks
+
+
+def none_of(words: Sequence[str] | str, run: Run, row: int) -> str:
+    """That a target has none of the words, and what to do."""
+    names = ", ".join(map(repr, (words,) if isinstance(words, str) else words))
+    others = tuple(number for number in range(1, len(run.prompts)) if number != row)
+    return (
+        f'"{run.prompts[row]}" neither has nor changes one of the words that it received: {names}. Name a word of it, '
+        f"or leave this target out: targets={others}."
+    )
+
+
+def counterparts(word: str, source: Words, target: Words) -> Sides:
     """Tokens of a word in the prompts that hold it, and of what it was swapped with in the other."""
-    found: dict[str, tuple[int, ...]] = {}
-    for side, words in (("source", source), ("target", target)):
-        try:
-            found[side] = words.find(word)
-        except AmbiguousWord:
-            raise
-        except ValueError:
-            continue
+    found: Sides = {}
+    with suppress(WordNotFound):
+        found["source"] = source.find(word)
+    with suppress(WordNotFound):
+        found["target"] = target.find(word)
     if len(found) == 1:
-        (side, tokens), other = next(iter(found.items())), ""
+        side, tokens = next(iter(found.items()))
+        other = "target" if side == "source" else "source"
         for row in alignment(source, target):
             here, there = (
                 (row.source_tokens, row.target_tokens) if side == "source" else (row.target_tokens, row.source_tokens)
             )
             if row.kind == "swapped" and set(here) & set(tokens):
-                other = "target" if side == "source" else "source"
                 found[other] = (*found.get(other, ()), *there)
     return found

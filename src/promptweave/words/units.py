@@ -63,17 +63,23 @@ def _kinds(text: str) -> list[str]:
 def owners(
     offsets: Sequence[tuple[int, int]], body: Sequence[int], spans: Sequence[tuple[int, int]], characters: int
 ) -> list[tuple[int, ...]]:
-    """The tokens of each span: a token goes with its first character in a span, or with the token before."""
+    """The tokens of each span, by the first of a token's characters that lies in one.
+
+    A token of spaces alone, such as the marker that T5 sets before a word, belongs to the word that follows, and behind
+    the last word to that. A token without characters inside a word belongs to that word.
+    """
     owner = [-1] * characters
     for unit, (start, end) in enumerate(spans):
         owner[start:end] = [unit] * (end - start)
     owned: list[list[int]] = [[] for _ in spans]
     current = 0
-    for position in body:
+    for position in body if spans else ():
         start, end = offsets[position]
-        current = max(current, next((unit for unit in owner[start:end] if unit >= 0), current))
-        if spans:
-            owned[current].append(position)
+        found = next((unit for unit in owner[start : max(end, start + 1)] if unit >= 0), None)
+        if found is None:
+            found = next((unit for unit, (first, _) in enumerate(spans) if first >= start), current)
+        current = max(current, found)
+        owned[current].append(position)
     return [tuple(tokens) for tokens in owned]
 
 

@@ -1,4 +1,7 @@
-"""Numbers for the tokens of named words: factors and windows of steps (Prompt-to-Prompt, section 3.2)."""
+"""Numbers for the tokens of named words: factors and windows of steps (Prompt-to-Prompt, section 3.2).
+
+In double precision, like the maps of `words.align`: a run takes them in its own.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float64
 from torch import Tensor
 
 from promptweave.core.clock import Number, Span, Window
@@ -15,9 +18,9 @@ from promptweave.words.tokens import Selector, WordNotFound, Words
 DEFAULTS = ("default", "default_")
 
 
-def word_weights(words: Words, weights: Mapping[Selector, Number] | Mapping[str, Number]) -> Float[Tensor, "target"]:
+def word_weights(words: Words, weights: Mapping[Selector, Number] | Mapping[str, Number]) -> Float64[Tensor, "target"]:
     """One factor per token: those of the selected words, where later ones override, and 1 for all others."""
-    factors = torch.ones(words.limit)
+    factors = torch.ones(words.limit, dtype=torch.float64)
     for selector, factor in weights.items():
         if isinstance(factor, bool) or not math.isfinite(factor):
             raise ValueError(
@@ -33,13 +36,15 @@ def word_windows(
     steps: int,
     *,
     reference_compat: bool = False,
-) -> Float[Tensor, "steps targets tokens"]:
+    calls: int | None = None,
+) -> Float64[Tensor, "times targets tokens"]:
     """alpha of the cross-attention edit, 1 where a target's token takes the source's map at a step, else 0.
 
     `cross` is a share f of the steps, meaning (0, f), a pair (start, end), or a mapping from words to these with
     "default" for all other tokens (absent: all steps); later words override. A word is looked up in every target and
     must be in one. `reference_compat` rounds as the authors' code, as if there were one step more than there are, and
-    takes every occurrence of a word.
+    takes every occurrence of a word. The table has a row for each step, or so many as `calls` of the network: that code
+    counts calls, and PNDM makes one more of them than steps.
     """
     if steps < 1 or not words_list:
         raise ValueError(f"Windows need at least one step and one target. Received {steps} and {len(words_list)}.")
@@ -48,10 +53,11 @@ def word_windows(
     if len(named) > 1:
         raise ValueError(f"A mapping of windows has one default. Received {' and '.join(named)}. Drop one of them.")
     default = spans.pop(named[0]) if named else 1.0
-    table = torch.zeros(steps, len(words_list), words_list[0].limit)
+    times = steps if calls is None else calls
+    table = torch.zeros(times, len(words_list), words_list[0].limit, dtype=torch.float64)
     table[_covered(default, steps, reference_compat)] = 1
     for selector, span in spans.items():
-        window = torch.zeros(steps)
+        window = torch.zeros(times, dtype=torch.float64)
         window[_covered(span, steps, reference_compat)] = 1
         for target, tokens in _find_in_any(words_list, selector, reference_compat).items():
             table[:, target, list(tokens)] = window[:, None]

@@ -1,0 +1,61 @@
+"""Transformer blocks that some rows of a batch pass by: what goes in comes out (Skip-Layer Guidance)."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from promptweave.core.site import Site
+from promptweave.models.base import Tap, outside_graphs, shown
+
+
+def block_path(site: Site) -> str:
+    """The path of the transformer block that an attention layer is a part of.
+
+    >>> block_path(Site("stream_joint_7", "joint", "stream", 7, 2, (8, 8), "transformer_blocks.7.attn"))
+    'transformer_blocks.7'
+    """
+    return site.path.rpartition(".")[0]
+
+
+@contextmanager
+def skipped(network: Any, sites: Sequence[Site], tap: Tap) -> Iterator[None]:
+    """Inside, the parts of a tap's batch that skip a block get its input as its output."""
+    blocks: dict[str, list[slice]] = {}
+    for site in sites:
+        rows = tap.skipping(site)
+        if rows:
+            blocks[block_path(site)] = rows
+    if blocks:
+        shown(network, "its transformer blocks")
+
+    @outside_graphs
+    def passed(rows: list[slice], module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+        given = inspect.signature(module.forward).bind(*args, **kwargs).arguments
+        image = given["hidden_states"]
+        if isinstance(output, Tensor):
+            return _with(output, image, rows)
+        text, made = output  # what a joint block returns; its last one has no text
+        return None if text is None else _with(text, given["encoder_hidden_states"], rows), _with(made, image, rows)
+
+    handles: list[Any] = []
+    try:
+        for path, rows in blocks.items():
+            block = network.get_submodule(path)
+            handles.append(block.register_forward_hook(partial(passed, rows), with_kwargs=True))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _with(output: Tensor, given: Tensor, rows: list[slice]) -> Tensor:
+    output = output.clone()
+    for where in rows:
+        output[where] = given[where]
+    return output
