@@ -34,7 +34,7 @@ ROOT_MODULES = {"__init__.py", "__main__.py"}
 BUILDERS = ("train", "build")  # modules of the world that make networks, and so import diffusers
 PURE = {"torch", "jaxtyping", "numpy"}  # all that core, words and methods may import from others
 NETWORKS = {"diffusers", "transformers"}  # only models and world/train*.py
-EXTRAS = {"typer", "rich", "spacy", "ray", "gradio", "matplotlib", "av"}  # only apps, or inside a function
+EXTRAS = {"cyclopts", "rich", "spacy", "ray", "gradio", "matplotlib", "av"}  # only apps, or inside a function
 
 
 def imports(tree: ast.AST, module: str) -> Iterator[tuple[str, ast.stmt]]:
@@ -147,7 +147,7 @@ def test_extras_are_imported_where_they_are_used(path: Path) -> None:
 def test_the_reader_of_imports_sees_them() -> None:
     lines = [
         "import torch.nn", "from promptweave import core", "from ..words import Words", "from . import x",
-        "def f():", "    import typer", "if TYPE_CHECKING:", "    import rich",
+        "def f():", "    import gradio", "if TYPE_CHECKING:", "    import rich",
         "try:", "    import spacy", "except ImportError:", "    import ray",
     ]  # fmt: skip
     tree = ast.parse("\n".join(lines))

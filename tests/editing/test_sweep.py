@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 
 import promptweave as pw
-from promptweave.apps.commands_many import _axes, values
-from promptweave.apps.terminal import byte_count
+from promptweave.apps.commands_many import axes_of
+from promptweave.apps.flags import Axis
+from promptweave.apps.forms import byte_count, series
 from promptweave.editing.edit import run_many
 from promptweave.editing.jobs import BadJobs, batches, read_jobs, run_jobs
 from promptweave.editing.result import read_record
@@ -79,23 +80,17 @@ def test_axes_that_are_none(tiny):
 
 
 def test_numbers_of_an_axis():
-    assert values("0,0.2,...,1", "--cross") == pytest.approx((0, 0.2, 0.4, 0.6, 0.8, 1.0))
-    assert values("-2, 4", "--weight") == (-2, 4)
+    assert series("0,0.2,...,1", "--cross") == pytest.approx((0, 0.2, 0.4, 0.6, 0.8, 1.0))
+    assert series("-2, 4", "--weight") == (-2, 4)
     for text in ("0,...,1", "0,0.3,...,1", "0,0.2,...", "1,0.5,...,2", "0,x"):
         with pytest.raises(ValueError, match="--cross"):
-            values(text, "--cross")
-    assert [byte_count(text) for text in (None, "100", "2k", "1.5M", "2G")] == [
-        None,
-        100,
-        2000,
-        1_500_000,
-        2_000_000_000,
-    ]
-    options = {"cross": "0,1", "self_attention": None, "joint": None, "threshold": "0.5"}
-    rows, columns, fixed = _axes(options, ["snow=2"], None)
+            series(text, "--cross")
+    assert [byte_count(text) for text in ("100", "2k", "1.5M", "2G")] == [100, 2000, 1_500_000, 2_000_000_000]
+    options = {"cross": Axis((0, 1)), "threshold": 0.5}
+    rows, columns, fixed = axes_of({**options, "weights": {"snow": 2.0}})
     assert (rows[0], columns[0], fixed) == ("self_attention", "cross", {"threshold": 0.5, "weights": {"snow": 2.0}})
     with pytest.raises(ValueError, match="two axes"):
-        _axes({**options, "threshold": "0.1,0.2"}, ["snow=1,2"], None)
+        axes_of({**options, "threshold": Axis((0.1, 0.2)), "weights": {"snow": Axis((1, 2))}})
 
 
 JOBS = [

@@ -248,6 +248,7 @@ def test_both_replay_from_their_recipe(model, tmp_path):
 
 def test_both_from_the_command_line_and_by_name(model, tmp_path, capsys):
     from promptweave.apps.cli import main
+    from promptweave.editing.result import read_record
 
     model.pipeline.save_pretrained(tmp_path / "model", safe_serialization=True)
     for name, options in (("flow", ["--strength", "0.8"]), ("consist", ["--blend", "cat", "--structure", "0.5"])):
@@ -255,12 +256,12 @@ def test_both_from_the_command_line_and_by_name(model, tmp_path, capsys):
         with pytest.raises(SystemExit) as end:
             main([*arguments, "--model", str(tmp_path / "model"), "-o", str(tmp_path / name), "-q"])
         assert end.value.code == 0, capsys.readouterr().err
-        record = pw.editing.result.read_record(tmp_path / name / "edit.json")
+        record = read_record(tmp_path / name / "edit.json")
         control = {"flow": "FlowEdit", "consist": "Consist"}[name]
         assert [c["control"] for c in record["recipe"]["controls"]] == [control]
     with pytest.raises(SystemExit) as end:
         main(["edit", SOURCE, TARGET, "--flow", "--refine", "--model", str(tmp_path / "model")])
-    assert end.value.code == 2 and "--refine and --flow exclude" in capsys.readouterr().err
+    assert end.value.code == 2 and "--kind is given twice" in capsys.readouterr().err
     settings = {"model": model, "steps": STEPS, "guidance": 3.0}
     by_name = pw.edit(SOURCE, TARGET, kind="flow", **settings)
     assert by_name.recipe == pw.edit(SOURCE, TARGET, controls=[pw.FlowEdit()], **settings).recipe

@@ -133,12 +133,12 @@ def test_bad_parameters(tiny, tokenizer):
 
 def test_the_command_with_masks(tmp_path, capsys):
     Image.fromarray(np.eye(32, dtype=np.uint8) * 255).save(tmp_path / "mask.png")
-    masks = ["--mask-source", str(tmp_path / "mask.png"), "--mask-target", str(tmp_path / "mask.png")]
+    masks = ["--masks", str(tmp_path / "mask.png"), str(tmp_path / "mask.png")]
     for given, code in ((masks, 0), (masks[:2], 2)):
         with pytest.raises(SystemExit) as end:
             main(["masactrl", SOURCE, TARGET, "--steps", "2", "--start", "0", *given, "-o", str(tmp_path / str(code))])
         assert end.value.code == code
-    assert "Masks come in pairs" in capsys.readouterr().err
+    assert "--masks requires 2 positional arguments. Only got 1." in capsys.readouterr().err
 
 
 def test_the_command(tmp_path, capsys):

@@ -143,7 +143,7 @@ def test_in_a_recipe_and_from_the_command_line(tiny_folder, tmp_path, capsys):
     options = ["--model", str(tiny_folder), "--steps", "3", "-o", str(tmp_path / "made")]
     with pytest.raises(SystemExit) as end:
         main(["sega", PROMPT, "--concept", f"{CONCEPT}=4", "--concept", "a dog", "--away", "snow", *options])
-    assert end.value.code == 0 and "moved" in capsys.readouterr().out
+    assert end.value.code == 0 and "SemanticGuidance: steps" in capsys.readouterr().out
     assert (tmp_path / "made" / "edit.png").is_file()
     with pytest.raises(SystemExit) as end:
         main(["sega", PROMPT, *options, "--force"])

@@ -3,36 +3,58 @@
 from __future__ import annotations
 
 import platform
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+from cyclopts import Parameter
 
-from promptweave.apps.flags import Json, ModelName, Quiet, Size
-from promptweave.apps.terminal import FAILURE, Terminal, size, table
+from promptweave.apps.common import Opening, Speaking
+from promptweave.apps.flags import Flags, command
+from promptweave.apps.terminal import FAILURE, table
+from promptweave.core.fields import Option
+
+ON_CPU = Flags(Opening, {"device": "cpu"})
+SPEAKING = Flags(Speaking)
 
 
-def register(app: typer.Typer) -> None:
-    """Add these commands."""
-    for command in (words, sites, replay, doctor):
-        app.command()(command)
+@dataclass(frozen=True)
+class Pixels:
+    """Size of an image."""
+
+    size: Annotated[
+        tuple[int, int] | None,
+        Option("Pixels, height x width, such as 128 or 128x192. [the model's own]", group="Image"),
+    ] = None  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Replaying:
+    """How a picture is made again."""
+
+    model: Annotated[
+        str | None, Option("Instead of the one that the recipe names. [the recipe's]", group="Model", short="m")
+    ] = None
+
+
+@command(opening=ON_CPU, speaking=SPEAKING)
 def words(
-    prompts: Annotated[list[str], typer.Argument(help="A prompt, or a source and its targets.")],
-    model: ModelName = "toybox",
-    json: Json = False,
-    quiet: Quiet = False,
+    prompt: Annotated[str, Parameter(help="A prompt, or a source.")],
+    /,
+    *targets: Annotated[str, Parameter(help="Its targets.")],
+    opening: Opening,
+    speaking: Speaking,
 ) -> None:
     """Show the tokens and spans of prompts, and how the words of the first become those of the others."""
     from dataclasses import asdict
 
-    from promptweave.models.load import load
     from promptweave.words import alignment, suggest
 
-    network, terminal = load(model, device="cpu"), Terminal(json, quiet)
+    prompts, terminal = (prompt, *targets), speaking.terminal
     if any(not prompt.strip() for prompt in prompts):
         raise ValueError("A prompt is empty. Write at least one word.")
+    network = opening.load()
     found = [network.words(prompt) for prompt in prompts]
     for number, one in enumerate(found, 1):
         rows = [
@@ -67,19 +89,14 @@ def words(
     )
 
 
-def sites(
-    model: ModelName = "toybox",
-    size_text: Size = None,
-    json: Json = False,
-    quiet: Quiet = False,
-) -> None:
+@command(pixels=Flags(Pixels), opening=ON_CPU, speaking=SPEAKING)
+def sites(*, pixels: Pixels, opening: Opening, speaking: Speaking) -> None:
     """List the attention layers in execution order, with the shape of their maps for one guided picture."""
-    from promptweave.models.load import load
     from promptweave.sampling.loop import latent_grid
 
-    network, terminal = load(model, device="cpu"), Terminal(json, quiet)
+    network, terminal = opening.load(), speaking.terminal
     tokens = network.words("a").limit
-    found = network.sites(latent_grid(network, size(size_text)))
+    found = network.sites(latent_grid(network, pixels.size))
     rows = [
         (
             str(site.kind == "cross"),
@@ -91,7 +108,9 @@ def sites(
         for site in found
     ]
     terminal.say(
-        table(f"{len(found)} attention layers of {model}", ("is cross", "place", "maps", "name", "module"), rows)
+        table(
+            f"{len(found)} attention layers of {opening.model}", ("is cross", "place", "maps", "name", "module"), rows
+        )
     )
     terminal.say("maps: [2 halves of guidance x heads, queries, keys]")
     names = ("is_cross", "place", "maps", "name", "module")
@@ -104,13 +123,13 @@ def _shape(site: Any, tokens: int, branches: int) -> str:
     return f"[{branches * site.heads}, {queries}, {tokens if site.kind == 'cross' else queries}]"
 
 
+@command(replaying=Flags(Replaying), speaking=SPEAKING)
 def replay(
-    picture: Annotated[Path, typer.Argument(help="A PNG that promptweave saved.")],
-    model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Instead of the one that the recipe names.")
-    ] = None,
-    json: Json = False,
-    quiet: Quiet = False,
+    picture: Annotated[Path, Parameter(help="A PNG that promptweave saved.")],
+    /,
+    *,
+    replaying: Replaying,
+    speaking: Speaking,
 ) -> None:
     """Rebuild a saved picture from the recipe inside it and say whether the pixels match."""
     from promptweave.editing.recipe import Recipe
@@ -118,7 +137,7 @@ def replay(
     from promptweave.editing.result import read_record
     from promptweave.models.load import load
 
-    terminal = Terminal(json, quiet)
+    terminal, model = speaking.terminal, replaying.model
     recipe = Recipe.from_dict(read_record(picture)["recipe"])
     with terminal.progress("replaying", recipe.steps) as advance:
         made = again(picture, model=load(model) if model else None, progress=advance)
@@ -127,18 +146,18 @@ def replay(
         "The pixels match." if made.matches else f"The pixels differ, by up to {made.difference} of 255.", *made.notes
     )
     if not made.matches:
-        raise typer.Exit(FAILURE)
+        sys.exit(FAILURE)
 
 
-def doctor(model: ModelName = "toybox", json: Json = False, quiet: Quiet = False) -> None:
+@command(opening=ON_CPU, speaking=SPEAKING)
+def doctor(*, opening: Opening, speaking: Speaking) -> None:
     """Show versions, device, the model's files, and what would be downloaded."""
     import torch
 
     from promptweave.editing.recipe import versions
     from promptweave.models.embedded import NAMES, embedded_folder
-    from promptweave.models.load import load
 
-    terminal = Terminal(json, quiet)
+    terminal, model = speaking.terminal, opening.model
     facts = {"python": platform.python_version(), **versions()}
     facts["device"] = (
         torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {torch.get_num_threads()} threads"
@@ -152,7 +171,7 @@ def doctor(model: ModelName = "toybox", json: Json = False, quiet: Quiet = False
     facts["model"] = model if on_disk else f"{model} (a hub id)"
     facts["download"] = "nothing" if on_disk else f"{model}, on first use, unless it is in the cache"
     if on_disk:
-        facts["weights"] = load(model, device="cpu").fingerprint()
+        facts["weights"] = opening.load().fingerprint()
     terminal.give({**facts, "files": listed})
     terminal.say(table("promptweave doctor", ("", ""), list(facts.items())))
     terminal.say(

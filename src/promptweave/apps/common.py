@@ -1,138 +1,189 @@
-"""The options that all commands of methods have, declared once, and the runs that they ask for."""
+"""The options that commands have in common, said once."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from functools import cached_property, wraps
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Annotated, Any
 
-from promptweave.apps.flags import (
-    Device,
-    Force,
-    Given,
-    Guidance,
-    Images,
-    Inversion,
-    Json,
-    ModelName,
-    Negative,
-    Output,
-    Quiet,
-    Scheduler,
-    Seed,
-    Size,
-    Steps,
-    Truncate,
-)
-from promptweave.apps.pictures import given_line, passes
-from promptweave.apps.terminal import Terminal, size
+from cyclopts import Parameter
 
-OF_PICTURES = ("image", "inversion")  # options of commands that edit
+from promptweave.apps.flags import Flags
+from promptweave.apps.terminal import Terminal
+from promptweave.core.fields import Option
+
+Prompt = Annotated[str, Parameter(help="What the image shows.")]
+Source = Annotated[str, Parameter(help="Prompt of the source image.")]
+Targets = Annotated[str, Parameter(help="Edited prompts.")]
+
+SETTINGS = Flags("promptweave.editing.settings:Settings")
 
 
 @dataclass(frozen=True)
-class Common:
-    """The values of the common options."""
+class Opening:
+    """Which network, and how it is read."""
 
-    image: Given = None
-    inversion: Inversion = None
-    seed: Seed = 0
-    images: Images = 1
-    steps: Steps = None
-    guidance: Guidance = None
-    scheduler: Scheduler = None
-    size_text: Size = None
-    negative: Negative = ""
-    truncate: Truncate = False
-    model: ModelName = "toybox"
-    device: Device = "auto"
-    output: Output = Path("out")
-    force: Force = False
-    json: Json = False
-    quiet: Quiet = False
+    model: Annotated[
+        str,
+        Option("toybox, toybox-fast, toybox-dit, a folder, a .safetensors file or a hub id.", group="Model", short="m"),
+    ] = "toybox"
+    device: Annotated[str, Option("auto, cpu, cuda ...", group="Model", metavar="DEVICE")] = "auto"
+    scheduler: Annotated[
+        str | None, Option("ddim, euler, dpm++, heun ... [the model's own]", group="Model", metavar="NAME")
+    ] = None
+    allow_pickle: Annotated[bool, Option("Read weights that can run code. Trust them first.", group="Model")] = False
+    chunks: Annotated[int, Option("Read prompts of so many times the model's length.", low=1, group="Model")] = 1
+    prompt_weights: Annotated[bool, Option("Read (word:1.3) and [word] in prompts as weights.", group="Model")] = False
+
+    def load(self) -> Any:
+        """The network."""
+        from promptweave.models.load import load
+
+        return load(
+            self.model, device=self.device, scheduler=self.scheduler, allow_pickle=self.allow_pickle,
+            chunks=self.chunks, prompt_weights=self.prompt_weights,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Speaking:
+    """How a command answers."""
+
+    json: Annotated[bool, Option("One JSON document on standard output, for scripts.", group="Output")] = False
+    quiet: Annotated[bool, Option("Print errors only.", group="Output", short="q")] = False
 
     @cached_property
     def terminal(self) -> Terminal:
         """Where the command speaks."""
         return Terminal(self.json, self.quiet)
 
-    def load(self) -> Any:
-        """The model, once it is known that results can be written."""
+
+@dataclass(frozen=True)
+class Folder:
+    """Where a run goes."""
+
+    output: Annotated[Path, Option("Folder of the results.", group="Output", short="o")] = Path("out")
+    force: Annotated[bool, Option("Replace an earlier run in the folder.", group="Output", short="f")] = False
+    report: Annotated[bool, Option("Also write report.html, a page with everything about the run.", group="Output")] = (
+        False
+    )
+
+
+@dataclass(frozen=True)
+class Output(Speaking, Folder):
+    """Where results go, and how the command answers."""
+
+    def check(self) -> None:
+        """Raise before any work is done if results could not be written."""
         from promptweave.editing.result import check_output
-        from promptweave.models.load import load
 
         check_output(self.output, force=self.force)
-        return load(self.model, device=self.device, scheduler=self.scheduler)
+
+    def save(self, made: Any, pictures: Mapping[str, Any] | None = None) -> None:
+        """Write a result, its page if asked for, and further pictures, and name the files."""
+        from promptweave.maps.html_report import html_report
+
+        pages = {"report.html": html_report(made)} if self.report else {}
+        files = made.save(self.output, force=self.force, pages=pages)
+        for name, picture in (pictures or {}).items():
+            files.append(self.output / f"{name}.png")
+            picture.save(files[-1])
+        self.terminal.give({"files": [str(path) for path in files], **made.record})
+        self.terminal.say(*(f"wrote {path}" for path in files))
+
+
+@dataclass(frozen=True)
+class OneFile:
+    """Where a single file goes."""
+
+    output: Annotated[Path, Option("File to write.", group="Output", short="o", metavar="FILE")] = Path("out")
+    force: Annotated[bool, Option("Replace files.", group="Output", short="f")] = False
+
+
+@dataclass(frozen=True)
+class FileOutput(Speaking, OneFile):
+    """The same, and how the command answers."""
+
+    def check(self) -> None:
+        """Raise before any work is done if the file may not be written."""
+        if self.output.exists() and not self.force:
+            raise FileExistsError(f"{self.output} exists. Choose another file with -o, or replace it with --force.")
+
+
+@dataclass(frozen=True)
+class Given:
+    """A picture that is edited in place of a made one."""
+
+    image: Annotated[
+        Path | None,
+        Option("Edit this picture, which the source prompt describes, not a made one.", group="Image", metavar="FILE"),
+    ] = None
+    inversion: Annotated[
+        str | None,
+        Option(
+            "How --image becomes noise. [direct]", group="Advanced", metavar="direct|ddim|regularised"
+        ),
+    ] = None  # fmt: skip
 
     @property
-    def run(self) -> dict[str, Any]:
-        """The settings of a run, as `edit` and `generate` take them."""
-        return {
-            "seed": self.seed, "images": self.images, "steps": self.steps, "guidance": self.guidance,
-            "size": size(self.size_text), "negative": self.negative, "truncate": self.truncate,
-        }  # fmt: skip
+    def options(self) -> dict[str, Any]:
+        """Those given, as `edit` takes them."""
+        return {name: value for name, value in vars(self).items() if value is not None}
 
-    def edit(
-        self, network: Any, prompts: Sequence[str], control: Any, what: str, *, compare: bool = False,
-        inversion: str | None = None,
-    ) -> Any:  # fmt: skip
-        """Source and targets under a control; `inversion` is the usual one of the command."""
-        from promptweave.editing.edit import edit
-
-        steps = network.defaults[0] if self.steps is None else self.steps
-        with self.terminal.progress(what, passes(steps, self.image)) as advance:
-            made = edit(
-                *prompts, model=network, controls=[control], compare=compare, image=self.image,
-                inversion=self.inversion or (None if self.image is None else inversion), progress=advance, **self.run,
-            )  # fmt: skip
-        self.terminal.say(*given_line(made.report))
-        return made
-
-    def steer(self, network: Any, prompt: str, control: Any) -> Any:
-        """A picture with a control and without, and the word maps of both (`steering.steer`)."""
-        from promptweave.apps.steering import steer
-
-        return steer(
-            self.terminal, prompt, [control], network, output=self.output, force=self.force, **self.run
-        )  # fmt: skip
-
-    def save(self, made: Any, **extra: Any) -> None:
-        """Write the result and further pictures."""
-        from promptweave.apps.steering import save
-
-        save(self.terminal, made, self.output, self.force, **extra)
+    def passes(self, steps: int) -> int:
+        """Steps to wait for: a picture is walked back to noise first."""
+        return steps if self.image is None else 2 * steps
 
 
-def with_common(output: str, *, pictures: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the common options, results going to `output`; its parameter `common` gets their values.
+@dataclass(frozen=True)
+class Comparing:
+    """Whether the targets are also made without control."""
 
-    `pictures`: also those for a given picture.
-    """
+    compare: Annotated[bool, Option("Also make the targets without control.", group="Output")] = False
 
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        hints = get_type_hints(Common, include_extras=True)
-        shared = [
-            inspect.Parameter(
-                field.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=hints[field.name],
-                default=Path(output) if field.name == "output" else field.default,
+
+def folder(name: str) -> Flags:
+    """The options of a command whose results go to out/NAME."""
+    return Flags(Output, {"output": Path("out") / name})
+
+
+def steps_of(settings: Mapping[str, Any], network: Any) -> int:
+    """Steps of a run: those given, else those that suit the model."""
+    steps: int | None = settings.get("steps")
+    return network.defaults[0] if steps is None else steps
+
+
+def recipe_of(network: Any, prompt: str, targets: tuple[str, ...], settings: Mapping[str, Any], **more: Any) -> Any:
+    """A checked recipe without controls."""
+    from promptweave.editing.plan import check_lengths, recipe_for
+
+    recipe = recipe_for(network, prompt, targets, **settings, **more)
+    recipe.check()
+    check_lengths(recipe, network)
+    return recipe
+
+
+def facts(report: Mapping[str, Any], hidden: tuple[str, ...] = ()) -> list[str]:
+    """What a control did, in words: "cross steps 40", "mask 12% at the end"."""
+    said: list[str] = []
+    for name, value in report.items():
+        if name == "mask_area":
+            said += [f"mask {area[-1]:.0%} at the end" for area in value.values() if area]
+        elif name not in ("control", *hidden) and value:
+            said.append(
+                f"{name.replace('_', ' ')} {value:.3g}"
+                if isinstance(value, float)
+                else f"{name.replace('_', ' ')} {value}"
             )
-            for field in fields(Common)
-            if pictures or field.name not in OF_PICTURES
-        ]  # fmt: skip
-        signature = inspect.signature(command, eval_str=True)
-        own = [parameter for name, parameter in signature.parameters.items() if name != "common"]
+    return said
 
-        @wraps(command)
-        def run(**given: Any) -> None:
-            values = {parameter.name: given.pop(parameter.name) for parameter in shared}
-            command(**given, common=Common(**values))
 
-        everything = [*own, *shared]
-        setattr(run, "__signature__", signature.replace(parameters=everything))  # noqa: B010 - functions declare none
-        run.__annotations__ = {parameter.name: parameter.annotation for parameter in everything}
-        return run
-
-    return decorate
+def tell(terminal: Terminal, report: Mapping[str, Any], hidden: tuple[str, ...] = ()) -> None:
+    """Say how near the source comes to a given picture, and what each control did."""
+    found = report.get("picture")
+    if found:
+        terminal.say(f"  inversion {found['inversion']}: PSNR of the source to the picture {found['psnr']:.1f} dB")
+    for control in report["controls"]:
+        terminal.say(f"  {control['control']}: {', '.join(facts(control, hidden)) or 'done'}")

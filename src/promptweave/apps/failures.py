@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
 
-import typer
+from cyclopts import CycloptsError, MissingArgumentError, RepeatArgumentError
 
 from promptweave.apps.terminal import FAILURE, INTERRUPTED, USAGE
 
+INTERRUPTION = "Interrupted. Nothing was written."
 
-def explain(error: Exception) -> int:
+
+def explain(error: BaseException) -> int:
     """Say what went wrong, and give the exit code."""
-    if isinstance(error, typer.Abort):
-        return fail("Interrupted. Nothing was written.", INTERRUPTED)
-    if hasattr(error, "show") and hasattr(error, "exit_code"):  # a usage error, click's or typer's own
-        usage: Any = error
-        usage.show()
-        return usage.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return fail(INTERRUPTION, INTERRUPTED)
+    if isinstance(error, CycloptsError):
+        return fail(misused(error), USAGE)
     if (
         isinstance(error, MemoryError)
         or "out of memory" in str(error).lower()
         or "can't allocate memory" in str(error).lower()
     ):
         return fail(
-            "The machine is out of memory. Make smaller or fewer pictures: --size, --images, fewer targets.", FAILURE
+            "The machine is out of memory. Make smaller or fewer images: --size, --images, fewer targets.", FAILURE
         )
     if isinstance(error, ValueError | OSError | TypeError | ImportError):
         prefix = (
@@ -37,6 +36,18 @@ def explain(error: Exception) -> int:
     return fail(
         f"{type(error).__name__}: {error}\nThis is a defect of promptweave. PROMPTWEAVE_DEBUG=1 shows where.", FAILURE
     )
+
+
+def misused(error: CycloptsError) -> str:
+    """What is wrong with a command line, and where help is."""
+    chain = " ".join(("promptweave", *(error.command_chain or ())))
+    message = str(error)
+    if isinstance(error, MissingArgumentError) and error.argument is not None and error.keyword is None:
+        named = error.argument.name
+        message = f"{chain} needs {named}: {error.argument.parameter.help} Received none."
+    if isinstance(error, RepeatArgumentError):
+        message = f"{error.token.keyword} is given twice, and takes one value. Give it once."
+    return f"{message} See {chain} --help."
 
 
 def fail(message: str, code: int) -> int:

@@ -1,47 +1,139 @@
-"""Options that several commands have."""
+"""Options as the command line has them: from dataclasses of `Option` fields to flags in groups, and to their values."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field
+from functools import wraps
+from typing import Annotated, Any, TypedDict, get_args, get_origin
 
-import typer
+from cyclopts import Group, Parameter
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, for scripts.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
-ModelName = Annotated[
-    str, typer.Option("--model", "-m", help="toybox, toybox-fast, toybox-dit, a folder, .safetensors or a hub id.")
-]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda ...")]
-Seed = Annotated[int, typer.Option("--seed", "-s", help="Seed of the starting noise.")]
-Images = Annotated[int, typer.Option("--images", help="Pictures per prompt, from seed, seed + 1, ...")]
-SeedOrNone = Annotated[int | None, typer.Option("--seed", "-s", help="Seed of the starting noise. [0]")]
-ImagesOrNone = Annotated[int | None, typer.Option("--images", help="Pictures per prompt, from seed, seed + 1, ... [1]")]
-NegativeOrNone = Annotated[str | None, typer.Option("--negative", help="What guidance leads away from.")]
-Steps = Annotated[
-    int | None, typer.Option("--steps", help="Sampling steps. [what suits the model: 50 for toybox, 8 for toybox-fast]")
-]
-Guidance = Annotated[
-    float | None,
-    typer.Option("--guidance", help="Strength of guidance; 1 switches it off. [what suits the model: 2 for toybox]"),
-]
-Scheduler = Annotated[str | None, typer.Option("--scheduler", help="ddim, euler, dpm++, heun ... [the model's own]")]
-AllowPickle = Annotated[bool, typer.Option("--allow-pickle", help="Read weights that can run code. Trust them first.")]
-Size = Annotated[str | None, typer.Option("--size", help="Pixels, height x width, such as 128 or 128x192.")]
-Negative = Annotated[str, typer.Option("--negative", help="What guidance leads away from.")]
-Truncate = Annotated[bool, typer.Option("--truncate", help="Let prompts be longer than the model reads.")]
-Force = Annotated[bool, typer.Option("--force", "-f", help="Replace an earlier run in the output folder.")]
-Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")]
-Place = Annotated[str, typer.Option("--place", help="Where recordings are kept: cpu, device or disk.")]
-Budget = Annotated[str | None, typer.Option("--budget", help="Largest recording, such as 500M or 2G.")]
-Blend = Annotated[list[str] | None, typer.Option("--blend", help="Word in whose region alone the picture may change.")]
-Subtract = Annotated[list[str] | None, typer.Option("--subtract", help="Word whose region must not change.")]
-Chunks = Annotated[int, typer.Option("--chunks", help="Read prompts of so many times the model's length.")]
-Report = Annotated[bool, typer.Option("--report", help="Also write report.html, a page of it all.")]
-PromptWeights = Annotated[bool, typer.Option("--prompt-weights", help="Read (word:1.3) and [word] as weights.")]
-Given = Annotated[
-    Path | None, typer.Option("--image", help="Edit this picture, which the source prompt describes, not a made one.")
-]
-Inversion = Annotated[
-    str | None, typer.Option("--inversion", help="How --image becomes noise: direct, ddim or regularised. [direct]")
-]
+from promptweave.apps.declared import declared
+from promptweave.apps.forms import FORMS, Form, factors, form_of, series
+from promptweave.core.clock import Number
+from promptweave.core.fields import Group as Heading
+from promptweave.core.fields import Listed, options_of
+
+GROUPS = {name: Group(name, sort_key=place) for place, name in enumerate(get_args(Heading))}
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Several values of one option."""
+
+    values: tuple[Number, ...]
+
+
+@dataclass(frozen=True)
+class Flags:
+    """The options of a dataclass in a command.
+
+    `kind`: the dataclass, of which the command gets an instance; or "module:Class", which is read without importing it,
+    and the command gets a dict of what was given, nothing else. `usual`: defaults of this command. `optional`: fields
+    without a default that the command finds itself. `without`: fields that other options of the command stand for.
+    `axes`: numbers may be several, 0,0.2,...,1, and are an `Axis` then.
+    """
+
+    kind: type | str
+    usual: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    optional: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    axes: bool = False
+
+    @property
+    def listed(self) -> tuple[Listed, ...]:
+        """The options, with the defaults of this command."""
+        fields = declared(self.kind) if isinstance(self.kind, str) else options_of(self.kind)
+        return tuple(
+            Listed(one.name, one.type, self.usual.get(one.name, one.default), one.option)
+            for one in fields
+            if one.name not in self.without
+        )
+
+    def hint(self) -> Any:
+        """What the parser reads them by: a dictionary that holds what was given."""
+        if not self.listed:
+            return Annotated[Any, Parameter(parse=False)]
+        known = {
+            one.name: parameter(one, required=one.required and one.name not in self.optional) for one in self.listed
+        }
+        return Annotated[TypedDict("Given", known, total=False), Parameter("*")]  # type: ignore[misc]  # pyright: ignore
+
+    def made(self, given: Mapping[str, Any] | None) -> Any:
+        """What the command gets for the texts that were given."""
+        known = {one.name: one for one in self.listed}
+        values = {name: value_of(known[name], text, self.axes) for name, text in (given or {}).items()}
+        return values if isinstance(self.kind, str) else self.kind(**{**self.usual, **values})
+
+
+def command(**flags: Flags) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a function options: its keyword parameter of each name gets what `Flags` says."""
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        @wraps(function)
+        def run(*prompts: Any, **given: Any) -> None:
+            function(*prompts, **given | {name: one.made(given.get(name)) for name, one in flags.items()})
+
+        parameters = inspect.signature(function).parameters.values()  # of which the parser may leave out the options
+        optional = [one.replace(default=None) if one.name in flags else one for one in parameters]
+        run.__annotations__ = {**function.__annotations__, **{name: one.hint() for name, one in flags.items()}}
+        setattr(run, "__signature__", inspect.Signature(optional))  # noqa: B010 - functions declare none
+        setattr(run, "flags", flags)  # noqa: B010 - for who asks what a command takes
+        return run
+
+    return decorate
+
+
+def parameter(listed: Listed, *, required: bool) -> Any:
+    """An option as cyclopts sees it."""
+    form, option = form_of(listed), listed.option
+    several, flag = get_origin(form.hint) is list, form.hint is bool
+    names = [listed.flag, *([f"-{option.short}"] if option.short else [])]
+    default = shown(listed, form)
+    return Annotated[
+        form.hint,
+        Parameter(
+            name=names, help=option.help, group=GROUPS[option.group], required=required,
+            metavar=None if flag else (option.metavar or form.metavar) + ("..." if several else ""),
+            negative=f"--no-{listed.flag[2:]}" if listed.default is True else "", show_choices=False,
+            show_default=default or False,
+        ),
+    ]  # fmt: skip
+
+
+def shown(listed: Listed, form: Form) -> str:
+    """The default as help shows it; nothing where there is none, or where the help text tells it in brackets."""
+    if listed.default is MISSING or listed.default is None or listed.default is False or listed.default in ((), ""):
+        return ""
+    return "on" if listed.default is True else form.show(listed.default)
+
+
+def value_of(listed: Listed, given: Any, axes: bool = False) -> Any:
+    """The value of an option's text, texts or flag; raises ValueError on one that is out of its range."""
+    flag, option, form = listed.flag, listed.option, form_of(listed)
+    if isinstance(given, bool):
+        return given
+    texts = [given] if isinstance(given, str) else list(given)
+    if axes and listed.name == "weights":
+        return dict(_weight(text, flag) for text in texts)
+    if axes and option.low is not None and len(texts) == 1 and "," in texts[0]:
+        values = series(texts[0], flag)
+        return Axis(tuple(map(int, values)) if form is FORMS[int] else values)
+    value = form.read(texts, flag)
+    low, high = (-math.inf if option.low is None else option.low), (math.inf if option.high is None else option.high)
+    if isinstance(value, int | float) and not low <= value <= high:
+        least = "" if option.low is None else f" of at least {low}"
+        most = "" if option.high is None else f"{' and' if least else ' of'} at most {high}"
+        raise ValueError(f"{flag} takes a number{least}{most}. Received {texts[0]}.")
+    return value
+
+
+def _weight(text: str, flag: str) -> tuple[str, float | Axis]:
+    word, equals, values = text.rpartition("=")
+    if equals and word and "," in values:
+        return word, Axis(series(values, flag))
+    ((word, factor),) = factors([text], flag).items()
+    return word, factor

@@ -8,38 +8,84 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
-from PIL import Image
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
 
-from promptweave.apps.terminal import number
+
+from promptweave.apps.forms import byte_count, number
+from promptweave.core.fields import Option
 
 Files = dict[Path, Callable[[Path], Any]]  # what writes each file
 
 
 @dataclass(frozen=True)
 class Ask:
-    """The options of the command."""
+    """What `promptweave maps` shows; `output` is the file that further ones stand beside."""
 
-    output: Path
-    special: bool = False
-    on_picture: bool = True
-    grid: str | None = None
-    renormalise: bool = False
-    steps_shown: str | None = None
-    layers: tuple[str, ...] = ()
-    heads: bool = False
-    words: tuple[str, ...] = ()
-    animate: bool = False
-    self_attention: tuple[str, ...] = ()
-    self_grid: str | None = None
-    stats: Path | None = None
-    masks: tuple[str, ...] = ()
-    folder: Path | None = None
-    blend: tuple[str, ...] = ()
-    budget: int | None = None
-    video: bool = False
+    special: Annotated[bool, Option("Also the start and end tokens.", group="What changes")] = False
+    alone: Annotated[bool, Option("The maps without the image below.", group="Output")] = False
+    grid: Annotated[
+        str | None,
+        Option(
+            "Grid of the maps, such as 16 or 8x16; all: enlarged and averaged. [where words are localised best]",
+            group="Where",
+        ),
+    ] = None
+    renormalise: Annotated[bool, Option("Fractions among the words alone.", group="Where")] = False
+    steps_shown: Annotated[
+        str | None, Option("Also the maps at these steps, such as 0,5,10,25,50.", group="What changes", metavar="STEPS")
+    ] = None
+    layers: Annotated[
+        tuple[str, ...], Option("Also layer by layer: all, down, up_cross_2 ...", group="What changes", metavar="NAMES")
+    ] = ()
+    heads: Annotated[bool, Option("Of --layers: each head by itself.", group="What changes", flag="--per-head")] = False
+    words: Annotated[
+        tuple[str, ...],
+        Option("Of --layers: a sheet of this word. [all words]", group="What changes", flag="--word", metavar="WORD"),
+    ] = ()
+    animate: Annotated[bool, Option("Also a GIF and a WebP through all steps.", group="Output")] = False
+    video: Annotated[bool, Option("Also an MP4 (extra 'video').", group="Output")] = False
+    self_attention: Annotated[
+        tuple[str, ...],
+        Option(
+            "Also self-attention: components, or pixel=x,y.",
+            group="What changes",
+            flag="--self",
+            metavar="components|pixel=X,Y",
+        ),
+    ] = ()
+    self_grid: Annotated[str | None, Option("Of --self: its grid, such as 16.", group="Where")] = None
+    stats: Annotated[
+        Path | None,
+        Option("Also entropy, fraction and overlap of each word, as .csv or .json.", group="Output", metavar="FILE"),
+    ] = None
+    masks: Annotated[
+        tuple[str, ...],
+        Option(
+            "Of --stats: word=FILE, an image that is white where the thing is.",
+            group="Where",
+            flag="--mask",
+            metavar="WORD=FILE",
+        ),
+    ] = ()
+    folder: Annotated[
+        Path | None, Option("Folder for each map as a file.", group="Output", flag="--files", metavar="FOLDER")
+    ] = None
+    blend: Annotated[
+        tuple[str, ...], Option("Word in whose region alone the image may change.", group="Where", metavar="WORD")
+    ] = ()
+    budget: Annotated[
+        str, Option("Most memory that maps may take, such as 500M.", group="Advanced", metavar="BYTES")
+    ] = "2G"
+    output: Path = Path("out/maps.png")
+
+    @property
+    def on_picture(self) -> bool:
+        """Whether maps lie over the image."""
+        return not self.alone
 
     def check(self, target: str | None) -> None:
         """Raise on options that do not go together, before anything is computed."""
@@ -90,7 +136,7 @@ def views(ask: Ask, prompt: str, general: Mapping[str, Any]) -> tuple[Files, dic
         self_attention=_grid(ask.self_grid, "--self-grid") or bool(ask.self_attention),
         grid="all" if ask.grid == "all" else _grid(ask.grid, "--grid"),
         special=ask.special,
-        budget=ask.budget,
+        budget=byte_count(ask.budget),
         **general,
     )
     words = seen.words.renormalised() if ask.renormalise else seen.words
@@ -192,6 +238,9 @@ def _mask(text: str) -> tuple[str, np.ndarray]:
     word, _, path = text.rpartition("=")
     if not word:
         raise ValueError(f"--mask takes word=PICTURE. Received {text!r}.")
+    import numpy as np
+    from PIL import Image
+
     try:
         with Image.open(path) as image:
             return word, np.asarray(image.convert("L")) > 127

@@ -1,4 +1,4 @@
-"""What the commands share: output, progress, exit codes and parsing of repeated options."""
+"""What the commands share: output, progress and exit codes."""
 
 from __future__ import annotations
 
@@ -66,57 +66,3 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
     for row in rows:
         made.add_row(*("" if cell is None else str(cell) for cell in row))
     return made
-
-
-def number(text: str, option: str) -> float:
-    """A number typed by a person."""
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"{option} takes a number. Received {text!r}.") from None
-
-
-def span(text: str, option: str) -> float | tuple[float, float]:
-    """A share "0.8" or a range "0.2:0.8"."""
-    begin, colon, end = text.partition(":")
-    return (number(begin, option), number(end, option)) if colon else number(text, option)
-
-
-def spans(texts: Sequence[str], option: str) -> Any:
-    """One share or range for all words, or "word=0.4" for some and a plain one for the others."""
-    words: dict[str, Any] = {}
-    for text in texts:
-        word, equals, value = text.rpartition("=")
-        words[word if equals else "default"] = span(value, option)
-    return words["default"] if set(words) == {"default"} else words
-
-
-def weights(texts: Sequence[str]) -> dict[str, float]:
-    """ "red=2" as {"red": 2.0}."""
-    found: dict[str, float] = {}
-    for text in texts:
-        word, equals, value = text.rpartition("=")
-        if not equals or not word:
-            raise ValueError(f"--weight takes word=factor, such as red=2. Received {text!r}.")
-        found[word] = number(value, "--weight")
-    return found
-
-
-def byte_count(text: str | None) -> int | None:
-    """ "500M" or "2G" as bytes."""
-    if text is None:
-        return None
-    units = {"K": 1e3, "M": 1e6, "G": 1e9}
-    unit = units.get(text[-1:].upper())
-    return int(number(text[:-1] if unit else text, "--budget") * (unit or 1))
-
-
-def size(text: str | None) -> tuple[int, int] | None:
-    """ "128x192" (height x width) or "128"."""
-    if text is None:
-        return None
-    height, _, width = text.lower().partition("x")
-    try:
-        return int(height), int(width or height)
-    except ValueError:
-        raise ValueError(f"--size takes pixels, such as 512 or 512x768 (height x width). Received {text!r}.") from None

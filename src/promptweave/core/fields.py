@@ -10,7 +10,6 @@ The command line, job files, sweeps, the web page, its HTTP API and recipes are 
 from __future__ import annotations
 
 import dataclasses
-import sys
 from dataclasses import MISSING, dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -33,6 +32,20 @@ class Option:
     flag: str | None = None
     short: str | None = None
     metavar: str | None = None
+
+
+@dataclass(frozen=True)
+class Command:
+    """The command of a control: `command: ClassVar[Command] = Command(...)` in its class is all that it takes.
+
+    `help`: one sentence. `prompts`: "one" image, made with the control and without it; the "same" prompt without and
+    with the control, as source and target; or a source and its "targets". `example`: what may follow the name.
+    """
+
+    name: str
+    help: str
+    prompts: Literal["one", "same", "targets"] = "one"
+    example: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,7 +75,7 @@ class Listed:
 @cache
 def options_of(kind: type) -> tuple[Listed, ...]:
     """The fields of a dataclass that a person may set: those with an `Option`, in their order."""
-    hints = get_type_hints(kind, vars(sys.modules[kind.__module__]), include_extras=True)
+    hints = get_type_hints(kind, include_extras=True)  # of each base in its own module
     found: list[Listed] = []
     for field in dataclasses.fields(kind):
         hint = hints[field.name]

@@ -4,16 +4,111 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from promptweave.core.clock import Number, Span
 from promptweave.core.control import Control, NoEffect
+from promptweave.core.fields import Option
 from promptweave.editing.recipe import Recipe
 from promptweave.methods import Consist, FlowEdit, LocalBlend, Refine, Replace, Reweight, SharedStart
 from promptweave.models.base import Model
 from promptweave.words import WordNotFound, Words, suggest
 
 Kind = Literal["auto", "replace", "refine", "flow", "consist"]
+Combine = Literal["intersection", "union"]
+
+
+@dataclass(frozen=True)
+class PromptToPrompt:
+    """What can be asked of an edit by words. An option that is None is left to the control that reads it."""
+
+    kind: Annotated[
+        Kind,
+        Option(
+            "How the target is edited: replace (word swap), refine (added phrase), auto (whichever the prompts look "
+            "like); for Stable Diffusion 3 and FLUX also flow (FlowEdit) and consist (keep all but what blend names).",
+            group="What changes",
+        ),
+    ] = "auto"
+    cross: Annotated[
+        Span | Mapping[str, Span],
+        Option(
+            "Fraction or range of the steps in which the source's cross-attention is used; also word by word.",
+            low=0, high=1, metavar="[WORD=]FRACTION",
+        ),
+    ] = 0.8  # fmt: skip
+    self_attention: Annotated[
+        Span,
+        Option(
+            "Fraction or range of the steps in which the source's self-attention is used.",
+            low=0, high=1, flag="--self", metavar="FRACTION",
+        ),
+    ] = 0.4  # fmt: skip
+    self_grid: Annotated[
+        int | None,
+        Option(
+            "Pixels of the largest self-attention map that is used. [a quarter of the latent's sides]",
+            low=1, group="Advanced",
+        ),
+    ] = None  # fmt: skip
+    joint: Annotated[
+        Span,
+        Option(
+            "Fraction or range of the steps in which the source's image tokens are used, in networks of joint "
+            "attention.",
+            low=0, high=1, metavar="FRACTION",
+        ),
+    ] = 0.2  # fmt: skip
+    blocks: Annotated[
+        tuple[str, ...] | None,
+        Option("Name of a joint-attention layer to act in. [all]", group="Advanced", flag="--block", metavar="NAME"),
+    ] = None
+    weights: Annotated[
+        Mapping[str, Number] | None,
+        Option(
+            "Factor on the attention that a word gets.",
+            group="What changes", flag="--weight", short="w", metavar="WORD=FACTOR",
+        ),
+    ] = None  # fmt: skip
+    blend: Annotated[
+        Sequence[str] | str, Option("Word in whose region alone the image may change.", group="Where", metavar="WORD")
+    ] = ()
+    subtract: Annotated[
+        Sequence[str] | str, Option("Word whose region must not change.", group="Where", metavar="WORD")
+    ] = ()
+    threshold: Annotated[
+        Number,
+        Option("Fraction of a map's maximum above which it belongs to the region.", low=0, high=1, group="Where"),
+    ] = 0.3
+    blend_start: Annotated[
+        Number, Option("Fraction of the steps before the local blend.", low=0, high=1, group="Where")
+    ] = 0.2
+    mask: Annotated[
+        Sequence[Sequence[float]] | None,
+        Option("Drawn region in which the image may change: white, or 1.", low=0, high=1, group="Where"),
+    ] = None
+    combine: Annotated[
+        Combine,
+        Option("How the mask and the region of the words are combined.", group="Where"),
+    ] = "intersection"
+    shared_start: Annotated[
+        Number | None, Option("Fraction of the steps that all prompts have in common.", low=0, high=1)
+    ] = None
+    strength: Annotated[
+        Number | None, Option("Of kind flow: fraction of the steps that act. [as published]", low=0, high=1)
+    ] = None
+    source_guidance: Annotated[
+        Number | None, Option("Of kind flow: guidance of the source. [as published]", low=0, group="Advanced")
+    ] = None
+    target_guidance: Annotated[
+        Number | None, Option("Of kind flow: guidance of the targets. [as published]", low=0, group="Advanced")
+    ] = None
+    structure: Annotated[
+        Number, Option("Of kind consist: fraction of the steps in which the object's shape is kept.", low=0, high=1)
+    ] = 0.3
+    reference_compat: Annotated[bool, Option("Maps, windows and regions of the authors' code.", group="Advanced")] = (
+        False
+    )
 
 
 @dataclass(frozen=True)

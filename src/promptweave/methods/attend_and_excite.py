@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +30,7 @@ from torch import Tensor
 from promptweave.core.accumulator import Maps
 from promptweave.core.clock import Number, Step, Window, fraction
 from promptweave.core.control import Control, Hooks, NoEffect, Probe, Run
+from promptweave.core.fields import Command, Option
 from promptweave.words import Words
 
 
@@ -66,16 +67,58 @@ class AttendAndExcite(Control):
     padding compete with the words.
     """
 
-    words: tuple[str, ...] | str
-    share: Number | tuple[Number, Number] = 0.5
-    scale: Number = 20
-    thresholds: tuple[tuple[Number, Number], ...] = ((0, 0.05), (0.2, 0.5), (0.4, 0.8))
-    iterations: int = 20
-    sharpness: Number = 100
-    sigma: Number = 0.5
-    padding: bool = True
+    command: ClassVar[Command] = Command(
+        "attend",
+        "Give every subject a place in the image (Attend-and-Excite).",
+        example='"a photo of a cat and a car" --word cat --word car',
+    )
+    words: Annotated[
+        tuple[str, ...] | str,
+        Option(
+            "A subject. [the nouns of the prompt]",
+            group="What changes",
+            flag="--word",
+            short="w",
+            metavar="WORD",
+        ),
+    ]
+    share: Annotated[
+        Number | tuple[Number, Number],
+        Option("Fraction or range of the steps in which the latents are moved.", low=0, high=1),
+    ] = 0.5
+    scale: Annotated[Number, Option("Size of a move of the latents.", low=0)] = 20
+    thresholds: Annotated[
+        tuple[tuple[Number, Number], ...],
+        Option(
+            "Repeat the moves at this fraction of the steps until every subject has this attention.",
+            low=0,
+            high=1,
+            group="Advanced",
+            flag="--threshold",
+            metavar="FRACTION=LEAST",
+        ),
+    ] = ((0, 0.05), (0.2, 0.5), (0.4, 0.8))
+    iterations: Annotated[
+        int, Option("Largest number of moves in a step with a threshold.", low=1, group="Advanced")
+    ] = 20
+    sharpness: Annotated[
+        Number,
+        Option(
+            "Factor in the soft-max over tokens; the smaller, the more a subject must be looked at.",
+            low=0,
+            group="Advanced",
+        ),
+    ] = 100
+    sigma: Annotated[
+        Number, Option("Deviation of the Gaussian that smooths the maps, in patches.", low=0, group="Advanced")
+    ] = 0.5
+    padding: Annotated[bool, Option("Let the end token and the padding compete with the words.", group="Advanced")] = (
+        True
+    )
     prompts: tuple[int, ...] | None = None
-    reference_compat: bool = False
+    reference_compat: Annotated[
+        bool, Option("Smooth maps and repeat moves as the authors' code does.", group="Advanced")
+    ] = False
 
     def bind(self, run: Run) -> Hooks:
         words = (self.words,) if isinstance(self.words, str) else tuple(self.words)

@@ -15,7 +15,7 @@ same attention kernel by construction.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from promptweave.core.clock import Step, Window, fraction
 from promptweave.core.control import Control, Hooks, NoEffect, Run
+from promptweave.core.fields import Option
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site, Sites
 from promptweave.core.targets import SOURCE, chosen
@@ -39,10 +40,31 @@ class Consist(Control):
     """
 
     needs_first_pass: ClassVar[bool] = True
-    words: tuple[str, ...] | str = ()
-    structure: int | float = 0.3
-    threshold: int | float = 0.1
-    blocks: tuple[str, ...] | None = None
+    words: Annotated[
+        tuple[str, ...] | str,
+        Option("Word of the source whose object may change.", group="Where", flag="--word", metavar="WORD"),
+    ] = ()
+    structure: Annotated[
+        int | float, Option("Fraction of the steps in which the object's shape is kept.", low=0, high=1)
+    ] = 0.3
+    threshold: Annotated[
+        int | float,
+        Option(
+            "Level of the words' map, scaled to [0, 1], above which a token belongs to the object.",
+            low=0,
+            high=1,
+            group="Where",
+        ),
+    ] = 0.1
+    blocks: Annotated[
+        tuple[str, ...] | None,
+        Option(
+            "Name of a joint-attention layer to act in. [all, or the single blocks of FLUX]",
+            group="Advanced",
+            flag="--block",
+            metavar="NAME",
+        ),
+    ] = None
     targets: tuple[int, ...] | None = None
 
     def bind(self, run: Run) -> Hooks:

@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -30,6 +30,7 @@ from torch import Tensor
 
 from promptweave.core.clock import Number, Step, Window
 from promptweave.core.control import Control, Hooks, NoEffect, Run
+from promptweave.core.fields import Command, Option
 from promptweave.core.pattern import Outer, Pattern, Term
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site
@@ -88,13 +89,33 @@ class DirectedDiffusion(Control):
     `weaken`: what is left of a map outside its box. `prompts`: the rows of the run, None: all.
     """
 
-    regions: Mapping[str, Box] | tuple[tuple[str, Box], ...]
-    trailing: int = 10
-    share: Number | tuple[Number, Number] = 0.5
-    strength: Number = 0.7
-    weaken: Number = 0.01
+    command: ClassVar[Command] = Command(
+        "place",
+        "Put things where you want them (Directed Diffusion).",
+        example='"a photo of a dog on the grass" --at dog=0.5,0.3,1,1',
+    )
+    regions: Annotated[
+        Mapping[str, Box] | tuple[tuple[str, Box], ...],
+        Option(
+            "Box of a word, in fractions of the image.",
+            low=0,
+            high=1,
+            group="Where",
+            flag="--at",
+            metavar="WORD=LEFT,TOP,RIGHT,BOTTOM",
+        ),
+    ]
+    trailing: Annotated[int, Option("Number of tokens after the prompt that are placed with the words.", low=0)] = 10
+    share: Annotated[
+        Number | tuple[Number, Number],
+        Option("Fraction or range of the steps in which the maps are edited.", low=0, high=1),
+    ] = 0.5
+    strength: Annotated[Number, Option("Strength of a word's map inside its box.", low=0)] = 0.7
+    weaken: Annotated[Number, Option("Factor on a word's map outside its box.", low=0, high=1)] = 0.01
     prompts: tuple[int, ...] | None = None
-    reference_compat: bool = False
+    reference_compat: Annotated[
+        bool, Option("Weaken all other tokens too, as the authors' code does.", group="Advanced")
+    ] = False
 
     def bind(self, run: Run) -> Hooks:
         window = Window.of(self.share, "share of DirectedDiffusion")

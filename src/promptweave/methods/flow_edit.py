@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from promptweave.core.clock import Number, Step, fraction
 from promptweave.core.control import Control, Hooks, NoEffect, Probe, Run
+from promptweave.core.fields import Option
 
 # Guidance of the model for pictures, of the source and of the target; classifier-free, or an input.
 PUBLISHED = {True: (7.0, 3.5, 13.5), False: (3.5, 1.5, 5.5)}
@@ -41,10 +42,25 @@ class FlowEdit(Control):
 
     needs_first_pass: ClassVar[bool] = True
     inversion_free: ClassVar[bool] = True
-    strength: Number | None = None
-    free: Number = 0.0
-    source_guidance: Number | None = None
-    target_guidance: Number | None = None
+    strength: Annotated[
+        Number | None,
+        Option("Fraction of the steps that act, the last ones. [0.66, of FLUX 0.857]", low=0, high=1),
+    ] = None
+    free: Annotated[
+        Number,
+        Option(
+            "Fraction of the steps, the last ones, in which the target is sampled as usual.",
+            low=0,
+            high=1,
+            group="Advanced",
+        ),
+    ] = 0.0
+    source_guidance: Annotated[
+        Number | None, Option("Guidance scale of the source. [as published]", low=0, group="Advanced")
+    ] = None
+    target_guidance: Annotated[
+        Number | None, Option("Guidance scale of the targets. [as published]", low=0, group="Advanced")
+    ] = None
 
     def bind(self, run: Run) -> Hooks:
         if not run.flow:

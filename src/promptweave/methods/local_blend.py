@@ -18,7 +18,7 @@ fraction of steps, there of network calls. `reference_compat=True` restores all 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +28,7 @@ from torch import Tensor
 from promptweave.core.accumulator import Maps
 from promptweave.core.clock import Step, Window, fraction
 from promptweave.core.control import Control, Hooks, NoEffect, Run
+from promptweave.core.fields import Option
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site
 from promptweave.core.targets import SOURCE, chosen
@@ -81,16 +82,46 @@ class LocalBlend(Control):
     zeros and ones as nested tuples, joined with the words' region by `combine`; without words it stands alone.
     """
 
-    words: tuple[str, ...] | str = ()
-    subtract: tuple[str, ...] | str = ()
-    threshold: int | float = 0.3
-    subtract_threshold: int | float = 0.3
-    start: int | float = 0.2
-    maps: Literal["own", "effective"] = "own"
-    mask: tuple[tuple[float, ...], ...] | None = None
-    combine: Literal["intersection", "union"] = "intersection"
+    words: Annotated[
+        tuple[str, ...] | str,
+        Option(
+            "Word in whose region alone the image may change.",
+            group="Where",
+            flag="--blend",
+            metavar="WORD",
+        ),
+    ] = ()
+    subtract: Annotated[
+        tuple[str, ...] | str,
+        Option("Word whose region must not change.", group="Where", metavar="WORD"),
+    ] = ()
+    threshold: Annotated[
+        int | float,
+        Option("Fraction of a map's maximum above which a pixel belongs to the region.", low=0, high=1, group="Where"),
+    ] = 0.3
+    subtract_threshold: Annotated[
+        int | float, Option("The same for the region that is subtracted.", low=0, high=1, group="Advanced")
+    ] = 0.3
+    start: Annotated[
+        int | float,
+        Option("Fraction of the steps before the first blend.", low=0, high=1, group="Where", flag="--blend-start"),
+    ] = 0.2
+    maps: Annotated[
+        Literal["own", "effective"],
+        Option("Maps that are read: a prompt's own, or those after the injection.", group="Advanced"),
+    ] = "own"
+    mask: Annotated[
+        tuple[tuple[float, ...], ...] | None,
+        Option(
+            "Drawn region in which the image may change: white, or 1.", low=0, high=1, group="Where", metavar="FILE"
+        ),
+    ] = None
+    combine: Annotated[
+        Literal["intersection", "union"],
+        Option("How the mask and the region of the words are combined.", group="Where"),
+    ] = "intersection"
     targets: tuple[int, ...] | None = None
-    reference_compat: bool = False
+    reference_compat: Annotated[bool, Option("Maps and regions of the authors' code.", group="Advanced")] = False
 
     def bind(self, run: Run) -> Hooks:
         for name in ("threshold", "subtract_threshold"):

@@ -21,7 +21,7 @@ and it is refused with the other joint networks.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +31,7 @@ from torch import Tensor
 from promptweave.core.accumulator import Maps
 from promptweave.core.clock import Number, Step, Window, fraction
 from promptweave.core.control import Control, Hooks, NoEffect, Run
+from promptweave.core.fields import Command, Option
 from promptweave.core.pattern import Dense, Pattern, Term
 from promptweave.core.precision import precision
 from promptweave.core.rows import Rows
@@ -51,12 +52,46 @@ class MasaCtrl(Control):
     before the first whose self-attention is changed. `union`, `words`, `threshold` and `masks`: see the module.
     """
 
-    start: Number = 0.08
-    layers: Number = 0.625
-    union: bool = False
-    words: tuple[str, ...] | str = ()
-    threshold: Number = 0.1
-    masks: tuple[Drawn, Drawn] | None = None
+    command: ClassVar[Command] = Command(
+        "masactrl",
+        "Give the source's appearance to another pose or layout (MasaCtrl).",
+        prompts="targets",
+        example='"a dog standing on the grass" "a dog jumping on the grass"',
+    )
+    start: Annotated[Number, Option("Fraction of the steps before the first that is changed.", low=0, high=1)] = 0.08
+    layers: Annotated[
+        Number, Option("Fraction of the self-attention layers before the first that is changed.", low=0, high=1)
+    ] = 0.625
+    union: Annotated[bool, Option("Keep the target's own keys and values beside the source's.")] = False
+    words: Annotated[
+        tuple[str, ...] | str,
+        Option(
+            "Word of the foreground, which is kept apart from the background.",
+            group="Where",
+            flag="--word",
+            short="w",
+            metavar="WORD",
+        ),
+    ] = ()
+    threshold: Annotated[
+        Number,
+        Option(
+            "Level of the words' maps, scaled to [0, 1], above which a pixel is foreground.",
+            low=0,
+            high=1,
+            group="Where",
+        ),
+    ] = 0.1
+    masks: Annotated[
+        tuple[Drawn, Drawn] | None,
+        Option(
+            "Drawn foreground, white or 1, of the source and of the target, in place of words.",
+            low=0,
+            high=1,
+            group="Where",
+            metavar="FILE",
+        ),
+    ] = None
     targets: tuple[int, ...] | None = None
 
     def bind(self, run: Run) -> Hooks:

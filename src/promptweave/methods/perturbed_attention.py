@@ -16,13 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 
 from promptweave.core.clock import Number, Span, Step, Window
 from promptweave.core.control import Control, Extra, Hooks, Latents, NoEffect, Predictions, Run
-from promptweave.core.fields import Option
+from promptweave.core.fields import Command, Option
 from promptweave.core.pattern import Pattern, Softmax
 from promptweave.core.rows import Row, Rows
 from promptweave.core.site import Site
@@ -33,6 +33,9 @@ class PerturbedAttentionGuidance(Control):
     """`layers`: names of self-attention or joint layers, or how they begin: "mid", "up_self_1", "stream_single".
     `prompts`: the rows it acts on; None: all that are computed, the source among them, as with guidance."""
 
+    command: ClassVar[Command] = Command(
+        "pag", "Lead an image away from one without structure (PAG).", example='"a cat on the grass" --scale 2'
+    )
     scale: Annotated[Number, Option("How far to lead away from the perturbed prediction.", low=0)] = 3.0
     layers: Annotated[
         tuple[str, ...] | str,

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from torch import Tensor
 from promptweave.core.accumulator import Maps
 from promptweave.core.clock import Number, Step, Window
 from promptweave.core.control import Control, Hooks, NoEffect, Probe, Run, Text
+from promptweave.core.fields import Command, Option
 from promptweave.core.precision import precision
 from promptweave.core.site import Sites
 from promptweave.core.targets import SOURCE, chosen
@@ -120,13 +121,33 @@ class Pix2PixZero(Control):
     of the latent; None: no limit. `direction`: a file that `Direction.save` wrote, instead of sentences.
     """
 
-    source: str | tuple[str, ...]
-    target: str | tuple[str, ...]
-    strength: Number = 1.0
-    guidance: Number = 0.1
-    window: Number = 1.0
-    limit: Number | None = 0.05
-    direction: str | None = None
+    command: ClassVar[Command] = Command(
+        "translate",
+        "Turn one thing into another without a new prompt (pix2pix-zero).",
+        prompts="same",
+        example='"a photo of a cat on the grass" --from cat --to dog',
+    )
+    source: Annotated[
+        str | tuple[str, ...],
+        Option("Thing that changes: cat, red car ...", group="What changes", flag="--from", metavar="THING"),
+    ]
+    target: Annotated[
+        str | tuple[str, ...], Option("Thing that it becomes.", group="What changes", flag="--to", metavar="THING")
+    ]
+    strength: Annotated[Number, Option("Factor on the edit direction.")] = 1.0
+    guidance: Annotated[
+        Number, Option("How strongly the source's cross-attention maps are kept; 0: not at all.", low=0, flag="--keep")
+    ] = 0.1
+    window: Annotated[Number, Option("Fraction of the steps in which they are kept.", low=0, high=1)] = 1.0
+    limit: Annotated[
+        Number | None, Option("Longest move of a latent in a step, as a fraction of its norm.", low=0, group="Advanced")
+    ] = 0.05
+    direction: Annotated[
+        str | None,
+        Option(
+            "File with a saved direction, in place of sentences about the two things.", group="Advanced", metavar="FILE"
+        ),
+    ] = None
     targets: tuple[int, ...] | None = None
 
     def bind(self, run: Run) -> Hooks:

@@ -19,7 +19,7 @@ features are those under its own prompt.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -27,6 +27,7 @@ from torch import Tensor
 from promptweave.core.clock import Number, Span, Step, Window, fraction
 from promptweave.core.control import Control, Hooks, NoEffect, Run, Text
 from promptweave.core.features import Block, Features
+from promptweave.core.fields import Command, Option
 from promptweave.core.rows import Branch, Layout, Rows
 from promptweave.core.site import Site
 from promptweave.core.targets import SOURCE, chosen
@@ -41,10 +42,34 @@ class PlugAndPlay(Control):
     here the second of the decoder's second stage.
     """
 
-    features: Span = 0.8
-    attention: Span = 0.5
-    layers: Number = 0.5
-    block: str = "up_res_1_1"
+    command: ClassVar[Command] = Command(
+        "pnp",
+        "Give another appearance to the source's layout (Plug-and-Play diffusion features).",
+        prompts="targets",
+        example='"a photo of a cat on the grass" "a sketch of a cat on the grass"',
+    )
+    features: Annotated[
+        Span,
+        Option(
+            "Fraction or range of the steps in which the source's features are used.", low=0, high=1, metavar="FRACTION"
+        ),
+    ] = 0.8
+    attention: Annotated[
+        Span,
+        Option(
+            "Fraction or range of the steps in which the source's queries and keys are used.",
+            low=0,
+            high=1,
+            metavar="FRACTION",
+        ),
+    ] = 0.5
+    layers: Annotated[
+        Number,
+        Option("Fraction of the self-attention layers before the first that is changed.", low=0, high=1, group="Where"),
+    ] = 0.5
+    block: Annotated[
+        str, Option("Residual block whose features are used, by stage and number.", group="Where", metavar="NAME")
+    ] = "up_res_1_1"
     targets: tuple[int, ...] | None = None
 
     def bind(self, run: Run) -> Hooks:

@@ -28,22 +28,23 @@ in all steps (theirs in the cross window). With `reference_compat=True` the maps
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from promptweave.core.clock import Number, Span, Step, Window
+from promptweave.core.clock import Span, Step, Window
 from promptweave.core.control import Control, Extra, Hooks, NoEffect, Run
+from promptweave.core.fields import Option
 from promptweave.core.pattern import Pattern
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site
 from promptweave.core.targets import SOURCE, chosen
 from promptweave.methods.published_windows import calls, truncated
-from promptweave.words import WordNotFound, Words, refine_map, refine_matrix, replace_map, word_weights, word_windows
+from promptweave.words import refine_map, refine_matrix, replace_map, word_windows
 
 UNEDITED = "unedited"  # the name of a second pass
 
@@ -84,14 +85,56 @@ class _Inject(Control):
     that nobody edits, as in the paper's algorithm 1; else, as in the authors' code, those of the edited pass itself.
     """
 
-    cross: Span | Mapping[str, Span] = 0.8
-    self_attention: Span = 0.4
-    self_grid: int | None = None
+    cross: Annotated[
+        Span | Mapping[str, Span],
+        Option(
+            "Fraction or range of the steps in which the source's cross-attention is used; also word by word.",
+            low=0,
+            high=1,
+            metavar="[WORD=]FRACTION",
+        ),
+    ] = 0.8
+    self_attention: Annotated[
+        Span,
+        Option(
+            "Fraction or range of the steps in which the source's self-attention is used.",
+            low=0,
+            high=1,
+            flag="--self",
+            metavar="FRACTION",
+        ),
+    ] = 0.4
+    self_grid: Annotated[
+        int | None,
+        Option(
+            "Pixels of the largest self-attention map that is used. [a quarter of the latent's sides]",
+            low=1,
+            group="Advanced",
+        ),
+    ] = None
     targets: tuple[int, ...] | None = None
-    reference_compat: bool = False
-    joint: Span = 0.2
-    blocks: tuple[str, ...] | None = None
-    two_pass: bool = False
+    reference_compat: Annotated[bool, Option("Maps and windows of the authors' code.", group="Advanced")] = False
+    joint: Annotated[
+        Span,
+        Option(
+            "Fraction or range of the steps in which the source's image tokens are used, in joint attention.",
+            low=0,
+            high=1,
+            metavar="FRACTION",
+        ),
+    ] = 0.2
+    blocks: Annotated[
+        tuple[str, ...] | None,
+        Option(
+            "Name of a joint-attention layer to act in. [all]",
+            group="Advanced",
+            flag="--block",
+            metavar="NAME",
+        ),
+    ] = None
+    two_pass: Annotated[
+        bool, Option("Read the target's own maps in a pass that nobody edits (Algorithm 1).", group="Advanced")
+    ] = False
 
     def maps(self, run: Run, row: int) -> tuple[Float64[Tensor, "source target"], Float64[Tensor, "target"]]:
         """A and D of a target, before windows; in double precision, which `bind` brings to the run's."""
@@ -243,77 +286,3 @@ class Refine(_Inject):
     def maps(self, run: Run, row: int) -> tuple[Float64[Tensor, "source target"], Float64[Tensor, "target"]]:
         mapper, kept = refine_map(run.words[SOURCE], run.words[row], reference_compat=self.reference_compat)
         return refine_matrix(mapper, kept), 1 - kept
-
-
-@dataclass(frozen=True)
-class Reweight(Control):
-    """Attention re-weighting: the maps of the named words times a factor, -2 to 10 say ("Attention Re-weighting").
-
-    Acts on the map that the controls before it left, so in `[Replace(), Reweight(...)]` on that of the source.
-    `window`: of the steps, or a mapping from words to windows as `cross` of `Replace` is. In the authors' code the two
-    are one; with `reference_compat` it is counted as there.
-    """
-
-    weights: Mapping[str, Number]
-    window: Span | Mapping[str, Span] = 1.0
-    targets: tuple[int, ...] | None = None
-    reference_compat: bool = False
-
-    def bind(self, run: Run) -> Hooks:
-        rows = chosen(self.targets, run)
-        targets = [run.words[row] for row in rows]
-        for word in self.weights:
-            _find_somewhere(word, targets)
-        Window.check(self.window, "window of Reweight")
-        times = calls(run) if self.reference_compat else run.steps
-        windows = word_windows(targets, self.window, run.steps, reference_compat=self.reference_compat, calls=times)
-        factors: list[dict[int, Float[Tensor, "target"]]] = [{} for _ in range(times)]
-        for row, words, alphas in zip(rows, targets, windows.unbind(1), strict=True):
-            known = {word: factor for word, factor in self.weights.items() if _has(words, word)}
-            whole = word_weights(words, known)
-            for at, alpha in zip(factors, alphas, strict=True):
-                factor = torch.where(alpha > 0, whole, 1)
-                if not bool((factor == 1).all()):
-                    at[row] = factor.to(run.device, run.dtype)
-        if not any(factors):
-            raise NoEffect(
-                "Reweight needs a factor other than 1 and a window with a step in it. "
-                f"Received {dict(self.weights)} and window={self.window}."
-            )
-        return _Weighting(factors, self.reference_compat)
-
-
-def _has(words: Words, word: str) -> bool:
-    try:
-        words.find(word)
-    except WordNotFound:
-        return False
-    return True
-
-
-def _find_somewhere(word: str, targets: Sequence[Words]) -> None:
-    """Raise what the first target says of the word if none has it."""
-    if not any(_has(words, word) for words in targets):
-        targets[0].find(word)
-
-
-@dataclass
-class _Weighting(Hooks):
-    factors: list[dict[int, Float[Tensor, "target"]]]  # of each step, or in compatibility of each network call
-    by_call: bool = False
-    steps: set[int] = field(default_factory=set[int])
-    sites: set[str] = field(default_factory=set[str])
-
-    def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
-        factors = {} if site.kind == "self" else self.factors[step.call if self.by_call else step.index]
-        if not factors:
-            return rows
-        self.steps.add(step.index)
-        self.sites.add(site.name)
-        for row, factor in factors.items():
-            old = rows["cond"][row].pattern
-            rows = rows.put("cond", row, pattern=site.on_image(old * site.widen(factor), old))
-        return rows
-
-    def report(self) -> dict[str, Any]:
-        return {"cross_steps": len(self.steps), "cross_sites": len(self.sites)}

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +33,7 @@ from torch import Tensor
 from promptweave.core.accumulator import Maps
 from promptweave.core.clock import Number, Step, Window
 from promptweave.core.control import Control, Extra, Hooks, Latents, NoEffect, Predictions, Run, Text
+from promptweave.core.fields import Command, Option
 from promptweave.methods.attend_and_excite import gaussian
 
 EARLY = 800  # times above it are those of a picture without shape
@@ -46,12 +47,31 @@ class SemanticGuidance(Control):
     `targets`: the rows it acts on; None: all targets, or the one prompt of a run without.
     """
 
-    concepts: Mapping[str, Number]
-    warmup: Number = 0.2
-    threshold: Number = 0.9
-    momentum: Number = 0.1
-    beta: Number = 0.4
-    attention: bool = False
+    command: ClassVar[Command] = Command(
+        "sega",
+        "Lead an image towards concepts or away from them, beside its prompt (semantic guidance).",
+        prompts="same",
+        example='"a photo of a cat on the grass" --concept "a photo of a cat wearing a hat on the grass"',
+    )
+    concepts: Annotated[
+        Mapping[str, Number],
+        Option(
+            "Text to lead to with a strength (5 is usual), or away from with one below 0.",
+            group="What changes",
+            flag="--concept",
+            short="c",
+            metavar="TEXT[=STRENGTH]",
+        ),
+    ]
+    warmup: Annotated[Number, Option("Fraction of the steps before the first that is guided.", low=0, high=1)] = 0.2
+    threshold: Annotated[
+        Number, Option("Quantile of a concept's change above which it acts.", low=0, high=1, group="Where")
+    ] = 0.9
+    momentum: Annotated[Number, Option("Momentum of the guidance from step to step.", low=0, group="Advanced")] = 0.1
+    beta: Annotated[Number, Option("Fraction of the momentum that a step keeps.", low=0, high=1, group="Advanced")] = (
+        0.4
+    )
+    attention: Annotated[bool, Option("Act only where the concept's own words look (LEDITS++).", group="Where")] = False
     targets: tuple[int, ...] | None = None
 
     def bind(self, run: Run) -> Hooks:

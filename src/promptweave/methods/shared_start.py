@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from torch import Tensor
 
 from promptweave.core.clock import Number, Step, Window
 from promptweave.core.control import Control, Hooks, NoEffect, Run
+from promptweave.core.fields import Option
 from promptweave.core.targets import SOURCE, chosen
 
 
@@ -16,7 +17,9 @@ from promptweave.core.targets import SOURCE, chosen
 class SharedStart(Control):
     """Every target's latent is the source's for the first `share` of the steps (the authors' SpatialReplace)."""
 
-    share: Number = 0.2
+    share: Annotated[
+        Number, Option("Fraction of the steps that all prompts have in common.", low=0, high=1, flag="--shared-start")
+    ] = 0.2
     targets: tuple[int, ...] | None = None
 
     def bind(self, run: Run) -> Hooks:

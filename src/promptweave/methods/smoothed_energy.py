@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +28,7 @@ from torch import Tensor
 
 from promptweave.core.clock import Number, Span
 from promptweave.core.control import Control, Hooks, NoEffect, Run
-from promptweave.core.fields import Option
+from promptweave.core.fields import Command, Option
 from promptweave.core.pattern import Pattern, Softmax
 from promptweave.core.rows import Row
 from promptweave.core.site import Site
@@ -44,6 +44,9 @@ class SmoothedEnergyGuidance(Control):
     `prompts`: the rows it acts on; None: all that are computed, the source among them, as with guidance.
     """
 
+    command: ClassVar[Command] = Command(
+        "seg", "Lead an image away from one with blurred attention (SEG).", example='"a cat on the grass" --sigma 2'
+    )
     scale: Annotated[Number, Option("How far to lead away from the blurred prediction.", low=0)] = 3.0
     sigma: Annotated[
         Number, Option("Width of the blur, in pixels of the layer; inf: every query is the mean of all.", low=0)

@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -32,6 +32,7 @@ from torch import Tensor
 
 from promptweave.core.clock import Step
 from promptweave.core.control import Control, Hooks, NoEffect, Run, Text
+from promptweave.core.fields import Command, Option
 from promptweave.core.pattern import Pattern
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site
@@ -55,8 +56,23 @@ class StructuredDiffusion(Control):
     rows of the run, None: all.
     """
 
-    phrases: tuple[str | tuple[int, int], ...] | None = None
-    variant: str = "values"
+    command: ClassVar[Command] = Command(
+        "compose",
+        "Encode each noun phrase by itself, so that colours stay with their things (Structured Diffusion Guidance).",
+        example='"a red car and a blue bike"',
+    )
+    phrases: Annotated[
+        tuple[str | tuple[int, int], ...] | None,
+        Option(
+            "Noun phrase that is encoded by itself. [those in brackets, or found by spaCy]",
+            group="What changes",
+            flag="--phrase",
+            metavar="PHRASE",
+        ),
+    ] = None
+    variant: Annotated[
+        str, Option("What comes from several encodings: values, or keys for conjunctions.", metavar="values|keys")
+    ] = "values"
     prompts: tuple[int, ...] | None = None
 
     def bind(self, run: Run) -> Hooks:

@@ -28,9 +28,9 @@ def large(image: Image.Image, side: int = SHOWN) -> Image.Image:
 
 def numbers(text: str) -> tuple[float, ...]:
     """Values of an axis, "0, 0.4, 0.8"."""
-    from promptweave.apps.commands_many import values
+    from promptweave.apps.forms import series
 
-    found = values(text or "", "An axis")
+    found = series(text or "", "An axis")
     if any(not 0 <= value <= 1 for value in found):
         raise ValueError(f"The values of an axis are shares from 0 to 1. Received {text!r}.")
     return found

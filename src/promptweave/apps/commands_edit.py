@@ -1,0 +1,124 @@
+"""The commands that make images: generate, edit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from promptweave.apps.common import (
+    SETTINGS,
+    Comparing,
+    Given,
+    Opening,
+    Output,
+    Prompt,
+    Targets,
+    folder,
+    recipe_of,
+    steps_of,
+    tell,
+)
+from promptweave.apps.flags import Flags, command
+from promptweave.apps.terminal import Terminal, table
+from promptweave.core.fields import Option
+
+PROMPT_TO_PROMPT = "promptweave.editing.options:PromptToPrompt"
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Sources of edits other than a prompt."""
+
+    recording: Annotated[
+        Path | None,
+        Option("Edit a recording; all prompts are targets then.", group="Image", metavar="FILE"),
+    ] = None  # fmt: skip
+    jobs: Annotated[
+        Path | None, Option("Run a file of edits, one JSON object a line.", group="Advanced", metavar="FILE")
+    ] = None
+    rows: Annotated[int, Option("Images made at once with --jobs.", low=1, group="Advanced")] = 8
+
+
+@command(settings=SETTINGS, opening=Flags(Opening), output=folder("generate"))
+def generate(prompt: Prompt, /, *, settings: dict[str, Any], opening: Opening, output: Output) -> None:
+    """Make an image from a prompt."""
+    from promptweave.editing.edit import run
+    from promptweave.editing.recorders import edit_watch
+
+    output.check()
+    network = opening.load()
+    recipe = recipe_of(network, prompt, (), settings)
+    watch = edit_watch(recipe, network) if output.report else ()
+    with output.terminal.progress("generating", recipe.steps) as advance:
+        result = run(recipe, network, watch=watch, progress=advance)
+    output.save(result)
+
+
+@command(
+    options=Flags(PROMPT_TO_PROMPT), settings=SETTINGS, given=Flags(Given), sources=Flags(Sources),
+    comparing=Flags(Comparing), opening=Flags(Opening), output=folder("edit"),
+)  # fmt: skip
+def edit(
+    source: Annotated[str | None, Parameter(help="Prompt of the source image.")] = None,
+    /,
+    *targets: Targets,
+    options: dict[str, Any],
+    settings: dict[str, Any],
+    given: Given,
+    sources: Sources,
+    comparing: Comparing,
+    opening: Opening,
+    output: Output,
+) -> None:
+    """Edit an image by changing its prompt: only what the words name changes."""
+    if sources.jobs is not None:
+        if source is not None:
+            raise ValueError(f"--jobs takes its prompts from the file. Received {source!r} too.")
+        _jobs(output.terminal, sources.jobs, opening.load(), output.output, sources.rows, output.force)
+        return
+    output.check()
+    if source is None:
+        raise ValueError("An edit needs a source prompt and a target. Received none: promptweave edit SOURCE TARGET.")
+    from promptweave.editing.edit import edit as make
+    from promptweave.editing.record import Recording
+
+    network = opening.load()
+    recorded = None if sources.recording is None else Recording.load(sources.recording, network.device)
+    steps = steps_of(settings, network) if recorded is None else recorded.recipe.steps
+    with output.terminal.progress("editing", given.passes(steps)) as advance:
+        result = make(
+            recorded or source, *(targets if recorded is None else (source, *targets)), model=network,
+            compare=comparing.compare, maps=output.report, progress=advance, **given.options, **options, **settings,
+        )  # fmt: skip
+    terminal = output.terminal
+    for number, pairs in enumerate(result.report["alignment"], 1):
+        rows = [(pair["kind"], pair["source"], pair["target"]) for pair in pairs if pair["kind"] != "kept"]
+        distance = result.report["distance"][number - 1][0]
+        title = f"target {number}: {result.recipe.targets[number - 1]}"
+        terminal.say(table(title, ("", "source", "target"), rows or [("same", "", "")]))
+        terminal.say(
+            f"  {distance['changed_pixels']:.0%} of the pixels changed, PSNR to the source {distance['psnr']:.1f} dB"
+        )
+    tell(terminal, result.report)
+    output.save(result)
+
+
+def _jobs(terminal: Terminal, path: Path, network: Any, output: Path, rows: int, force: bool) -> None:
+    """Run a file of jobs, each into a folder of its own below `output`."""
+    from promptweave.editing.jobs import read_jobs, run_jobs
+
+    jobs = read_jobs(path, network)
+    there: list[str] = []
+
+    def note(job: Any, result: Any) -> None:
+        if result is None:
+            there.append(job.name)
+        advance(None, None)
+
+    with terminal.progress("jobs", len(jobs)) as advance:
+        folders = run_jobs(jobs, network, output, rows=rows, force=force, done=note)
+    terminal.give({"folders": [str(folder) for folder in folders], "there_already": there})
+    terminal.say(f"{len(folders) - len(there)} jobs run, {len(there)} there already, in {output}")

@@ -1,0 +1,124 @@
+"""The command that trains the embedded models, and scores what a model can do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from promptweave.apps.common import Opening, Speaking
+from promptweave.apps.flags import Flags, command
+from promptweave.apps.terminal import Terminal, table
+from promptweave.core.fields import Option
+
+
+@dataclass(frozen=True)
+class Training:
+    """What is trained, how long and where."""
+
+    stage: Annotated[
+        str, Option("all, vae, diffusion, decoder, oracle, joint or fast.", group="What changes", metavar="STAGE")
+    ] = "all"
+    folder: Annotated[Path, Option("Where checkpoints, log and grids go.", group="Output")] = Path("runs/toybox")
+    vae_minutes: Annotated[float, Option("For the autoencoder, in all.", low=0)] = 11
+    minutes: Annotated[float, Option("For text encoder and UNet, in all its runs together.", low=0)] = 180
+    decoder_minutes: Annotated[float, Option("To improve the decoder, in all.", low=0)] = 15
+    joint_minutes: Annotated[float, Option("For toybox-dit, in all.", low=0)] = 220
+    fast_minutes: Annotated[float, Option("For toybox-fast, in all.", low=0)] = 26
+    begin: Annotated[
+        str | None,
+        Option("Begin a new folder with this model's weights: toybox, toybox-dit, or a folder.", flag="--from"),
+    ] = None
+    rate: Annotated[float, Option("Highest rate of learning, stages diffusion and joint.", low=0)] = 1e-3
+    batch: Annotated[int, Option("Images a step, stages diffusion and joint; 0: 24 and 32.", low=0)] = 0
+    bf16: Annotated[bool, Option("Stages diffusion and joint in bfloat16: faster where the machine has it.")] = False
+    scenes: Annotated[
+        int, Option("Scenes to train on; a fifth as many more have two things of two colours.", low=1)
+    ] = 30_000
+    seed: Annotated[int, Option("Seed of everything random.", low=0)] = 0
+    install: Annotated[bool, Option("Copy the trained pipeline into the package.", group="Output")] = False
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What is measured instead."""
+
+    score: Annotated[bool, Option("Only score --model, train nothing.", group="What changes")] = False
+    count: Annotated[int, Option("Of --score: prompts of each family.", low=1)] = 200
+    steps: Annotated[int | None, Option("Of --score: sampling steps. [what suits the model]", low=1)] = None
+    guidance: Annotated[float | None, Option("Of --score: guidance scale. [what suits the model]", low=0)] = None
+
+
+@command(training=Flags(Training), scoring=Flags(Scoring), opening=Flags(Opening), speaking=Flags(Speaking))
+def train(*, training: Training, scoring: Scoring, opening: Opening, speaking: Speaking) -> None:
+    """Train the embedded model, going on from its checkpoints; or print the oracle's figures of a model."""
+    terminal = speaking.terminal
+    if scoring.score:
+        _score(terminal, opening, scoring)
+        return
+    from promptweave.world import train as recipe
+
+    stages = recipe.STAGES if training.stage == "all" else (training.stage,)
+    if not set(stages) <= set(recipe.STAGES):
+        raise ValueError(f"--stage must be all, {', '.join(recipe.STAGES)}. Received {training.stage!r}.")
+    times = {
+        "vae": training.vae_minutes, "diffusion": training.minutes, "decoder": training.decoder_minutes, "oracle": 0.0,
+        "joint": training.joint_minutes, "fast": training.fast_minutes,
+    }  # fmt: skip
+    if training.begin:
+        recipe.begin_with(training.folder, training.begin)
+    sizes = {"batch": training.batch, "joint_batch": training.batch} if training.batch else {}
+    with _training_bar(terminal, times) as watch:
+        recipe.train(
+            training.folder,
+            recipe.Recipe(
+                training.seed, training.scenes, training.scenes // 5, rate=training.rate, joint_rate=training.rate,
+                bf16=training.bf16, **sizes,
+            ),
+            {name: times[name] for name in stages},
+            opening.device,
+            watch,
+        )  # fmt: skip
+    terminal.say(f"log and sample grids are in {training.folder}")
+    if training.install:
+        terminal.say(*(f"installed {path}" for path in recipe.install(training.folder, stages)))
+
+
+@contextmanager
+def _training_bar(terminal: Terminal, minutes: dict[str, float]) -> Iterator[Any]:
+    """A bar per stage on standard error: share of its minutes, loss and samples a second."""
+    with terminal.bar() as bar:
+        tasks: dict[str, Any] = {}
+        first: dict[str, tuple[float, float]] = {}
+
+        def watch(values: Mapping[str, Any]) -> None:
+            stage = str(values["stage"])
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=1.0)
+            spent, samples = float(values["minutes"]), float(values.get("samples", 0))
+            begun, before = first.setdefault(stage, (spent, samples))
+            done = values.get("share") or spent / max(minutes.get(stage, 0.0), 1e-9)
+            rate = (samples - before) / max(60 * (spent - begun), 1e-9)
+            loss = f" loss {values['loss']:.3f}" if "loss" in values else ""
+            bar.update(tasks[stage], completed=done, description=f"{stage}{loss}, {rate:.0f} samples/s")
+
+        yield watch
+
+
+def _score(terminal: Terminal, opening: Opening, scoring: Scoring) -> None:
+    from promptweave.benchmarks.score import score as measure
+    from promptweave.editing.plan import settings
+
+    model = opening.load()
+    steps, strength = settings(model, scoring.steps, scoring.guidance)
+    figures = measure(model, count=scoring.count, steps=steps, guidance=strength)
+    terminal.give(figures)
+    terminal.say(
+        table(
+            f"{opening.model}: {scoring.count} seeded prompts of each family, guidance {strength:g}, {steps} steps",
+            ("", "right"),
+            [(what, f"{value:.1%}" if "mIoU" not in what else f"{value:.3f}") for what, value in figures.items()],
+        )
+    )

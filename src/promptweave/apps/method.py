@@ -1,0 +1,192 @@
+"""Commands of methods, derived from the controls: prompts, the control's own options, and the common ones.
+
+A control in `methods` that declares a `Command` has one; nothing else is needed. `SPECIAL` names what some commands
+have beside that: options that are no parameters of the control, and further pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from typing import Any
+
+from promptweave.apps.common import (
+    SETTINGS,
+    Comparing,
+    Given,
+    Opening,
+    Output,
+    Prompt,
+    Source,
+    Targets,
+    folder,
+    recipe_of,
+    tell,
+)
+from promptweave.apps.declared import method_commands
+from promptweave.apps.flags import Flags, command
+
+SPECIAL = {name: f"promptweave.apps.special_{name}" for name in ("attend", "compose", "place", "sega", "translate")}
+
+
+@dataclass
+class Asked:
+    """What a person asked for. `own`: the given fields of the control; `extra`: the special options."""
+
+    kind: str
+    prompts: tuple[str, ...]
+    own: dict[str, Any]
+    extra: Any
+    settings: dict[str, Any]
+    output: Output
+    network: Any = None
+    given: Given = field(default_factory=Given)
+    compare: bool = False
+
+    def control(self, **changes: Any) -> Any:
+        """The control."""
+        module, _, name = self.kind.partition(":")
+        return getattr(import_module(module), name)(**{**self.own, **changes})
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """A run, and of a single prompt the word maps with the control and without it."""
+
+    result: Any
+    after: Any = None
+    before: Any = None
+
+
+class Special:
+    """What a command has beside what is derived: override what it needs.
+
+    `options`: a dataclass of further options. `optional`: fields without a default that `prepare` fills in; `without`:
+    fields that it makes of the further options.
+    `inversion`: how a given picture becomes noise, unless told otherwise. `hidden`: facts of the report not to print.
+    """
+
+    options: type | None = None
+    optional: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    inversion: str | None = None
+    hidden: tuple[str, ...] = ()
+
+    def prepare(self, asked: Asked) -> None:
+        """Check and complete what was asked, once the network is there."""
+
+    def make(self, asked: Asked) -> Made | None:
+        """The run, where it is not the usual one."""
+        return None
+
+    def pictures(self, asked: Asked, made: Made) -> dict[str, Any]:
+        """Further pictures by name; may say more."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """No further options."""
+
+
+def derived(name: str) -> Callable[..., None]:
+    """The function of a method's command."""
+    what, kind = method_commands()[name]
+    special: Special = import_module(SPECIAL[name]).SPECIAL if name in SPECIAL else Special()
+    common: dict[str, Flags] = {
+        "own": Flags(kind, optional=special.optional, without=special.without),
+        "extra": Flags(special.options or Nothing), "settings": SETTINGS, "opening": Flags(Opening),
+        "output": folder(name),
+    }  # fmt: skip
+
+    def run(prompts: tuple[str, ...], opening: Opening, comparing: Comparing | None = None, **given: Any) -> None:
+        compare = comparing is not None and comparing.compare
+        _run(special, opening, Asked(kind, prompts, compare=compare, **given))
+
+    if what.prompts == "one":
+
+        @command(**common)
+        def one(prompt: Prompt, /, *, own: Any, extra: Any, settings: Any, opening: Any, output: Any) -> None:
+            run((prompt,), opening, own=own, extra=extra, settings=settings, output=output)
+
+        return one
+    common |= {"given": Flags(Given), "comparing": Flags(Comparing)}
+    if what.prompts == "same":
+
+        @command(**common)
+        def same(
+            prompt: Prompt, /, *, own: Any, extra: Any, settings: Any, opening: Any, output: Any, given: Any,
+            comparing: Any,
+        ) -> None:  # fmt: skip
+            run(
+                (prompt, prompt),
+                opening,
+                comparing,
+                own=own,
+                extra=extra,
+                settings=settings,
+                output=output,
+                given=given,
+            )
+
+        return same
+
+    @command(**common)
+    def targets(
+        source: Source, /, *targets: Targets, own: Any, extra: Any, settings: Any, opening: Any, output: Any,
+        given: Any, comparing: Any,
+    ) -> None:  # fmt: skip
+        if not targets:
+            raise ValueError(f"promptweave {name} needs a source and a target prompt. Received {source!r} alone.")
+        run((source, *targets), opening, comparing, own=own, extra=extra, settings=settings, output=output, given=given)
+
+    return targets
+
+
+def _run(special: Special, opening: Opening, asked: Asked) -> None:
+    asked.output.check()
+    asked.network = opening.load()
+    special.prepare(asked)
+    made = special.make(asked) or (_steered(asked) if len(asked.prompts) == 1 else _edited(asked, special))
+    terminal = asked.output.terminal
+    tell(terminal, made.result.report, special.hidden)
+    for number, rows in enumerate(made.result.report["distance"], 1):
+        terminal.say(
+            f"  target {number}: {rows[0]['changed_pixels']:.0%} of the pixels changed, "
+            f"PSNR to the source {rows[0]['psnr']:.1f} dB"
+        )
+    asked.output.save(made.result, special.pictures(asked, made))
+
+
+def _steered(asked: Asked) -> Made:
+    from promptweave.apps.steering import steer
+
+    return Made(
+        *steer(
+            asked.output.terminal, asked.prompts[0], [asked.control()], asked.network, report=asked.output.report,
+            **asked.settings,
+        )
+    )  # fmt: skip
+
+
+def _edited(asked: Asked, special: Special) -> Made:
+    from promptweave.editing.edit import run
+    from promptweave.editing.recorders import edit_watch
+
+    given: Mapping[str, Any] = asked.given.options
+    if "image" in given and special.inversion is not None:
+        given = {"inversion": special.inversion, **given}
+    source, *targets = asked.prompts
+    recipe = recipe_of(asked.network, source, tuple(targets), asked.settings, **given)
+    recipe = replace(recipe, controls=(asked.control(),))
+    watch = edit_watch(recipe, asked.network) if asked.output.report else ()
+    with asked.output.terminal.progress("editing", asked.given.passes(recipe.steps)) as advance:
+        return Made(run(recipe, asked.network, compare=asked.compare, watch=watch, progress=advance))
+
+
+def __getattr__(name: str) -> Callable[..., None]:
+    """`method.attend` is the function of `promptweave attend`, made when it is asked for."""
+    if name not in method_commands():
+        raise AttributeError(f"There is no command of a method named {name!r}.")
+    return derived(name)

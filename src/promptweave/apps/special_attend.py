@@ -1,0 +1,33 @@
+"""What `promptweave attend` has beside its options: subjects from the prompt, maps of both, curves of the losses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from promptweave.apps.method import Asked, Made, Special
+
+
+class Attend(Special):
+    optional = ("words",)
+    hidden = ("losses", "repeats")
+
+    def prepare(self, asked: Asked) -> None:
+        from promptweave.words.phrases import nouns
+
+        asked.own.setdefault("words", tuple(nouns(asked.prompts[0])))
+
+    def pictures(self, asked: Asked, made: Made) -> dict[str, Any]:
+        from promptweave.apps.steering import maps_of_both
+        from promptweave.view.curves import curves
+
+        terminal, report = asked.output.terminal, made.result.report["controls"][0]
+        losses: dict[str, list[float]] = report["losses"]["0"]
+        for name, values in losses.items():
+            terminal.say(f"  {name}: loss {values[0]:.3f} at the first step, {values[-1]:.3f} at the last moved")
+        repeats = ", ".join(f"{count} at step {step}" for step, count in report["repeats"].items())
+        terminal.say(f"  more moves: {repeats}" if repeats else "  no step needed more than one move")
+        curve = curves(losses, title="loss of each subject: 1 - its highest attention", across="step")
+        return {"maps": maps_of_both(made.before, made.after, list(losses)), "losses": curve}
+
+
+SPECIAL = Attend()

@@ -1,0 +1,55 @@
+"""What `promptweave compose` has beside its options: phrases in brackets or found by spaCy, and their tree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.markup import escape
+from rich.tree import Tree
+
+from promptweave.apps.method import Asked, Made, Special
+
+
+class Compose(Special):
+    hidden = ("phrases",)
+
+    def prepare(self, asked: Asked) -> None:
+        from promptweave.words.phrases import bracketed, noun_phrases
+
+        text, spans = bracketed(asked.prompts[0])
+        asked.prompts = (text,)
+        if "phrases" in asked.own:
+            if spans:
+                raise ValueError("Phrases are given by brackets or by --phrase. Received both. Leave one of them out.")
+            return
+        asked.own["phrases"] = tuple(spans or noun_phrases(text))
+        if not asked.own["phrases"]:
+            raise ValueError(
+                f"A phrase of two words or more is needed, and {text!r} has none that was found. "
+                "Put brackets around it: [a red car]."
+            )
+
+    def pictures(self, asked: Asked, made: Made) -> dict[str, Any]:
+        read = made.result.report["controls"][0]["phrases"]["0"]
+        phrases, variant = asked.own["phrases"], asked.own.get("variant", "values")
+        if all(isinstance(phrase, tuple) for phrase in phrases):
+            asked.output.terminal.say(tree(asked.prompts[0], phrases))
+        asked.output.terminal.say(f"  {variant} of the prompt and of {len(read)} phrases encoded by themselves")
+        return {}
+
+
+def tree(prompt: str, phrases: Sequence[tuple[int, int]]) -> Tree:
+    """The phrases, each under the smallest one that holds it."""
+    root = Tree(escape(prompt))
+    open_at: list[tuple[tuple[int, int], Tree]] = [((0, len(prompt)), root)]
+    for span in phrases:
+        if span == (0, len(prompt)):
+            continue
+        while not (open_at[-1][0][0] <= span[0] and span[1] <= open_at[-1][0][1]):
+            open_at.pop()
+        open_at.append((span, open_at[-1][1].add(escape(prompt[slice(*span)]))))
+    return root
+
+
+SPECIAL = Compose()
