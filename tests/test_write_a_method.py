@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 import torch
 
 import promptweave as pw
+from promptweave.apps import declared
+from promptweave.apps.cli import build
 
 PAGE = Path(__file__).parents[1] / "docs" / "write_a_method.md"
 
@@ -41,6 +44,24 @@ def test_it_is_the_method_of_the_package(written, tiny64):
 def test_its_images(written, tmp_path):
     assert written.images(tmp_path, steps=2) == [{"control": "Perturbed", "layers": ["mid_self_0_res_4"]}]
     assert {path.name for path in tmp_path.iterdir()} == {"perturbed.png", "edited.png"}
+
+
+def test_its_file_is_a_command(written, tmp_path, monkeypatch):
+    """Name, help and flags are read from the file alone, put where methods are."""
+    (tmp_path / "methods").mkdir()
+    shutil.copy(written.__file__, tmp_path / "methods" / "perturbed.py")
+    cached = (declared.declared, declared.method_commands, declared._module)
+    for one in cached:
+        one.cache_clear()
+    monkeypatch.setattr(declared, "ROOT", tmp_path)
+    try:
+        made = build()["pag"]
+        assert made.help == "Lead an image away from one without structure."
+        own = made.default_command.flags["own"]
+        assert [(one.flag, one.default) for one in own.listed] == [("--scale", 3.0), ("--window", 1.0)]
+    finally:
+        for one in cached:
+            one.cache_clear()
 
 
 def test_its_test(written, tiny):
