@@ -30,6 +30,7 @@ FOLDER = Path(__file__).parent
 TRANSLATIONS = ((1, 0), (2, 0), (2, 0.1), (2, 1))  # strength, guidance
 HATS = "a cat wearing a hat on the grass", "a lion wearing a hat on the grass"
 DOG = "a photo of a dog next to a house in the snow"
+RIDING = "a photo of a cat riding a bike in the snow"
 FACTORS = (-2.0, -1.0, 0.0, 1.0, 2.0, 4.0)
 
 
@@ -241,6 +242,28 @@ def joint() -> Image.Image:
     return sheet(rows, labels)
 
 
+def weaker(rows: dict[str, tuple[pw.Control, ...]], prompt: str, seeds: int = 4) -> Image.Image:
+    """toybox-dit without guidance: the first seeds, none chosen, a row for each list of controls."""
+    model, noise = load_cached("toybox-dit"), pw.noise_for(load_cached("toybox-dit"), 0, seeds)
+    made = [
+        pw.sample(model, [prompt], noise=noise, steps=20, guidance=1, controls=controls).pictures[0]
+        for controls in rows.values()
+    ]
+    return grid_sheet([list(pictures) for pictures in made], list(rows), [f"seed {seed}" for seed in range(seeds)])
+
+
+def perturbed() -> Image.Image:
+    """Perturbed-Attention Guidance by scale."""
+    scales = {f"scale {scale:g}": (pw.PerturbedAttentionGuidance(scale),) for scale in (0.5, 1.0, 3.0)}
+    return weaker({"without": (), **scales}, RIDING)
+
+
+def smoothed() -> Image.Image:
+    """Smoothed Energy Guidance by the width of the blur."""
+    sigmas = {f"sigma {sigma:g}": (pw.SmoothedEnergyGuidance(1.0, sigma),) for sigma in (1.0, 3.0, float("inf"))}
+    return weaker({"without": (), **sigmas}, RIDING)
+
+
 def plain_edits() -> dict[str, Image.Image]:
     """The pictures of the first pages: edits as they come."""
     demo = pw.edit("a photo of a cat riding a bike", "a photo of a cat riding a car", compare=True)
@@ -281,6 +304,8 @@ PICTURES: dict[str, Callable[[], Image.Image | dict[str, Image.Image]]] = {
     "toybox": seeds,
     "fast": few_steps,
     "sega": concepts,
+    "pag": perturbed,
+    "seg": smoothed,
     "given": lambda: dict(zip(("given", "pnp"), given(), strict=True)),
     "masactrl": mutual,
     "place": places,

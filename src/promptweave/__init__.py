@@ -49,6 +49,7 @@ if _TYPE_CHECKING:
     from promptweave.methods import FlowEdit as FlowEdit
     from promptweave.methods import LocalBlend as LocalBlend
     from promptweave.methods import MasaCtrl as MasaCtrl
+    from promptweave.methods import PerturbedAttentionGuidance as PerturbedAttentionGuidance
     from promptweave.methods import Pix2PixZero as Pix2PixZero
     from promptweave.methods import PlugAndPlay as PlugAndPlay
     from promptweave.methods import Refine as Refine
@@ -56,6 +57,7 @@ if _TYPE_CHECKING:
     from promptweave.methods import Reweight as Reweight
     from promptweave.methods import SemanticGuidance as SemanticGuidance
     from promptweave.methods import SharedStart as SharedStart
+    from promptweave.methods import SmoothedEnergyGuidance as SmoothedEnergyGuidance
     from promptweave.methods import StructuredDiffusion as StructuredDiffusion
     from promptweave.models.load import load as load
     from promptweave.sampling.loop import Sample as Sample

@@ -6,6 +6,7 @@ from promptweave.methods.directed_diffusion import DirectedDiffusion as Directed
 from promptweave.methods.flow_edit import FlowEdit as FlowEdit
 from promptweave.methods.local_blend import LocalBlend as LocalBlend
 from promptweave.methods.masactrl import MasaCtrl as MasaCtrl
+from promptweave.methods.perturbed_attention import PerturbedAttentionGuidance as PerturbedAttentionGuidance
 from promptweave.methods.pix2pix_zero import Pix2PixZero as Pix2PixZero
 from promptweave.methods.plug_and_play import PlugAndPlay as PlugAndPlay
 from promptweave.methods.prompt_to_prompt import Refine as Refine
@@ -13,4 +14,5 @@ from promptweave.methods.prompt_to_prompt import Replace as Replace
 from promptweave.methods.reweight import Reweight as Reweight
 from promptweave.methods.semantic_guidance import SemanticGuidance as SemanticGuidance
 from promptweave.methods.shared_start import SharedStart as SharedStart
+from promptweave.methods.smoothed_energy import SmoothedEnergyGuidance as SmoothedEnergyGuidance
 from promptweave.methods.structured_diffusion import StructuredDiffusion as StructuredDiffusion

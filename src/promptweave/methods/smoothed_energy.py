@@ -1,0 +1,102 @@
+"""Smoothed Energy Guidance, SEG (Hong 2024, arXiv 2408.00760).
+
+Perturbed-Attention Guidance with blurred self-attention in its weaker prediction e_s. With G a Gaussian blur over the
+pixels, G (q k^T) = (G q) k^T, so that it is enough to blur the queries (section 3.3):
+
+    e <- e_guided + scale (e_c - e_s).
+
+`sigma` counts pixels of a layer's own grid; with an infinite one, the default, every query is the mean of all. Queries
+are blurred as the soft-max takes them, after norms and rotary positions, where the equation holds. In joint layers the
+image's queries are blurred, and the text's stay as they are.
+
+Differs from the authors' code: grids need not be square. As there, the blur is mirrored at the edges and reaches three
+sigma, but half the grid at most. diffusers' guider has the two cases exchanged (a finite sigma takes the mean), blurs
+before norms and rotary positions, starts a step late, and in 0.42 does not count its passes, so that it never acts.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Annotated, ClassVar
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from promptweave.core.clock import Number, Span
+from promptweave.core.control import Control, Hooks, NoEffect, Run
+from promptweave.core.fields import Command, Option
+from promptweave.core.pattern import Pattern, Softmax
+from promptweave.core.rows import Row
+from promptweave.core.site import Site
+from promptweave.methods.perturbed_attention import AwayFrom, on_softmax
+
+Queries = Float[Tensor, "images heads queries dim"]
+
+
+@dataclass(frozen=True)
+class SmoothedEnergyGuidance(Control):
+    """`layers`: names of self-attention or joint layers, or how they begin: "mid", "up_self_1", "stream_single".
+
+    `prompts`: the rows it acts on; None: all that are computed, the source among them, as with guidance.
+    """
+
+    command: ClassVar[Command] = Command(
+        "seg", "Lead an image away from one with blurred attention (SEG).", example='"a cat on the grass" --sigma 2'
+    )
+    scale: Annotated[Number, Option("How far to lead away from the blurred prediction.", low=0)] = 3.0
+    sigma: Annotated[
+        Number, Option("Width of the blur, in pixels of the layer; inf: every query is the mean of all.", low=0)
+    ] = float("inf")
+    layers: Annotated[
+        tuple[str, ...] | str,
+        Option("Layer that is blurred: its name, or how its name begins.", group="Where", flag="--layer"),
+    ] = "mid"
+    window: Annotated[Span, Option("Fraction of the steps in which it acts.", low=0, high=1)] = 1.0
+    prompts: tuple[int, ...] | None = None
+
+    def bind(self, run: Run) -> Hooks:
+        if not self.sigma > 0:
+            raise ValueError(f"sigma must be above 0, or inf for the mean of all queries. Received {self.sigma}.")
+        if reach(self.sigma, max(max(site.grid) for site in run.sites)) == 0:
+            raise NoEffect(f"A blur needs a sigma above 1/6 to reach the next pixel. Received {self.sigma}.")
+        weak = partial(smoothed, sigma=self.sigma)
+        return AwayFrom(run, weak, self.scale, self.layers, self.window, self.prompts)
+
+
+def smoothed(site: Site, row: Row, *, sigma: Number) -> Pattern:
+    """The attention of the image's queries after a blur; text queries stay as they are."""
+
+    def blur(kernel: Softmax) -> Softmax:
+        image = blurred(site.of_image(kernel.q), site.grid, sigma)
+        return replace(kernel, q=site.with_image(kernel.q, image))
+
+    return on_softmax(row.pattern, blur)
+
+
+def blurred(q: Queries, grid: tuple[int, int], sigma: Number) -> Queries:
+    """Queries blurred over their grid; the mean of all for an infinite sigma."""
+    if math.isinf(sigma):
+        return q.mean(-2, keepdim=True).expand_as(q)
+    height, width = grid
+    x = q.reshape(*q.shape[:-2], height, width, q.shape[-1])
+    for axis in (-3, -2):
+        lines = x.movedim(axis, -1)
+        x = _along(lines.reshape(-1, 1, lines.shape[-1]), sigma).reshape(lines.shape).movedim(-1, axis)
+    return x.reshape(q.shape)
+
+
+def reach(sigma: Number, side: int) -> int:
+    """How many pixels to each side a blur reads: 3 sigma, half of the side at most."""
+    return side // 2 if math.isinf(sigma) else min(math.ceil(6 * sigma) // 2, side // 2)
+
+
+def _along(x: Float[Tensor, "lines 1 side"], sigma: Number) -> Float[Tensor, "lines 1 side"]:
+    far = reach(sigma, x.shape[-1])
+    places = torch.arange(-far, far + 1, dtype=torch.float64, device=x.device)
+    weights = (-0.5 * (places / sigma) ** 2).exp()
+    kernel = (weights / weights.sum()).to(x.dtype)
+    return F.conv1d(F.pad(x, (far, far), mode="reflect"), kernel[None, None])
