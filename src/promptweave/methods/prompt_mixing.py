@@ -44,12 +44,12 @@ class PromptMixing(Control):
     """Variations of a shape: `edit(prompt, prompt, controls=[PromptMixing("bowl", "vase")])`."""
 
     word: Annotated[str, Option("Word of the object whose shape changes.", group="What changes")]
-    proxies: Annotated[tuple[str, ...] | str, Option("Its proxy, one for each target.", flag="--proxy")]
-    window: Annotated[Span, Option("Fraction of the steps in which shapes arise.", low=0, high=1)] = (0.14, 0.34)
+    proxies: Annotated[tuple[str, ...] | str, Option("Its proxy in each target.", group="What changes", flag="--proxy")]
+    window: Annotated[Span, Option("Fraction of the steps in which the proxy acts.", low=0, high=1)] = (0.14, 0.34)
     preserve: Annotated[tuple[str, ...] | str, Option("Word of an object that keeps its shape.", group="Where")] = ()
-    self_attention: Annotated[Span, Option("Fraction of the steps in which it does.", low=0, high=1)] = 0.8
+    self_attention: Annotated[Span, Option("Fraction of the steps in which shapes are preserved.", low=0, high=1)] = 0.8
     threshold: Annotated[Number, Option("Level of a word's map above which its object is.", low=0, high=1)] = 0.3
-    background: Annotated[Number, Option("Fraction before the background is kept; 1: never.", low=0, high=1)] = 0.7
+    background: Annotated[Number, Option("Fraction of the steps before the background is kept.", low=0, high=1)] = 0.7
     targets: tuple[int, ...] | None = None
 
     def bind(self, run: Run) -> Hooks:

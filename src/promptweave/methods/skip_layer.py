@@ -37,7 +37,7 @@ class SkipLayerGuidance(Control):
     scale: Annotated[Number, Option("How far to lead away from the prediction without the layers.", low=0)] = 2.8
     layers: Annotated[
         tuple[int, ...],
-        Option("Transformer block that is left out, by its number from 0 in the order of running.", group="Where"),
+        Option("Block that is left out: its number, from 0, in the order of running.", group="Where", flag="--layer"),
     ] = (7, 8, 9)
     window: Annotated[Span, Option("Fractions of the steps between which it acts.", low=0, high=1)] = (0.01, 0.2)
     prompts: tuple[int, ...] | None = None
