@@ -7,7 +7,9 @@ import torch
 from families import BUILDERS, build_flux, build_sd3
 from torch import Tensor
 
-from promptweave import LocalBlend, NoEffect, PromptMixing, Replace, Reweight, edit, load, noise_for, record, sample
+from promptweave import (
+    LocalBlend, NoEffect, PromptMixing, Recipe, Replace, Reweight, edit, load, noise_for, record, sample,
+)  # fmt: skip
 from promptweave.core.rows import NotRecorded
 
 PROMPT = "a photo of a cat riding a bike in the snow"
@@ -209,3 +211,9 @@ def test_on_a_recording_and_on_a_given_picture(tiny):
 def test_mistakes_are_told(tiny, options, error, match):
     with pytest.raises(error, match=match):
         made(tiny, PromptMixing(**{"word": "bike", "proxies": "crown", **options}))
+
+
+def test_a_recipe_keeps_it():
+    control = PromptMixing("bike", ("crown", "hat"), (0.1, 0.4), "cat", targets=(1, 2))
+    recipe = Recipe(PROMPT, (PROMPT, PROMPT), (control,))
+    assert Recipe.from_dict(recipe.as_dict()) == recipe

@@ -14,7 +14,9 @@ from families import build_flux, build_sd3, build_sdxl, louder
 from tiny import build_tiny
 from torch import Tensor
 
-from promptweave import Control, Hooks, NoEffect, Replace, SkipLayerGuidance, Window, edit, load, noise_for, record
+from promptweave import (
+    Control, Hooks, NoEffect, Recipe, Replace, SkipLayerGuidance, Window, edit, load, noise_for, record,
+)  # fmt: skip
 from promptweave import sample as run_sample
 from promptweave.core.control import Predictions, Run
 from promptweave.core.rows import NotRecorded
@@ -230,3 +232,8 @@ def test_on_a_recording_and_on_a_given_picture(tiny):
 def test_mistakes_are_told(tiny, options, error, match):
     with pytest.raises(error, match=match):
         sampled(tiny, SkipLayerGuidance(**options))
+
+
+def test_a_recipe_keeps_it():
+    recipe = Recipe(PROMPT, (TARGET,), (SkipLayerGuidance(2, (3, 4), (0.1, 0.4), prompts=(1,)),))
+    assert Recipe.from_dict(recipe.as_dict()) == recipe
