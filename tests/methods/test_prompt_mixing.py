@@ -8,8 +8,18 @@ from families import BUILDERS, build_flux, build_sd3
 from torch import Tensor
 
 from promptweave import (
-    LocalBlend, NoEffect, PromptMixing, Recipe, Replace, Reweight, edit, load, noise_for, record, sample,
-)  # fmt: skip
+    LocalBlend,
+    NoEffect,
+    PromptMixing,
+    Recipe,
+    Replace,
+    Reweight,
+    edit,
+    load,
+    noise_for,
+    record,
+    sample,
+)
 from promptweave.core.rows import NotRecorded
 
 PROMPT = "a photo of a cat riding a bike in the snow"

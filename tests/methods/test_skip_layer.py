@@ -15,8 +15,18 @@ from tiny import build_tiny
 from torch import Tensor
 
 from promptweave import (
-    Control, Hooks, NoEffect, Recipe, Replace, SkipLayerGuidance, Window, edit, load, noise_for, record,
-)  # fmt: skip
+    Control,
+    Hooks,
+    NoEffect,
+    Recipe,
+    Replace,
+    SkipLayerGuidance,
+    Window,
+    edit,
+    load,
+    noise_for,
+    record,
+)
 from promptweave import sample as run_sample
 from promptweave.core.control import Predictions, Run
 from promptweave.core.rows import NotRecorded
