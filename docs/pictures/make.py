@@ -264,6 +264,45 @@ def smoothed() -> Image.Image:
     return weaker({"without": (), **sigmas}, RIDING)
 
 
+def layers_left_out() -> Image.Image:
+    """Skip-Layer Guidance on toybox-dit; the prompts are chosen for what goes wrong without it."""
+    model, rows, labels = load_cached("toybox-dit"), list[list[Image.Image]](), list[list[str]]()
+    for prompt in ("a lion wearing a hat on the grass", "a photo of a dog riding a bike on the grass"):
+        runs = {
+            "blocks 3 and 4, default window": ((3, 4), (0.01, 0.2)),
+            "blocks 3 and 4, 0.01 to 0.5": ((3, 4), (0.01, 0.5)),
+            "block 2, 0.01 to 0.5": ((2,), (0.01, 0.5)),
+        }
+        controls = [pw.SkipLayerGuidance(2.8, *options, prompts=(row,)) for row, options in enumerate(runs.values(), 1)]
+        made = pw.edit(prompt, *[prompt] * len(runs), controls=controls, model=model)
+        rows.append([made.source, *made.edits])
+        labels.append([prompt, *runs])
+    return sheet(rows, labels)
+
+
+def shapes() -> Image.Image:
+    """Prompt mixing: shapes of a car and of a cat, and another object that keeps its own; chosen seeds."""
+    wide: dict[str, Any] = {"window": (0.05, 0.5)}
+    cases: tuple[tuple[str, int, dict[str, pw.PromptMixing]], ...] = (
+        ("a photo of a red car in the snow", 0, {
+            "proxy house": pw.PromptMixing("car", "house", targets=(1,)),
+            "proxy house, 0.05 to 0.5": pw.PromptMixing("car", "house", targets=(2,), **wide),
+            "proxy bike, 0.05 to 0.5": pw.PromptMixing("car", "bike", targets=(3,), **wide),
+        }),
+        ("a photo of a cat next to a red car in the snow", 1, {
+            "proxy house": pw.PromptMixing("car", "house", targets=(1,)),
+            "house, 0.05 to 0.5, nothing kept": pw.PromptMixing("car", "house", background=1, targets=(2,), **wide),
+            "the same, cat and background kept": pw.PromptMixing("car", "house", preserve="cat", targets=(3,), **wide),
+        }),
+    )  # fmt: skip
+    rows, labels = list[list[Image.Image]](), list[list[str]]()
+    for prompt, seed, runs in cases:
+        made = pw.edit(prompt, *[prompt] * len(runs), controls=list(runs.values()), seed=seed, steps=25)
+        rows.append([made.source, *made.edits])
+        labels.append([prompt, *runs])
+    return sheet(rows, labels)
+
+
 def plain_edits() -> dict[str, Image.Image]:
     """The pictures of the first pages: edits as they come."""
     demo = pw.edit("a photo of a cat riding a bike", "a photo of a cat riding a car", compare=True)
@@ -306,6 +345,8 @@ PICTURES: dict[str, Callable[[], Image.Image | dict[str, Image.Image]]] = {
     "sega": concepts,
     "pag": perturbed,
     "seg": smoothed,
+    "skip-layer": layers_left_out,
+    "prompt-mixing": shapes,
     "given": lambda: dict(zip(("given", "pnp"), given(), strict=True)),
     "masactrl": mutual,
     "place": places,

@@ -52,11 +52,13 @@ if _TYPE_CHECKING:
     from promptweave.methods import PerturbedAttentionGuidance as PerturbedAttentionGuidance
     from promptweave.methods import Pix2PixZero as Pix2PixZero
     from promptweave.methods import PlugAndPlay as PlugAndPlay
+    from promptweave.methods import PromptMixing as PromptMixing
     from promptweave.methods import Refine as Refine
     from promptweave.methods import Replace as Replace
     from promptweave.methods import Reweight as Reweight
     from promptweave.methods import SemanticGuidance as SemanticGuidance
     from promptweave.methods import SharedStart as SharedStart
+    from promptweave.methods import SkipLayerGuidance as SkipLayerGuidance
     from promptweave.methods import SmoothedEnergyGuidance as SmoothedEnergyGuidance
     from promptweave.methods import StructuredDiffusion as StructuredDiffusion
     from promptweave.models.load import load as load

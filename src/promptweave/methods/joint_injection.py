@@ -1,4 +1,4 @@
-"""Prompt-to-Prompt in joint attention (Shin et al. 2025, arXiv 2508.07519): the source's queries and keys of the image."""
+"""Prompt-to-Prompt in joint attention (Shin et al. 2025, arXiv 2508.07519): queries and keys of the source image."""
 
 from __future__ import annotations
 
