@@ -78,7 +78,8 @@ class Pass:
         """The pass of an extra prediction at the same place; `look` reads the maps that it wants."""
         layout = Layout(("cond",), self.layout.prompts, self.layout.images, self.layout.first)
         hooks = (*(self.hooks if extra.controlled else ()), *((_Editing(extra.edit),) if extra.edit else ()))
-        text = self.text if extra.text is None else extra.text.repeated(layout.prompts)
+        given = extra.text
+        text = self.text if given is None else self.memory.once(given, lambda: given.repeated(layout.prompts))
         return replace(
             self, text=text, hooks=hooks if look is None else (*hooks, look), layout=layout, observed=False,
             extra=extra, owner=owner, name=name,
