@@ -145,8 +145,8 @@ class Pass:
         for owner, hook in enumerate(self.hooks):
             if self.observed and type(hook).observe is not Hooks.observe:
                 hook.observe(self.step, site, rows)
-            asked = {name: found for (asker, name), found in self.beside.items() if asker == owner}
-            if asked and self.extra is None:
+            if self.beside and self.extra is None:
+                asked = {name: found for (asker, name), found in self.beside.items() if asker == owner}
                 rows = replace(hook.attention(self.step, site, replace(rows, beside=asked)), beside={})
             else:
                 rows = hook.attention(self.step, site, rows)
