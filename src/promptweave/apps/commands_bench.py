@@ -80,6 +80,9 @@ class Card:
     quick: Annotated[
         bool, Option("One repeat; no explicit matrices, no recordings, no further targets.", group="What changes")
     ] = False
+    repeats: Annotated[
+        int | None, Option("Runs of each, of which the median counts. [2 to 5, one with --quick]", low=1)
+    ] = None
     output: Annotated[
         Path | None,
         Option("Markdown file, written after each family.", group="Output", short="o", metavar="FILE"),
@@ -163,7 +166,7 @@ def gpu(*, asked: Card, speaking: Speaking) -> None:
     terminal, device = speaking.terminal, bench_gpu.gpu()
     figures: list[bench_gpu.Figure] = []
     families = tuple(name.strip() for name in asked.families.split(","))
-    for found in bench_gpu.bench_gpu(families, quick=asked.quick, device=device):
+    for found in bench_gpu.bench_gpu(families, quick=asked.quick, repeats=asked.repeats, device=device):
         figures += found
         if asked.output:
             asked.output.write_text(bench_gpu.markdown(figures, device))

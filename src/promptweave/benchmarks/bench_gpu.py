@@ -6,7 +6,7 @@ import gc
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 from typing import Any
@@ -84,6 +84,7 @@ def bench_gpu(
     families: Sequence[str] = FAMILIES,
     *,
     quick: bool = False,
+    repeats: int | None = None,
     device: torch.device | None = None,
     dtype: torch.dtype = torch.bfloat16,
     known: Mapping[str, Case] | None = None,
@@ -91,15 +92,17 @@ def bench_gpu(
 ) -> Iterator[list[Figure]]:
     """The figures of one family after the other: medians of alternating runs in this process.
 
-    `quick`: one repeat, and neither explicit matrices nor recordings nor several targets. `known`: the families by name
-    (`cases()`). A run that fails gets a figure that says why, and the others go on.
+    `quick`: one repeat, and neither explicit matrices nor recordings nor several targets. `repeats`: of each run, else
+    as many as `known` says, the families by name (`cases()`). A run that fails gets a figure that says why, and the
+    others go on.
     """
     where, known = device or gpu(), cases() if known is None else known
     strange = [name for name in families if name not in known]
     if strange:
         raise ValueError(f"There is no family {strange[0]!r}. Choose of {', '.join(known)}.")
     for name in families:
-        yield _Bench(name, known[name], where, dtype, quick, progress or (lambda *_: None)).figures()
+        case = replace(known[name], repeats=repeats or (1 if quick else known[name].repeats))
+        yield _Bench(name, case, where, dtype, quick, progress or (lambda *_: None)).figures()
         gc.collect()
         if where.type == "cuda":
             torch.cuda.empty_cache()
@@ -131,7 +134,6 @@ class _Bench:
         self.family, self.case, self.device, self.progress = family, case, device, progress
         self.pipeline = built(case, device, dtype)
         self.model = load(self.pipeline)
-        self.repeats = 1 if quick else case.repeats
         self.work = self._work(quick)
         self._recordings: dict[str, tuple[int, Any]] = {}
 
@@ -139,14 +141,16 @@ class _Bench:
         """The medians of all runs, in the order of the table."""
         failed: dict[str, str] = {}
         taken: dict[str, list[tuple[float, float | None]]] = {name: [] for name in self.work}
-        for repeat in range(-1, self.repeats):  # the first, of few steps, only warms up
+        for repeat in range(-1, self.case.repeats):  # the first, of few steps, only warms up
             names = list(self.work)
             turn = max(repeat, 0) % len(names)
             for name in names[turn:] + names[:turn]:
                 if name in failed:
                     continue
                 try:
-                    measured = self._measured(self.work[name](WARM if repeat < 0 else self.case.steps))
+                    measured = self._measured(
+                        self.work[name](min(WARM, self.case.steps) if repeat < 0 else self.case.steps)
+                    )
                 except Exception as error:
                     failed[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
                     continue
