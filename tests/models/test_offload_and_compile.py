@@ -14,6 +14,7 @@ from tiny import build_tiny
 from promptweave import LocalBlend, Replace, load, noise_for, sample
 
 SOURCE, TARGET = "a photo of a cat riding a bike", "a photo of a dog riding a bike"
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # of both runs that are compared
 BUILDERS = {"sd": build_tiny, "sdxl": build_sdxl, "sd3": build_sd3, "flux": build_flux}
 
 
@@ -27,8 +28,8 @@ def edited(model) -> torch.Tensor:
 @pytest.mark.parametrize("family", BUILDERS)
 def test_model_offload(family, tokenizer):
     pipeline = BUILDERS[family](tokenizer)
-    plain = load(BUILDERS[family](tokenizer))
-    pipeline.enable_model_cpu_offload(device="cuda" if torch.cuda.is_available() else "cpu")
+    plain = load(BUILDERS[family](tokenizer).to(DEVICE))
+    pipeline.enable_model_cpu_offload(device=DEVICE)
     model = load(pipeline)
     torch.testing.assert_close(edited(model), edited(plain), rtol=1e-3, atol=1e-3)
     assert model.fingerprint() == plain.fingerprint()
@@ -48,7 +49,7 @@ def test_the_fingerprint_reads_weights_that_sequential_offload_took_away(family,
 def test_sequential_offload(family, tokenizer):
     pipeline = BUILDERS[family](tokenizer)
     pipeline.enable_sequential_cpu_offload()
-    plain = load(BUILDERS[family](tokenizer))
+    plain = load(BUILDERS[family](tokenizer).to(DEVICE))
     torch.testing.assert_close(edited(load(pipeline)), edited(plain), rtol=1e-3, atol=1e-3)
 
 

@@ -70,6 +70,25 @@ class Seeded:
     seed: Annotated[int, Option("Seed of the prompts and of the noise.", low=0, group="Image", short="s")] = 5000
 
 
+@dataclass(frozen=True)
+class Card:
+    """What `bench gpu` measures."""
+
+    families: Annotated[
+        str, Option("Which families, with commas between: sd15, sdxl, sd3-medium, flux-dev.", group="Model")
+    ] = "sd15,sdxl,sd3-medium,flux-dev"
+    quick: Annotated[
+        bool, Option("One repeat; no explicit matrices, no recordings, no further targets.", group="What changes")
+    ] = False
+    repeats: Annotated[
+        int | None, Option("Runs of each, of which the median counts. [2 to 5, one with --quick]", low=1)
+    ] = None
+    output: Annotated[
+        Path | None,
+        Option("Markdown file, written after each family.", group="Output", short="o", metavar="FILE"),
+    ] = None
+
+
 @bench.command
 @command(asked=Flags(Pairs), opening=OPENING, speaking=SPEAKING)
 def edits(*, asked: Pairs, opening: Opening, speaking: Speaking) -> None:
@@ -134,6 +153,28 @@ def targets(*, timing: Timing, speaking: Speaking) -> None:
     lines = [(name, f"{f['seconds']:.2f}", f"{f['ratio']:.3f}", f"{f['least']:.3f}") for name, f in figures.items()]
     title = f"{model}, {steps} steps, medians of {repeats}; ratio: over separate, fresh or plain runs"
     terminal.say(table(title, ("", "seconds", "ratio", "rows alone"), lines))
+
+
+@bench.command
+@command(asked=Flags(Card), speaking=SPEAKING)
+def gpu(*, asked: Card, speaking: Speaking) -> None:
+    """Time and peak memory of edits on this machine's GPU, at the families' true size, against diffusers' own."""
+    from dataclasses import asdict
+
+    from promptweave.benchmarks import bench_gpu
+
+    terminal, device = speaking.terminal, bench_gpu.gpu()
+    figures: list[bench_gpu.Figure] = []
+    families = tuple(name.strip() for name in asked.families.split(","))
+    for found in bench_gpu.bench_gpu(families, quick=asked.quick, repeats=asked.repeats, device=device):
+        figures += found
+        if asked.output:
+            asked.output.write_text(bench_gpu.markdown(figures, device))
+        terminal.say(table(found[0].family, bench_gpu.COLUMNS, [bench_gpu.cells(figure) for figure in found]))
+    terminal.say(bench_gpu.surroundings(device))
+    terminal.give([asdict(figure) for figure in figures])
+    if asked.output:
+        terminal.say(f"wrote {asked.output}")
 
 
 @bench.command

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from jaxtyping import Float64
@@ -51,4 +52,8 @@ class Schedule:
 
     def level(self, t: int | float) -> float:
         """alpha_bar at a training time; `final` for times before 0."""
-        return float(self.alpha_bar[int(t)]) if t >= 0 else self.final
+        return self._levels[int(t)] if t >= 0 else self.final
+
+    @cached_property
+    def _levels(self) -> list[float]:
+        return self.alpha_bar.tolist()

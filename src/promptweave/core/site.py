@@ -45,7 +45,8 @@ class Site:
         if self.image is None or self.text is None:
             return tokens
         size = self.queries + tokens.shape[-1]
-        wide = torch.ones(size).to(tokens) if tokens.ndim == 1 else torch.eye(size).to(tokens)
+        like = {"device": tokens.device, "dtype": tokens.dtype}
+        wide = torch.ones(size, **like) if tokens.ndim == 1 else torch.eye(size, **like)
         if tokens.ndim == 1:
             wide[self.text] = tokens
         else:

@@ -200,8 +200,10 @@ class _Blending(Hooks):
     maps: Maps
     subtracts: bool
     soft: bool = False
-    areas: dict[int, list[float]] = field(default_factory=dict[int, list[float]])
-    masks: dict[int, dict[int, Mask]] = field(default_factory=dict[int, dict[int, Tensor]])  # of a row, by step
+    # Of each row, step by step; they stay on the device, for which the loop does not wait.
+    areas: dict[int, list[Tensor]] = field(default_factory=dict[int, list[Tensor]])
+    masks: dict[int, dict[int, Mask]] = field(default_factory=dict[int, dict[int, Tensor]])
+    drawn: dict[tuple[int, int], Mask] = field(default_factory=dict[tuple[int, int], Tensor])  # the mask, by size
 
     def observe(self, step: Step, site: Site, rows: Rows) -> None:
         self.maps.add(step, site, rows)
@@ -212,8 +214,8 @@ class _Blending(Hooks):
         z = z.clone()
         for row in self.rows:
             mask = self.mask(row, (z.shape[-2], z.shape[-1]))
-            self.areas.setdefault(row, []).append(float(mask.float().mean()))
-            self.masks.setdefault(row, {})[step.index] = mask.cpu()
+            self.areas.setdefault(row, []).append(mask.float().mean())
+            self.masks.setdefault(row, {})[step.index] = mask
             z[row] = blend(z[SOURCE], z[row], mask[:, None])
         return z
 
@@ -225,14 +227,15 @@ class _Blending(Hooks):
         if self.subtracts and control.reference_compat:
             mask = mask & ~self._either(1, row, size, control.subtract_threshold, pool=False)
         elif self.subtracts:
-            owner = row if self._channel(1, row, row).any() else SOURCE
-            mask = mask & ~region(
-                self._channel(1, owner, row), size, control.subtract_threshold, pool=False, soft=self.soft
-            )
+            heat = self._channel(1, row, row)
+            heat = torch.where(heat.any(), heat, self._channel(1, SOURCE, row))  # the source's where it has no word
+            mask = mask & ~region(heat, size, control.subtract_threshold, pool=False, soft=self.soft)
         if control.mask is None:
             return mask
-        drawn = torch.tensor(control.mask, device=mask.device)[None, None].float()
-        drawn = F.adaptive_avg_pool2d(drawn, size)[0] > 0.5
+        if size not in self.drawn:
+            given = torch.tensor(control.mask, device=mask.device)[None, None].float()
+            self.drawn[size] = F.adaptive_avg_pool2d(given, size)[0] > 0.5
+        drawn = self.drawn[size]
         return mask | drawn if control.combine == "union" and control.words else mask & drawn
 
     def _channel(self, channel: int, prompt: int, row: int) -> Heat:

@@ -108,8 +108,9 @@ class AwayFrom(Hooks):
         if not made.extra:
             return made.guided
         self.steps.add(step.index)
-        moved, here = made.guided.clone(), [row - self.first for row in self.rows]
-        moved[here] += self.scale * (made.cond - made.extra["weak"])[here]
+        moved = made.guided.clone()
+        for row in (row - self.first for row in self.rows):
+            moved[row] += self.scale * (made.cond[row] - made.extra["weak"][row])
         return moved
 
     def report(self) -> dict[str, Any]:

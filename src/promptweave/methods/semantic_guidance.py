@@ -110,7 +110,7 @@ class _Guiding(Hooks):
     momentum: Latents | None = None  # after the steps before
     before: Latents | None = None  # that which the present step began with
     steps: set[int] = field(default_factory=set[int])
-    areas: list[float] = field(default_factory=list[float])
+    areas: list[Tensor] = field(default_factory=list[Tensor])
 
     def extras(self, step: Step) -> Mapping[str, Extra]:
         """What the network predicts under each concept, and where its words look."""
@@ -128,7 +128,7 @@ class _Guiding(Hooks):
                 kept = attended(move, heat, control.threshold, step.t)
             moves = moves + torch.where(kept, move, 0)
             if step in self.acting:
-                self.areas.append(round(float(kept.float().mean()), 4))
+                self.areas.append(kept.float().mean())
         if made.call == 0:  # a solver may ask again within a step, whose momentum is one
             self.before = torch.zeros_like(moves) if self.momentum is None else self.momentum
         assert self.before is not None
@@ -139,7 +139,8 @@ class _Guiding(Hooks):
             return guided
         self.steps.add(step.index)
         acted = torch.zeros(len(guided), 1, 1, 1, 1, dtype=torch.bool, device=guided.device)
-        acted[[row - self.run.recorded for row in self.rows]] = True
+        for row in self.rows:
+            acted[row - self.run.recorded] = True
         return torch.where(acted, guided + moves, guided)
 
     def _heat(self, concept: str, maps: Maps) -> Float[Tensor, "prompts images rows columns"]:
@@ -149,7 +150,10 @@ class _Guiding(Hooks):
 
     def report(self) -> dict[str, Any]:
         """`area`: the mean share of the latent's values that concepts moved."""
-        return {"steps": len(self.steps), "area": sum(self.areas) / max(1, len(self.areas))}
+        return {
+            "steps": len(self.steps),
+            "area": sum(round(float(area), 4) for area in self.areas) / max(1, len(self.areas)),
+        }
 
 
 def largest(x: Float[Tensor, "*channels height width"], quantile: Number) -> Bool[Tensor, "*channels height width"]:

@@ -94,7 +94,8 @@ class _LeavingOut(Hooks):
             return made.guided
         self.steps.add(step.index)
         moved = made.guided.clone()
-        moved[self.rows] += self.scale * (made.cond - made.extra["without"])[self.rows]
+        for row in self.rows:
+            moved[row] += self.scale * (made.cond[row] - made.extra["without"][row])
         return moved
 
     def report(self) -> dict[str, Any]:

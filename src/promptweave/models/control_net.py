@@ -13,17 +13,20 @@ class ControlPicture:
 
     def __init__(self, pipeline: Any, picture: Any, scale: float = 1.0) -> None:
         self.pipeline, self.picture, self.scale = pipeline, picture, scale
-        self._prepared: dict[tuple[int, int], Tensor] = {}
+        # Of the size that was last asked for.
+        self._prepared: dict[tuple[tuple[int, int], torch.device, torch.dtype], Tensor] = {}
 
     def residuals(
         self, z: Tensor, t: Any, context: Tensor, added: dict[str, Tensor] | None, factor: int
     ) -> dict[str, Any]:
         """What the UNet takes beside its input; the same picture for every row."""
         size = (z.shape[-2] * factor, z.shape[-1] * factor)
-        if size not in self._prepared:
+        key = (size, z.device, z.dtype)
+        if key not in self._prepared:
             processor = self.pipeline.control_image_processor
-            self._prepared[size] = processor.preprocess(self.picture, height=size[0], width=size[1])
-        picture = self._prepared[size].to(z.device, z.dtype).expand(len(z), -1, -1, -1)
+            made = processor.preprocess(self.picture, height=size[0], width=size[1])
+            self._prepared = {key: made.to(z.device, z.dtype)}
+        picture = self._prepared[key].expand(len(z), -1, -1, -1)
         down, mid = self.pipeline.controlnet(
             z,
             t,

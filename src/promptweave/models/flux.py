@@ -16,7 +16,7 @@ from promptweave.core.site import Site, Sites
 from promptweave.models.base import Tap
 from promptweave.models.copies import ALL_DIFFERENT, Copies
 from promptweave.models.joint import FLUX_BLOCKS, joint_installed, middle
-from promptweave.models.pipeline import PipelineModel
+from promptweave.models.pipeline import PipelineModel, on_device
 from promptweave.models.shift import shift
 from promptweave.models.skipping import skipped
 from promptweave.words import Words
@@ -125,8 +125,8 @@ class FluxModel(PipelineModel):
         copies: Copies = ALL_DIFFERENT,
     ) -> Tensor:
         rows, (height, width) = len(z), self.map_grid((z.shape[-2], z.shape[-1]))
-        scale = torch.as_tensor(guidance, device=z.device, dtype=precision(self.dtype)).expand(rows)
-        times = torch.as_tensor(t, device=z.device, dtype=torch.float32).expand(rows).to(self.dtype)
+        scale = on_device(guidance, z.device, precision(self.dtype)).expand(rows)
+        times = on_device(t, z.device, torch.float32).expand(rows).to(self.dtype)
 
         def run() -> Tensor:
             output = self.transformer(
@@ -136,7 +136,7 @@ class FluxModel(PipelineModel):
                 pooled_projections=pooled,
                 encoder_hidden_states=context,
                 txt_ids=torch.zeros(context.shape[1], 3, device=z.device, dtype=self.dtype),
-                img_ids=places(height, width).to(z.device, self.dtype),
+                img_ids=places(height, width, z.device).to(self.dtype),
             ).sample
             return unpack(output, height, width).to(z.dtype)
 
@@ -159,7 +159,8 @@ def unpack(tokens: Tensor, height: int, width: int) -> Tensor:
     return blocks.permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3)
 
 
-def places(height: int, width: int) -> Tensor:
+def places(height: int, width: int, device: torch.device) -> Tensor:
     """Rotary ids of the image tokens [h w, 3]: 0, row, column."""
-    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    sides = torch.arange(height, device=device), torch.arange(width, device=device)
+    rows, columns = torch.meshgrid(*sides, indexing="ij")
     return torch.stack([torch.zeros_like(rows), rows, columns], -1).flatten(0, 1)

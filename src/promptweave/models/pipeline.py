@@ -162,6 +162,11 @@ def _weights(part: Any) -> dict[str, Tensor]:
     return get_state_dict_offloaded_model(part)
 
 
+def on_device(value: int | float | Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """A number as a tensor: filled in there, so that nothing waits for the device, which a copy from the host does."""
+    return value.to(device, dtype) if isinstance(value, Tensor) else torch.full((), value, device=device, dtype=dtype)
+
+
 def all_empty(prompts: Sequence[str]) -> bool:
     """Whether guidance leads away from nothing in particular."""
     return not any(prompt.strip() for prompt in prompts)

@@ -14,7 +14,7 @@ from promptweave.core.site import Site, Sites
 from promptweave.models.base import Tap
 from promptweave.models.copies import ALL_DIFFERENT, Copies
 from promptweave.models.joint import BEST_BLOCKS, joint_installed, middle
-from promptweave.models.pipeline import PipelineModel
+from promptweave.models.pipeline import PipelineModel, on_device
 from promptweave.models.shift import shift
 from promptweave.models.skipping import skipped
 from promptweave.words import Words
@@ -110,7 +110,7 @@ class SD3Model(PipelineModel):
         guidance: int | float | Tensor = 1.0,
         copies: Copies = ALL_DIFFERENT,
     ) -> Tensor:
-        times = torch.as_tensor(t, device=z.device, dtype=z.dtype).expand(len(z))
+        times = on_device(t, z.device, z.dtype).expand(len(z))
 
         def run() -> Tensor:
             output = self.transformer(

@@ -24,6 +24,9 @@ class SDXLModel(UNetModel):
 
     def __init__(self, pipeline: Any, name: str) -> None:
         super().__init__(pipeline, name)
+        self._sizes: dict[
+            tuple[int, int, torch.device, torch.dtype], Tensor
+        ] = {}  # of the size that was last asked for
         if pipeline.tokenizer.get_vocab() != pipeline.tokenizer_2.get_vocab():
             raise ValueError(
                 "The two tokenizers of an SDXL pipeline must have one vocabulary, or words have two places. "
@@ -65,5 +68,8 @@ class SDXLModel(UNetModel):
     def _added(self, z: Tensor, pooled: Tensor | None) -> dict[str, Any] | None:
         assert pooled is not None  # `encode` gives it
         height, width = (side * self.factor for side in z.shape[-2:])
-        sizes = torch.tensor([height, width, 0, 0, height, width], device=z.device, dtype=self.dtype)
-        return {"text_embeds": pooled, "time_ids": sizes.expand(len(z), 6)}
+        key = (height, width, z.device, self.dtype)
+        if key not in self._sizes:
+            numbers = [height, width, 0, 0, height, width]
+            self._sizes = {key: torch.tensor(numbers, device=z.device, dtype=self.dtype)}
+        return {"text_embeds": pooled, "time_ids": self._sizes[key].expand(len(z), 6)}

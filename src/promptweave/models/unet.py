@@ -153,7 +153,7 @@ class UNetModel(PipelineModel):
                 "A pipeline with an IP-Adapter needs the picture that it reads. Received none: "
                 "load(pipeline, image_prompt=picture)."
             )
-        x, added = z.to(self.dtype), self._added(z, pooled)
+        x, added, time = z.to(self.dtype), self._added(z, pooled), _time(t, z.device)
         controlled: dict[str, Any] = {}
         if getattr(self.pipeline, "controlnet", None) is not None:
             if self.control is None:
@@ -161,14 +161,14 @@ class UNetModel(PipelineModel):
                     "A ControlNet pipeline needs the picture that its ControlNet reads. Received none: "
                     "load(pipeline, control=picture)."
                 )
-            controlled = self.control.residuals(x, t, context, added, self.factor)
+            controlled = self.control.residuals(x, time, context, added, self.factor)
         if pictures:
             added = {**(added or {}), "image_embeds": pictures}
 
         def run() -> Tensor:
             return self.unet(
                 x,
-                t,
+                time,
                 encoder_hidden_states=context,
                 timestep_cond=self._guidance_input(guidance, len(z)),
                 added_cond_kwargs=added,
@@ -208,6 +208,14 @@ class UNetModel(PipelineModel):
     def check(self) -> None:
         """Raise if a layer carries a processor that controls would have to drop."""
         check_processors({path: layer for path, _, _, layer in self._blocks})
+
+
+def _time(t: int | float | Tensor, device: torch.device) -> Tensor:
+    """What diffusers makes of a number, filled in on the device: a copy from the host would wait for it."""
+    if isinstance(t, Tensor):
+        return t
+    kinds = (torch.int32, torch.float32) if device.type in ("mps", "npu") else (torch.int64, torch.float64)
+    return torch.full((1,), t, dtype=kinds[isinstance(t, float)], device=device)
 
 
 def _layers(block: Any) -> Iterator[Attention]:

@@ -190,8 +190,9 @@ def answer(model: Model, requests: Sequence[Request], after: Callable[[], None] 
         found = [getattr(request, name) for request in requests]
         return found[0] if alone else None if found[0] is None else torch.cat(found)
 
-    times = [float(r.t) for r, size in zip(requests, sizes, strict=True) for _ in range(size)]
-    t = alone.t if alone else torch.tensor(times, device=requests[0].z.device)
+    at = requests[0].z.device
+    times = [(size, float(r.t)) for r, size in zip(requests, sizes, strict=True)]
+    t = alone.t if alone else torch.cat([torch.full((size,), time, device=at) for size, time in times])
     values = None
     if any(request.values is not None for request in requests):
         values = torch.cat([r.context if r.values is None else r.values for r in requests])
