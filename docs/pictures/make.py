@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from rooms import rooms
 
 import promptweave as pw
 from promptweave.apps.steering import maps_of_both, steer
@@ -339,6 +340,7 @@ def world() -> Image.Image:
 
 
 PICTURES: dict[str, Callable[[], Image.Image | dict[str, Image.Image]]] = {
+    "rooms": rooms,
     "dit": joint,
     "toybox": seeds,
     "fast": few_steps,

@@ -1,1 +1,1 @@
-"""Applications: the command line and the benchmarks. Nothing imports them."""
+"""The command line and the web page. Nothing imports them."""

@@ -1,1 +1,1 @@
-"""The core: patterns, sites, steps, rows, controls and maps. Imports torch and jaxtyping only."""
+"""Patterns, rows, sites, steps, controls and maps. Imports torch and jaxtyping only."""

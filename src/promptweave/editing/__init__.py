@@ -1,1 +1,1 @@
-"""Edits as people ask for them: options, recipes, results, recordings, sweeps and jobs."""
+"""From options to results: edits, recipes, recordings, sweeps and jobs."""

@@ -1,1 +1,1 @@
-"""From a picture back to the noise that a run starts from."""
+"""From an image back to the noise that a run starts from."""

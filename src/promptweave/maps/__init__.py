@@ -1,1 +1,1 @@
-"""What words look at: word maps, self-attention, statistics and the page of a run."""
+"""Word maps, self-attention, statistics and the page of a run."""

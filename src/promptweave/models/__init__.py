@@ -1,4 +1,4 @@
-"""The only door to networks: nothing outside this package imports diffusers or transformers."""
+"""The one door to diffusers and transformers. No other room imports them, but for builders of networks."""
 
 from promptweave.models.quiet import quiet as _quiet
 

@@ -1,1 +1,1 @@
-"""Noise schedules, single steps and the sampling loop."""
+"""The sampling loop: forward passes, probes, solvers and recordings."""

@@ -1,1 +1,1 @@
-"""Pictures of attention and of edits."""
+"""Drawing: sheets, heat maps, curves and animations."""

@@ -1,0 +1,133 @@
+"""The documentation: links lead somewhere, commands and calls have the options shown, errors are listed."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from inspect import signature
+from pathlib import Path
+
+import pytest
+
+import promptweave as pw
+from promptweave.core.fields import options_of
+
+HERE = Path(__file__).parents[1]
+PAGES = [HERE / "README.md", HERE / "changelog.md", *sorted((HERE / "docs").rglob("*.md"))]
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+def prose(page: Path) -> str:
+    return re.sub(r"^```.*?^```", "", page.read_text(), flags=re.S | re.M)
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors that GitHub makes of headings."""
+    found = re.findall(r"^#+ (.*)$", prose(page), re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in found}
+
+
+def broken(page: Path) -> list[str]:
+    wrong: list[str] = []
+    for link in LINK.findall(prose(page)):
+        if link.startswith(("http://", "https://")):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        if not target.exists() or (anchor and anchor not in headings(target)):
+            wrong.append(link)
+    return wrong
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(HERE)))
+def test_links_lead_somewhere(page: Path) -> None:
+    assert broken(page) == []
+
+
+def test_a_broken_link_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# One\n[a](#one) [b](#two) [c](none.md) [d](https://example.org)\n```\n[e](code.md)\n```\n")
+    assert broken(page) == ["#two", "none.md"]
+
+
+def test_the_index_links_every_page() -> None:
+    index = HERE / "docs" / "index.md"
+    linked = {(index.parent / link.partition("#")[0]).resolve() for link in LINK.findall(prose(index))}
+    assert {page for page in PAGES if page.parent != HERE and page != index} <= linked
+
+
+def blocks(page: Path, language: str = "") -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.S | re.M)
+
+
+def commands(page: Path) -> list[str]:
+    lines = [line for block in blocks(page) for line in block.replace("\\\n", " ").splitlines()]
+    return [line for line in lines if line.startswith("promptweave ")]
+
+
+COMMANDS = {page: found for page in PAGES if (found := commands(page))}
+
+
+@pytest.mark.parametrize("page", COMMANDS, ids=lambda page: str(page.relative_to(HERE)))
+def test_every_command_that_is_shown_has_its_options(page: Path) -> None:
+    from promptweave.apps.cli import build
+
+    app = build()
+    for line in COMMANDS[page]:
+        app.parse_args(shlex.split(line, comments=True)[1:], exit_on_error=False, print_error=False)
+
+
+def test_a_command_with_a_mistyped_option_is_found() -> None:
+    from cyclopts import CycloptsError
+
+    from promptweave.apps.cli import build
+
+    assert sum(map(len, COMMANDS.values())) > 50
+    with pytest.raises(CycloptsError):
+        build().parse_args(["edit", "a", "b", "--croos", "0.5"], exit_on_error=False, print_error=False)
+
+
+def wrong_calls(code: str) -> list[str]:
+    """Names of `pw` that are not there, and keywords that `pw.edit` or a control does not take."""
+    wrong: list[str] = []
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "pw":
+            wrong += [] if hasattr(pw, node.attr) else [node.attr]
+        if not (isinstance(node, ast.Call) and ast.unparse(node.func).startswith("pw.")):
+            continue
+        called = getattr(pw, ast.unparse(node.func).split(".")[1], None)
+        if called is None or ast.unparse(node.func).count(".") > 1 or called is pw.NoEffect:
+            continue
+        taken = set(signature(called).parameters)
+        if "options" in taken:
+            taken |= {option.name for kind in (pw.PromptToPrompt, pw.Settings) for option in options_of(kind)}
+        wrong += [f"{called.__name__}({key.arg}=)" for key in node.keywords if key.arg and key.arg not in taken]
+    return wrong
+
+
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if blocks(p, "python")], ids=lambda page: str(page.relative_to(HERE))
+)
+def test_every_call_that_is_shown_has_its_parameters(page: Path) -> None:
+    assert [wrong for code in blocks(page, "python") for wrong in wrong_calls(code)] == []
+
+
+def test_a_call_with_a_mistyped_parameter_is_found() -> None:
+    code = "pw.edit(a, b, croos=1)\npw.Nothing()\npw.Replace(crossing=1)\npw.generate(a, steps=3)"
+    assert sorted(wrong_calls(code)) == ["Nothing", "Replace(crossing=)", "edit(croos=)"]
+
+
+def test_every_error_has_its_line() -> None:
+    """Those that a person can meet; the others end a pass or a run inside the library."""
+    defined: dict[str, set[str]] = {}
+    for path in (HERE / "src" / "promptweave").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                defined[node.name] = {ast.unparse(base) for base in node.bases}
+    ours = {name for name, bases in defined.items() if bases & {"ValueError", "ImportError", "RuntimeError"}}
+    listed = set(
+        re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", (HERE / "docs/errors.md").read_text(), re.M)))
+    )
+    assert {"WordNotFound", "Unread", "NoCommand"} <= ours
+    assert ours <= listed and listed - ours == {"TypeError", "FileExistsError"}
