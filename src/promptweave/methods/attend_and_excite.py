@@ -63,7 +63,7 @@ class AttendAndExcite(Control):
     `words`: the subjects, in every prompt of the run, or in those of `prompts`. `share`: of the steps in which the
     latents are moved, or the window of them. `scale`: of a move. `thresholds`: (fraction of the steps, least m_s) of
     the steps that are repeated, at most `iterations` times, in that window or not. `sharpness`: the factor in the
-    soft-max over tokens; the less, the more a subject must be looked at. `padding`: whether the end token and the
+    softmax over tokens; the less, the more a subject must be looked at. `padding`: whether the end token and the
     padding compete with the words.
     """
 
@@ -104,7 +104,7 @@ class AttendAndExcite(Control):
     sharpness: Annotated[
         Number,
         Option(
-            "Factor in the soft-max over tokens; the smaller, the more a subject must be looked at.",
+            "Factor in the softmax over tokens; the smaller, the more a subject must be looked at.",
             low=0,
             group="Advanced",
         ),

@@ -123,7 +123,7 @@ class DirectedDiffusion(Control):
         grids = {site.grid for site in run.sites if site.kind == "cross"}
         if not grids:
             raise ValueError(
-                "DirectedDiffusion edits cross-attention, a soft-max over the text alone, and the model's layers are "
+                "DirectedDiffusion edits cross-attention, a softmax over the text alone, and the model's layers are "
                 "joint: a pixel's attention to a word competes with that to all pixels. Choose Stable Diffusion 1, 2 "
                 "or XL."
             )

@@ -63,7 +63,7 @@ def perturbed(site: Site, row: Row) -> Pattern:
 
 
 def on_softmax(pattern: Pattern, change: Callable[[Softmax], Softmax]) -> Pattern:
-    """A pattern with other soft-max kernels; what controls put around them stays."""
+    """A pattern with other softmax kernels; what controls put around them stays."""
     kernels = [(term, term.kernel) for term in pattern.terms]
     return Pattern(tuple(replace(t, kernel=change(k)) if isinstance(k, Softmax) else t for t, k in kernels))
 

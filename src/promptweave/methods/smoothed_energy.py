@@ -6,7 +6,7 @@ pixels, G (q k^T) = (G q) k^T, so that it is enough to blur the queries (section
     e <- e_guided + scale (e_c - e_s).
 
 `sigma` counts pixels of a layer's own grid; with an infinite one, the default, every query is the mean of all. Queries
-are blurred as the soft-max takes them, after norms and rotary positions, where the equation holds. In joint layers the
+are blurred as the softmax takes them, after norms and rotary positions, where the equation holds. In joint layers the
 image's queries are blurred, and the text's stay as they are.
 
 Differs from the authors' code: grids need not be square. As there, the blur is mirrored at the edges and reaches three

@@ -148,7 +148,7 @@ def _mapped(pattern: Pattern, change: Callable[[Tensor], Tensor]) -> Pattern:
     def term(old: Term) -> Term:
         if not isinstance(old.kernel, Softmax):
             raise ValueError(
-                "Only edits whose patterns are made of soft-max terms can be recorded, and a control has put another "
+                "Only edits whose patterns are made of softmax terms can be recorded, and a control has put another "
                 "kind. Record the run without it."
             )
         return Term(Softmax(change(old.kernel.q), change(old.kernel.k)), old.tokens, old.gate)
