@@ -249,7 +249,7 @@ def test_compose(tiny_folder, tmp_path, capsys):
     assert "└── next to a red car\n    └── a red car" in out and "keys of the prompt and of 3 phrases" in out
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"source.png", "comparison.png", "edit.json"}
     assert pw.replay(tmp_path / "run" / "source.png", model=pw.load(str(tiny_folder))).matches
-    for prompt, message in (("[a cat", "Every bracket is closed"), ("dogs", "Put brackets around it")):
+    for prompt, message in (("[a cat", "Every bracket must be closed"), ("dogs", "Put brackets around it")):
         with pytest.raises(SystemExit):
             main(["compose", prompt, "--model", str(tiny_folder), "-o", str(tmp_path / "bad")])
         assert message in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Words of prompts: their tokens, and how the words of two prompts correspond. Imports core."""
+"""Words of prompts: their tokens, and how the words of two prompts correspond. Imports only core."""
 
 from promptweave.words.align import Pair as Pair
 from promptweave.words.align import alignment as alignment
