@@ -1,1 +1,1 @@
-"""From a picture back to the noise that a run starts from."""
+"""Inversion: from an image back to the noise that a run starts from."""
