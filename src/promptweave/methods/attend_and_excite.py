@@ -125,7 +125,7 @@ class AttendAndExcite(Control):
         window = Window.of(self.share, "share of AttendAndExcite")
         if not words or self.scale <= 0 or not window.steps(run.steps):
             raise NoEffect(
-                "AttendAndExcite needs a subject, a scale above 0 and a share that holds one of the "
+                "AttendAndExcite needs a subject, a scale above 0 and a share that covers one of the "
                 f"{run.steps} steps. Received words={words}, scale={self.scale}, share={self.share}."
             )
         if self.sigma <= 0 or self.sharpness <= 0 or self.iterations < 1:

@@ -161,7 +161,7 @@ class DirectedDiffusion(Control):
             )
         if not regions or not window.steps(run.steps):
             raise NoEffect(
-                "DirectedDiffusion needs a region and a share that holds one of the "
+                "DirectedDiffusion needs a region and a share that covers one of the "
                 f"{run.steps} steps. Received {len(regions)} regions and share={self.share}."
             )
         return regions

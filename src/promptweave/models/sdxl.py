@@ -1,4 +1,4 @@
-"""Stable Diffusion XL: two text encoders, a pooled vector and the picture's size as conditions."""
+"""Stable Diffusion XL: two text encoders, with a pooled vector and the image's size as further conditions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from promptweave.models.unet import UNetModel
 
 
 class SDXLModel(UNetModel):
-    """A StableDiffusionXLPipeline behind the door of `models.base.Model`; the refiner is not needed.
+    """A StableDiffusionXLPipeline as a `models.base.Model`; the refiner is not used.
 
     Both tokenizers have CLIP's vocabulary, so a word has the same tokens in both and one column in the attention maps.
     """
@@ -26,7 +26,7 @@ class SDXLModel(UNetModel):
         super().__init__(pipeline, name)
         if pipeline.tokenizer.get_vocab() != pipeline.tokenizer_2.get_vocab():
             raise ValueError(
-                "The two tokenizers of an SDXL pipeline must have one vocabulary, or words have two places. "
+                "The two tokenizers of an SDXL pipeline must have one vocabulary, so that a word has one position. "
                 f"Received {len(pipeline.tokenizer)} and {len(pipeline.tokenizer_2)} pieces."
             )
 
@@ -37,7 +37,7 @@ class SDXLModel(UNetModel):
             if all_empty(negative) and self.pipeline.config.get("force_zeros_for_empty_prompt"):
                 uncond, uncond_pooled = torch.zeros_like(uncond), torch.zeros_like(uncond_pooled)
             return Text(keys, uncond, pooled, uncond_pooled)
-        # As in the pipeline: nothing to lead away from is a text of zeros, if the model was trained so.
+        # As in the pipeline: without a negative prompt, it is a text of zeros if the model was trained so.
         away = None if all_empty(negative) else list(negative)
         keys, uncond, pooled, uncond_pooled = self.pipeline.encode_prompt(
             list(prompts), device=self.device, do_classifier_free_guidance=True, negative_prompt=away
@@ -46,7 +46,7 @@ class SDXLModel(UNetModel):
         return Text(keys, uncond, pooled, uncond_pooled)
 
     def _long(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """States of both encoders side by side, and the second's vector of the first chunk."""
+        """The concatenated states of both encoders, and the second one's pooled vector of the first chunk."""
         pipeline, states, pooled = self.pipeline, list[Tensor](), None
         for tokenizer, encoder in (
             (pipeline.tokenizer, pipeline.text_encoder),

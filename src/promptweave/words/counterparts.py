@@ -1,4 +1,4 @@
-"""A word in both prompts of an edit: where it stands, and what it was swapped with."""
+"""A word in both prompts of an edit: its tokens, and those of the word it was swapped with."""
 
 from __future__ import annotations
 

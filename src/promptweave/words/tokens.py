@@ -192,7 +192,7 @@ class Words:
             )
         tokens = tuple(token for unit in chosen for token in unit.tokens)
         if not tokens:
-            raise WordNotFound(f"{selector!r} of {place} has no token of its own. Choose the word beside it.")
+            raise WordNotFound(f"{selector!r} of {place} has no token of its own. Choose a word next to it.")
         return tokens
 
     def occurrences(self, text: str) -> tuple[tuple[Word, ...], ...]:
