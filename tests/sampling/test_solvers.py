@@ -103,7 +103,7 @@ def test_unknown_schedulers_and_those_of_the_other_kind(pipeline):
         load(pipeline, scheduler="fast")
     with pytest.raises(UnknownScheduler, match="Flow models"):
         load(pipeline, scheduler="flow-euler")
-    with pytest.raises(UnknownScheduler, match="flow models"):
+    with pytest.raises(UnknownScheduler, match="Flow models"):
         with_scheduler(diffusers.FlowMatchEulerDiscreteScheduler(), "ddim")
     with pytest.raises(UnknownScheduler, match="ScoreSdeVeScheduler"):
         scheduler_name(diffusers.ScoreSdeVeScheduler())
