@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -160,8 +159,3 @@ def _weights(part: Any) -> dict[str, Tensor]:
     from accelerate.utils.modeling import get_state_dict_offloaded_model
 
     return get_state_dict_offloaded_model(part)
-
-
-def all_empty(prompts: Sequence[str]) -> bool:
-    """Whether all negative prompts are empty."""
-    return not any(prompt.strip() for prompt in prompts)

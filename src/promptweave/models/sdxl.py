@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from promptweave.core.control import Text
-from promptweave.models.pipeline import all_empty
 from promptweave.models.unet import UNetModel
 
 
@@ -27,18 +26,19 @@ class SDXLModel(UNetModel):
         if pipeline.tokenizer.get_vocab() != pipeline.tokenizer_2.get_vocab():
             raise ValueError(
                 "The two tokenizers of an SDXL pipeline must have one vocabulary, so that a word has one position. "
-                f"Received {len(pipeline.tokenizer)} and {len(pipeline.tokenizer_2)} pieces."
+                f"Received {len(pipeline.tokenizer)} and {len(pipeline.tokenizer_2)} pieces. "
+                "Load a pipeline whose tokenizers match."
             )
 
     def _text(self, prompts: Sequence[str], negative: Sequence[str]) -> Text:
         if not self.reading.plain:
             keys, pooled = self._long(prompts)
             uncond, uncond_pooled = self._long(negative)
-            if all_empty(negative) and self.pipeline.config.get("force_zeros_for_empty_prompt"):
+            if not any(map(str.strip, negative)) and self.pipeline.config.get("force_zeros_for_empty_prompt"):
                 uncond, uncond_pooled = torch.zeros_like(uncond), torch.zeros_like(uncond_pooled)
             return Text(keys, uncond, pooled, uncond_pooled)
         # As in the pipeline: without a negative prompt, it is a text of zeros if the model was trained so.
-        away = None if all_empty(negative) else list(negative)
+        away = list(negative) if any(map(str.strip, negative)) else None
         keys, uncond, pooled, uncond_pooled = self.pipeline.encode_prompt(
             list(prompts), device=self.device, do_classifier_free_guidance=True, negative_prompt=away
         )

@@ -27,7 +27,7 @@ NAMES = {
     "ddpm": "DDPMScheduler",
     "flow-euler": "FlowMatchEulerDiscreteScheduler",
 }
-FLOW = "flow-euler"
+FLOW = "flow-euler"  # the scheduler of flow models
 FEW_STEPS = {"turbo": 4, "lightning": 4, "schnell": 4, "lcm": 4, "toybox-fast": 8}  # by a part of the model's name
 
 

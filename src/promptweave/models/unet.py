@@ -23,7 +23,7 @@ from promptweave.models.pipeline import PipelineModel
 from promptweave.models.prefix import prefix, shared
 from promptweave.models.residual import altered, residual_blocks
 from promptweave.models.skipping import skipped
-from promptweave.models.tap import check_processors, installed
+from promptweave.models.tap import installed
 from promptweave.words import Words
 
 FINEST_MAP = 16  # words are well localised on 16 x 16 maps, and on a quarter of the latent where that is finer
@@ -195,10 +195,6 @@ class UNetModel(PipelineModel):
     def _added(self, z: Tensor, pooled: Tensor | None) -> dict[str, Any] | None:
         """Further conditions beside the text: none here."""
         return None
-
-    def check(self) -> None:
-        """Raise ForeignProcessor if a layer has a processor that controls would have to replace."""
-        check_processors({path: layer for path, _, _, layer in self._blocks})
 
 
 def _layers(block: Any) -> Iterator[Attention]:
