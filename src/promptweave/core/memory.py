@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from torch import Tensor
 
 MATRICES = 32  # products cached per layer; a bound for controls that make new token maps in every step
 
+Made = TypeVar("Made")
 Key = tuple[int, int, int]
 Product = tuple[Tensor, Tensor, Tensor]
 
@@ -45,8 +47,16 @@ Stacked = tuple[tuple[Tensor, ...], Tensor]
 class Memory:
     """The cache of one run."""
 
+    made: dict[int, tuple[Any, Any]] = field(default_factory=dict[int, tuple[Any, Any]])
     stacks: dict[str, Stacked] = field(default_factory=dict[str, Stacked])
     layers: dict[str, Layer] = field(default_factory=dict[str, Layer])
+
+    def once(self, given: Made, make: Callable[[], Made]) -> Made:
+        """What `make` returns for an object, computed once."""
+        found = self.made.get(id(given))
+        if found is None or found[0] is not given:
+            found = self.made[id(given)] = (given, make())
+        return found[1]
 
     def stacked(self, name: str, parts: tuple[Tensor, ...], make: Callable[[], Tensor]) -> Tensor:
         """The batch that `make` builds of these tensors; the same tensor for as long as they are the same."""
