@@ -87,6 +87,15 @@ class UNetModel(PipelineModel):
         return tuple((paths[id(layer)], place, level, layer) for place, level, b in stages for layer in _layers(b))
 
     def sites(self, latent_grid: tuple[int, int]) -> tuple[Site, ...]:
+        if latent_grid not in self._sites:
+            self._sites[latent_grid] = self._list_sites(latent_grid)
+        return self._sites[latent_grid]
+
+    @cached_property
+    def _sites(self) -> dict[tuple[int, int], tuple[Site, ...]]:
+        return {}
+
+    def _list_sites(self, latent_grid: tuple[int, int]) -> tuple[Site, ...]:
         sites: list[Site] = []
         counts: dict[tuple[str, str], int] = {}
         for index, (path, place, level, layer) in enumerate(self._blocks):

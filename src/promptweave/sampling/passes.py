@@ -78,7 +78,8 @@ class Pass:
         """The pass of an extra prediction in the same state; `look` reads the maps that it wants."""
         layout = Layout(("cond",), self.layout.prompts, self.layout.images, self.layout.first)
         hooks = (*(self.hooks if extra.controlled else ()), *((_Editing(extra.edit),) if extra.edit else ()))
-        text = self.text if extra.text is None else extra.text.repeated(layout.prompts)
+        given = extra.text
+        text = self.text if given is None else self.memory.once(given, lambda: given.repeated(layout.prompts))
         return replace(
             self, text=text, hooks=hooks if look is None else (*hooks, look), layout=layout, observed=False,
             extra=extra, owner=owner, name=name,
@@ -144,8 +145,8 @@ class Pass:
         for owner, hook in enumerate(self.hooks):
             if self.observed and type(hook).observe is not Hooks.observe:
                 hook.observe(self.step, site, rows)
-            asked = {name: found for (asker, name), found in self.beside.items() if asker == owner}
-            if asked and self.extra is None:
+            if self.beside and self.extra is None:
+                asked = {name: found for (asker, name), found in self.beside.items() if asker == owner}
                 rows = replace(hook.attention(self.step, site, replace(rows, beside=asked)), beside={})
             else:
                 rows = hook.attention(self.step, site, rows)
