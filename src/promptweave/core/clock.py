@@ -61,7 +61,10 @@ class Window:
             return value
         pair = [0.0, value] if _is_number(value) else _items(value)
         if len(pair) != 2 or not all(map(_is_number, pair)):
-            raise ValueError(f"{name} is one number or a pair of them, fractions of the steps. Received {value!r}.")
+            raise ValueError(
+                f"{name} is one number or a pair of them, finite numbers in [0, 1] (fractions of the steps). "
+                f"Received {value!r}."
+            )
         start, end = map(float, pair)
         if not 0 <= start <= end <= 1:
             raise ValueError(

@@ -47,7 +47,7 @@ class PerturbedAttentionGuidance(Control):
     prompts: tuple[int, ...] | None = None
 
     def bind(self, run: Run) -> Hooks:
-        return AwayFrom(run, perturbed, self.scale, self.layers, self.window, self.prompts)
+        return AwayFrom(run, perturbed, self)
 
 
 def perturbed(site: Site, row: Row) -> Pattern:
@@ -89,12 +89,13 @@ def named_layers(sites: Sequence[Site], layers: tuple[str, ...] | str) -> set[st
 class AwayFrom(Hooks):
     """e <- e_guided + scale (e_c - e_w), with e_w a prediction under the `weak` attention of rows in some layers."""
 
-    def __init__(self, run: Run, weak: Callable[..., Pattern], scale: Number, layers: Any, window: Span, rows: Any):
-        self.weak, self.scale, self.window, self.steps = weak, scale, Window.of(window), set[int]()
-        self.rows, self.first, self.layers = run.chosen(rows), run.recorded, named_layers(run.sites, layers)
+    def __init__(self, run: Run, weak: Callable[..., Pattern], control: Any):  # a control with the fields of PAG's
+        scale, layers, window, name = control.scale, control.layers, control.window, type(control).__name__
+        self.weak, self.scale, self.window, self.steps = weak, scale, Window.of(window, f"window of {name}"), set[int]()
+        self.rows, self.first, self.layers = run.chosen(control.prompts), run.recorded, named_layers(run.sites, layers)
         if not scale > 0 or not self.layers or not self.window.steps(run.steps):
             raise NoEffect(
-                f"This guidance needs a scale above 0, a layer and one of the {run.steps} steps. "
+                f"{name} needs a scale above 0, a layer and one of the {run.steps} steps. "
                 f"Received scale={scale}, layers={layers!r}, window={window}."
             )
 

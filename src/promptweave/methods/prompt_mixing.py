@@ -60,8 +60,8 @@ class PromptMixing(Control):
         proxies, preserve = ((x,) if isinstance(x, str) else x for x in (self.proxies, self.preserve))
         if len(proxies) != len(rows):
             raise ValueError(f"PromptMixing takes a proxy for each target, here {len(rows)}. Received {proxies}.")
-        windows = [Window.of(span) for span in (self.window, self.self_attention if preserve else 1.0)]
-        if not all(window.steps(run.steps) for window in windows):
+        windows = [Window.of(getattr(self, n), f"{n} of PromptMixing") for n in ("window", "self_attention")]
+        if not windows[0].steps(run.steps) or (preserve and not windows[1].steps(run.steps)):
             raise NoEffect(f"PromptMixing needs one of the {run.steps} steps in its windows. Received {windows}.")
         values, weights = dict[int, Tensor](), torch.zeros(run.tokens, 2, device=run.device)  # weights: of o and p
         weights[[token for word in preserve for token in run.words[SOURCE].find(word)], 1] = 1

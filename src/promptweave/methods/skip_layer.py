@@ -60,7 +60,7 @@ class SkipLayerGuidance(Control):
             raise ValueError(
                 f"scale must be at least 0: below, it guides towards the worse prediction. Received {self.scale}."
             )
-        steps = acting(Window.of(self.window), run.steps)
+        steps = acting(Window.of(self.window, "window of SkipLayerGuidance"), run.steps)
         if not self.scale or not self.layers or not steps:
             raise NoEffect(
                 f"SkipLayerGuidance needs a scale above 0, a layer, and one of the {run.steps} steps in its window. "

@@ -65,7 +65,7 @@ class SmoothedEnergyGuidance(Control):
         if reach(self.sigma, max(max(site.grid) for site in run.sites)) == 0:
             raise NoEffect(f"A blur needs a sigma above 1/6 to reach the next pixel. Received {self.sigma}.")
         weak = partial(smoothed, sigma=self.sigma)
-        return AwayFrom(run, weak, self.scale, self.layers, self.window, self.prompts)
+        return AwayFrom(run, weak, self)
 
 
 def smoothed(site: Site, row: Row, *, sigma: Number) -> Pattern:

@@ -17,9 +17,10 @@ from promptweave.core.precision import precision
 from promptweave.core.record_maps import RecordedMaps, RecordMaps
 from promptweave.core.site import Sites
 from promptweave.models.base import Model, Solver
-from promptweave.models.solvers import FLOW
 from promptweave.sampling.solver import Ddim
 from promptweave.sampling.walk import Progress, Request, Source, drive, walk
+
+FLOW = "flow-euler"  # the scheduler of flow models
 
 
 @dataclass(frozen=True, eq=False)
