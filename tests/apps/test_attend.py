@@ -42,7 +42,7 @@ def test_nouns():
 def test_without_the_parser(monkeypatch):
     monkeypatch.setattr("promptweave.words.phrases.MODEL", "no_such_model")
     parser.cache_clear()
-    with pytest.raises(NoParser, match=r"extra 'nlp' brings.*promptweave\[nlp\]"):
+    with pytest.raises(NoParser, match=r"extra 'nlp' is not installed.*promptweave\[nlp\]"):
         nouns("a cat")
     parser.cache_clear()
 

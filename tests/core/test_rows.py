@@ -110,7 +110,7 @@ def test_new_keys_make_a_new_pattern_and_new_values_do_not() -> None:
 def test_new_queries_drop_an_earlier_edit_as_put_says() -> None:
     rows = made()
     edited = rows.put("cond", 1, pattern=rows["cond"][1].pattern * 0.5)
-    assert edited.put("cond", 1, q=rows["cond"][0].q)["cond"][1].pattern.plain
+    assert edited.put("cond", 1, q=rows["cond"][0].q)["cond"][1].edited is None
 
 
 def test_a_longer_row_gets_a_call_of_its_own() -> None:

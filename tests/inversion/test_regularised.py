@@ -44,7 +44,7 @@ def test_each_picture_is_corrected_alone_and_the_seed_is_all_that_is_random():
     assert torch.equal(both[:1], Regularised()(two[:1], STEP)) and torch.equal(both[1:], Regularised()(two[1:], STEP))
     assert not torch.equal(both, Regularised(seed=1)(two, STEP))
     assert not torch.equal(both, Regularised()(two, Step(4, 10, 300, 200)))
-    with pytest.raises(ValueError, match="draws at least 1"):
+    with pytest.raises(ValueError, match="draws of at least 1"):
         Regularised(draws=0)
 
 

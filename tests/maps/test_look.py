@@ -79,26 +79,6 @@ def test_self_attention_of_a_run(seen):
         found.of_pixel(32, 0)
 
 
-def test_a_film_has_even_sides_and_holds_its_last_frame(tmp_path, monkeypatch):
-    import av
-
-    from promptweave.view import animate
-
-    frames = [Image.new("RGB", (33, 21), colour) for colour in ("red", "blue")]
-    with av.open(str(save_animation(frames, tmp_path / "film.mp4", seconds=0.2))) as film:
-        shown = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
-        assert film.streams.video[0].average_rate == 5
-    assert len(shown) == 11 and shown[0].shape == (22, 34, 3)
-    assert shown[0].mean((0, 1)).argmax() == 0 and shown[-1].mean((0, 1)).argmax() == 2
-
-    def missing(name):
-        raise ImportError(name)
-
-    monkeypatch.setattr(animate, "import_module", missing)
-    with pytest.raises(ImportError, match=r"promptweave\[video\]"):
-        save_animation(frames, tmp_path / "film.mp4")
-
-
 def test_sheets_files_and_animations(seen, tmp_path):
     assert seen.by_step.sheet().width > 10 * 192
     assert seen.gallery.sheet("cat").width > seen.by_step.sheet("cat", on_picture=True).width

@@ -209,7 +209,7 @@ def test_with_a_word_swap(tiny):
 @pytest.mark.parametrize(
     ("control", "message"),
     [
-        (pw.DirectedDiffusion({"cat": (0, 0, 1.2, 1)}), "shares of the picture"),
+        (pw.DirectedDiffusion({"cat": (0, 0, 1.2, 1)}), "fractions of the image"),
         (pw.DirectedDiffusion({"cat": (0.5, 0, 0.5, 1)}), "left < right"),
         (pw.DirectedDiffusion({"cat": (0, 0.7, 1, 0.5)}), "top < bottom"),
         (pw.DirectedDiffusion({"dog": LEFT}), "not a word"),
@@ -265,7 +265,7 @@ def test_place(tiny_folder, tmp_path, capsys):
         (("--at", "cat=0,0,1,1", "--quadrants", "cat"), "takes boxes or one word"),
         (("--at", "cat=0,0,1"), "left,top,right,bottom"),
         (("--at", "cat=0,0,1,x"), "takes a number"),
-        (("--at", "cat=0,0,2,1"), "shares of the picture"),
+        (("--at", "cat=0,0,2,1"), "fractions of the image"),
         (("--quadrants", "horse"), "not a word"),
     ],
 )

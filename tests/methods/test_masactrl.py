@@ -116,9 +116,9 @@ def test_bad_parameters(tiny, tokenizer):
         (MasaCtrl(layers=1.5), ValueError, "layers of MasaCtrl is a fraction"),
         (MasaCtrl(threshold=1), ValueError, "threshold of MasaCtrl is a fraction"),
         (MasaCtrl(words=("dog",)), ValueError, "'dog' is not a word"),
-        (MasaCtrl(union=True, words=("cat",)), ValueError, "not two"),
+        (MasaCtrl(union=True, words=("cat",)), ValueError, "only one of"),
         (MasaCtrl(masks=(((1.0, 0.0),), ((1.0, 1.0),))), NoEffect, "all the same"),
-        (MasaCtrl(masks=(((1.0, 0.0),), ((1.0, 0.0), (1.0,)))), ValueError, "rows of one length"),
+        (MasaCtrl(masks=(((1.0, 0.0),), ((1.0, 0.0), (1.0,)))), ValueError, "all of one length"),
     ):
         with pytest.raises(error, match=message):
             made(tiny, control)

@@ -85,7 +85,7 @@ def test_layers_compute_what_is_written_out(tiny64, noise64, variant):
 
 def test_averaged_values_are_one_attention_with_the_mean_encoding(tiny64, noise64):
     made = run(tiny64, [PROMPT], [pw.StructuredDiffusion(PHRASES), Seen()], noise64, steps=1)
-    assert all(row.pattern.plain for row, *_ in made.hooks[1].rows.values())
+    assert all(row.edited is None for row, *_ in made.hooks[1].rows.values())
 
 
 @VARIANTS
@@ -249,7 +249,7 @@ def test_compose(tiny_folder, tmp_path, capsys):
     assert "└── next to a red car\n    └── a red car" in out and "keys of the prompt and of 3 phrases" in out
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"source.png", "comparison.png", "edit.json"}
     assert pw.replay(tmp_path / "run" / "source.png", model=pw.load(str(tiny_folder))).matches
-    for prompt, message in (("[a cat", "Every bracket is closed"), ("dogs", "Put brackets around it")):
+    for prompt, message in (("[a cat", "Every bracket must be closed"), ("dogs", "Put brackets around it")):
         with pytest.raises(SystemExit):
             main(["compose", prompt, "--model", str(tiny_folder), "-o", str(tmp_path / "bad")])
         assert message in capsys.readouterr().err

@@ -128,7 +128,7 @@ def test_the_source_s_words_are_those_of_the_target_that_changed_them(tiny64):
 def test_a_target_without_any_of_the_words_is_an_error(tiny64):
     noise, prompts = pw.noise_for(tiny64, 0), [SOURCE, *TARGETS[:2]]
     for control, message in (
-        (LocalBlend("zebra"), "make target 2 the source"),
+        (LocalBlend("zebra"), "turn target 2 into the source"),
         (MasaCtrl(0, words="zebra"), "finds the foreground by words"),
     ):
         with pytest.raises(ValueError, match=f"{message}.*neither has nor changes.*'zebra'.*targets=\\(1,\\)"):

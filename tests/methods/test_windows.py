@@ -27,6 +27,10 @@ PAIRS: list[tuple[Control, tuple[str, ...]]] = [  # a window is a number or a pa
     (pw.AttendAndExcite("bike"), ("share",)),
     (pw.Pix2PixZero("cat", "dog"), ("window",)),
     (pw.Consist("cat"), ("structure",)),
+    (pw.PerturbedAttentionGuidance(), ("window",)),
+    (pw.SmoothedEnergyGuidance(), ("window",)),
+    (pw.SkipLayerGuidance(layers=(3,)), ("window",)),
+    (pw.PromptMixing("dog", "horse", preserve="bike"), ("window", "self_attention")),
 ]
 NUMBERS: list[tuple[Control, tuple[str, ...]]] = [  # a fraction is one number
     (pw.LocalBlend("cat"), ("start", "threshold", "subtract_threshold")),
@@ -119,5 +123,9 @@ def test_no_window_is_forgotten():
         named = {field.name for field in fields(kind)} & words
         if kind is methods.SemanticGuidance:
             named -= {"attention", "threshold"}  # a switch, and a quantile with a check of its own
+        if kind is methods.PromptMixing:
+            named -= {"threshold"}  # that of its LocalBlend
+        if "layers" in named and kind not in (methods.MasaCtrl, methods.PlugAndPlay):
+            named -= {"layers"}  # names or numbers of layers
         assert named <= listed.get(kind, set()), kind.__name__
     assert Capture().kept == Kept()

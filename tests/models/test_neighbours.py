@@ -75,7 +75,7 @@ def test_a_controlnet_acts_under_controls(tokenizer):
 
 
 def test_a_control_picture_is_needed_and_only_by_a_controlnet(tokenizer, tiny):
-    with pytest.raises(ValueError, match="needs the picture"):
+    with pytest.raises(ValueError, match="needs a control image"):
         model = load(control_pipeline(tokenizer))
         sample(model, [SOURCE], noise=noise_for(model, 0), steps=1)
     with pytest.raises(ModelError, match="pipeline with a ControlNet. Received StableDiffusionPipeline"):
@@ -141,7 +141,7 @@ def test_an_ip_adapter_acts_under_controls(build, count, tokenizer):
 
 def test_an_ip_adapter_needs_its_picture_and_a_picture_needs_an_adapter(tokenizer, tiny):
     model = load(with_ip_adapters(build_tiny(tokenizer)))
-    with pytest.raises(ValueError, match=r"needs the picture that it reads.*image_prompt=picture"):
+    with pytest.raises(ValueError, match=r"needs an image prompt.*image_prompt=image"):
         sample(model, [SOURCE], noise=noise_for(model, 0), steps=1)
     with pytest.raises(ModelError, match=r"pipeline with an IP-Adapter.*StableDiffusionPipeline.*load_ip_adapter"):
         load(tiny.pipeline, image_prompt=Image.new("RGB", (32, 32)))
@@ -160,7 +160,7 @@ def test_a_foreign_processor_is_refused_by_name_and_left_in_place(family, tokeni
     path = model.sites((16, 16))[-1].path
     layer, processor = model.network.get_submodule(path), SomebodysProcessor()
     layer.set_processor(processor)
-    with pytest.raises(ForeignProcessor, match="SomebodysProcessor, which controls would have to drop"):
+    with pytest.raises(ForeignProcessor, match="SomebodysProcessor, which controls would have to replace"):
         settings = {"noise": noise_for(model, 0), "steps": 1, "guidance": 3.0}
         sample(model, [SOURCE, TARGET], controls=[Replace(1.0, joint=1.0)], **settings)
     assert layer.processor is processor

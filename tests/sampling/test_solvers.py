@@ -101,9 +101,9 @@ def test_impossible_numbers_of_steps(pipeline, count):
 def test_unknown_schedulers_and_those_of_the_other_kind(pipeline):
     with pytest.raises(UnknownScheduler, match="no scheduler 'fast'.*ddim"):
         load(pipeline, scheduler="fast")
-    with pytest.raises(UnknownScheduler, match="flow models"):
+    with pytest.raises(UnknownScheduler, match="Flow models"):
         load(pipeline, scheduler="flow-euler")
-    with pytest.raises(UnknownScheduler, match="flow models"):
+    with pytest.raises(UnknownScheduler, match="Flow models"):
         with_scheduler(diffusers.FlowMatchEulerDiscreteScheduler(), "ddim")
     with pytest.raises(UnknownScheduler, match="ScoreSdeVeScheduler"):
         scheduler_name(diffusers.ScoreSdeVeScheduler())

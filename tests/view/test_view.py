@@ -1,10 +1,13 @@
-"""Sheets and heat maps."""
+"""Sheets, heat maps and animations."""
 
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
+from PIL import Image
 
+from promptweave.view.animate import save_animation
 from promptweave.view.heat import RAMP, coloured, heat, over
 from promptweave.view.sheet import PAPER, font, sheet, wrapped
 
@@ -46,3 +49,23 @@ def test_labels_wrap_and_cut():
     assert " ".join(lines) == "a photo of a cat riding a bike"
     (cut,) = wrapped("x" * 200, 100, 14)
     assert cut.endswith("…") and font(14).getlength(cut) <= 100
+
+
+def test_a_film_has_even_sides_and_holds_its_last_frame(tmp_path, monkeypatch):
+    import av
+
+    from promptweave.view import animate
+
+    frames = [Image.new("RGB", (33, 21), colour) for colour in ("red", "blue")]
+    with av.open(str(save_animation(frames, tmp_path / "film.mp4", seconds=0.2))) as film:
+        shown = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
+        assert film.streams.video[0].average_rate == 5
+    assert len(shown) == 11 and shown[0].shape == (22, 34, 3)
+    assert shown[0].mean((0, 1)).argmax() == 0 and shown[-1].mean((0, 1)).argmax() == 2
+
+    def missing(name):
+        raise ImportError(name)
+
+    monkeypatch.setattr(animate, "import_module", missing)
+    with pytest.raises(ImportError, match=r"promptweave\[video\]"):
+        save_animation(frames, tmp_path / "film.mp4")

@@ -16,7 +16,7 @@ from promptweave.core.precision import precision
 from promptweave.core.rows import Row, Rows
 from promptweave.core.site import Site, Sites
 
-Together = tuple[tuple[int, ...], str, int]  # prompts, and the rest of a key
+Together = tuple[tuple[int, ...], str, int]  # prompts, then the rest of a key
 Key = tuple[int, str, int]  # prompt, site (or its grid, such as "16x16", for all sites of it), step (-1 for all)
 
 
@@ -31,15 +31,16 @@ def grid_name(grid: tuple[int, int]) -> str:
 
 @dataclass(eq=False)
 class Maps:
-    """Sums of the conditional attention of some prompts at some sites, a sum for each grid, mean over heads.
+    """Sums of the conditional attention of some prompts at some sites: one sum per grid, averaged over heads.
 
-    In a joint layer it is the image's attention to the text, a part of the whole: the rest of a pixel's attention is on
-    the image.
+    In a joint layer this is the image's attention to the text, which does not sum to 1: a pixel attends to the image
+    as well.
 
-    `weights` [tokens, channels] for each prompt makes weighted sums of the tokens' maps instead of all of them.
-    `own`: read softmax(q k^T) of the row itself, whatever the controls before made of it. `by_head` [images, heads,
-    height, width, channels]. `steps`: those to be read, None: all. `of`: in a joint layer, the attention to the text or
-    to the image's pixels. Reading changes no bit of what the layers compute.
+    `weights` [tokens, channels] of each prompt: keep weighted sums of the token maps instead of every token's map.
+    `own`: read softmax(q k^T) of the row itself, ignoring what earlier controls made of it. `by_site`, `by_step` and
+    `by_head` keep sites, steps and heads apart; by head, maps are [images, heads, height, width, channels]. `steps`:
+    indices of the steps to read; None: all. `of`: in a joint layer, read the attention to the text or to the image's
+    pixels. Reading never changes what the layers compute, down to the last bit.
     """
 
     sites: Sites
@@ -53,11 +54,11 @@ class Maps:
     of: Literal["text", "image"] = "text"
     sums: dict[Key, Float[Tensor, "images *heads height width channels"]] = field(default_factory=dict[Key, Tensor])
     counts: dict[Key, int] = field(default_factory=dict[Key, int])
-    _together: dict[Together, Tensor] = field(default_factory=dict[Together, Tensor])  # whose parts are in `sums`
+    _together: dict[Together, Tensor] = field(default_factory=dict[Together, Tensor])  # `sums` holds views of these
     _columns: dict[Together, Tensor] = field(default_factory=dict[Together, Tensor])
 
     def add(self, step: Step, site: Site, rows: Rows) -> None:
-        """Add a site's maps, if it is one of ours."""
+        """Add the maps of a site, unless its site or step was not asked for."""
         if site not in self.sites or (self.steps is not None and step.index not in self.steps):
             return
         where = site.name if self.by_site else grid_name(site.grid)
@@ -78,8 +79,8 @@ class Maps:
             self.counts[key] = self.counts.get(key, 0) + 1
 
     def _fused(self, site: Site, rows: Rows) -> tuple[int, ...]:
-        """Prompts, neighbours in the batch, whose weighted maps one fused call can give: no gradient is wanted, the
-        rows are as the network made them, and a head is as wide as there are channels."""
+        """Consecutive prompts of the batch whose weighted maps one fused call can compute: no gradient is needed, no
+        control has changed the rows, and the channels fit into the width of a head."""
         if self.weights is None or self.by_head or site.image is not None or rows.q.requires_grad:
             return ()
         found: list[int] = []
@@ -90,7 +91,7 @@ class Maps:
         return tuple(found)
 
     def _add_together(self, prompts: tuple[int, ...], site: Site, rows: Rows, where: str, at: int) -> None:
-        """A w for all of these prompts: the weights take the place of the values."""
+        """Compute A @ weights for all of these prompts in one call, in which the weights are the values."""
         assert self.weights is not None
         first, last = (rows.layout.slice("cond", prompt) for prompt in (prompts[0], prompts[-1]))
         q, k = rows.q[first.start : last.stop], rows.k[first.start : last.stop]
@@ -115,7 +116,7 @@ class Maps:
         self._forget(keys, here)
 
     def _forget(self, keys: Sequence[Key], here: Together) -> None:
-        """Sums that now stand alone are no part of other prompts' any more."""
+        """Dissolve every shared sum other than `here` that has a part under one of `keys`."""
         for other in [other for other in self._together if other != here]:
             if any((prompt, *other[1:]) in keys for prompt in other[0]):
                 for prompt in other[0]:
@@ -141,7 +142,7 @@ class Maps:
         return attention if self.by_head else attention.mean(1)
 
     def keys(self, prompt: int, where: str | None = None, step: int | None = None) -> list[Key]:
-        """What was recorded for a prompt, of one site or grid and of one step if they are given."""
+        """The keys of a prompt's sums; only those of one site or grid (`where`) and of one step, if these are given."""
         return [
             key
             for key in self.sums
@@ -151,7 +152,10 @@ class Maps:
     def total(
         self, prompt: int, where: str | None = None, step: int | None = None
     ) -> Float[Tensor, "images *heads height width channels"]:
-        """The sum over everything recorded for a prompt, or of one site or grid, and of one step."""
+        """The sum of a prompt's maps; only of one site or grid (`where`) and of one step, if these are given.
+
+        Raises ValueError if there are no such maps, or if they differ in shape.
+        """
         found = self.keys(prompt, where, step)
         if not found:
             raise ValueError(
@@ -162,7 +166,7 @@ class Maps:
             )
         if len({self.sums[key].shape for key in found}) > 1:
             names = ", ".join(dict.fromkeys(key[1] for key in found))
-            raise ValueError(f"Only maps of one shape can be summed. Received those of {names}. Name one of them.")
+            raise ValueError(f"Only maps of one shape can be summed. Received maps of {names}. Choose one of them.")
         total = self.sums[found[0]]
         for key in found[1:]:
             total = total + self.sums[key]
@@ -171,9 +175,9 @@ class Maps:
     def mean(
         self, prompt: int, where: str | None = None, step: int | None = None
     ) -> Float[Tensor, "images *heads height width channels"]:
-        """The mean over sites, heads and steps; over all tokens it sums to 1 at each pixel."""
+        """The mean over sites, heads and steps; at each pixel of cross-attention, all tokens together sum to 1."""
         return self.total(prompt, where, step) / self.count(prompt, where, step)
 
     def count(self, prompt: int, where: str | None = None, step: int | None = None) -> int:
-        """How many maps the sum is of."""
+        """The number of maps in that sum."""
         return sum(self.counts[key] for key in self.keys(prompt, where, step))

@@ -1,4 +1,4 @@
-"""When: steps of a schedule and windows of them."""
+"""Steps of a run, and windows of steps."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
-Number = int | float  # beartype tells them apart
+Number = int | float  # beartype does not accept an int as a float
 ROUNDING = 1e-6  # so that 0.29 of 100 steps is 29, not 28
 
 
 @dataclass(frozen=True)
 class Step:
-    """Step `index` of `count` (0 is the noisiest), at training time `t`, going to `t_next` (below 0: the clean end).
+    """Step `index` of `count` (0 is the noisiest), from training time `t` to `t_next` (below 0: the clean end).
 
-    `call`: number of the network call in the run, from 0; above `index` after a step for which the solver made several.
-    Before a step it is that of the step's first call, after it that of its last.
+    `call`: number of the network call in the run, from 0; it runs ahead of `index` once the solver has made several
+    calls in a step. `before_step` sees the number of the step's first call, `after_step` that of its last.
     """
 
     index: int
@@ -29,7 +29,9 @@ class Step:
 
 @dataclass(frozen=True)
 class Window:
-    """The steps from fraction `start` to fraction `end` of a run, the end left out.
+    """The steps of a run from the fraction `start` up to, but not including, the fraction `end`.
+
+    Raises ValueError unless 0 <= start <= end <= 1.
 
     >>> Step(39, 50, 201, 181) in Window(0.0, 0.8), Step(40, 50, 181, 161) in Window(0.0, 0.8)
     (True, False)
@@ -50,7 +52,7 @@ class Window:
 
     @classmethod
     def of(cls, value: Any, name: str = "A window") -> Window:
-        """A number f means (0, f). Raises a ValueError that speaks of `name` for what is no window.
+        """A window from a number f, which means (0, f), or from a pair. Raises ValueError, naming `name`, otherwise.
 
         >>> Window.of(0.4)
         Window(start=0.0, end=0.4)
@@ -59,7 +61,10 @@ class Window:
             return value
         pair = [0.0, value] if _is_number(value) else _items(value)
         if len(pair) != 2 or not all(map(_is_number, pair)):
-            raise ValueError(f"{name} is one number or a pair of them, fractions of the steps. Received {value!r}.")
+            raise ValueError(
+                f"{name} is one number or a pair of them, finite numbers in [0, 1] (fractions of the steps). "
+                f"Received {value!r}."
+            )
         start, end = map(float, pair)
         if not 0 <= start <= end <= 1:
             raise ValueError(
@@ -69,7 +74,7 @@ class Window:
 
     @classmethod
     def since(cls, value: Any, name: str) -> Window:
-        """The steps from the fraction `value` on.
+        """The steps from the fraction `value` to the end of the run.
 
         >>> Window.since(0.2, "start")
         Window(start=0.2, end=1.0)
@@ -84,7 +89,7 @@ class Window:
             cls.of(span, name)
 
     def steps(self, count: int) -> range:
-        """The indices of the steps inside, of `count`."""
+        """Indices of the window's steps in a run of `count` steps."""
         return range(math.floor(self.start * count + ROUNDING), math.floor(self.end * count + ROUNDING))
 
     def __contains__(self, step: Step) -> bool:
@@ -95,7 +100,7 @@ Span = Number | tuple[Number, Number] | Window  # what `Window.of` takes
 
 
 def fraction(value: Any, name: str, *, below: bool = False) -> float:
-    """A number in [0, 1], or [0, 1) if it must be `below` 1; raises a ValueError that speaks of `name`.
+    """A number in [0, 1], or in [0, 1) if it must be `below` 1. Raises ValueError, naming `name`, otherwise.
 
     >>> fraction(0.2, "start")
     0.2

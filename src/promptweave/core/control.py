@@ -1,4 +1,4 @@
-"""A method and its run: controls are parameters, hooks are one run of them."""
+"""Controls hold the parameters of a method; hooks carry out one run of it."""
 
 from __future__ import annotations
 
@@ -24,33 +24,34 @@ Losses = Callable[[Maps], Float[Tensor, "prompts images"]]
 
 @runtime_checkable
 class Probe(Protocol):
-    """A pass of the network for its maps alone: conditional, under the controls to the left."""
+    """A conditional forward pass made only for its attention maps, under the controls earlier in the list."""
 
     def __call__(self, z: Tensor, sites: Sites) -> Maps:
-        """The maps of the latents [prompts, images, channels, h, w]; they keep their gradient to `z`."""
+        """The maps for latents `z` [prompts, images, channels, h, w], differentiable with respect to `z`."""
         ...
 
     def gradient(
         self, z: Tensor, sites: Sites, losses: Losses, *, by_site: bool = False, by_head: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """Losses of maps [prompts, images], and for each picture the gradient of its loss, to be taken off `z`.
+        """The losses [prompts, images] of the maps, and each image's gradient, which is to be subtracted from `z`.
 
-        The gradient is that by latents of unit variance, as the network reads them, whatever the solver's own scale.
-        Uses the network's gradient checkpointing if that is switched on, and scales the losses in half precision.
+        The gradient is taken with respect to latents of unit variance, as the network reads them, whatever scale the
+        solver uses. Gradient checkpointing is used if the network has it switched on; losses are scaled in half
+        precision.
         """
         ...
 
 
 class NoEffect(ValueError):
-    """An edit whose parameters make sure that it cannot change anything."""
+    """Raised for a control whose parameters guarantee that it changes nothing."""
 
 
 @dataclass(frozen=True, eq=False)
 class Text:
-    """Encoded prompts [prompts, tokens, dim] as the layers read them, and what guidance has in their place.
+    """Encoded prompts [prompts, tokens, dim] as the layers read them: conditional, and unconditional for guidance.
 
-    `pooled` [prompts, dim]: one vector for a whole prompt, where the network takes one. `only_values`: what the values
-    of cross-attention are projected from where that is another text than the keys'; None: both are `cond`'s.
+    `pooled` [prompts, dim]: one vector per prompt, for networks that take one. `only_values`: the text that
+    cross-attention projects its values from, if it differs from the text of the keys; None: both use `cond`.
     """
 
     cond: Float[Tensor, "prompts tokens dim"]
@@ -61,36 +62,36 @@ class Text:
 
     @property
     def keys(self) -> Float[Tensor, "prompts tokens dim"]:
-        """What the keys are projected from."""
+        """The text that the keys are projected from."""
         return self.cond
 
     @property
     def values(self) -> Float[Tensor, "prompts tokens dim"]:
-        """What the values are projected from."""
+        """The text that the values are projected from."""
         return self.cond if self.only_values is None else self.only_values
 
     def with_cond(self, cond: Float[Tensor, "prompts tokens dim"]) -> Text:
-        """Another text for keys and values alike."""
+        """Replace the text of both keys and values."""
         return replace(self, cond=cond, only_values=None)
 
     def with_keys(self, keys: Float[Tensor, "prompts tokens dim"]) -> Text:
-        """Another text for the keys; the values stay what they are."""
+        """Replace the text of the keys; the values keep theirs."""
         return replace(self, cond=keys, only_values=self.values)
 
     def with_values(self, values: Float[Tensor, "prompts tokens dim"]) -> Text:
-        """Another text for the values; the keys stay what they are."""
+        """Replace the text of the values; the keys keep theirs."""
         return replace(self, only_values=values)
 
     def with_uncond(self, uncond: Float[Tensor, "prompts tokens dim"]) -> Text:
-        """Another text for the unconditional half of guidance."""
+        """Replace the text of the unconditional half of guidance."""
         return replace(self, uncond=uncond)
 
     def with_pooled(self, pooled: Tensor | None, uncond_pooled: Tensor | None) -> Text:
-        """Other vectors for whole prompts."""
+        """Replace the pooled vectors."""
         return replace(self, pooled=pooled, uncond_pooled=uncond_pooled)
 
     def repeated(self, prompts: int) -> Text:
-        """One text for so many prompts."""
+        """The text of a single prompt, repeated for `prompts` prompts."""
 
         def many(x: Tensor | None) -> Any:
             return None if x is None else x.expand(prompts, *x.shape[1:])
@@ -104,11 +105,11 @@ class Text:
 class Extra:
     """One more conditional prediction that a control asks for, made in the same forward pass as the run's own.
 
-    `text`: of one prompt, read by all; None: each prompt reads its own. `controlled`: the controls act on this
-    prediction as they do on the conditional one; their records do not see it. `edit` acts after them, and finds its
-    rows under "cond". `latents` [prompts, images, channels, h, w] of the prompts that are computed: read in place of
-    the run's own, scaled as the solver's are. `sites`: the layers whose maps are wanted (`Predictions.maps`).
-    `skip`: attention layers whose whole transformer blocks are left out, so that their input passes through.
+    `text`: the text of one prompt, used for all; None: each prompt uses its own. `controlled`: the controls act on
+    this prediction as on the conditional one, but do not record it. `edit` acts after them and finds its rows under
+    "cond". `latents` [computed prompts, images, channels, h, w]: the network's input instead of the run's latents, in
+    the solver's scale like them. `sites`: the layers whose maps are wanted (`Predictions.maps`). `skip`: attention
+    layers whose whole transformer blocks are skipped, so that a block's input becomes its output.
     """
 
     text: Text | None = None
@@ -121,10 +122,11 @@ class Extra:
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What the network said at one of a solver's calls, for the prompts that are computed.
+    """The network's predictions at one solver call, [computed prompts, images, channels, height, width] each.
 
-    `guided` is what the controls before left of the guided prediction. `extra` and `maps` hold what this control asked
-    for, by its names. `call` counts the solver's calls in a step: 0, and 1 in a step of two evaluations.
+    `uncond`: None without classifier-free guidance. `guided`: the prediction after guidance, as earlier controls left
+    it. `extra` and `maps`: what this control asked for in `extras`, by name. `call`: number of the solver's call within
+    the step, from 0; a second-order solver makes two.
     """
 
     cond: Latents
@@ -137,7 +139,7 @@ class Predictions:
 
 @dataclass(frozen=True, eq=False)
 class FirstPass:
-    """The source before the edit: its final latents and, if it was made by a run, the maps of its words."""
+    """The source before the edit: its final latents and, if a run generated it, the maps of its words."""
 
     latents: Float[Tensor, "images channels height width"]
     maps: Maps | None = None
@@ -145,15 +147,15 @@ class FirstPass:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """Everything a control may know before the first step.
+    """Everything a control can know before the first step.
 
-    Words are best localised at `map_sites`, all of `map_grid`. `recorded` is the number of prompts whose attention
-    comes from a recording instead of the network. `flow`: the network is a flow model's, and a time t is 1000 times
-    the noise's share of the latent. `guided`: guidance needs an unconditional half, else it is an
-    input of the network. `blocks` are a UNet's residual blocks. `first_pass` is there for controls that need it.
-    `calls`: how often the solver asks the network in all steps together. `pinned`: the source follows a known path,
-    such as that of a given picture (a control says so by `for_source`).
-    `encode` encodes other texts, and `read` finds their words (`words.Words`).
+    `map_sites`: the layers that localise words best, all of the grid `map_grid` (height, width). `tokens`: columns of
+    an attention map. `recorded`: number of prompts whose attention comes from a recording instead of the network.
+    `flow`: the network is a flow model, whose time t is 1000 times the fraction of noise in the latent. `guided`:
+    guidance uses an unconditional prediction; otherwise its scale is an input of the network. `blocks`: the residual
+    blocks of a UNet. `first_pass`: given to controls that need it. `calls`: network calls that the solver makes over
+    all steps. `pinned`: the source follows a known path, such as that of a given image (see `Control.for_source`).
+    `encode` encodes further texts, and `read` finds their words (`words.Words`).
     """
 
     prompts: tuple[str, ...]
@@ -180,7 +182,7 @@ class Run:
     pinned: bool = False
 
     def chosen(self, prompts: tuple[int, ...] | None) -> tuple[int, ...]:
-        """Rows a control acts on: those asked for, else all that are computed."""
+        """The rows a control acts on: `prompts`, or all computed rows if None. Raises ValueError for any other row."""
         computed = range(self.recorded, len(self.prompts))
         rows = tuple(computed) if prompts is None else prompts
         if not rows or not set(rows) <= set(computed):
@@ -192,10 +194,10 @@ class Run:
 
 
 class Hooks:
-    """One run of a control: the places where it may act. Each hook takes what the control before it returned.
+    """One run of a control: the points where it can act. Each hook receives what the control before it returned.
 
-    Steps before `first_step` are not made. Probes (see `before_step`) call `attention` and `feature` too, more than
-    once a step perhaps; whatever is counted, summed or kept of attention belongs into `observe`, which they never call.
+    Steps before `first_step` are skipped. Probes (see `before_step`) call `attention` and `feature` too, possibly
+    several times per step; count, sum or store attention only in `observe`, which probes never call.
     """
 
     first_step = 0
@@ -209,36 +211,36 @@ class Hooks:
         return text
 
     def before_step(self, step: Step, z: Tensor, probe: Probe) -> Tensor:
-        """Change the latents [prompts, images, channels, h, w]; `probe` gives maps and gradients."""
+        """Change the latents [prompts, images, channels, h, w] before a step; `probe` gives maps and gradients."""
         return z
 
     def observe(self, step: Step, site: Site, rows: Rows) -> None:
-        """Record attention at a site, as the controls to the left left it; in the run's own passes, never in probes."""
+        """Record attention at a site, as earlier controls left it. Called in the run's own passes, never in probes."""
 
     def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
         """Change attention at a site."""
         return rows
 
     def feature(self, step: Step, block: Block, features: Features) -> Features:
-        """Change what a residual block adds; called if a control overrides it."""
+        """Change what a residual block adds to its input; called only if it is overridden."""
         return features
 
     def extras(self, step: Step) -> Mapping[str, Extra]:
-        """Further predictions for this step, by name. In `attention`, their rows at the same layer are
-        `rows.beside[name]`, as their own edits left them."""
+        """Further predictions to make in this step, by name. In `attention`, `rows.beside[name]` holds their rows at
+        the same layer, after their own edits."""
         return {}
 
     def prediction(self, step: Step, made: Predictions) -> Latents:
-        """Change the prediction after guidance [prompts that are computed, images, channels, h, w]; called at each of
-        the solver's calls, `made.call`."""
+        """Change the prediction after guidance [computed prompts, images, channels, h, w]; called once for each of the
+        solver's calls (`made.call`)."""
         return made.guided
 
     def after_step(self, step: Step, z: Tensor) -> Tensor:
-        """Change the latents after the scheduler's step."""
+        """Change the latents [prompts, images, channels, h, w] after a step."""
         return z
 
     def report(self) -> dict[str, Any]:
-        """What the run did, as JSON-able values."""
+        """What the run did, as JSON-serialisable values."""
         return {}
 
 
@@ -246,43 +248,42 @@ class Hooks:
 class Control:
     """The parameters of a method. `bind` checks them against a run and raises before anything is computed.
 
-    What the library has to know about a control beside its run, the control says itself: what must be known of the
-    source (`needs`, `first_pass_sites`, `for_source`), what a recording of the source must hold (`reads`), and which of
-    its parameters count in a run (`idle`, `unread`). A control that cannot work on a recording (`run.recorded`) raises
-    in `bind`.
+    A control also tells what it needs of the source (`needs`, `first_pass_sites`, `for_source`), what a recording of
+    the source must hold for it (`reads`), and which of its parameters have an effect in a run (`idle`, `unread`). A
+    control that cannot work on a recording (`run.recorded`) raises ValueError in `bind`.
 
-    `needs`: what of the source must be known before the first step. "noise": the noise that it starts from; without
-    it in the set, a given image is not walked back to noise. "latents" and "maps": its final latents and the maps of
-    its words; it is made alone first, and `run.first_pass` has them.
+    `needs`: what must be known of the source before the first step. "noise": its starting noise; if no control needs
+    it, a given image is not inverted. "latents" and "maps": its final latents and the maps of its words; the source is
+    then generated alone first, and `run.first_pass` holds them.
     """
 
     needs: ClassVar[frozenset[Literal["noise", "latents", "maps"]]] = frozenset({"noise"})
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Every class of controls is registered, so that recipes find it."""
+        """Register every control class, so that recipes can find it."""
         super().__init_subclass__(**options)
         register(cls)
 
     def first_pass_sites(self, run: Run) -> Sites:
-        """The layers whose maps the first pass keeps for this control."""
+        """The layers whose maps the first pass records for this control."""
         return Sites("joint")
 
     def bind(self, run: Run) -> Hooks:
-        """One run of this control."""
+        """Check the parameters against a run and return its hooks. Raises ValueError; NoEffect if it does nothing."""
         raise NotImplementedError
 
     def for_source(self) -> Control | None:
-        """What of this control acts where the source is made alone: what says what the source is, else nothing."""
+        """The part of this control that acts when the source is generated alone: what defines the source, else None."""
         return None
 
     def reads(self, run: Run) -> Kept:
-        """What it reads of the source's attention; everything, unless a method knows better."""
+        """What it reads of the source's attention; everything, unless the method says otherwise."""
         return everything(run)
 
     def idle(self, run: Run) -> bool:
-        """Whether its parameters say that it changes nothing, such as a window without a step or a factor of 1."""
+        """Whether its parameters alone make it change nothing, such as an empty window or a factor of 1."""
         return False
 
     def unread(self, run: Run) -> Mapping[str, str]:
-        """Fields that this run does not read, and where they are read: "cross": "in networks with cross-attention"."""
+        """Fields without effect in this run, and where they have one: {"cross": "in networks with cross-attention"}."""
         return {}

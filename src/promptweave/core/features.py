@@ -1,4 +1,4 @@
-"""What a network computes between its attention layers: the outputs of its residual blocks, row by row."""
+"""Features: the outputs of a network's residual blocks, row by row."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from promptweave.core.site import Place
 
 @dataclass(frozen=True)
 class Block:
-    """A residual block, `index` in execution order; its feature is what it adds to its input. The name of block 2 in
-    the decoder's stage 1 is up_res_1_2, as diffusers counts them."""
+    """A residual block, number `index` in execution order; its feature is what it adds to its input. Names count as
+    diffusers does: up_res_1_2 is block 2 of the decoder's stage 1."""
 
     name: str
     place: Place
@@ -32,16 +32,16 @@ class Features:
     changed: bool = False
 
     def row(self, branch: Branch, prompt: int) -> Float[Tensor, "images channels height width"]:
-        """Of all images of a prompt."""
+        """The features of all images of a prompt."""
         return self.x[self.layout.slice(branch, prompt)]
 
     def put(self, branch: Branch, prompt: int, feature: Float[Tensor, "images channels height width"]) -> Features:
-        """A copy with another feature of one row."""
+        """A copy in which one row has another feature."""
         x = self.x.clone()
         x[self.layout.slice(branch, prompt)] = feature.to(x)
         return replace(self, x=x, changed=True)
 
 
 def joined(parts: list[Features]) -> Tensor | None:
-    """The features of a batch again, or None if nobody changed one."""
+    """The parts of a batch, concatenated; None if none was changed."""
     return torch.cat([part.x for part in parts]) if any(part.changed for part in parts) else None

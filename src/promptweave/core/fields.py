@@ -1,6 +1,6 @@
-"""What a person may set: a field of a frozen dataclass, its help text and its range, said once and used everywhere.
+"""Options: fields of a frozen dataclass with their help text and range, declared once and used everywhere.
 
-Every control, and every other list of options, is a frozen dataclass whose fields read
+Every control, and every other list of options, is a frozen dataclass with fields such as
 
     share: Annotated[Number, Option("Fraction of the steps in which the latents are moved.", low=0, high=1)] = 0.5
 
@@ -19,10 +19,10 @@ Group = Literal["What changes", "Where", "How strongly", "Image", "Model", "Outp
 
 @dataclass(frozen=True)
 class Option:
-    """The help text of a field, one sentence; the numbers it may have; where it is listed.
+    """The help text of a field (one sentence), the range of its numbers, and the group in which it is listed.
 
-    `low` and `high`: the smallest and the largest number, both allowed. `flag`: its spelling on the command line where
-    that is not the field's name with dashes; `short`: one letter for it. `metavar`: what stands for its value in help.
+    `low` and `high`: inclusive bounds. `flag`: its spelling on the command line, if that is not the field's name with
+    dashes; `short`: its one-letter form. `metavar`: the placeholder for its value in help texts.
     """
 
     help: str
@@ -38,8 +38,9 @@ class Option:
 class Command:
     """The command of a control: `command: ClassVar[Command] = Command(...)` in its class is all that it takes.
 
-    `help`: one sentence. `prompts`: "one" image, made with the control and without it; the "same" prompt without and
-    with the control, as source and target; or a source and its "targets". `example`: what may follow the name.
+    `help`: one sentence. `prompts`: "one": one prompt, whose image is made with and without the control; "same": one
+    prompt as source, without the control, and as target, with it; "targets": a source and its targets. `example`:
+    arguments for an example call.
     """
 
     name: str
@@ -50,7 +51,7 @@ class Command:
 
 @dataclass(frozen=True)
 class Listed:
-    """A field as others read it. `type` is without the annotation; `default` is MISSING where one must be given."""
+    """A field that has an `Option`. `type` is without the annotation; `default` is MISSING if a value is required."""
 
     name: str
     type: Any
@@ -59,7 +60,7 @@ class Listed:
 
     @property
     def required(self) -> bool:
-        """Whether there is no default."""
+        """Whether the field has no default."""
         return self.default is MISSING
 
     @property
@@ -74,7 +75,7 @@ class Listed:
 
 @cache
 def options_of(kind: type) -> tuple[Listed, ...]:
-    """The fields of a dataclass that a person may set: those with an `Option`, in their order."""
+    """The fields of a dataclass that users can set, those with an `Option`, in order of definition."""
     hints = get_type_hints(kind, include_extras=True)  # of each base in its own module
     found: list[Listed] = []
     for field in dataclasses.fields(kind):

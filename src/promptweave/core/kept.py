@@ -1,4 +1,4 @@
-"""What of a source is kept, so that edits read it instead of computing it again."""
+"""What a recording keeps of a source's attention, so that edits can read it instead of computing it again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from promptweave.core.site import Site, Sites
 
 @runtime_checkable
 class Measures(Protocol):
-    """The measures of a run (`control.Run`) that say how much is kept."""
+    """The properties of a run (`control.Run`) that determine how much is kept."""
 
     @property
     def sites(self) -> tuple[Site, ...]: ...
@@ -31,10 +31,10 @@ class Measures(Protocol):
 
 @dataclass(frozen=True)
 class Kept:
-    """Cross-, self- and joint attention in these windows, and the layers of word maps in all steps if `maps`.
+    """Cross-, self- and joint attention in these windows and, with `maps`, the layers of word maps in all steps.
 
-    `self_grid`: pixels of the largest self-attention map, None: those of the map grid. `values`: also the values, for
-    methods that take them over.
+    `self_grid`: pixels of the largest self-attention map to keep; None: those of the map grid. `values`: keep the
+    values too, for methods that reuse them. Raises ValueError for anything that is not a window.
     """
 
     cross: Annotated[Span, Option("Window of cross-attention that edits may use.", low=0, high=1)] = 0.8
@@ -48,7 +48,7 @@ class Kept:
     ] = None
     maps: Annotated[bool, Option("Keep what word maps and local blends read.", group="Where")] = True
     values: Annotated[
-        bool, Option("Keep the values too, for methods that take them over.", group="Advanced")
+        bool, Option("Keep the values too, for methods that reuse them.", group="Advanced")
     ] = False  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -69,7 +69,7 @@ class Kept:
         return run.map_grid[0] * run.map_grid[1] if self.self_grid is None else self.self_grid
 
     def estimate(self, run: Measures, itemsize: int, calls: int = 1) -> int:
-        """Bytes of the attention that a run of one prompt will keep; cross keys, equal in all steps, count once."""
+        """Bytes that a run of one prompt will keep; keys of cross-attention, equal in all steps, count once."""
         total = 0
         seen: set[str] = set()
         for index in range(run.steps):
@@ -92,13 +92,13 @@ NOTHING = Kept(0.0, 0.0, 0.0, 0, maps=False)
 
 
 def everything(run: Measures) -> Kept:
-    """All that a run's attention layers read."""
+    """Everything: queries, keys and values of all attention layers in all steps."""
     largest = max((site.queries for site in run.sites if site.kind == "self"), default=0)
     return Kept(1.0, 1.0, 1.0, largest, values=True)
 
 
 def together(parts: Sequence[Kept], run: Measures) -> Kept:
-    """The least that holds all the parts.
+    """The smallest `Kept` that covers all the parts.
 
     >>> _hull([0.4, (0.2, 0.6), 0.0]), _hull([(0.2, 0.6)])
     (0.6, (0.2, 0.6))

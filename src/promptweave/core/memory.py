@@ -1,7 +1,7 @@
-"""What stays the same from step to step of a run, kept: the text's rows, and what each layer makes of them.
+"""A cache of what stays the same from step to step of a run: the encoded text, and each layer's projections of it.
 
-Keys and values of cross-attention come from the text alone, which most runs never change, and so do values times a
-matrix of tokens. They are computed once and found again as long as the very same tensors are asked for.
+Keys and values of cross-attention depend on the text alone, which most runs never change; so do the values times a
+token map. They are computed once and reused for as long as their inputs are the very same tensors.
 """
 
 from __future__ import annotations
@@ -12,32 +12,31 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-MATRICES = 32  # products that a layer keeps at most; a control that makes new matrices in every step finds none again
+MATRICES = 32  # products cached per layer; a bound for controls that make new token maps in every step
 
-
-Kept = TypeVar("Kept")
+Made = TypeVar("Made")
 Key = tuple[int, int, int]
 Product = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(eq=False)
 class Layer:
-    """A layer's keys and values of a text, and its values times matrices of tokens."""
+    """A layer's keys and values of a text, and the products of token maps with its values."""
 
-    context: Tensor
-    text: Tensor  # that of the values
+    context: Tensor  # the text of the keys
+    text: Tensor  # the text of the values
     k: Tensor
     v: Tensor
     products: dict[Key, Product] = field(default_factory=dict[Key, Product])
 
     def product(self, tokens: Tensor, v: Tensor, make: Callable[[], Tensor]) -> Tensor:
-        """What `make` gives for a row of the values and a matrix of tokens, which is asked once."""
+        """`tokens` times `v`, which `make` computes when it is asked for first."""
         key = (id(tokens), v.data_ptr(), len(v))
         found = self.products.get(key)
         if found is None or found[0] is not tokens:
             if len(self.products) >= MATRICES:
                 self.products.pop(next(iter(self.products)))
-            found = self.products[key] = (tokens, v, make())  # holds on to both, so that their addresses stay theirs
+            found = self.products[key] = (tokens, v, make())  # keeps both alive, so that no other takes their place
         return found[2]
 
 
@@ -46,28 +45,28 @@ Stacked = tuple[tuple[Tensor, ...], Tensor]
 
 @dataclass(eq=False)
 class Memory:
-    """Of one run."""
+    """The cache of one run."""
 
     made: dict[int, tuple[Any, Any]] = field(default_factory=dict[int, tuple[Any, Any]])
     stacks: dict[str, Stacked] = field(default_factory=dict[str, Stacked])
     layers: dict[str, Layer] = field(default_factory=dict[str, Layer])
 
-    def once(self, given: Kept, make: Callable[[], Kept]) -> Kept:
-        """What `make` makes of an object: the same in every step."""
+    def once(self, given: Made, make: Callable[[], Made]) -> Made:
+        """What `make` returns for an object, computed once."""
         found = self.made.get(id(given))
         if found is None or found[0] is not given:
             found = self.made[id(given)] = (given, make())
         return found[1]
 
     def stacked(self, name: str, parts: tuple[Tensor, ...], make: Callable[[], Tensor]) -> Tensor:
-        """The batch made of these tensors: the same one as long as they are the same."""
+        """The batch that `make` builds of these tensors; the same tensor for as long as they are the same."""
         found = self.stacks.get(name)
         if found is None or [*map(id, found[0])] != [*map(id, parts)]:
             found = self.stacks[name] = (parts, make())
         return found[1]
 
     def layer(self, path: str, context: Tensor, text: Tensor, make: Callable[[], tuple[Tensor, Tensor]]) -> Layer:
-        """The keys and values of a layer."""
+        """The keys and values of a layer; `make` computes them when its texts are new."""
         found = self.layers.get(path)
         if found is None or found.context is not context or found.text is not text:
             found = self.layers[path] = Layer(context, text, *make())

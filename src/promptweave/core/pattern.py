@@ -1,11 +1,11 @@
-"""How much: a lazy attention matrix with an algebra.
+"""Patterns: lazy attention matrices with an algebra.
 
 Nearly every published edit is linear in the attention matrix A, and a layer's output is A v. A pattern is a sum of
-terms diag(gate) K T, with K a kernel (a soft-max of queries and keys, most often), T a map from tokens to tokens, and
+terms diag(gate) K T, with K a kernel (mostly the softmax of queries and keys) and T a map from tokens to tokens. As
 
     A v = sum of gate * sdpa(q, k, T v),
 
-so that no matrix of queries x keys is built unless someone reads `dense`.
+no [queries, keys] matrix is built unless someone reads `dense`.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ Values = Float[Tensor, "*batch heads keys dim"]
 
 @dataclass(frozen=True, eq=False)
 class Softmax:
-    """softmax(q k^T / sqrt(dim) + bias), not computed.
+    """softmax(q k^T / sqrt(dim) + bias), evaluated lazily.
 
-    `bias` broadcasts to [*batch, heads, queries, keys]: numbers to add, or a mask that is true where a query may look.
+    `bias` broadcasts to [*batch, heads, queries, keys]: numbers to add, or a mask, True where a query may attend.
     """
 
     q: Float[Tensor, "*batch heads queries dim"]
@@ -47,7 +47,7 @@ class Softmax:
 
     @cached_property
     def dense(self) -> Attention:
-        """The matrix, computed once, in single precision at least."""
+        """The matrix, computed once; the softmax in single precision at least."""
         precise = torch.promote_types(self.q.dtype, torch.float32)
         scores = (self.q.to(precise) @ self.k.to(precise).transpose(-1, -2)) * self.q.shape[-1] ** -0.5
         if self.bias is not None and self.bias.dtype == torch.bool:
@@ -60,13 +60,13 @@ class Softmax:
         bias = self.bias
         if bias is not None:
             bias = bias if bias.dtype == torch.bool else bias.to(self.q.dtype)
-            bias = bias[None] if bias.ndim == 1 else bias  # of keys: the same for all queries
+            bias = bias[None] if bias.ndim == 1 else bias  # over keys: the same for all queries
         return F.scaled_dot_product_attention(self.q, self.k, v, attn_mask=bias)
 
 
 @dataclass(frozen=True, eq=False)
 class Identity:
-    """Every query looks at itself alone: keys are the queries' own tokens (Perturbed-Attention Guidance)."""
+    """Every query attends to itself alone; queries and keys are the same tokens (Perturbed-Attention Guidance)."""
 
     queries: int
     dtype: torch.dtype
@@ -74,7 +74,7 @@ class Identity:
 
     @classmethod
     def like(cls, q: Float[Tensor, "*batch heads queries dim"]) -> Identity:
-        """The identity for these queries."""
+        """The identity of as many tokens as there are queries."""
         return cls(q.shape[-2], q.dtype, q.device)
 
     @cached_property
@@ -87,7 +87,7 @@ class Identity:
 
 @dataclass(frozen=True, eq=False)
 class Outer:
-    """A matrix of rank one, the same for all heads: `pixels` [queries] times `words` [keys]."""
+    """A matrix of rank one, the same for all heads: the outer product of `pixels` [queries] and `words` [keys]."""
 
     pixels: Float[Tensor, "queries"]
     words: Float[Tensor, "keys"]
@@ -114,7 +114,7 @@ class Outer:
 
 @dataclass(frozen=True, eq=False)
 class Dense:
-    """A matrix that somebody computed."""
+    """An explicit matrix [*batch, heads, queries, keys]."""
 
     dense: Attention
 
@@ -168,7 +168,7 @@ class Term:
 
 @dataclass(frozen=True, eq=False)
 class Pattern:
-    """A sum of terms. Immutable: every operator gives a new pattern."""
+    """A sum of terms. Immutable: every operator returns a new pattern."""
 
     terms: tuple[Term, ...]
 
@@ -184,7 +184,7 @@ class Pattern:
 
     @classmethod
     def identity(cls, q: Float[Tensor, "*batch heads queries dim"]) -> Pattern:
-        """Every query looks at itself alone, where queries and keys are the same tokens."""
+        """Every query attends to itself alone; queries and keys are the same tokens."""
         return cls((Term(Identity.like(q)),))
 
     def __matmul__(self, tokens: Float[Tensor, "keys keys2"]) -> Pattern:
@@ -222,11 +222,6 @@ class Pattern:
         """diag(u) · A."""
         return Pattern(tuple(replace(t, gate=pixels if t.gate is None else t.gate * pixels) for t in self.terms))
 
-    @property
-    def plain(self) -> bool:
-        """Whether it is one untouched soft-max."""
-        return len(self.terms) == 1 and self.terms[0].tokens is None and self.terms[0].gate is None
-
     def apply(self, v: Values) -> Float[Tensor, "*batch heads queries dim"]:
         """A · v, term by term; `core.rows` does the same for many rows in one call."""
         outputs = [term.gated(term.kernel.apply(term.values(v))) for term in self.terms]
@@ -235,9 +230,9 @@ class Pattern:
     def weigh(
         self, weights: Float[Tensor, "keys channels"], heads: int, dim: int
     ) -> Float[Tensor, "*batch heads queries channels"]:
-        """A · weights without the matrix: the weights take the place of values of width `dim`, in passes if need be.
+        """A · weights without building A: the weights are passed as values, `dim` columns at a time.
 
-        `heads` and `dim` are those of the queries and keys, so that fused kernels take them.
+        `heads` and `dim` are those of queries and keys, as fused kernels require.
         """
         parts: list[Tensor] = []
         lead = next((t.kernel.q.shape[:-3] for t in self.terms if isinstance(t.kernel, Softmax)), torch.Size())
@@ -249,7 +244,7 @@ class Pattern:
 
     @cached_property
     def dense(self) -> Attention:
-        """The matrix [.., heads, queries, keys]. Reading it pays for it; it keeps its gradient and is shared."""
+        """The matrix [*batch, heads, queries, keys]; computed when first read, then shared; it keeps its gradient."""
         total = self.terms[0].dense
         for term in self.terms[1:]:
             total = total + term.dense

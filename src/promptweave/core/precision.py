@@ -1,4 +1,4 @@
-"""In what precision a run's latents, guidance and sums are kept, whatever its network computes in."""
+"""The precision of a run's latents, guidance and sums, whatever precision its network computes in."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 
 def precision(*dtypes: torch.dtype) -> torch.dtype:
-    """Single precision at least, and double where one of them is.
+    """At least single precision; double if one of the arguments is.
 
     >>> precision(torch.float16), precision(torch.float32, torch.float64)
     (torch.float32, torch.float64)

@@ -1,4 +1,4 @@
-"""A control that only looks: it records the maps of a run."""
+"""A control that records the attention maps of a run and changes nothing."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ from promptweave.core.site import Site, Sites
 
 @dataclass(frozen=True)
 class RecordMaps(Control):
-    """Accumulate cross-attention. Last in the list of controls it sees effective maps, first the original ones.
+    """Record attention maps. Last in the list of controls it sees the edited maps, first in it the original ones.
 
-    Without `sites` those of `run.map_sites` are taken, without `prompts` all. Maps are summed; `by_site`, `by_step` and
-    `by_head` keep them apart, `steps` chooses some. `columns`: for each prompt the tokens whose maps are kept. `own`:
-    the maps that a prompt's own queries and keys make, whatever the controls did. `of`: what a joint layer's pixels
-    look at. Watching changes no bit of what is watched.
+    `sites`: the layers, None: `run.map_sites`. `prompts`: the rows, None: all. Maps are averaged over heads and summed
+    over layers of one grid and over steps, unless `by_head`, `by_site` or `by_step` keeps them apart. `steps`: indices
+    of the steps, None: all. `columns`: for each prompt the tokens whose maps are kept, None: all. `own`: the maps of a
+    prompt's own queries and keys, ignoring other controls. `of`: whether maps of joint layers are the attention to the
+    text or to the image. Recording never changes an image. Raises ValueError for a step that the run does not have,
+    and for `by_head` without `by_site`.
     """
 
     sites: Sites | None = None
@@ -37,7 +39,7 @@ class RecordMaps(Control):
     def bind(self, run: Run) -> RecordedMaps:
         sites, prompts = self._chosen(run)
         if self.by_head and not self.by_site:
-            raise ValueError("Heads are kept apart layer by layer. Received by_head without by_site: set both.")
+            raise ValueError("Heads can be kept apart only within a layer. Received by_head without by_site. Set both.")
         late = [step for step in self.steps or () if not 0 <= step < run.steps]
         if late:
             raise ValueError(f"steps must be in 0 to {run.steps - 1}, those of the run. Received {late[0]}.")
@@ -51,7 +53,7 @@ class RecordMaps(Control):
         )
 
     def estimate(self, run: Run) -> int:
-        """Bytes of what a run will keep."""
+        """Bytes that the maps of a run will take."""
         sites, prompts = self._chosen(run)
         steps = (run.steps if self.steps is None else len(set(self.steps))) if self.by_step else 1
         size = max(4, torch.empty((), dtype=run.dtype).element_size())
@@ -72,7 +74,7 @@ class RecordMaps(Control):
 
 
 class RecordedMaps(Hooks):
-    """A run of `RecordMaps`; what it saw is in `maps`, that of single steps in main memory; `times` are the steps'."""
+    """One run of `RecordMaps`: `maps`, in main memory if kept by step, and `times`, the training time of each step."""
 
     def __init__(self, maps: Maps) -> None:
         self.maps = maps

@@ -1,4 +1,4 @@
-"""Classes of controls by name and importable path, so that a recipe finds them again."""
+"""Control classes by importable path, so that recipes can find them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ KNOWN: dict[str, type[Any]] = {}  # path -> class
 
 
 def path_of(kind: type[Any]) -> str:
-    """ "module:Class"; of a script that is run, the module that it would be imported as.
+    """The path "module:Class" of a class; for one in the running script, with the module's name when imported.
 
     >>> from fractions import Fraction
     >>> path_of(Fraction)
@@ -24,5 +24,5 @@ def path_of(kind: type[Any]) -> str:
 
 
 def register(kind: type[Any]) -> None:
-    """Make a class known; a later one of the same path takes its place, as in a notebook."""
+    """Register a class; a later one of the same path replaces it, as happens in notebooks."""
     KNOWN[path_of(kind)] = kind

@@ -1,4 +1,4 @@
-"""Who and what: the rows of a batch by name, and the one call that evaluates a site."""
+"""The rows of a batch by name, and the one function that evaluates a site."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from promptweave.core.memory import Layer
 from promptweave.core.pattern import Pattern, Softmax, Term
 
-MERGED = 4  # so many pieces are copied together for one call; for fewer the copies cost more than the calls
+MERGED = 4  # from so many pieces on, they are concatenated for one call; for fewer, copying costs more than calls
 Branch = Literal["uncond", "cond"]
 Stack = Float[Tensor, "batch heads queries dim"]
 Keys = Float[Tensor, "batch heads keys dim"]
@@ -35,11 +35,11 @@ class Layout:
 
     @property
     def size(self) -> int:
-        """Rows of the batch."""
+        """Number of rows in the batch."""
         return len(self.branches) * (self.prompts - self.first) * self.images
 
     def slice(self, branch: Branch, prompt: int) -> slice:
-        """Where the images of a prompt stand."""
+        """The batch rows of a prompt's images. Raises IndexError or ValueError if the batch does not have them."""
         if not 0 <= prompt < self.prompts:
             raise IndexError(f"A batch of {self.prompts} prompts has rows 0 to {self.prompts - 1}. Received {prompt}.")
         if prompt < self.first:
@@ -49,21 +49,21 @@ class Layout:
             )
         if branch not in self.branches:
             raise ValueError(
-                f"This batch has the branches {self.branches}; uncond is there with guidance only. Received {branch!r}."
+                f"This batch has the branches {self.branches}; uncond exists only with guidance. Received {branch!r}."
             )
         begin = (self.branches.index(branch) * (self.prompts - self.first) + prompt - self.first) * self.images
         return slice(begin, begin + self.images)
 
 
 class NotRecorded(ValueError):
-    """Something of the source that a recording does not hold."""
+    """Raised where a control reads something of the source that the recording does not hold."""
 
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """One prompt of one branch at a site, all its images: q, k, v [images, heads, tokens, dim] and who looks where.
+    """One prompt of one branch at a site, with all its images: q, k, v [images, heads, tokens, dim] and the pattern.
 
-    `values` is v; a recording may do without.
+    `values` is v, or None in a recording without values. `edited`: the pattern that a control has put, if any.
     """
 
     q: Float[Tensor, "images heads queries dim"]
@@ -73,7 +73,7 @@ class Row:
 
     @property
     def v(self) -> Float[Tensor, "images heads values dim"]:
-        """The values; raises NotRecorded if the row comes from a recording without them."""
+        """The values. Raises NotRecorded if the row comes from a recording without them."""
         if self.values is None:
             raise NotRecorded(
                 "A control reads the source's values, and this recording was made without them. "
@@ -83,22 +83,22 @@ class Row:
 
     @cached_property
     def pattern(self) -> Pattern:
-        """The attention of the row: softmax(q k^T / sqrt(dim)) unless a control changed it."""
+        """The row's attention: softmax(q k^T / sqrt(dim)), unless a control changed it."""
         return self.edited or Pattern.of(self.q, self.k)
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """The rows of a batch at one site: `rows["cond"][1]` is the first target. Immutable; `put` gives changed rows."""
+    """The rows of a batch at one site: `rows["cond"][1]` is the first target. Immutable: `put` returns new rows."""
 
     q: Stack
     k: Keys
     v: Keys
     layout: Layout
-    given: Callable[[int], Row] | None = None  # conditional rows of the prompts that a recording holds
-    project: Callable[[Tensor], Keys] | None = None  # the layer's keys of a text
-    beside: Mapping[str, Rows] = field(default_factory=dict[str, "Rows"])  # of a control's extra predictions, by name
-    memory: Layer | None = None  # where the values come from, if they stay the same from step to step
+    given: Callable[[int], Row] | None = None  # the conditional row of a recorded prompt
+    project: Callable[[Tensor], Keys] | None = None  # a text to the layer's keys
+    beside: Mapping[str, Rows] = field(default_factory=dict[str, "Rows"])  # a control's extra predictions, by name
+    memory: Layer | None = None  # the cache of the values, if they stay the same from step to step
     _changed: Mapping[tuple[Branch, int], Row] = field(default_factory=dict[tuple[Branch, int], Row])
     _seen: dict[tuple[Branch, int], Row] = field(default_factory=dict[tuple[Branch, int], Row])
 
@@ -106,7 +106,7 @@ class Rows:
         return _Branch(self, branch)
 
     def row(self, branch: Branch, prompt: int) -> Row:
-        """The row as the controls so far left it."""
+        """The row as the controls before left it."""
         return self._changed.get((branch, prompt)) or self.original(branch, prompt)
 
     def original(self, branch: Branch, prompt: int) -> Row:
@@ -120,7 +120,8 @@ class Rows:
         return self._seen[key]
 
     def put(self, branch: Branch, prompt: int, *, pattern: Pattern | None = None, **tensors: Tensor) -> Rows:
-        """Change q, k, v or the pattern of a row. Without `pattern`, new q or k make a new default pattern."""
+        """Rows in which one row has another q, k, v or pattern. New q or k without `pattern` reset the pattern to the
+        softmax of queries and keys."""
         row = self.row(branch, prompt)
         keep = row.edited if not {"q", "k"} & set(tensors) else None
         renamed = {"values" if name == "v" else name: tensor for name, tensor in tensors.items()}
@@ -128,9 +129,11 @@ class Rows:
         return replace(self, _changed={**self._changed, (branch, prompt): replace(row, **changes)})
 
     def keys_of(self, texts: Float[Tensor, "texts tokens dim"]) -> Float[Tensor, "texts heads tokens head"]:
-        """The keys that the layer, of cross-attention, makes of other encodings."""
+        """The keys that a cross-attention layer projects from other encodings. Raises ValueError at other layers."""
         if self.project is None:
-            raise ValueError("Only a cross-attention layer makes keys of a text. This one has no text of its own.")
+            raise ValueError(
+                "Only a cross-attention layer projects keys from a text, and this layer is none. Choose cross sites."
+            )
         return self.project(texts)
 
     def changed(self, branch: Branch, prompt: int) -> bool:
@@ -147,7 +150,7 @@ class Rows:
         return evaluate([self])
 
     def parts(self, calls: Calls) -> Iterator[Part]:
-        """What each run of batch rows is the sum of; soft-max terms enter `calls`."""
+        """The terms of each group of batch rows; softmax terms are queued in `calls`, to be evaluated together."""
         for first, count, row in self._runs():
             if row is None:
                 where = slice(first, first + count)
@@ -163,7 +166,7 @@ class Rows:
             yield terms
 
     def _values(self, term: Term, v: Tensor) -> Tensor:
-        """tokens · v; remembered if `v` is a part of values that stay."""
+        """tokens · v; cached if `v` is a part of values that stay the same from step to step."""
         if self.memory is None or term.tokens is None or v.untyped_storage().data_ptr() != self._storage:
             return term.values(v)
         return self.memory.product(term.tokens, v, lambda: term.values(v))
@@ -173,7 +176,8 @@ class Rows:
         return self.v.untyped_storage().data_ptr()
 
     def _runs(self) -> Iterator[tuple[int, int, Row | None]]:
-        """(first batch row, batch rows, row): changed rows one by one, unchanged ones in runs with None."""
+        """(first batch row, number of batch rows, row): changed rows one by one, unchanged neighbours together, with
+        None as row."""
         first, images = 0, self.layout.images
         begin = 0
         for branch in self.layout.branches:
@@ -202,7 +206,7 @@ class _Branch:
 
 
 class _Call:
-    """Queries, keys and values that fit into one call."""
+    """Queries, keys and values of equal shape, for one call."""
 
     def __init__(self) -> None:
         self.pieces: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -222,13 +226,13 @@ Part = list[tuple[Term | None, _Call | Tensor, int]]
 
 
 def evaluate(batches: Sequence[Rows]) -> Stack:
-    """The outputs of batches that stand one behind the other: rows nobody changed as views, many soft-max terms of
-    equal shape in one call."""
+    """The concatenated outputs [batch, heads, queries, dim] of several batches. Unchanged rows are not copied, and many
+    softmax terms of equal shape are evaluated in one call."""
     calls: Calls = {}
     parts = [part for rows in batches for part in rows.parts(calls)]
     for call in calls.values():
         call.run()
-    # Fused kernels return [batch, queries, heads, dim] in memory, and that is how the layer reads it, without a copy.
+    # In memory, fused kernels return [batch, queries, heads, dim], which the layer then reads without a copy.
     return torch.cat([_total(part).transpose(1, 2) for part in parts]).transpose(1, 2)
 
 

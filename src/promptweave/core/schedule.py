@@ -1,4 +1,4 @@
-"""Noise schedules as tables. Symbols: alpha_bar, the share of the picture's variance left at a training time t."""
+"""Noise schedules as tables of alpha_bar, the fraction of the image's variance left at a training time t."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ Spacing = Literal["leading", "trailing", "linspace"]
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """A discrete schedule and how sampling walks it (DDIM, Song et al. 2021).
+    """A discrete noise schedule, and the times at which sampling visits it (DDIM, Song et al. 2021).
 
-    `alpha_bar` [training steps] descends from nearly 1; `final` is alpha_bar at the clean end (t < 0). `spacing` and
-    `offset` choose the training times of a run of S steps: leading k (T // S) + offset, trailing, or evenly over all.
+    `alpha_bar` [training steps T] falls from nearly 1; `final` is alpha_bar at the clean end (t < 0). `spacing` and
+    `offset` choose the training times of S steps as diffusers does: "leading" takes k (T // S) + offset, "trailing"
+    counts down from the last time, "linspace" spreads them evenly over all.
     """
 
     alpha_bar: Float64[Tensor, "times"]
@@ -28,10 +29,9 @@ class Schedule:
     spacing: Spacing = "leading"
     offset: int = 0
     final: float = 1.0
-    name: str = "ddim"
 
     def steps(self, count: int) -> list[Step]:
-        """The steps of a run, noisiest first.
+        """The steps of a run, noisiest first. Raises ValueError unless 1 <= count <= T.
 
         >>> import torch
         >>> [s.t for s in Schedule(torch.linspace(1, 0.01, 1000).double(), offset=1).steps(4)]

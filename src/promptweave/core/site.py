@@ -1,4 +1,4 @@
-"""Where: the attention layers of a network, each with its address and its shape."""
+"""Sites: the attention layers of a network, each with its name and its shape."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ Place = Literal["down", "mid", "up", "stream"]
 
 @dataclass(frozen=True)
 class Site:
-    """One attention layer. `index` counts in execution order; `grid` is (height, width) of the queries' pixels; `dim`
-    is the width of a head.
+    """One attention layer.
 
-    `text` and `image` are the slices of a joint layer's sequence; None in a self- or cross-attention layer.
+    `place`: "down", "mid" or "up" in a UNet, "stream" in a transformer. `index` counts in execution order. `grid` is
+    the (height, width) of its pixels, the image queries; `dim` the width of a head; `path` that of the module in its
+    network. `text` and `image` are the slices of a joint layer's sequence, None in self- and cross-attention.
     """
 
     name: str
@@ -41,7 +42,8 @@ class Site:
         return self.grid[0] * self.grid[1]
 
     def widen(self, tokens: Float[Tensor, "*shape"]) -> Float[Tensor, "*wide"]:
-        """A token map or token weights on the text keys of a joint layer, the identity on its image keys."""
+        """Extend a token map [text, text], or token weights [text], to all keys of a joint layer: the identity on the
+        image keys. Elsewhere it stays as it is."""
         if self.image is None or self.text is None:
             return tokens
         size = self.queries + tokens.shape[-1]
@@ -54,20 +56,20 @@ class Site:
         return wide
 
     def of_image(self, x: Float[Tensor, "*batch tokens dim"]) -> Float[Tensor, "*batch pixels dim"]:
-        """The image's tokens of a joint layer; everything elsewhere."""
+        """The image tokens of a joint layer; elsewhere all tokens."""
         return x if self.image is None else x[..., self.image, :]
 
     def with_image(
         self, own: Float[Tensor, "*batch tokens dim"], image: Float[Tensor, "*batch pixels dim"]
     ) -> Float[Tensor, "*batch tokens dim"]:
-        """`image` for the image's tokens of a joint layer, `own` for the text's; `image` alone elsewhere."""
+        """In a joint layer, `image` for the image tokens and `own` for the text tokens; elsewhere just `image`."""
         if self.image is None or self.text is None:
             return image
         parts = {self.image.start: image, self.text.start: own[..., self.text, :]}
         return torch.cat([parts[start] for start in sorted(parts)], -2)
 
     def on_image(self, new: Pattern, old: Pattern) -> Pattern:
-        """`new` for the image queries of a joint layer and `old` for its text queries; `new` elsewhere."""
+        """In a joint layer, `new` for the image queries and `old` for the text queries; elsewhere just `new`."""
         if self.image is None or self.text is None:
             return new
         sample = new.terms[0].kernel
@@ -78,7 +80,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Sites:
-    """A predicate on sites: `site in Sites("cross", max_queries=256)`."""
+    """A predicate on sites: `site in Sites("cross", max_queries=256)`. A field that is None matches every site."""
 
     kind: Kind | None = None
     places: tuple[Place, ...] | None = None

@@ -8,12 +8,12 @@ SOURCE = 0
 
 
 def chosen(targets: tuple[int, ...] | None, run: Run) -> tuple[int, ...]:
-    """The targets a control acts on: those asked for, else all. Rows are counted from 1, the source is row 0."""
+    """The rows of the targets that a control acts on, from 1; None: all. Raises ValueError for any other row."""
     everyone = tuple(range(1, len(run.prompts)))
     if not everyone:
         raise ValueError(
-            "This control acts on targets, and the run has one prompt, which is the source. Give it a target too "
-            "(to re-weight the words of a prompt, the same prompt again)."
+            "This control acts on targets, and the run has one prompt, the source. Add a target prompt "
+            "(to re-weight the words of the source, add the same prompt again)."
         )
     if targets is None:
         return everyone

@@ -1,16 +1,16 @@
-"""DDIM inversion: the deterministic sampler walked backwards, from a picture to noise.
+"""DDIM inversion: the deterministic sampler run backwards, from an image to noise.
 
-Song et al. 2021 (arXiv 2010.02502, section 4.3) for diffusion models; for flow models the Euler step backwards. With
-a(t) the level of a step and a(s) that of the step after it, which is less noisy,
+Song et al. 2021 (arXiv 2010.02502, section 4.3) for diffusion models; for flow models, the Euler step run backwards.
+With a(t) the noise level of a step and a(s) that of the step after it, which is less noisy,
 
     z_t = sqrt(a(t)) x0 + sqrt(1 - a(t)) e,    x0 = (z_s - sqrt(1 - a(s)) e) / sqrt(a(s)),    e = network(z_s, t),
 
     z_t = z_s + (sigma_t - sigma_s) v,         v = network(z_s, t)    in a flow model.
 
-The network is asked about a latent that has not yet arrived at the level t, so the way forward does not come back to
-the picture exactly, and guidance leads it further away. `Inverted.pin` therefore keeps the source of a run on the way
-that was found here (Direct Inversion, Ju et al. 2024, arXiv 2310.01506): then it is the picture, to the last bit, and
-the targets read their maps from the picture's own path.
+The network is evaluated at z_s, which is not yet at the level t, so sampling forward again does not reproduce the image
+exactly, and guidance increases the error. `Inverted.pin` therefore keeps the source of a run on the path found here
+(Direct Inversion, Ju et al. 2024, arXiv 2310.01506): its latents are then exactly the image's, and the targets read
+their maps from the image's own path.
 """
 
 from __future__ import annotations
@@ -33,27 +33,27 @@ from promptweave.sampling.steps import clean_and_noise, ddim_step, guide
 from promptweave.sampling.walk import Progress, branches
 
 Latent = Float[Tensor, "images channels height width"]
-Correct = Callable[[Latent, Step], Latent]  # of the predicted noise
+Correct = Callable[[Latent, Step], Latent]  # predicted noise to corrected noise
 
 
 class CannotInvert(ValueError):
-    """A model whose sampler has no way back."""
+    """Raised for a model whose sampler cannot be inverted."""
 
 
 @dataclass(frozen=True, eq=False)
 class Inverted:
-    """`path` [steps + 1]: the latents from noise (0) to the picture (last), [images, channels, height, width] each."""
+    """`path` [steps + 1]: the latents from noise (0) to the image (last), [images, channels, height, width] each."""
 
     path: tuple[Latent, ...]
 
     @property
     def noise(self) -> Latent:
-        """Where a run starts."""
+        """The starting noise of a run."""
         return self.path[0]
 
     @property
     def pin(self) -> Pinned:
-        """First in a list of controls: row 0 follows the path."""
+        """A control, to be put first: row 0 follows the path."""
         return Pinned(self.path)
 
 
@@ -69,11 +69,11 @@ def invert(
     correct: Correct | None = None,
     progress: Progress | None = None,
 ) -> Inverted:
-    """The path of a picture's latents (`model.to_latent`) back to noise, one pass of the network a step.
+    """The path of an image's latents (`model.to_latent`) back to noise, with one network pass per step.
 
-    `prompt` says what the picture shows. `guidance` other than 1 makes the way back harder to walk again. `correct`
-    may change the predicted noise of diffusion models. Raises CannotInvert for solvers that are neither DDIM nor flow
-    models' Euler.
+    `prompt` describes the image. A `guidance` other than 1 makes the inversion less accurate. `correct` may change the
+    noise that a diffusion model predicts. Raises CannotInvert for any solver but DDIM and the Euler solver of flow
+    models.
     """
     z = latents.to(model.device, precision(latents.dtype, model.dtype))
     job = Job([prompt], z, steps, guidance, negative=negative)
@@ -96,21 +96,23 @@ def invert(
 
 
 def _way_back(model: Model, correct: Correct | None) -> Callable[[Tensor, Tensor, Step], Tensor]:
-    """One step towards the noise."""
+    """The function that takes one step towards the noise."""
     if model.scheduler == FLOW:
         if correct is not None:
             raise CannotInvert(
-                "Corrections are of predicted noise, and a flow model predicts velocities. Invert without."
+                "A correction changes predicted noise, and a flow model predicts velocities. Invert without one."
             )
         return lambda v, z, step: z + (step.t - max(step.t_next, 0.0)) / 1000 * v
     if model.scheduler != "ddim":
         raise CannotInvert(
-            f"Only DDIM and the Euler solver of flow models can be walked backwards. Received {model.scheduler!r}. "
+            f"Only DDIM and the Euler solver of flow models can be inverted. Received {model.scheduler!r}. "
             'Load the model with scheduler="ddim" (--scheduler ddim).'
         )
     schedule = model.schedule()
     if schedule.prediction == "sample":
-        raise CannotInvert("A network that predicts the picture says nothing of the noise in it. Choose another model.")
+        raise CannotInvert(
+            "DDIM inversion needs a prediction of the noise, and this network predicts the image. Choose another model."
+        )
 
     def ddim(output: Tensor, z: Tensor, step: Step) -> Tensor:
         here, there = schedule.level(step.t_next), schedule.level(step.t)

@@ -1,4 +1,4 @@
-"""The source kept on a path that is known: Direct Inversion (Ju et al. 2024, arXiv 2310.01506)."""
+"""Direct Inversion: the source is kept on a known path (Ju et al. 2024, arXiv 2310.01506)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from promptweave.core.kept import NOTHING, Kept
 
 @dataclass(frozen=True, eq=False)
 class Pinned(Control):
-    """Row 0 follows `path` [steps + 1] of latents [images, channels, height, width], whatever the network says of it.
+    """Row 0 follows `path` [steps + 1] of latents [images, channels, height, width], whatever the network predicts.
 
-    The authors add the difference between the path and the sampler's step to the row, which comes to the same, up to
-    rounding.
+    Differs from the authors' code: they add the difference between the path and the sampler's step, which gives the
+    same latents up to rounding.
     """
 
     path: Sequence[Float[Tensor, "images channels height width"]]
@@ -34,11 +34,13 @@ class Pinned(Control):
         shape = (run.images, *self.path[0].shape[1:2], *run.latent_grid)
         if len(self.path) != run.steps + 1 or any(tuple(z.shape) != shape for z in self.path):
             raise ValueError(
-                f"A path has the latents before each of the run's {run.steps} steps and after the last, {list(shape)} "
+                f"A path holds the latents before each of a run's {run.steps} steps and after the last, {list(shape)} "
                 f"each. Received {len(self.path)} of {list(self.path[0].shape)}. Invert with the run's steps and size."
             )
         if run.recorded:
-            raise ValueError("The source comes from a recording, which has a path of its own. Run it without a pin.")
+            raise ValueError(
+                "A recorded source has a path of its own. Received a pinned path too. Run without one of the two."
+            )
         return _Following(self.path)
 
 

@@ -1,14 +1,14 @@
 """Regularised DDIM inversion (pix2pix-zero, Parmar et al. 2023, arXiv 2302.03027, section 3.2 and appendix).
 
-A path to noise is easier to walk under guidance if what it ends in looks like noise. In each step the predicted noise e
-is moved, several times, along the gradients of two losses: neighbours that agree (the auto-correlation, over a pyramid
-of resolutions) and a spread or a mean that is not the normal distribution's,
+An inverted latent is easier to edit under guidance if it looks like noise. So in each step the predicted noise e is
+moved several times down the gradients of two losses. They penalise correlated neighbours (the auto-correlation, over a
+pyramid of resolutions) and a mean and variance other than those of the normal distribution,
 
-    L_pair = sum over channels, levels of mean(e shift_x(e))^2 + mean(e shift_y(e))^2,    shifts drawn anew each time,
+    L_pair = sum over channels, levels of mean(e shift_x(e))^2 + mean(e shift_y(e))^2,    with new random shifts,
     L_kl = var(e) + mean(e)^2 - 1 - log var(e).
 
-Differs from the authors' code: it takes 48 of 50 levels, some 20 training times beside those on which it samples; here
-the way back is the sampler's own. Each picture of a batch is corrected alone, the same as without the others.
+Differs from the authors' code: theirs inverts on 48 of 50 levels, some 20 training times off those on which it samples;
+here the levels are the sampler's own. Each image of a batch is corrected by itself, independently of the others.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from torch import Tensor
 from promptweave.core.clock import Step
 
 TINY = 1e-7
-COARSEST = 8  # the pyramid ends with a level of at most so many cells
+COARSEST = 8  # the pyramid ends with a level whose shorter side has at most so many cells
 
 
 @dataclass(frozen=True)
 class Regularised:
-    """A correction for `invert`: `pair` and `kl` are the losses' weights (20 and 20), `rounds` how often both are
-    taken (5), `draws` the shifts of each round (5), `seed` that of the shifts."""
+    """A correction for `invert`. `pair` and `kl`: weights of the losses; `rounds`: how often both act in a step;
+    `draws`: random shifts per round; `seed`: of the shifts. Raises ValueError for numbers out of range."""
 
     pair: int | float = 20.0
     kl: int | float = 20.0
@@ -43,12 +43,12 @@ class Regularised:
     def __post_init__(self) -> None:
         if self.pair < 0 or self.kl < 0 or self.rounds < 0 or self.draws < 1:
             raise ValueError(
-                "Weights and rounds of Regularised are at least 0, draws at least 1. Received "
+                "Regularised takes weights and rounds of at least 0, and draws of at least 1. Received "
                 f"pair={self.pair}, kl={self.kl}, rounds={self.rounds}, draws={self.draws}."
             )
 
     def __call__(self, noise: Float[Tensor, "images *shape"], step: Step) -> Float[Tensor, "images *shape"]:
-        """The corrected noise of a step, on whose number the shifts depend."""
+        """The corrected noise of a step. The shifts depend on the step's index."""
         parts: list[Tensor] = []
         for one in noise.split(1):
             rng, e = random.Random(f"{self.seed} {step.index}"), one
@@ -62,7 +62,7 @@ class Regularised:
 
 
 def auto_correlation(e: Float[Tensor, "1 channels height width"], rng: random.Random) -> Float[Tensor, ""]:
-    """L_pair of one picture's noise."""
+    """L_pair of one image's noise."""
     total = torch.zeros((), dtype=e.dtype, device=e.device)
     while True:
         side = min(e.shape[-2:])

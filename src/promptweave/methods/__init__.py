@@ -1,4 +1,4 @@
-"""One file per method. Imports core and words only."""
+"""One file per method. Imports only core and words."""
 
 from promptweave.methods.attend_and_excite import AttendAndExcite as AttendAndExcite
 from promptweave.methods.consist_edit import Consist as Consist

@@ -1,19 +1,19 @@
 """Attend-and-Excite: Attention-Based Semantic Guidance (Chefer et al. 2023, arXiv 2301.13826).
 
-A subject that no patch of the picture looks at is left out of the picture. So before each of the first steps the
-latents are moved such that the subject that is looked at least gets a patch of its own. With A the cross-attention on
-the map grid, mean over heads and layers, and s a subject's tokens (section 3):
+A subject that no patch of the image attends to is missing from the image. So before each of the first steps the latents
+are moved such that the most neglected subject gets a patch that attends to it. With A the cross-attention on the map
+grid, averaged over heads and layers, and s the tokens of a subject (section 3):
 
     A' = softmax over tokens of 100 A without the start token,      m_s = max over patches of (G * A'_s),
     L = max over s of (1 - m_s),                                     z <- z - alpha_t grad L,
 
-G a Gaussian of 3 x 3 patches, alpha_t = scale sqrt(r_t) with r_t from 1 down to 1/2 over the steps. At the steps of
-`thresholds` this is repeated until every m_s is above its threshold, 20 times at most.
+with G a Gaussian of 3 x 3 patches, and alpha_t = scale sqrt(r_t), where r_t falls from 1 to 1/2 over the steps. At the
+steps of `thresholds` the move is repeated until every m_s exceeds the threshold, 20 times at most.
 
-Differs from the authors' code: the Gaussian has the deviation it is asked for (theirs is that of sqrt(2) sigma), and a
-repeated step makes no move more than it needs; with `reference_compat` both are as theirs. A word of several tokens
-counts as one subject, by the sum of its tokens; each picture of a batch has its own loss and stops on its own; the two
-passes a repetition makes and never uses are not made; a pass for the loss ends at the last layer that the loss reads.
+Differs from the authors' code: the Gaussian has the requested standard deviation sigma (theirs has sqrt(2) sigma), and
+moves are repeated no more often than needed; `reference_compat` restores both. A word of several tokens counts as one
+subject, by the sum of its tokens; each image of a batch has its own loss and stops on its own; two unused passes of
+each repetition are not made; a pass for the loss ends at the last layer that the loss reads.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from promptweave.words import Words
 
 
 def gaussian(sigma: Number, *, reference_compat: bool = False) -> Float[Tensor, "3 3"]:
-    """Weights of 3 x 3 patches, of sum 1."""
+    """The weights of 3 x 3 patches, whose sum is 1; `sigma` is the standard deviation in patches."""
     deviation = sigma * 2**0.5 if reference_compat else sigma
     line = torch.exp(-(torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64) ** 2) / (2 * deviation**2))
     return torch.outer(line, line) / line.sum() ** 2
@@ -48,7 +48,7 @@ def peaks(
     kernel: Float[Tensor, "3 3"],
     sharpness: Number = 100,
 ) -> Float[Tensor, "images subjects"]:
-    """m_s of each subject, given as token positions (the start token is 0); tokens from `last` on are left out."""
+    """m_s of each subject, given by its token positions (the start token is 0); tokens from `last` on are left out."""
     sharp = (sharpness * maps[..., 1:last]).softmax(-1)
     looked = torch.stack([sharp[..., [token - 1 for token in tokens]].sum(-1) for tokens in subjects], 1)
     padded = F.pad(looked, (1, 1, 1, 1), mode="reflect")
@@ -58,13 +58,13 @@ def peaks(
 
 @dataclass(frozen=True)
 class AttendAndExcite(Control):
-    """Every subject gets a place in the picture.
+    """Give every subject a place in the image (Attend-and-Excite).
 
-    `words`: the subjects, in every prompt of the run, or in those of `prompts`. `share`: of the steps in which the
-    latents are moved, or the window of them. `scale`: of a move. `thresholds`: (fraction of the steps, least m_s) of
-    the steps that are repeated, at most `iterations` times, in that window or not. `sharpness`: the factor in the
-    soft-max over tokens; the less, the more a subject must be looked at. `padding`: whether the end token and the
-    padding compete with the words.
+    `words`: the subjects, which every prompt in `prompts` (None: all) must contain. `share`: fraction or window of the
+    steps in which the latents are moved. `scale`: size of a move. `thresholds`: (fraction of the steps, least m_s) of
+    the steps whose moves are repeated, at most `iterations` times, inside the window or not. `sharpness`: factor in
+    the softmax over tokens; the smaller, the more attention a subject needs. `padding`: let the end token and the
+    padding compete with the words. Raises ValueError for parameters out of range, NoEffect if nothing would move.
     """
 
     command: ClassVar[Command] = Command(
@@ -104,13 +104,13 @@ class AttendAndExcite(Control):
     sharpness: Annotated[
         Number,
         Option(
-            "Factor in the soft-max over tokens; the smaller, the more a subject must be looked at.",
+            "Factor in the softmax over tokens; the smaller, the more attention a subject needs.",
             low=0,
             group="Advanced",
         ),
     ] = 100
     sigma: Annotated[
-        Number, Option("Deviation of the Gaussian that smooths the maps, in patches.", low=0, group="Advanced")
+        Number, Option("Standard deviation of the Gaussian that smooths the maps, in patches.", low=0, group="Advanced")
     ] = 0.5
     padding: Annotated[bool, Option("Let the end token and the padding compete with the words.", group="Advanced")] = (
         True
@@ -125,7 +125,7 @@ class AttendAndExcite(Control):
         window = Window.of(self.share, "share of AttendAndExcite")
         if not words or self.scale <= 0 or not window.steps(run.steps):
             raise NoEffect(
-                "AttendAndExcite needs a subject, a scale above 0 and a share that holds one of the "
+                "AttendAndExcite needs a subject, a scale above 0 and a share that covers one of the "
                 f"{run.steps} steps. Received words={words}, scale={self.scale}, share={self.share}."
             )
         if self.sigma <= 0 or self.sharpness <= 0 or self.iterations < 1:
@@ -137,7 +137,7 @@ class AttendAndExcite(Control):
         return _Exciting(self, run, words, subjects, window, self._least(run))
 
     def _least(self, run: Run) -> dict[int, float]:
-        """The least m_s of the steps that are repeated."""
+        """The least m_s of the steps whose moves are repeated, by step."""
         name = "thresholds of AttendAndExcite"
         least: dict[int, float] = {}
         given: Any = self.thresholds
@@ -176,12 +176,12 @@ class _Exciting(Hooks):
         return z - size * gradient
 
     def _refine(self, z: Tensor, probe: Probe, size: float, low: float, index: int) -> Tensor:
-        """Move each picture until its least subject has `low`."""
+        """Move each image until its most neglected subject has m_s of at least `low`."""
         moving = torch.ones(z.shape[:2], dtype=torch.bool, device=z.device)
         for count in range(self.control.iterations):
             losses, gradient, _ = self._look(z, probe)
             poor = losses > 1 - low
-            # The authors' code notices after one move more that there is enough.
+            # The authors' code makes one more move before it stops.
             now = moving if count and self.control.reference_compat else moving & poor
             if not bool(now.any()):
                 break
@@ -191,7 +191,7 @@ class _Exciting(Hooks):
         return z
 
     def _look(self, z: Tensor, probe: Probe) -> tuple[Tensor, Tensor, dict[int, Tensor]]:
-        """L of each picture [prompts, images], its gradient, and m_s [images, subjects] of prompts that have them."""
+        """L of each image [prompts, images], its gradient, and m_s [images, subjects] of the prompts with subjects."""
         seen: dict[int, Tensor] = {}
 
         def losses(maps: Maps) -> Float[Tensor, "prompts images"]:
@@ -212,7 +212,7 @@ class _Exciting(Hooks):
         return self.run.tokens - 1 if self.control.padding else words.places[-1]
 
     def report(self) -> dict[str, Any]:
-        """`losses`: 1 - m_s of each subject at each step, of the first image; `repeats`: of steps with a threshold."""
+        """`losses`: 1 - m_s of each subject and step, for the first image; `repeats`: moves at steps of thresholds."""
         losses = {str(row): dict(zip(self.words, map(list, zip(*steps, strict=True)), strict=True))
                   for row, steps in self.losses.items()}  # fmt: skip
         return {"losses": losses, "repeats": {str(step): count for step, count in self.repeats.items()}}

@@ -1,14 +1,14 @@
 """ConsistEdit: Highly Consistent and Precise Training-free Visual Editing (Yin et al. 2025, arXiv 2510.17803).
 
-Vision-only control of joint attention. K keeps what lies outside the object: 1 there and 0 on it, from the source's own
-word maps, mean over the controlled layers and all steps. For the image's tokens, in both halves of the guidance,
+Joint attention is controlled at the image tokens alone. The mask K is 1 outside the object and 0 on it; it comes from
+the source's word maps, averaged over the controlled layers and all steps. For image tokens, in both halves of guidance,
 
-    q, k <- those of the source in the first `structure` of the steps, then K of the source's and 1 - K of the target's;
-    v <- K of the source's and 1 - K of the target's in every step.
+    q, k <- q_s, k_s in the first fraction `structure` of the steps, then K q_s + (1 - K) q_t, K k_s + (1 - K) k_t;
+    v <- K v_s + (1 - K) v_t in every step.
 
-Text is never touched. In FLUX only the single blocks are controlled, in Stable Diffusion 3 all joint blocks.
+Text tokens are never changed. FLUX is controlled in its single blocks only, Stable Diffusion 3 in all joint blocks.
 
-Differs from the authors' code: the mask stays on the token grid instead of going through a picture; both passes use the
+Differs from the authors' code: the mask stays on the token grid (theirs goes through an image); both passes use the
 same attention kernel by construction.
 """
 
@@ -33,10 +33,12 @@ Keep = Float[Tensor, "images tokens"]
 
 @dataclass(frozen=True)
 class Consist(Control):
-    """Keep the source outside the object that `words` of the source prompt name; for SD3 and FLUX.
+    """Keep the source outside the object that `words` of the source prompt name; for SD3 and FLUX (ConsistEdit).
 
-    `structure`: 1 keeps the object's shape too (a change of colour or material), 0.3 lets it go (of kind or style).
-    `threshold`: of the words' map, scaled to [0, 1], above which a token belongs to the object.
+    `structure`: fraction of the steps that keep the object's shape; 1 suits a change of colour or material, 0.3 one of
+    kind or style. `threshold`: the level of the words' map, scaled to [0, 1], above which a token belongs to the
+    object. `blocks`: names of the joint layers to control. Raises ValueError for models without joint attention, and
+    NoEffect without a word.
     """
 
     needs: ClassVar[frozenset[Literal["noise", "latents", "maps"]]] = frozenset({"noise", "latents", "maps"})
@@ -76,7 +78,7 @@ class Consist(Control):
             )
         if run.recorded:
             raise ValueError(
-                "Consist makes the source alone first, and reads maps that a recording does not hold. Edit the "
+                "Consist first generates the source alone and reads maps that a recording does not hold. Edit the "
                 "source's prompt or image instead of the recording."
             )
         fraction(self.threshold, "threshold of Consist", below=True)
@@ -92,8 +94,8 @@ class Consist(Control):
         if run.first_pass is not None:
             if run.first_pass.maps is None:
                 raise ValueError(
-                    "Consist reads the maps of a source that was made from noise, and another control starts from the "
-                    "given image instead. Use one of the two."
+                    "Consist reads the maps of a source generated from noise, and another control starts from a given "
+                    "image itself. Use one of the two."
                 )
             seen = run.first_pass.maps
             parts = [seen.mean(0, name) for name in wanted] if seen.by_site else [seen.mean(0)]
@@ -102,7 +104,7 @@ class Consist(Control):
         return _Keeping(window, keep, frozenset(wanted), chosen(self.targets, run))
 
     def first_pass_sites(self, run: Run) -> Sites:
-        """The controlled layers: the mask is of their maps."""
+        """The controlled layers, whose maps give the mask."""
         return Sites("joint", names=self._controlled(run))
 
     def _controlled(self, run: Run) -> tuple[str, ...]:
@@ -118,7 +120,7 @@ def outside(maps: Float[Tensor, "images height width"], threshold: int | float) 
 
 
 def mix(site: Site, own: Tensor, source: Tensor, share: Float[Tensor, "images 1 tokens 1"]) -> Tensor:
-    """`share` of the source's and the rest of one's own for the image's tokens; one's own for the text's."""
+    """For image tokens, the mixture share * source + (1 - share) * own; for text tokens, `own`."""
     return site.with_image(own, site.of_image(own).lerp(site.of_image(source), share))
 
 
@@ -134,7 +136,7 @@ class _Keeping(Hooks):
     def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
         if site.name not in self.names:
             return rows
-        assert self.keep is not None and site.image is not None  # the run gives the mask before the first step
+        assert self.keep is not None and site.image is not None  # sampling gives the mask before the first step
         self.steps.add(step.index)
         self.sites.add(site.name)
         keep = self.keep[:, None, :, None]

@@ -1,20 +1,20 @@
 """Directed Diffusion: Direct Control of Object Placement (Ma et al. 2023, arXiv 2302.13153, version 1).
 
-In the first N steps the cross-attention A [queries, keys] of a region's tokens is made stronger inside its box and weak
-outside; nothing is normalised afterwards. The tokens J are those of the region's words and the first `trailing` ones
-behind the prompt, which carry much of the layout. At step i, with c = `strength` and l_i falling from 9 to 0,
+In the first N steps the cross-attention A [queries, keys] of a region's tokens is strengthened inside its box and
+weakened outside, without normalising it again. The tokens J are those of the region's words and the first `trailing`
+tokens after the prompt, which carry much of the layout. At step i, with c = `strength` and l_i falling from 9 to 0,
 
     A'[p, j] = c l_i A[p, j] + G[p] inside the box,   `weaken` A[p, j] outside,   j in J;   A' = A for other tokens,
 
-G a Gaussian over the box. In the algebra of patterns, with g [keys] the tokens of the same boxes and f_g their factor,
+with G a Gaussian over the box. As patterns, with g [keys] marking tokens with the same boxes and f_g their factor,
 
     A' = A diag(1 - J) + sum over g of diag(f_g) A diag(g) + G_g g^T.
 
-Differs from the authors' code: tokens of no region stay as they are (theirs are weakened as well, the start token with
-them, so that the edited layers give nearly nothing but the regions; with `reference_compat` so do ours); a trailing
-token is strong in every box (theirs loses what is outside the row and column of the last box); trailing tokens begin
-with the end token (theirs are counted by spaces); words may have several tokens. Version 3 of the paper replaced this
-by an optimisation of the latents, which is another method.
+Differs from the authors' code: tokens of no region keep their maps (theirs are weakened too, the start token among
+them, so that the edited layers return little but the regions; `reference_compat` does the same); a trailing token is
+strengthened in every box (theirs loses what lies outside the rows and columns of the last box); trailing tokens begin
+with the end token (theirs are found by counting spaces); words may have several tokens. Version 3 of the paper replaced
+this method by an optimisation of the latents.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ from promptweave.core.rows import Rows
 from promptweave.core.site import Site
 from promptweave.words import Words
 
-Box = tuple[Number, Number, Number, Number]  # left, top, right, bottom; shares of the picture
+Box = tuple[Number, Number, Number, Number]  # left, top, right, bottom; fractions of the image
 Grid = tuple[int, int]
 LEVELS = (9.0, 0.0)  # l_i at the first and at the last step
 
 
 def bump(height: int, width: int) -> Float[Tensor, "height width"]:
-    """G: the density of a normal distribution over a box of so many cells, its deviations half the box."""
+    """G: the density of a normal distribution over a box in cells, with half the box's sides as deviations."""
     down, across = (torch.linspace(0, side, side, dtype=torch.float64) for side in (height, width))
     squares = ((down - height // 2) / (height / 2))[:, None] ** 2 + ((across - width // 2) / (width / 2)) ** 2
     return torch.exp(-squares / 2) / (2 * math.pi * (height / 2) * (width / 2))
 
 
 def cells(box: Box, grid: Grid) -> tuple[slice, slice] | None:
-    """The rows and columns of a box on a grid; None where it holds no cell."""
+    """The rows and columns of a box on a grid; None if it contains no cell."""
     left, top, right, bottom = box
     rows = slice(int(grid[0] * top), int(grid[0] * bottom))
     columns = slice(int(grid[1] * left), int(grid[1] * right))
@@ -59,13 +59,13 @@ def cells(box: Box, grid: Grid) -> tuple[slice, slice] | None:
 def factors(
     boxes: Sequence[Box], grid: Grid, strength: Number, weaken: Number, *, reference_compat: bool = False
 ) -> tuple[Float[Tensor, "height width"], Float[Tensor, "height width"]] | None:
-    """f and G of tokens with these boxes; None where no box holds a cell."""
+    """f and G of tokens with these boxes; None if no box contains a cell."""
     scale, added = torch.ones(grid, dtype=torch.float64), torch.zeros(grid, dtype=torch.float64)
     inside = torch.zeros(grid, dtype=torch.bool)
     found = [place for place in (cells(box, grid) for box in boxes) if place is not None]
     for rows, columns in found:
         height, width = rows.stop - rows.start, columns.stop - columns.start
-        if reference_compat:  # a box after another acts on its result, and cuts its mask
+        if reference_compat:  # each box acts on the result of the last one and cuts its mask
             scale[rows, columns] *= strength
             added[rows, columns] *= strength
             cross = torch.zeros_like(inside)
@@ -82,11 +82,12 @@ def factors(
 
 @dataclass(frozen=True)
 class DirectedDiffusion(Control):
-    """Every thing goes to its box.
+    """Place things in boxes (Directed Diffusion).
 
-    `regions`: word -> (left, top, right, bottom), shares of the picture. `trailing`: tokens behind the prompt that go
-    along. `share`: of the steps, from the noisy end, in which maps are edited, or the window of them. `strength`: c.
-    `weaken`: what is left of a map outside its box. `prompts`: the rows of the run, None: all.
+    `regions`: word -> (left, top, right, bottom), fractions of the image from its top left corner. `trailing`: number
+    of tokens after the prompt that are placed with the words. `share`: fraction or window of the steps in which maps
+    are edited. `strength`: the factor c inside a box; `weaken`: the factor outside. `prompts`: the rows, None: all.
+    Raises ValueError for models without cross-attention or parameters out of range, NoEffect if nothing would change.
     """
 
     command: ClassVar[Command] = Command(
@@ -123,14 +124,13 @@ class DirectedDiffusion(Control):
         grids = {site.grid for site in run.sites if site.kind == "cross"}
         if not grids:
             raise ValueError(
-                "DirectedDiffusion edits cross-attention, a soft-max over the text alone, and the model's layers are "
-                "joint: a pixel's attention to a word competes with that to all pixels. Choose Stable Diffusion 1, 2 "
-                "or XL."
+                "DirectedDiffusion edits cross-attention, a softmax over the text alone. This model has joint layers: "
+                "attention to a word competes with attention to all pixels. Choose Stable Diffusion 1, 2 or XL."
             )
         for name, box in regions:
             if all(cells(box, grid) is None for grid in grids):
                 raise NoEffect(
-                    f"A box must hold a cell of a layer's map. Received {box} for {name!r}, and the finest map is "
+                    f"A box must contain a cell of a layer's map. Received {box} for {name!r}, and the finest map is "
                     f"{max(grids)[0]} x {max(grids)[1]}. Make it larger."
                 )
         groups = {row: self._groups(run.words[row], regions) for row in run.chosen(self.prompts)}
@@ -149,7 +149,7 @@ class DirectedDiffusion(Control):
         for name, (left, top, right, bottom) in regions:
             if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
                 raise ValueError(
-                    "A box is left, top, right, bottom in shares of the picture, 0 <= left < right <= 1 and "
+                    "A box is left, top, right, bottom in fractions of the image, 0 <= left < right <= 1 and "
                     f"0 <= top < bottom <= 1. Received {(left, top, right, bottom)} for {name!r}."
                 )
         if len({name for name, _ in regions}) < len(regions):
@@ -161,15 +161,15 @@ class DirectedDiffusion(Control):
             )
         if not regions or not window.steps(run.steps):
             raise NoEffect(
-                "DirectedDiffusion needs a region and a share that holds one of the "
+                "DirectedDiffusion needs a region and a share that covers one of the "
                 f"{run.steps} steps. Received {len(regions)} regions and share={self.share}."
             )
         return regions
 
     def _groups(self, words: Words, regions: Sequence[tuple[str, Box]]) -> dict[tuple[Box, ...], list[int]]:
-        """Tokens with the same boxes."""
+        """Tokens by their boxes; tokens with the same boxes form a group."""
         behind = [words.places[-1], *words.pads][: self.trailing]
-        if self.reference_compat:  # whose positions are counted by spaces
+        if self.reference_compat:  # that code counts tokens by spaces
             first = len(words.prompt.split()) + 1
             behind = list(range(first, min(first + self.trailing, words.limit)))
         owners: dict[int, tuple[Box, ...]] = {}
@@ -208,7 +208,7 @@ class _Placing(Hooks):
     def _edited(
         self, pattern: Pattern, groups: Sequence[tuple[tuple[Box, ...], Tensor]], step: Step, grid: Grid
     ) -> Pattern:
-        """A'. Tokens whose boxes hold no cell of the grid stay."""
+        """A'. Tokens whose boxes contain no cell of the grid keep their maps."""
         control, kernel = self.control, pattern.terms[0].kernel
         acting = self.window.steps(step.count)
         level = float(torch.linspace(*LEVELS, len(acting), dtype=torch.float64)[step.index - acting.start])

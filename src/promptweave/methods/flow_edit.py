@@ -1,13 +1,13 @@
 """FlowEdit: Inversion-Free Text-Based Editing Using Pre-Trained Flow Models (Kulikov et al. 2024, arXiv 2412.08629).
 
-With x the source picture's latent, z the edit's (x at first), s the noise's share of a level and n fresh noise,
+With x the latent of the source image, z that of the edit (x at first), s the fraction of noise, and n fresh noise,
 
     z_source = (1 - s) x + s n;   z_target = z + z_source - x;   z <- z + ds (v(z_target, target) - v(z_source, source))
 
-in the last `strength` of the steps. In the last `free` of them the target is sampled as usual instead (SDEdit).
+in the last fraction `strength` of the steps. In the last fraction `free`, the target is sampled as usual (SDEdit).
 
-Differs from the authors' code: the noise of each step comes from the run's seed; one noise a step (their n_avg of 1);
-`free` works. The source row shows x, so a `LocalBlend` after this control keeps x outside its mask.
+Differs from the authors' code: the noise of each step comes from the run's seed; there is one noise per step (their
+n_avg of 1); `free` works. The source row holds x, so a `LocalBlend` after this control keeps x outside its mask.
 """
 
 from __future__ import annotations
@@ -23,27 +23,28 @@ from promptweave.core.clock import Number, Step, fraction
 from promptweave.core.control import Control, Hooks, NoEffect, Probe, Run
 from promptweave.core.fields import Option
 
-# Guidance of the model for pictures, of the source and of the target; classifier-free, or an input.
+# Published guidance of generation, of the source and of the target; True: classifier-free, False: a network input.
 PUBLISHED = {True: (7.0, 3.5, 13.5), False: (3.5, 1.5, 5.5)}
 PUBLISHED_STRENGTH = {True: 33 / 50, False: 24 / 28}
-LEVEL = 1000  # a flow model's time over the noise's share of the latent
+LEVEL = 1000  # a flow model's time divided by the fraction of noise in the latent
 
 
 @dataclass(frozen=True)
 class FlowEdit(Control):
-    """Walk from the source picture to the target's along the difference of two velocities; for flow models.
+    """Edit without inversion, along the difference of two velocities; for flow models (FlowEdit).
 
-    `strength`: fraction of the steps that act, the noisier left out; None for the published one, 33 of 50 where
-    guidance has an unconditional half (Stable Diffusion 3), 24 of 28 where it is an input (FLUX). `source_guidance` and
-    `target_guidance`: None for the published ones, 3.5 and 13.5 with an unconditional half where the run has 7, 1.5 and
-    5.5 where guidance is an input and the run has 3.5 (FLUX.1-dev); in proportion where the run has another guidance,
-    and off where it is switched off with 1. Those that are given act whatever the run's guidance is.
+    `strength`: fraction of the steps that act, the last ones; None: as published, 33 of 50 with classifier-free
+    guidance (Stable Diffusion 3), 24 of 28 if guidance is an input of the network (FLUX). `free`: fraction of the
+    steps, the last ones, in which the target is sampled as usual. `source_guidance` and `target_guidance`: guidance
+    scales; None: as published, in proportion to the run's guidance: 3.5 and 13.5 for 7 with classifier-free guidance
+    (1 switches both off), 1.5 and 5.5 for 3.5 as an input. Given values act whatever the run's guidance is. Raises
+    ValueError for diffusion models and on recordings, NoEffect if no step acts.
     """
 
     needs: ClassVar[frozenset[Literal["noise", "latents", "maps"]]] = frozenset({"latents"})
     strength: Annotated[
         Number | None,
-        Option("Fraction of the steps that act, the last ones. [0.66, of FLUX 0.857]", low=0, high=1),
+        Option("Fraction of the steps that act, the last ones. [0.66; 0.857 for FLUX]", low=0, high=1),
     ] = None
     free: Annotated[
         Number,
@@ -64,12 +65,12 @@ class FlowEdit(Control):
     def bind(self, run: Run) -> Hooks:
         if not run.flow:
             raise ValueError(
-                "FlowEdit walks along the velocities of a flow model (Stable Diffusion 3, FLUX), and this model is a "
+                "FlowEdit follows the velocities of a flow model (Stable Diffusion 3, FLUX), and this model is a "
                 "diffusion model. Use Replace or Refine."
             )
         if run.recorded:
             raise ValueError(
-                "FlowEdit makes the source alone first, and reads latents that a recording does not hold. Edit the "
+                "FlowEdit first generates the source alone and reads latents that a recording does not hold. Edit the "
                 "source's prompt or image instead of the recording."
             )
         strength = PUBLISHED_STRENGTH[run.guided] if self.strength is None else self.strength
@@ -77,7 +78,7 @@ class FlowEdit(Control):
         free = round(fraction(self.free, "free of FlowEdit") * run.steps)
         if acting <= free:
             raise NoEffect(
-                f"FlowEdit needs a strength that holds one of the {run.steps} steps and more than the free ones. "
+                f"FlowEdit needs a strength that covers at least one of the {run.steps} steps and more than free does. "
                 f"Received strength={strength:g}, free={self.free}."
             )
         if len(run.prompts) < 2:
@@ -145,7 +146,7 @@ class _Walking(Hooks):
         return torch.cat([x[None], self.edits + moved[1:] - moved[:1]])
 
     def _source(self) -> Tensor:
-        assert self.clean is not None  # the run gives it before the first step
+        assert self.clean is not None  # sampling gives it before the first step
         return self.clean
 
     def report(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Prompt-to-Prompt in joint attention (Shin et al. 2025, arXiv 2508.07519): queries and keys of the source image."""
+"""Prompt-to-Prompt in joint attention (Shin et al. 2025, arXiv 2508.07519): inject the source image's q and k."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from promptweave.core.targets import SOURCE
 
 @dataclass
 class JointInjection(Hooks):
-    """In the layers of these names the targets' image looks as the source's does; text and values stay their own."""
+    """In the named layers, targets use the source's queries and keys of the image; their text and values stay."""
 
     window: Window
     names: frozenset[str]

@@ -2,17 +2,17 @@
 
     mask = B(source maps of the words) or B(target maps of the words);   z_t <- z_t in the mask, z_s outside
 
-B: mean over heads and layers of the words' cross-attention, summed over the steps so far, 3x3 max-pooled, enlarged to
-the latent, divided by its maximum, above a threshold. Words under `subtract` take their region out of the mask.
+B takes the words' cross-attention, averaged over heads and layers and summed over the steps so far, max-pools it by
+3x3, enlarges it to the latent and thresholds it at a fraction of its maximum. The region of `subtract` leaves the mask.
 
-Maps of joint-attention networks (SD3, FLUX) are the image's attention to the words and are noisier: they are smoothed
-by a Gaussian of deviation 1 first (Shin et al. 2025, arXiv 2508.07519), whose blend, unlike ours, ends halfway.
+Maps of joint-attention networks (SD3, FLUX) are the image's attention to the words and noisier: a Gaussian of standard
+deviation 1 smooths them first (Shin et al. 2025, arXiv 2508.07519; their blend, unlike ours, ends halfway).
 
-Differs from the authors' code: maps of any latent size and shape; the target's own maps are read (`maps="own"`), as in
-the paper, not those with the source's injected; a word that a prompt lacks has an empty region instead of NaN; what is
-subtracted is the target's region, not also the source's; a word of the source counts for the targets that have it or
-changed it, there for all; a map that a weight made negative has an empty region, there the whole picture; `start` is a
-fraction of steps, there of network calls. `reference_compat=True` restores all but the sizes and the missing words.
+Differs from the authors' code: latents may have any size and shape; the target's own maps are read (`maps="own"`), as
+in the paper (theirs: the maps after injection); a word that a prompt lacks has an empty region instead of NaN; only the
+target's region is subtracted (theirs: also the source's); a source word counts for the targets that keep or swap it
+(theirs: for all); a map that a weight made negative has an empty region (theirs: the whole image); `start` is a
+fraction of steps (theirs: of network calls). `reference_compat=True` restores all but the sizes and missing words.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Mask = Bool[Tensor, "images rows columns"]
 
 
 def smooth(maps: Heat) -> Heat:
-    """A Gaussian of deviation 1 on 7 x 7 cells with zeros around."""
+    """Smooth by a Gaussian of standard deviation 1 on 7 x 7 cells, with zero padding."""
     line = torch.exp(-0.5 * torch.arange(-3, 4, device=maps.device, dtype=maps.dtype) ** 2)
     line = line / line.sum()
     across = F.conv2d(maps[:, None], line.view(1, 1, 7, 1), padding=(3, 0))
@@ -58,10 +58,10 @@ def region(
     soft: bool = False,
     reference_compat: bool = False,
 ) -> Mask:
-    """B of the module's docstring; `size` is that of the latent. A map that is nowhere above zero has an empty region.
+    """B of the module's docstring; `size` is that of the latent. A map that is nowhere positive has an empty region.
 
-    With `reference_compat` a map below zero, of a word with a negative weight, is everywhere above the fraction of its
-    maximum, as where maps are divided by it.
+    `soft`: smooth the maps first. `reference_compat` divides by the maximum, so that a map that is negative everywhere,
+    that of a word with a negative weight, exceeds the threshold everywhere.
     """
     maps = smooth(maps) if soft else maps
     maps = F.max_pool2d(maps[:, None], 3, 1, 1) if pool else maps[:, None]
@@ -71,23 +71,25 @@ def region(
 
 
 def blend(source: Tensor, edited: Tensor, mask: Bool[Tensor, "..."]) -> Tensor:
-    """Keep the source outside the mask."""
+    """The edited latents in the mask, the source's outside."""
     return torch.where(mask, edited, source)
 
 
 @dataclass(frozen=True)
 class LocalBlend(Control):
-    """Change the picture only where the named words look.
+    """Change the image only in the regions of the named words.
 
-    `words` and `subtract` may name words of the source, of a target or of both; a word that was swapped brings its
-    counterpart with it. `start`: share of the steps before the first blend. `mask`: an own mask [height, width] of
-    zeros and ones as nested tuples, joined with the words' region by `combine`; without words it stands alone.
+    `words` and `subtract` may name words of the source, of a target or of both; a swapped word also stands for its
+    counterpart. `threshold` and `subtract_threshold`: fractions of a map's maximum. `start`: fraction of the steps
+    before the first blend. `mask`: a drawn mask [height, width] of zeros and ones, as nested tuples, combined with the
+    words' region by `combine`; without words it is used alone. Raises ValueError for parameters out of range, NoEffect
+    if there is neither a word nor a mask, or no step to blend after.
     """
 
     words: Annotated[
         tuple[str, ...] | str,
         Option(
-            "Word in whose region alone the image may change.",
+            "Word to whose region the change is limited.",
             group="Where",
             flag="--blend",
             metavar="WORD",
@@ -102,7 +104,7 @@ class LocalBlend(Control):
         Option("Fraction of a map's maximum above which a pixel belongs to the region.", low=0, high=1, group="Where"),
     ] = 0.3
     subtract_threshold: Annotated[
-        int | float, Option("The same for the region that is subtracted.", low=0, high=1, group="Advanced")
+        int | float, Option("The same for the region of the subtracted words.", low=0, high=1, group="Advanced")
     ] = 0.3
     start: Annotated[
         int | float,
@@ -110,20 +112,22 @@ class LocalBlend(Control):
     ] = 0.2
     maps: Annotated[
         Literal["own", "effective"],
-        Option("Maps that are read: a prompt's own, or those after the injection.", group="Advanced"),
+        Option("Maps to read: a prompt's own, or those after injection.", group="Advanced"),
     ] = "own"
     mask: Annotated[
         tuple[tuple[float, ...], ...] | None,
         Option(
-            "Drawn region in which the image may change: white, or 1.", low=0, high=1, group="Where", metavar="FILE"
+            "Drawn region in which the image may change (white, or 1).", low=0, high=1, group="Where", metavar="FILE"
         ),
     ] = None
     combine: Annotated[
         Literal["intersection", "union"],
-        Option("How the mask and the region of the words are combined.", group="Where"),
+        Option("How the mask is combined with the region of the words.", group="Where"),
     ] = "intersection"
     targets: tuple[int, ...] | None = None
-    reference_compat: Annotated[bool, Option("Maps and regions of the authors' code.", group="Advanced")] = False
+    reference_compat: Annotated[
+        bool, Option("Compute maps and regions as the authors' code does.", group="Advanced")
+    ] = False
 
     def bind(self, run: Run) -> Hooks:
         for name in ("threshold", "subtract_threshold"):
@@ -166,7 +170,7 @@ class LocalBlend(Control):
         return found
 
     def _times(self, run: Run) -> range:
-        """The steps after which there is a blend, or in compatibility the network calls."""
+        """The steps after which latents are blended; with `reference_compat`, the network calls."""
         window = Window.since(self.start, "start of LocalBlend")
         if not self.reference_compat:
             return window.steps(run.steps)
@@ -174,13 +178,13 @@ class LocalBlend(Control):
         if times and times[0] == 0 and run.calls > run.steps:
             raise ValueError(
                 "LocalBlend with reference_compat cannot blend between the two calls of a step, as the authors' code "
-                f"does from the first on. Received start={self.start} and {run.calls} calls in {run.steps} steps. "
-                f"Take a start of at least {1 / run.steps:.2g}, or ddim."
+                f"does from the first call on. Received start={self.start} and {run.calls} calls in {run.steps} steps. "
+                f"Choose a start of at least {1 / run.steps:.2g}, or the ddim scheduler."
             )
         return times
 
     def _marks(self, run: Run, rows: tuple[int, ...]) -> dict[tuple[int, int], Sides]:
-        """Tokens of the words (channel 0), and of those under `subtract` (1), of each target."""
+        """For each target, the tokens of the words (channel 0) and of those under `subtract` (channel 1)."""
         marks: dict[tuple[int, int], Sides] = {}
         for channel, given in enumerate((self.words, self.subtract)):
             words = (given,) if isinstance(given, str) else tuple(given)
@@ -188,7 +192,9 @@ class LocalBlend(Control):
                 marks[row, channel] = sides
         bare = [row for row in rows if not (marks[row, 0]["source"] or marks[row, 0]["target"])]
         if self.words and bare and (self.mask is None or self.combine == "intersection"):
-            raise NoEffect(f"LocalBlend would make target {bare[0]} the source. {none_of(self.words, run, bare[0])}")
+            raise NoEffect(
+                f"LocalBlend would turn target {bare[0]} into the source. {none_of(self.words, run, bare[0])}"
+            )
         return marks
 
 
@@ -239,7 +245,7 @@ class _Blending(Hooks):
         return mask | drawn if control.combine == "union" and control.words else mask & drawn
 
     def _channel(self, channel: int, prompt: int, row: int) -> Heat:
-        """The words' map in the source or in a target, of the words that are that target's."""
+        """The map, in the source or in a target, of the words that count for target `row`."""
         return self.maps.total(prompt)[..., channel + (2 * self.rows.index(row) if prompt == SOURCE else 0)]
 
     def _either(self, channel: int, row: int, size: tuple[int, int], threshold: int | float, *, pool: bool) -> Mask:

@@ -1,21 +1,22 @@
 """MasaCtrl: Tuning-Free Mutual Self-Attention Control (Cao et al. 2023, arXiv 2304.08465).
 
-For edits that change a pose or a layout and keep the looks: the target keeps its own queries, which say what is where,
-and asks the source what it looks like. From step `start` on, in the self-attention layers from `layers` on (those of
-the decoder), every target attends to the source's keys and values, in its own half of the guidance (section 3.2):
+For edits that change a pose or layout and keep the appearance: the target keeps its own queries, which determine the
+layout, and takes its appearance from the source. After the fraction `start` of the steps, in the self-attention layers
+after the fraction `layers` of them (those of the decoder), a target attends to the source's keys and values, in each
+half of the guidance to those of the same half (section 3.2):
 
     softmax(q_t k_s^T / sqrt(d)) v_s
 
-The source is row 0 and stays as it is. With `union` the target's own keys and values stand beside the source's. With
-`words` the foreground of either picture, where its words look, attends to the source's foreground and the background
-to its background (section 3.3): maps of the words so far, scaled to [0, 1], above `threshold`. With `masks`, drawn ones
-of the source and of the target take the place of the maps.
+The source is row 0 and stays as it is. `union` keeps the target's own keys and values beside the source's. With
+`words`, the target's foreground attends to the source's foreground, and background to background (section 3.3); the
+foreground is where the words' map of the steps so far, scaled to [0, 1], exceeds `threshold`. `masks` are drawn
+foregrounds of the source and of the target, used instead of maps.
 
-Differs from the authors' code: layers are counted as a share of the network's blocks, so that one setting fits all
-networks (10 of 16 in Stable Diffusion 1); a query whose side has no keys in the source attends to all of them; maps
-are those of all steps so far on the grid where words are localised best (theirs are of the 16 x 16 layers that the
-step itself has passed). Stable Diffusion 3.5 medium has self-attention layers too, but most of its attention is joint,
-and it is refused with the other joint networks.
+Differs from the authors' code: layers are given as a fraction, so that one setting fits all networks (10 of 16 in
+Stable Diffusion 1); a query that finds no keys on its side attends to all keys; maps are those of all steps so far, on
+the grid that localises words best (theirs are of the 16 x 16 layers that the same step has already passed). Stable
+Diffusion 3.5 medium has some self-attention layers, but is refused like the other joint networks, as most of its
+attention is joint.
 """
 
 from __future__ import annotations
@@ -39,17 +40,20 @@ from promptweave.core.site import Site
 from promptweave.core.targets import SOURCE, chosen
 from promptweave.words.counterparts import marked, none_of
 
-TARGET = 1  # place of the second mask
+TARGET = 1  # index of the target's mask
 Drawn = tuple[tuple[float, ...], ...]  # [height, width] of zeros and ones
 Region = Bool[Tensor, "images height width"]
 
 
 @dataclass(frozen=True)
 class MasaCtrl(Control):
-    """The source's looks in the target's layout.
+    """The source's appearance in the target's layout (MasaCtrl).
 
-    `start`: share of the steps before the first that is changed (4 of 50 in the paper). `layers`: share of the blocks
-    before the first whose self-attention is changed. `union`, `words`, `threshold` and `masks`: see the module.
+    `start`: fraction of the steps before the first that is changed (4 of 50 in the paper). `layers`: fraction of the
+    self-attention layers before the first that is changed. `union`: keep the target's own keys and values too. `words`
+    of the foreground, whose maps have the level `threshold`, or drawn `masks` (source, target), [height, width] of
+    zeros and ones, keep foreground and background apart. Raises ValueError for joint networks, for recordings, and for
+    more than one of union, words and masks; NoEffect if nothing would change.
     """
 
     command: ClassVar[Command] = Command(
@@ -66,7 +70,7 @@ class MasaCtrl(Control):
     words: Annotated[
         tuple[str, ...] | str,
         Option(
-            "Word of the foreground, which is kept apart from the background.",
+            "Word of the foreground, to keep it apart from the background.",
             group="Where",
             flag="--word",
             short="w",
@@ -85,7 +89,7 @@ class MasaCtrl(Control):
     masks: Annotated[
         tuple[Drawn, Drawn] | None,
         Option(
-            "Drawn foreground, white or 1, of the source and of the target, in place of words.",
+            "Drawn foreground (white, or 1) of the source and of the target, instead of words.",
             low=0,
             high=1,
             group="Where",
@@ -99,7 +103,7 @@ class MasaCtrl(Control):
         sites = [site for site in run.sites if site.kind == "self"]
         if not sites or any(site.kind == "joint" for site in run.sites):
             raise ValueError(
-                "MasaCtrl acts on self-attention, and this network's attention is joint. Use Consist or FlowEdit."
+                "MasaCtrl acts on self-attention, and in this network attention is joint. Use Consist or FlowEdit."
             )
         layers = fraction(self.layers, "layers of MasaCtrl")
         fraction(self.threshold, "threshold of MasaCtrl", below=True)
@@ -113,7 +117,9 @@ class MasaCtrl(Control):
             raise ValueError("MasaCtrl reads both halves of the source's guidance. Run it without a recording.")
         words = (self.words,) if isinstance(self.words, str) else tuple(self.words)
         if sum(map(bool, (words, self.union, self.masks))) > 1:
-            raise ValueError("MasaCtrl takes union, words or masks, not two: a masked target asks the source alone.")
+            raise ValueError(
+                "MasaCtrl takes only one of union, words and masks. Received several. Leave out all but one."
+            )
         drawn: dict[int, Region] | None = None
         if self.masks is not None:
             drawn = {row: drawn_region(mask, run) for row, mask in zip((SOURCE, TARGET), self.masks, strict=True)}
@@ -121,7 +127,7 @@ class MasaCtrl(Control):
 
     @staticmethod
     def _maps(run: Run, rows: tuple[int, ...], words: tuple[str, ...]) -> Maps:
-        """The accumulator of the words' maps: one channel for each target, and in the source one for each of them."""
+        """The accumulator of the words' maps: in a target one channel, in the source one channel for each target."""
         marks = marked(words, run, rows)
         weights = {SOURCE: torch.zeros(run.tokens, len(rows)), **{row: torch.zeros(run.tokens, 1) for row in rows}}
         for column, (row, sides) in enumerate(marks.items()):
@@ -140,10 +146,12 @@ def foreground(heat: Float[Tensor, "images height width"], threshold: Number) ->
 
 
 def drawn_region(mask: Drawn, run: Run) -> Region:
-    """A drawn foreground, for all pictures of a run; raises on one that leaves nothing on either side."""
+    """A drawn foreground, for all images of a run. Raises NoEffect if foreground or background is empty."""
     widths = {len(row) for row in mask}
     if len(widths) != 1 or not widths.pop():
-        raise ValueError("A mask of MasaCtrl has rows of one length, of zeros and ones. Received rows of several.")
+        raise ValueError(
+            "A mask of MasaCtrl has rows of zeros and ones, all of one length. Received rows of different lengths."
+        )
     found = torch.tensor(mask, device=run.device)[None] > 0.5
     if found.all() or not found.any():
         raise NoEffect("A mask of MasaCtrl needs a foreground and a background. Received one that is all the same.")
@@ -156,7 +164,7 @@ def kept_apart(
     asking: Bool[Tensor, "images queries"],
     asked: Bool[Tensor, "images keys"],
 ) -> Float[Tensor, "images heads queries keys"]:
-    """Attention of foreground to foreground and of background to background."""
+    """Attention of foreground to foreground and background to background; `asking`, `asked`: the foregrounds."""
     allowed = asking[:, :, None] == asked[:, None, :]
     allowed = allowed | ~allowed.any(-1, keepdim=True)
     precise = precision(q.dtype)
@@ -198,7 +206,7 @@ class _Mutual(Hooks):
         return rows
 
     def _region(self, prompt: int, row: int, site: Site) -> Bool[Tensor, "images pixels"]:
-        """The foreground of the source or of a target, by the words that are that target's."""
+        """The foreground of the source or of a target, by the words that count for target `row`."""
         if self.drawn is not None:
             found = self.drawn[SOURCE if prompt == SOURCE else TARGET]
         else:

@@ -1,15 +1,16 @@
 """Perturbed-Attention Guidance, PAG (Ahn et al. 2024, arXiv 2403.17377).
 
-A prediction whose self-attention is broken has lost the structure of the image, and the run is led away from it. With
-e_c the conditional prediction, and e_p the same with the identity in place of chosen self-attention maps (section 4.2),
+A prediction with perturbed self-attention loses the structure of the image; guidance points away from it. With e_c the
+conditional prediction, and e_p the same with the identity as attention map in chosen self-attention layers (section
+4.2),
 
     e <- e_guided + scale (e_c - e_p).
 
-In joint layers an image query sees itself and the text, and text queries stay as they are, as in the published PAG of
-Stable Diffusion 3 (diffusers' `PAGJointAttnProcessor2_0`).
+In joint layers an image query attends to itself and the text, and text queries are unchanged, as in the published PAG
+of Stable Diffusion 3 (diffusers' `PAGJointAttnProcessor2_0`).
 
-Differs from the authors' code: not in UNets. "mid" is the middle block of a transformer too, where theirs wants a name.
-diffusers' guider makes the maps of joint layers the identity for the text's queries as well, and starts a step late.
+Differs from the authors' code: nothing in UNets. In transformers, "mid" names the middle block (theirs needs its name).
+diffusers' guider also replaces the text queries' maps in joint layers by the identity, and starts one step late.
 """
 
 from __future__ import annotations
@@ -30,26 +31,27 @@ from promptweave.core.site import Site
 
 @dataclass(frozen=True)
 class PerturbedAttentionGuidance(Control):
-    """`layers`: names of self-attention or joint layers, or how they begin: "mid", "up_self_1", "stream_single".
-    `prompts`: the rows it acts on; None: all that are computed, the source among them, as with guidance."""
+    """Guide away from a prediction with perturbed attention. `layers`: self-attention or joint layers, by name or by
+    the beginning of names: "mid", "up_self_1", "stream_single". `window`: fraction or window of the steps. `prompts`:
+    the rows, None: all, the source included. Raises ValueError for unknown layers, NoEffect for a scale of 0."""
 
     command: ClassVar[Command] = Command(
-        "pag", "Lead an image away from one without structure (PAG).", example='"a cat on the grass" --scale 2'
+        "pag", "Guide an image away from one without structure (PAG).", example='"a cat on the grass" --scale 2'
     )
-    scale: Annotated[Number, Option("How far to lead away from the perturbed prediction.", low=0)] = 3.0
+    scale: Annotated[Number, Option("Scale of the guidance away from the perturbed prediction.", low=0)] = 3.0
     layers: Annotated[
         tuple[str, ...] | str,
-        Option("Layer that is perturbed: its name, or how its name begins.", group="Where", flag="--layer"),
+        Option("Layer to perturb: its name, or the beginning of it.", group="Where", flag="--layer"),
     ] = "mid"
     window: Annotated[Span, Option("Fraction of the steps in which it acts.", low=0, high=1)] = 1.0
     prompts: tuple[int, ...] | None = None
 
     def bind(self, run: Run) -> Hooks:
-        return AwayFrom(run, perturbed, self.scale, self.layers, self.window, self.prompts)
+        return AwayFrom(run, perturbed, self)
 
 
 def perturbed(site: Site, row: Row) -> Pattern:
-    """Every pixel sees itself alone, in a joint layer the text too; text queries stay as they are."""
+    """Every pixel attends to itself alone, in a joint layer to the text too; text queries are unchanged."""
     if site.image is None:
         return Pattern.identity(row.q)
     seen = torch.ones(row.q.shape[-2], row.k.shape[-2], dtype=torch.bool, device=row.q.device)
@@ -63,13 +65,13 @@ def perturbed(site: Site, row: Row) -> Pattern:
 
 
 def on_softmax(pattern: Pattern, change: Callable[[Softmax], Softmax]) -> Pattern:
-    """A pattern with other soft-max kernels; what controls put around them stays."""
+    """A pattern with `change` applied to its softmax kernels; token maps and gates stay."""
     kernels = [(term, term.kernel) for term in pattern.terms]
     return Pattern(tuple(replace(t, kernel=change(k)) if isinstance(k, Softmax) else t for t, k in kernels))
 
 
 def named_layers(sites: Sequence[Site], layers: tuple[str, ...] | str) -> set[str]:
-    """The layers that are named, each by its name or by the beginning of its name up to an underscore."""
+    """The layers given by name, or by the beginning of their names up to an underscore. Raises ValueError for none."""
     able = [site.name for site in sites if site.kind != "cross"]
     joint = [site.name for site in sites if site.kind == "joint"]
     found: set[str] = set()
@@ -78,21 +80,22 @@ def named_layers(sites: Sequence[Site], layers: tuple[str, ...] | str) -> set[st
         matching = {other for other in able if f"{other}_".startswith(f"{begin}_")}
         if not matching:
             raise ValueError(
-                f"layers must name layers, or begin their names up to a '_': {', '.join(able)}. Received {name!r}."
+                f"layers must be names of layers, or begin them up to a '_': {', '.join(able)}. Received {name!r}."
             )
         found |= matching
     return found
 
 
 class AwayFrom(Hooks):
-    """e <- e_guided + scale (e_c - e_w), where e_w is made with the `weak` attention of rows at some layers."""
+    """e <- e_guided + scale (e_c - e_w), with e_w a prediction under the `weak` attention of rows in some layers."""
 
-    def __init__(self, run: Run, weak: Callable[..., Pattern], scale: Number, layers: Any, window: Span, rows: Any):
-        self.weak, self.scale, self.window, self.steps = weak, scale, Window.of(window), set[int]()
-        self.rows, self.first, self.layers = run.chosen(rows), run.recorded, named_layers(run.sites, layers)
+    def __init__(self, run: Run, weak: Callable[..., Pattern], control: Any):  # a control with the fields of PAG's
+        scale, layers, window, name = control.scale, control.layers, control.window, type(control).__name__
+        self.weak, self.scale, self.window, self.steps = weak, scale, Window.of(window, f"window of {name}"), set[int]()
+        self.rows, self.first, self.layers = run.chosen(control.prompts), run.recorded, named_layers(run.sites, layers)
         if not scale > 0 or not self.layers or not self.window.steps(run.steps):
             raise NoEffect(
-                f"This guidance needs a scale above 0, a layer and one of the {run.steps} steps. "
+                f"{name} needs a scale above 0, a layer and one of the {run.steps} steps. "
                 f"Received scale={scale}, layers={layers!r}, window={window}."
             )
 

@@ -1,20 +1,21 @@
 """Zero-shot Image-to-Image Translation, pix2pix-zero (Parmar et al. 2023, arXiv 2302.03027).
 
-A thing becomes another without a new prompt: to the encoded prompt c an edit direction is added, the difference of the
-mean encodings of many sentences about either thing (section 3.1), and in every step the target's latents are moved such
-that its cross-attention maps M stay those of the source (section 3.2):
+One thing becomes another without a new prompt: an edit direction, the difference of the mean encodings of many
+sentences about either thing, is added to the encoded prompt c (section 3.1), and in every step the target's latents are
+moved so that its cross-attention maps M stay close to those of the source (section 3.2):
 
     d = mean of c(sentences with the target) - mean of c(sentences with the source),     c_t = c + strength d,
     L = sum over layers of 1/2 the mean over heads of |M_t - M_s|^2,                     z_t <- z_t - guidance dL/dz_t,
 
-the half because the published mean is over the heads of both halves of guidance, so that lambda = 0.1 is theirs.
-Row 0 of the run is the source; the targets have the source's own prompt, and the direction makes them what they are.
+with the factor 1/2 because the published mean runs over the heads of both halves of guidance, so that lambda = 0.1 has
+the same strength here. Row 0 of the run is the source; the targets have the source's prompt, and the direction changes
+them.
 
-Differs from the authors' code: there the latents go on from the half of the batch whose gradient comes from the
-unconditional maps alone, while the gradient of the maps that were edited changes one pass and is then lost; here one
-latent has one gradient, that of the conditional maps. A move is at most `limit` of the latent's norm: where the maps
-are far apart the gradient is steep, and a step across the valley makes the next one longer. Source and target run side
-by side, so that no maps are kept.
+Differs from the authors' code: theirs moves a copy of the latents for each half of guidance and goes on with the one
+whose gradient comes from the unconditional maps, so that the gradient of the edited maps affects one pass only; here
+there is one latent, moved by the gradient of the conditional maps. A move is at most `limit` times the latent's norm:
+where the maps differ much the gradient is steep, and an overlong move makes the next one longer still. Source and
+target are sampled side by side, so that no maps need to be kept.
 """
 
 from __future__ import annotations
@@ -37,27 +38,27 @@ from promptweave.core.site import Sites
 from promptweave.core.targets import SOURCE, chosen
 from promptweave.words.sentences import about
 
-HALVES = 2  # of guidance, whose heads the published mean counts all
-BATCH = 32  # sentences that are encoded at once
+HALVES = 2  # of guidance: the published mean runs over the heads of both
+BATCH = 32  # sentences encoded at once
 
 
 @dataclass(frozen=True, eq=False)
 class Direction:
-    """What is added to an encoded prompt [tokens, dim], and to its pooled vector [dim] where there is one."""
+    """An edit direction: what is added to an encoded prompt [tokens, dim], and to its pooled vector [dim] if any."""
 
     text: Float[Tensor, "tokens dim"]
     pooled: Float[Tensor, "pooled"] | None = None
 
     @classmethod
     def of(cls, source: str | tuple[str, ...], target: str | tuple[str, ...], run: Run) -> Direction:
-        """From one thing, by name or by sentences about it, to another."""
+        """The direction from one thing to another, each given by name or by sentences about it."""
         (here, here_pooled), (there, there_pooled) = (_mean(sentences(side), run) for side in (source, target))
         pooled = None if here_pooled is None or there_pooled is None else there_pooled - here_pooled
         return cls(there - here, pooled)
 
     @classmethod
     def load(cls, path: Path | str) -> Direction:
-        """Read what `save` wrote."""
+        """Read a file that `save` wrote. Raises FileNotFoundError or ValueError."""
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"There is no direction at {path}. Save one first (--save-direction).")
@@ -68,11 +69,11 @@ class Direction:
             return cls(torch.as_tensor(known["text"]), pooled)
         except (ValueError, KeyError, OSError) as error:
             raise ValueError(
-                f"A direction's file holds `text` [tokens, dim], as Direction.save writes it. {path} does not: {error}."
+                f"A direction file holds `text` [tokens, dim], as written by Direction.save. {path} does not: {error}."
             ) from error
 
     def save(self, path: Path | str) -> Path:
-        """Write an .npz file, under exactly this name."""
+        """Write an .npz file under exactly this name."""
         parts: dict[str, Any] = {"text": self.text.cpu().numpy()}
         if self.pooled is not None:
             parts["pooled"] = self.pooled.cpu().numpy()
@@ -82,10 +83,10 @@ class Direction:
         return Path(path)
 
     def added(self, text: Text, rows: tuple[int, ...], strength: Number) -> Text:
-        """The encoded prompts with `strength` times the direction in these rows."""
+        """The encoded prompts plus `strength` times the direction in these rows. Raises ValueError if shapes differ."""
         if self.text.shape != text.cond.shape[1:]:
             raise ValueError(
-                f"A direction belongs to a text encoder: this one reads {list(text.cond.shape[1:])} tokens and "
+                f"A direction fits one kind of text encoder: this one reads {list(text.cond.shape[1:])} tokens and "
                 f"channels, and the direction has {list(self.text.shape)}. Make one with this model."
             )
         cond = text.cond.clone()
@@ -99,12 +100,12 @@ class Direction:
 
 
 def sentences(thing: str | tuple[str, ...]) -> tuple[str, ...]:
-    """The bank of a thing, or the bank itself."""
+    """The sentences about a thing given by name; given sentences as they are."""
     return about(thing) if isinstance(thing, str) else tuple(thing)
 
 
 def _mean(bank: tuple[str, ...], run: Run) -> tuple[Tensor, Tensor | None]:
-    """The mean encoding of sentences, in single precision at least."""
+    """The mean encoding and mean pooled vector of sentences, in single precision at least."""
     precise = precision(run.dtype)
     parts = [run.encode(bank[i : i + BATCH]) for i in range(0, len(bank), BATCH)]
     pooled = [part.pooled.to(precise) for part in parts if part.pooled is not None]
@@ -113,12 +114,13 @@ def _mean(bank: tuple[str, ...], run: Run) -> tuple[Tensor, Tensor | None]:
 
 @dataclass(frozen=True)
 class Pix2PixZero(Control):
-    """One thing becomes another, and the maps of the source are kept.
+    """One thing becomes another while the source's attention maps are kept (pix2pix-zero).
 
-    `source` and `target` are the names of the things, put into shipped templates (`words.sentences`), or banks of
-    sentences. `strength`: how much of the direction is added. `guidance`: how strongly the maps are kept (lambda, 0.1
-    in the paper), in the share `window` of the steps; 0 keeps none. `limit`: the longest move, as a share of the norm
-    of the latent; None: no limit. `direction`: a file that `Direction.save` wrote, instead of sentences.
+    `source` and `target`: names of the things, which fill the templates of `words.sentences`, or sentences about them.
+    `strength`: factor on the direction. `guidance`: how strongly the maps are kept (lambda, 0.1 in the paper), in the
+    fraction `window` of the steps; 0 does not keep them. `limit`: the longest move, as a fraction of the latent's norm;
+    None: no limit. `direction`: a file written by `Direction.save`, instead of sentences. Raises ValueError for targets
+    with another prompt than the source, joint networks and recordings; NoEffect for equal things or strength 0.
     """
 
     command: ClassVar[Command] = Command(
@@ -145,7 +147,7 @@ class Pix2PixZero(Control):
     direction: Annotated[
         str | None,
         Option(
-            "File with a saved direction, in place of sentences about the two things.", group="Advanced", metavar="FILE"
+            "File with a saved direction, instead of sentences about the two things.", group="Advanced", metavar="FILE"
         ),
     ] = None
     targets: tuple[int, ...] | None = None
@@ -160,12 +162,12 @@ class Pix2PixZero(Control):
             )
         if self.guidance < 0 or (self.limit is not None and self.limit <= 0):
             raise ValueError(
-                "guidance of Pix2PixZero is at least 0 and its limit above 0, or None. "
+                "Pix2PixZero takes a guidance of at least 0, and a limit above 0 or None. "
                 f"Received guidance={self.guidance} and limit={self.limit}."
             )
         if any(run.prompts[row] != run.prompts[SOURCE] for row in rows):
             raise ValueError(
-                "The targets of Pix2PixZero have the source's own prompt, and the direction changes them. "
+                "The targets of Pix2PixZero must have the source's own prompt; the direction changes them. "
                 f"Received {[run.prompts[row] for row in rows]} for {run.prompts[SOURCE]!r}."
             )
         if run.recorded:
@@ -181,7 +183,7 @@ class Pix2PixZero(Control):
 
 
 def limited(move: Tensor, z: Tensor, limit: Number | None) -> Tensor:
-    """Each picture's move, shortened to at most `limit` times the norm of its latent [.., channels, height, width]."""
+    """Each image's move, shortened to at most `limit` times the norm of its latent [..., channels, height, width]."""
     if limit is None:
         return move
     sides = (-3, -2, -1)
@@ -210,7 +212,7 @@ class _Translating(Hooks):
         return z - limited(self.control.guidance * gradient, z, self.control.limit)
 
     def _distance(self, maps: Maps) -> Float[Tensor, "prompts images"]:
-        """L of each target; 0 of the source, whose maps are what the others are held to."""
+        """L of each target and image; 0 for the source, whose maps are the reference."""
         totals: dict[int, Tensor] = {}
         for row in self.rows:
             for _, where, _ in maps.keys(row):
@@ -221,5 +223,5 @@ class _Translating(Hooks):
         return torch.stack([totals.get(row, none) for row in range(max(self.rows) + 1)])
 
     def report(self) -> dict[str, Any]:
-        """`losses`: L of each target's first picture at each step."""
+        """`losses`: L of each target's first image at each step."""
         return {"losses": {str(row): values for row, values in self.losses.items()}}

@@ -1,24 +1,24 @@
 """Plug-and-Play Diffusion Features (Tumanyan et al. 2023, arXiv 2211.12572).
 
-The target keeps the source's layout, whatever its prompt says of looks: in the first `attention` of the steps its
-self-attention, in the layers of the decoder, has the queries and keys of the source (section 4.2, A_t = A_s), and in
-the first `features` of them one residual block of the decoder adds what it adds in the source (f_t = f_s):
+The target keeps the source's layout and takes its appearance from its prompt: in the first fraction `attention` of the
+steps, self-attention in the decoder's layers has the source's queries and keys (section 4.2, A_t = A_s), and in the
+first fraction `features`, one residual block of the decoder adds what it adds in the source (f_t = f_s):
 
     softmax(q_s k_s^T / sqrt(d)) v_t,            h_t + f_s
 
-in both halves of the guidance. For a picture that was given, those of the source are taken under an empty prompt, at
-the latents of the way on which it was led to noise. A source that is made in the run has its own guidance: its half
-without text, under an empty prompt, gives its features to that of the target, and its half under its own prompt to the
-target's other one. Row 0 is the source.
+in both halves of the guidance. For a given image, both halves take the source's features under an empty prompt, at the
+latents of its inversion. For a source generated in the run, the target's unconditional half takes them from the
+source's unconditional half, whose prompt is empty, and its conditional half from the conditional one. Row 0 is the
+source.
 
-Differs from the authors' code: layers are counted as a share of the network's, so that one setting fits all networks
-(8 of 16 in Stable Diffusion 1); the source is a row of the run, so that nothing is kept on disk; without guidance its
-features are those under its own prompt.
+Differs from the authors' code: layers are given as a fraction, so that one setting fits all networks (8 of 16 in Stable
+Diffusion 1); the source is a row of the run, so that nothing is stored on disk; without guidance, the source's features
+are those under its own prompt.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -35,11 +35,12 @@ from promptweave.core.targets import SOURCE, chosen
 
 @dataclass(frozen=True)
 class PlugAndPlay(Control):
-    """The source's layout in the target's looks.
+    """The source's layout with the target's appearance (Plug-and-Play).
 
-    `features` and `attention`: shares or windows of the steps in which each is taken over (0.8 and 0.5 in the paper).
-    `layers`: share of the self-attention layers before the first that is changed. `block`: the residual block that is,
-    here the second of the decoder's second stage.
+    `features` and `attention`: fractions or windows of the steps in which each is injected (0.8 and 0.5 in the paper).
+    `layers`: fraction of the self-attention layers before the first that is changed. `block`: the residual block whose
+    features are injected, by default the second one of the decoder's second stage. Raises ValueError for joint
+    networks, unknown blocks and recordings; NoEffect if nothing would change.
     """
 
     command: ClassVar[Command] = Command(
@@ -90,7 +91,7 @@ class PlugAndPlay(Control):
         names = frozenset(sites[round(layers * len(sites)) :])
         if not windows[0].steps(run.steps) and not (names and windows[1].steps(run.steps)):
             raise NoEffect(
-                f"Plug-and-Play needs features or attention that hold one of the {run.steps} steps. "
+                f"Plug-and-Play needs features or attention that cover at least one of the {run.steps} steps. "
                 f"Received features={self.features}, attention={self.attention}, layers={self.layers}."
             )
         if run.recorded:
@@ -112,13 +113,13 @@ class _Plugged(Hooks):
     self_steps: set[int] = field(default_factory=set[int])
 
     def condition(self, step: Step, text: Text) -> Text:
-        """The source's own guidance leads away from nothing."""
+        """The source's negative prompt is empty."""
         if self.empty is None:
             return text
-        changes = {"uncond": _with_first(text.uncond, self.empty.uncond)}
-        if text.uncond_pooled is not None and self.empty.uncond_pooled is not None:
-            changes["uncond_pooled"] = _with_first(text.uncond_pooled, self.empty.uncond_pooled)
-        return replace(text, **changes)
+        text = text.with_uncond(_with_first(text.uncond, self.empty.uncond))
+        if text.uncond_pooled is None or self.empty.uncond_pooled is None:
+            return text
+        return text.with_pooled(text.pooled, _with_first(text.uncond_pooled, self.empty.uncond_pooled))
 
     def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
         if step not in self.attention_window or site.name not in self.sites:
@@ -141,7 +142,7 @@ class _Plugged(Hooks):
         return features
 
     def _side(self, branch: Branch, layout: Layout) -> Branch:
-        """The half of the source's rows that a target's half takes over."""
+        """The half of the source's rows from which a target's half takes features and attention."""
         return layout.branches[0] if self.given else branch
 
     def report(self) -> dict[str, Any]:

@@ -1,20 +1,20 @@
 """Prompt mixing: Localizing Object-level Shape Variations (Patashnik et al. 2023, arXiv 2303.11306).
 
-The first steps of a run make the layout, the next ones shapes, the last ones details. So in `window` cross-attention
-has the values of the prompt with a proxy w' in the place of the word w, but its own keys, and the proxy's shape arises
-where the word looks (M brings the words behind it back to their places):
+The first steps of a run form the layout, the next ones the shapes, the last ones the details. So in `window`,
+cross-attention keeps its keys but takes its values from the prompt with a proxy w' instead of the word w, and the
+proxy's shape appears in the word's region (M moves the tokens after the proxy back to their columns):
 
     O = softmax(Q K(w)^T / sqrt(d)) M V(w').
 
-The shapes of other objects are kept by the source's self-attention: with o = 1 where the source looks at w and p = 1
-where at a word of `preserve`, each a region B of `LocalBlend`, a target has, in the window `self_attention`,
+The source's self-attention keeps the shapes of other objects: with o = 1 in the source's region of w, and p = 1 in that
+of a word of `preserve` (regions B of `LocalBlend`), a target has, in the window `self_attention`,
 
     A_t <- m A_s + (1 - m) A_t,    m_ij = (1 - o_i) (1 - o_j) max(p_i, p_j).
 
-After the fraction `background` of the steps `LocalBlend` keeps the source's latents where neither image looks at w.
+After the fraction `background` of the steps, `LocalBlend` keeps the source's latents outside the regions of w.
 
-Differs from the authors' code: regions are of the mean map of the steps so far, there o and p of each layer's own over
-a run before, the background of clusters of self-attention, blended once; there M is the identity for every proxy.
+Differs from the authors' code: regions come from the mean map of the steps so far (theirs: o and p from each layer in
+an earlier run, the background from clustered self-attention, blended once); there M is the identity for every proxy.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from promptweave.words import counterparts, replace_map
 
 @dataclass(frozen=True)
 class PromptMixing(Control):
-    """Variations of a shape: `edit(prompt, prompt, controls=[PromptMixing("bowl", "vase")])`."""
+    """Vary a shape: `edit(prompt, prompt, controls=[PromptMixing("bowl", "vase")])`. Raises ValueError or NoEffect."""
 
     command: ClassVar[Command] = Command("mix", "Vary the shape of an object (prompt mixing).", prompts="targets")
     word: Annotated[str, Option("Word of the object whose shape changes.", group="What changes")]
@@ -49,7 +49,7 @@ class PromptMixing(Control):
     window: Annotated[Span, Option("Fraction of the steps in which the proxy acts.", low=0, high=1)] = (0.14, 0.34)
     preserve: Annotated[tuple[str, ...] | str, Option("Word of an object that keeps its shape.", group="Where")] = ()
     self_attention: Annotated[Span, Option("Fraction of the steps in which shapes are preserved.", low=0, high=1)] = 0.8
-    threshold: Annotated[Number, Option("Level of a word's map above which its object is.", low=0, high=1)] = 0.3
+    threshold: Annotated[Number, Option("Fraction of a map's maximum that bounds an object.", low=0, high=1)] = 0.3
     background: Annotated[Number, Option("Fraction of the steps before the background is kept.", low=0, high=1)] = 0.7
     targets: tuple[int, ...] | None = None
 
@@ -60,8 +60,8 @@ class PromptMixing(Control):
         proxies, preserve = ((x,) if isinstance(x, str) else x for x in (self.proxies, self.preserve))
         if len(proxies) != len(rows):
             raise ValueError(f"PromptMixing takes a proxy for each target, here {len(rows)}. Received {proxies}.")
-        windows = [Window.of(span) for span in (self.window, self.self_attention if preserve else 1.0)]
-        if not all(window.steps(run.steps) for window in windows):
+        windows = [Window.of(getattr(self, n), f"{n} of PromptMixing") for n in ("window", "self_attention")]
+        if not windows[0].steps(run.steps) or (preserve and not windows[1].steps(run.steps)):
             raise NoEffect(f"PromptMixing needs one of the {run.steps} steps in its windows. Received {windows}.")
         values, weights = dict[int, Tensor](), torch.zeros(run.tokens, 2, device=run.device)  # weights: of o and p
         weights[[token for word in preserve for token in run.words[SOURCE].find(word)], 1] = 1
@@ -70,12 +70,12 @@ class PromptMixing(Control):
             own = [unit for unit in words.units if set(unit.tokens) & set(words.find(self.word))]
             mixed = words.prompt[: own[0].start] + proxy + words.prompt[own[-1].end :]
             if words.prompt != run.prompts[row] or mixed == words.prompt:
-                raise NoEffect(f"A proxy is another word, of a prompt without weights in brackets. Received {proxy!r}.")
+                raise NoEffect(f"A proxy is another word, in a prompt without bracket weights. Received {proxy!r}.")
             encoding = run.encode([mixed]).cond[0]
             values[row] = replace_map(words, run.read(mixed)).to(encoding) @ encoding
             weights[list(counterparts(self.word, run.words[SOURCE], words).get("source", ())), 0] = 1
         if weights.prod(1).any():
-            raise NoEffect(f"preserve names other words than the one that changes. Received {self.word!r} in both.")
+            raise NoEffect(f"preserve must not name the word that changes. Received {self.word!r} for both.")
         maps = Maps(run.map_sites, (SOURCE,), {SOURCE: weights}, own=True)
         where = Sites("self", max_queries=4 * run.map_grid[0] * run.map_grid[1])  # 32 x 32 at 512 pixels
         blend = LocalBlend(self.word, (), self.threshold, start=self.background, targets=rows)

@@ -5,25 +5,25 @@ source and of the target, each edit of a cross-attention map is linear in both,
 
     P_t' = P_s A + P_t diag(D),
 
-A [source tokens, target tokens], D [target tokens], so nothing but values is ever multiplied by A and D
-(`core.pattern`): word swap has A = M, D = 0; an added phrase has A = G, D = 1 - a; a window scales A by its alpha and
-gives the rest, 1 - alpha, back to the target's own map. In its window self-attention takes the source's map whole.
+with A [source tokens, target tokens] and D [target tokens], so that only values are ever multiplied by A and D
+(`core.pattern`). Word swap: A = M, D = 0. Added phrase: A = G, D = 1 - a. A window multiplies A by its alpha and gives
+the remaining 1 - alpha to the target's own map. Self-attention, in its window, uses the whole map of the source.
 
-Joint-attention networks (SD3, FLUX) have no cross map of their own, and the whole map holds the text's queries and
-keys, which would not fit the target's values. There the source's queries and keys of the image are put in place of the
-target's, in the first `joint` of the steps; text and values stay the target's (Shin et al. 2025, arXiv 2508.07519).
+Joint-attention networks (SD3, FLUX) have no separate cross-attention map, and the whole map includes the text's queries
+and keys, which would not fit the target's values. There the source's queries and keys of the image replace the target's
+in the window `joint`; text and values stay the target's (Shin et al. 2025, arXiv 2508.07519).
 
-Differs from the paper, like the authors' code: where a word is swapped for one of more or fewer tokens, each token of
-the source keeps its attention mass (spread evenly, or summed), while the paper speaks of maps that are duplicated or
-averaged; and algorithm 1's pass of its own for the target's maps M* is merged into the edited pass, so that what an
-edit reads of the target comes from layers that are themselves edited. `two_pass=True` is the literal algorithm: M* of
-a pass that nobody edits, at the same latent, put into the edited pass in all steps in which anything is edited.
+Differs from the paper, like the authors' code: if a word is swapped for one of more or fewer tokens, the source's
+tokens keep their attention mass (spread evenly, or summed), while the paper duplicates or averages maps; and algorithm
+1's separate pass for the target's maps M* is merged into the edited pass, so that an edit reads the target's maps from
+layers that are themselves edited. `two_pass=True` is the literal algorithm: M* comes from an unedited pass at the same
+latent, in all steps in which anything is edited.
 
-Differs from the authors' code: the tail of a prompt is shifted along with its words; an added phrase is aligned by
-words, not by tokens; padding is aligned with padding; both windows are fractions of the same number of steps, and a
-window's end is rounded as written (theirs cuts 0.58 of 50 to 28); a step of a solver that calls the network twice is
-one step (theirs counts calls, and PNDM makes one more than steps); weights act on what the controls before them left,
-in all steps (theirs in the cross window). With `reference_compat=True` the maps and windows are those of that code.
+Differs from the authors' code: the tokens after a swapped word shift with its length; an added phrase is aligned by
+words, not by tokens; padding is aligned with padding; both windows are fractions of the same number of steps, and their
+ends are not cut off as floats (theirs turns 0.58 of 50 into 28); a solver's step is one step however often it calls the
+network (theirs counts calls, and PNDM makes one more than steps); weights act on the maps that the controls before
+left, in all steps (theirs in the cross window). `reference_compat=True` restores the maps and windows of that code.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ from promptweave.methods.joint_injection import JointInjection
 from promptweave.methods.published_windows import calls, closed, spans_of, truncated
 from promptweave.words import refine_map, refine_matrix, replace_map, word_windows
 
-UNEDITED = "unedited"  # the name of a second pass
+UNEDITED = "unedited"  # name of the second pass
 
 
 @dataclass(frozen=True)
 class Mix:
-    """P_s A + P_t diag(D) of one target at one step; None stands for zero."""
+    """P_s A + P_t diag(D), of one target at one step; None means zero."""
 
     from_source: Float[Tensor, "source target"] | None
     own: Float[Tensor, "target"] | None
@@ -68,7 +68,7 @@ class Mix:
 def mix(
     matrix: Float64[Tensor, "source target"], own: Float64[Tensor, "target"], alpha: Float64[Tensor, "target"]
 ) -> Mix:
-    """Apply the window `alpha` to (A, D) and drop what is zero."""
+    """(A, D) under the window `alpha`, without what is zero."""
     a, d = matrix * alpha, own * alpha + (1 - alpha)
     if not a.any():
         return Mix(None, None)
@@ -77,14 +77,14 @@ def mix(
 
 @dataclass(frozen=True)
 class _Inject(Control):
-    """What `Replace` and `Refine` share: the windows, and who is edited.
+    """What `Replace` and `Refine` share: the windows, and the targets to edit.
 
-    `cross` and `self_attention` are the share of the steps, counted from the noisy end, in which the source's maps are
-    used: a number f for (0, f), a pair, or for `cross` a mapping from words of the targets to either, with "default".
-    `self_grid` is the number of pixels of the largest self-attention map that is taken over; None: those of the
-    latent's quarter size, 16 x 16 at 512 pixels. `joint` is the window of joint layers, which heed no other; `blocks`
-    names those to use, None: all. `two_pass`: the target's own maps that an edit reads are those of a pass of its own
-    that nobody edits, as in the paper's algorithm 1; else, as in the authors' code, those of the edited pass itself.
+    `cross` and `self_attention`: the steps in which the source's maps are used, as fractions from the noisy end: f for
+    (0, f), a pair, or for `cross` a mapping from words of the targets to these, with "default" for other words.
+    `self_grid`: pixels of the largest self-attention map that is replaced; None: those of a quarter of the latent's
+    sides, 16 x 16 at 512 pixels. `joint`: the window of joint layers, the only one there; `blocks`: their names, None:
+    all. `two_pass`: read the target's own maps from a separate unedited pass, as in the paper's algorithm 1, instead of
+    the edited pass. Raises ValueError for parameters that do not fit the run, NoEffect for empty windows.
     """
 
     cross: Annotated[
@@ -115,11 +115,13 @@ class _Inject(Control):
         ),
     ] = None
     targets: tuple[int, ...] | None = None
-    reference_compat: Annotated[bool, Option("Maps and windows of the authors' code.", group="Advanced")] = False
+    reference_compat: Annotated[
+        bool, Option("Compute maps and windows as the authors' code does.", group="Advanced")
+    ] = False
     joint: Annotated[
         Span,
         Option(
-            "Fraction or range of the steps in which the source's image tokens are used, in joint attention.",
+            "Fraction or range of the steps in which joint attention uses the source's image tokens.",
             low=0,
             high=1,
             metavar="FRACTION",
@@ -135,11 +137,11 @@ class _Inject(Control):
         ),
     ] = None
     two_pass: Annotated[
-        bool, Option("Read the target's own maps in a pass that nobody edits (Algorithm 1).", group="Advanced")
+        bool, Option("Read the target's own maps from a separate, unedited pass (Algorithm 1).", group="Advanced")
     ] = False
 
     def maps(self, run: Run, row: int) -> tuple[Float64[Tensor, "source target"], Float64[Tensor, "target"]]:
-        """A and D of a target, before windows; in double precision, which `bind` brings to the run's."""
+        """A and D of a target before windows, in double precision; `bind` converts them to the run's."""
         raise NotImplementedError
 
     def bind(self, run: Run) -> Hooks:
@@ -173,8 +175,8 @@ class _Inject(Control):
         cross_open = any(m.from_source is not None for at in mixes for m in at.values())
         if not cross_open and not self_times:
             raise NoEffect(
-                f"{type(self).__name__} needs a cross or a self window that holds one of the {run.steps} steps. "
-                f"Received cross={self.cross}, self={self.self_attention}. Give one a larger share, cross=0.8 say."
+                f"{type(self).__name__} needs a cross or a self window that covers at least one of the {run.steps} "
+                f"steps. Received cross={self.cross}, self={self.self_attention}. Make one larger, e.g. cross=0.8."
             )
         return hooks
 
@@ -200,7 +202,7 @@ class _Inject(Control):
     def _bind_joint(self, run: Run, rows: tuple[int, ...], window: Window) -> Hooks:
         if self.two_pass:
             raise ValueError(
-                "two_pass reads the target's own cross-attention maps, and a joint layer has none. Leave it out with "
+                "two_pass reads the target's own cross-attention maps, and a joint layer has none. Leave it out for "
                 "Stable Diffusion 3 and FLUX."
             )
         names = {site.name for site in run.sites if site.kind == "joint"}
@@ -211,8 +213,8 @@ class _Inject(Control):
             )
         if not window.steps(run.steps):
             raise NoEffect(
-                f"{type(self).__name__} needs a joint window that holds one of the {run.steps} steps. "
-                f"Received joint={self.joint}. Give it a share of {1 / run.steps:.2g} at least, or take more steps."
+                f"{type(self).__name__} needs a joint window that covers at least one of the {run.steps} steps. "
+                f"Received joint={self.joint}. Make it {1 / run.steps:.2g} at least, or raise the number of steps."
             )
         return JointInjection(window, frozenset(wanted), rows)
 
@@ -223,7 +225,7 @@ def _joint(run: Run) -> bool:
 
 @dataclass
 class _Injection(Hooks):
-    mixes: list[dict[int, Mix]]  # of each step, or in compatibility of each network call
+    mixes: list[dict[int, Mix]]  # for each step or, with reference_compat, for each network call
     self_times: range
     self_limit: int
     rows: tuple[int, ...]
@@ -251,7 +253,7 @@ class _Injection(Hooks):
         return rows
 
     def extras(self, step: Step) -> Mapping[str, Extra]:
-        """The targets without any edit, in the steps in which an edit reads their maps."""
+        """The prediction without edits, in the steps in which an edit reads the targets' maps."""
         time = step.call if self.by_call else step.index
         changes = self.mixes[time].values()
         edited = time in self.self_times or any(change.from_source is not None for change in changes)
@@ -282,7 +284,7 @@ class Replace(_Inject):
 
 @dataclass(frozen=True)
 class Refine(_Inject):
-    """Adding a phrase: shared words keep the source's maps, new words have their own ("Adding a New Phrase")."""
+    """Added phrase: shared words keep the source's maps, new words have their own (section 3.2)."""
 
     def maps(self, run: Run, row: int) -> tuple[Float64[Tensor, "source target"], Float64[Tensor, "target"]]:
         mapper, kept = refine_map(run.words[SOURCE], run.words[row], reference_compat=self.reference_compat)

@@ -1,10 +1,10 @@
 """Attention re-weighting of Prompt-to-Prompt (Hertz et al. 2022, arXiv 2208.01626, section 3.2).
 
-The maps of named words of the targets are multiplied by a factor c,
+The attention maps of named words in the targets are multiplied by a factor c,
 
     (Edit(M_t, M_t*, t))_ij = c M_ij for the tokens j of the word, M_ij for all others.
 
-Differs from the authors' code: the factors act in all steps, there in the cross window (`reference_compat`).
+Differs from the authors' code: the factors act in all steps unless `window` is given; theirs act in the cross window.
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ from promptweave.words import WordNotFound, Words, word_weights, word_windows
 
 @dataclass(frozen=True)
 class Reweight(Control):
-    """Attention re-weighting: the maps of the named words times a factor, -2 to 10 say ("Attention Re-weighting").
+    """Attention re-weighting: multiply the maps of named words by factors; -2 to 10 is usual (section 3.2).
 
-    Acts on the map that the controls before it left, so in `[Replace(), Reweight(...)]` on that of the source.
-    `window`: of the steps, or a mapping from words to windows as `cross` of `Replace` is. In the authors' code the two
-    are one; with `reference_compat` it is counted as there.
+    It acts on the map that earlier controls left: in `[Replace(), Reweight(...)]`, on that of the source. `weights`:
+    word -> factor. `window`: fraction or window of the steps, or a mapping from words to these, like `cross` of
+    `Replace`; the authors' code has one window for both, and `reference_compat` counts it as that code does. Raises
+    WordNotFound for a word that no target has, NoEffect if all factors are 1 or the window is empty.
     """
 
     weights: Annotated[
@@ -93,14 +94,14 @@ def _has(words: Words, word: str) -> bool:
 
 
 def _find_somewhere(word: str, targets: Sequence[Words]) -> None:
-    """Raise what the first target says of the word if none has it."""
+    """Raise WordNotFound if no target has the word."""
     if not any(_has(words, word) for words in targets):
         targets[0].find(word)
 
 
 @dataclass
 class _Weighting(Hooks):
-    factors: list[dict[int, Float[Tensor, "target"]]]  # of each step, or in compatibility of each network call
+    factors: list[dict[int, Float[Tensor, "target"]]]  # for each step or, with reference_compat, for each network call
     by_call: bool = False
     steps: set[int] = field(default_factory=set[int])
     sites: set[str] = field(default_factory=set[str])

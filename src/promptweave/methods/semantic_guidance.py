@@ -1,22 +1,23 @@
 """SEGA: Semantic Guidance (Brack et al. 2023, arXiv 2301.12247), and LEDITS++'s masks (2311.16711).
 
-Concepts are added to a picture, or taken away, beside its prompt. With e the predicted noise, u without text and c with
-the concept's, every step goes further along (section 3, equations 4 to 8)
+Guidance towards or away from concepts, in addition to the prompt. With e_u the noise predicted without text and e_c
+that predicted for a concept, every step adds (section 3, equations 4 to 8)
 
     g = sum over concepts of strength * M (e_c - e_u),        e <- e_guided + g + momentum * m,
     m <- beta m + (1 - beta) (g + momentum * m),
 
-where M keeps the largest values of each channel, those above the quantile `threshold`. The fraction `warmup` of the
-steps, in which the layout is made, builds up momentum alone.
+where M keeps the largest values of each channel, those of at least the quantile `threshold`. In the fraction `warmup`
+of the steps, in which the layout forms, only momentum is built up.
 
-With `attention`, M is that of LEDITS++ (section 3.3): M = M1 M2. M1 is 1 where the map of the concept's own words is at
-least its quantile, on the grid where words are localised best: mean over heads and layers, sum over tokens, smoothed by
-3 x 3 cells, then enlarged to the nearest cell. M2 is 1 where the sum over channels of |g| is at least its quantile, and
-1 everywhere while t > 800, when the noise says little of places.
+With `attention`, M is the mask of LEDITS++ (section 3.3), M = M1 M2. M1 is 1 where the map of the concept's own words
+is at least its quantile. This map, on the grid that localises words best, is averaged over heads and layers, summed
+over tokens, smoothed by 3 x 3 cells, and enlarged by nearest neighbour. M2 is 1 where the sum over channels of |g| is
+at least its quantile, and 1 everywhere while t > 800, when the prediction hardly depends on position.
 
-Differs from the authors' code: strengths below 0 lead away, which is a switch there; a concept's strength is its only
-weight; there a concept that warms up later than others changes the weights of all while it does. LEDITS++ inverts with
-a stochastic solver and drops the prompt's own guidance; here it is a mask of SEGA's guidance.
+Differs from the authors' code: a negative strength guides away from a concept (theirs has a switch); a concept's
+strength is its only weight (theirs changes the weights of all concepts while one of them warms up longer than others).
+LEDITS++ inverts with a stochastic solver and drops the prompt's own guidance; here only its mask is used, for SEGA's
+guidance.
 """
 
 from __future__ import annotations
@@ -36,27 +37,31 @@ from promptweave.core.control import Control, Extra, Hooks, Latents, NoEffect, P
 from promptweave.core.fields import Command, Option
 from promptweave.methods.attend_and_excite import gaussian
 
-EARLY = 800  # times above it are those of a picture without shape
-KERNEL = gaussian(0.5, reference_compat=True)  # LEDITS++ smooths as the authors of Attend-and-Excite do
+EARLY = 800  # above this time the image has no shapes yet
+KERNEL = gaussian(0.5, reference_compat=True)  # LEDITS++ smooths like the code of Attend-and-Excite
 
 
 @dataclass(frozen=True)
 class SemanticGuidance(Control):
-    """`concepts`: text -> strength (5 is usual, below 0 leads away). The other parameters: see the module.
+    """Guide towards or away from concepts, in addition to the prompt (SEGA).
 
-    `targets`: the rows it acts on; None: all targets, or the one prompt of a run without.
+    `concepts`: text -> strength; 5 is usual, a negative one guides away. `warmup`: fraction of the steps before the
+    first that is guided. `threshold`: quantile of a concept's guidance above which it acts. `momentum`, `beta`: see the
+    module. `attention`: act only where the concept's own words attend (LEDITS++). `targets`: the rows; None: all
+    targets, or the only prompt of a run without targets. Raises ValueError for parameters out of range and for runs
+    without classifier-free guidance, NoEffect if no strength or step is left.
     """
 
     command: ClassVar[Command] = Command(
         "sega",
-        "Lead an image towards concepts or away from them, beside its prompt (semantic guidance).",
+        "Guide an image towards or away from concepts, in addition to its prompt (semantic guidance).",
         prompts="same",
         example='"a photo of a cat on the grass" --concept "a photo of a cat wearing a hat on the grass"',
     )
     concepts: Annotated[
         Mapping[str, Number],
         Option(
-            "Text to lead to with a strength (5 is usual), or away from with one below 0.",
+            "Text to guide towards, with a strength (5 is usual; below 0 guides away).",
             group="What changes",
             flag="--concept",
             short="c",
@@ -65,20 +70,22 @@ class SemanticGuidance(Control):
     ]
     warmup: Annotated[Number, Option("Fraction of the steps before the first that is guided.", low=0, high=1)] = 0.2
     threshold: Annotated[
-        Number, Option("Quantile of a concept's change above which it acts.", low=0, high=1, group="Where")
+        Number, Option("Quantile of a concept's guidance above which it acts.", low=0, high=1, group="Where")
     ] = 0.9
     momentum: Annotated[Number, Option("Momentum of the guidance from step to step.", low=0, group="Advanced")] = 0.1
     beta: Annotated[Number, Option("Fraction of the momentum that a step keeps.", low=0, high=1, group="Advanced")] = (
         0.4
     )
-    attention: Annotated[bool, Option("Act only where the concept's own words look (LEDITS++).", group="Where")] = False
+    attention: Annotated[
+        bool, Option("Act only in the region of the concept's own words (LEDITS++).", group="Where")
+    ] = False
     targets: tuple[int, ...] | None = None
 
     def bind(self, run: Run) -> Hooks:
         everyone = tuple(range(1, len(run.prompts))) or None
         rows = run.chosen(everyone if self.targets is None else self.targets)
-        shares = self.threshold, self.beta
-        if any(not 0 <= share < 1 for share in shares) or self.momentum < 0:
+        fractions = self.threshold, self.beta
+        if any(not 0 <= value < 1 for value in fractions) or self.momentum < 0:
             raise ValueError(
                 "SemanticGuidance takes threshold and beta from 0 to below 1 and a momentum of at least 0. "
                 f"Received threshold={self.threshold}, beta={self.beta}, momentum={self.momentum}."
@@ -91,8 +98,8 @@ class SemanticGuidance(Control):
             )
         if not run.guided or run.guidance == 1:
             raise ValueError(
-                "SemanticGuidance needs a prediction without text, which this run does not make. Raise guidance above "
-                "1, or choose a model with classifier-free guidance."
+                "SemanticGuidance needs an unconditional prediction, which this run does not make. Raise guidance "
+                "above 1, or choose a model with classifier-free guidance."
             )
         texts = {concept: run.encode([concept]) for concept, strength in self.concepts.items() if strength}
         tokens = {concept: tuple(t for w in run.read(concept).words for t in w.tokens) for concept in texts}
@@ -107,13 +114,13 @@ class _Guiding(Hooks):
     acting: Window
     texts: Mapping[str, Text]
     tokens: Mapping[str, tuple[int, ...]]
-    momentum: Latents | None = None  # after the steps before
-    before: Latents | None = None  # that which the present step began with
+    momentum: Latents | None = None  # after the previous steps
+    before: Latents | None = None  # momentum at the start of the current step
     steps: set[int] = field(default_factory=set[int])
     areas: list[Tensor] = field(default_factory=list[Tensor])
 
     def extras(self, step: Step) -> Mapping[str, Extra]:
-        """What the network predicts under each concept, and where its words look."""
+        """The prediction for each concept, with the maps of its words."""
         sites = self.run.map_sites if self.control.attention else None
         return {concept: Extra(text, controlled=False, sites=sites) for concept, text in self.texts.items()}
 
@@ -129,7 +136,7 @@ class _Guiding(Hooks):
             moves = moves + torch.where(kept, move, 0)
             if step in self.acting:
                 self.areas.append(kept.float().mean())
-        if made.call == 0:  # a solver may ask again within a step, whose momentum is one
+        if made.call == 0:  # all solver calls of a step share one momentum
             self.before = torch.zeros_like(moves) if self.momentum is None else self.momentum
         assert self.before is not None
         moves = moves + control.momentum * self.before
@@ -144,12 +151,12 @@ class _Guiding(Hooks):
         return torch.where(acted, guided + moves, guided)
 
     def _heat(self, concept: str, maps: Maps) -> Float[Tensor, "prompts images rows columns"]:
-        """Where the concept's words look."""
+        """The map of the concept's words."""
         rows = range(self.run.recorded, len(self.run.prompts))
         return torch.stack([maps.mean(row)[..., list(self.tokens[concept])].sum(-1) for row in rows])
 
     def report(self) -> dict[str, Any]:
-        """`area`: the mean share of the latent's values that concepts moved."""
+        """`area`: the mean fraction of the latent's values that concepts changed."""
         return {
             "steps": len(self.steps),
             "area": sum(round(float(area), 4) for area in self.areas) / max(1, len(self.areas)),
@@ -165,7 +172,7 @@ def largest(x: Float[Tensor, "*channels height width"], quantile: Number) -> Boo
 def attended(
     move: Latents, heat: Float[Tensor, "prompts images rows columns"], quantile: Number, t: int | float
 ) -> Bool[Tensor, "prompts images 1 height width"]:
-    """M1 M2 of a concept's guidance and its words' maps, at time t (LEDITS++, section 3.3)."""
+    """M1 M2 for a concept's guidance and its words' maps, at time t (LEDITS++, section 3.3)."""
     smooth = F.conv2d(F.pad(heat.flatten(0, 1)[:, None], (1, 1, 1, 1), mode="reflect"), KERNEL.to(heat)[None, None])
     looked = F.interpolate(largest(smooth, quantile).to(heat), size=move.shape[-2:])  # to the nearest cell
     looked = looked.view(*heat.shape[:2], 1, *move.shape[-2:]) > 0

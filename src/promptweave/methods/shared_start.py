@@ -1,4 +1,4 @@
-"""One start for all pictures: the SpatialReplace of the authors of Prompt-to-Prompt (arXiv 2208.01626)."""
+"""A shared start of source and targets: SpatialReplace in the authors' code of Prompt-to-Prompt (arXiv 2208.01626)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from promptweave.core.targets import SOURCE, chosen
 
 @dataclass(frozen=True)
 class SharedStart(Control):
-    """Every target's latent is the source's for the first `share` of the steps (the authors' SpatialReplace)."""
+    """In the first fraction `share` of the steps, targets have the source's latents (the authors' SpatialReplace).
+
+    Raises ValueError unless 0 <= share <= 1, NoEffect if it covers no step.
+    """
 
     share: Annotated[
         Number, Option("Fraction of the steps that all prompts have in common.", low=0, high=1, flag="--shared-start")
@@ -26,7 +29,9 @@ class SharedStart(Control):
     def bind(self, run: Run) -> Hooks:
         window = Window.of(self.share, "share of SharedStart")
         if not window.steps(run.steps):
-            raise NoEffect(f"SharedStart needs a share that holds one of the {run.steps} steps. Received {self.share}.")
+            raise NoEffect(
+                f"SharedStart needs a share that covers one of the {run.steps} steps. Received {self.share}."
+            )
         return _Sharing(window, chosen(self.targets, run))
 
     def reads(self, run: Run) -> Kept:

@@ -1,17 +1,17 @@
 """Smoothed Energy Guidance, SEG (Hong 2024, arXiv 2408.00760).
 
-Perturbed-Attention Guidance with blurred self-attention in its weaker prediction e_s. With G a Gaussian blur over the
-pixels, G (q k^T) = (G q) k^T, so that it is enough to blur the queries (section 3.3):
+Like Perturbed-Attention Guidance, with blurred self-attention in the weaker prediction e_s. With G a Gaussian blur over
+the pixels, G (q k^T) = (G q) k^T, so that it suffices to blur the queries (section 3.3):
 
     e <- e_guided + scale (e_c - e_s).
 
-`sigma` counts pixels of a layer's own grid; with an infinite one, the default, every query is the mean of all. Queries
-are blurred as the soft-max takes them, after norms and rotary positions, where the equation holds. In joint layers the
-image's queries are blurred, and the text's stay as they are.
+`sigma` is in pixels of a layer's own grid; if infinite, the default, every query becomes the mean of all. Queries are
+blurred as the softmax takes them, after norms and rotary embeddings, where the equation holds. In joint layers only the
+queries of the image are blurred.
 
-Differs from the authors' code: grids need not be square. As there, the blur is mirrored at the edges and reaches three
-sigma, but half the grid at most. diffusers' guider has the two cases exchanged (a finite sigma takes the mean), blurs
-before norms and rotary positions, starts a step late, and in 0.42 does not count its passes, so that it never acts.
+Differs from the authors' code: grids need not be square. As there, the image is mirrored at its edges, and the blur
+reaches three sigma, but at most half the grid. diffusers' guider swaps the two cases (a finite sigma takes the mean),
+blurs before norms and rotary embeddings, starts one step late, and in 0.42 does not count its passes, so never acts.
 """
 
 from __future__ import annotations
@@ -39,21 +39,22 @@ Queries = Float[Tensor, "images heads queries dim"]
 
 @dataclass(frozen=True)
 class SmoothedEnergyGuidance(Control):
-    """`layers`: names of self-attention or joint layers, or how they begin: "mid", "up_self_1", "stream_single".
+    """Guide away from a prediction with blurred attention; parameters are those of `PerturbedAttentionGuidance`.
 
-    `prompts`: the rows it acts on; None: all that are computed, the source among them, as with guidance.
+    `sigma`: width of the blur in pixels of the layer. Raises ValueError for unknown layers or a sigma of 0 or less,
+    NoEffect for a blur that does not reach the next pixel or a scale of 0.
     """
 
     command: ClassVar[Command] = Command(
-        "seg", "Lead an image away from one with blurred attention (SEG).", example='"a cat on the grass" --sigma 2'
+        "seg", "Guide an image away from one with blurred attention (SEG).", example='"a cat on the grass" --sigma 2'
     )
-    scale: Annotated[Number, Option("How far to lead away from the blurred prediction.", low=0)] = 3.0
+    scale: Annotated[Number, Option("Scale of the guidance away from the blurred prediction.", low=0)] = 3.0
     sigma: Annotated[
         Number, Option("Width of the blur, in pixels of the layer; inf: every query is the mean of all.", low=0)
     ] = float("inf")
     layers: Annotated[
         tuple[str, ...] | str,
-        Option("Layer that is blurred: its name, or how its name begins.", group="Where", flag="--layer"),
+        Option("Layer to blur: its name, or the beginning of it.", group="Where", flag="--layer"),
     ] = "mid"
     window: Annotated[Span, Option("Fraction of the steps in which it acts.", low=0, high=1)] = 1.0
     prompts: tuple[int, ...] | None = None
@@ -64,11 +65,11 @@ class SmoothedEnergyGuidance(Control):
         if reach(self.sigma, max(max(site.grid) for site in run.sites)) == 0:
             raise NoEffect(f"A blur needs a sigma above 1/6 to reach the next pixel. Received {self.sigma}.")
         weak = partial(smoothed, sigma=self.sigma)
-        return AwayFrom(run, weak, self.scale, self.layers, self.window, self.prompts)
+        return AwayFrom(run, weak, self)
 
 
 def smoothed(site: Site, row: Row, *, sigma: Number) -> Pattern:
-    """The attention of the image's queries after a blur; text queries stay as they are."""
+    """The attention pattern with the image's queries blurred; text queries are unchanged."""
 
     def blur(kernel: Softmax) -> Softmax:
         image = blurred(site.of_image(kernel.q), site.grid, sigma)
@@ -78,7 +79,7 @@ def smoothed(site: Site, row: Row, *, sigma: Number) -> Pattern:
 
 
 def blurred(q: Queries, grid: tuple[int, int], sigma: Number) -> Queries:
-    """Queries blurred over their grid; the mean of all for an infinite sigma."""
+    """Queries blurred over their grid; for an infinite sigma, the mean of all."""
     if math.isinf(sigma):
         return q.mean(-2, keepdim=True).expand_as(q)
     height, width = grid
@@ -90,7 +91,7 @@ def blurred(q: Queries, grid: tuple[int, int], sigma: Number) -> Queries:
 
 
 def reach(sigma: Number, side: int) -> int:
-    """How many pixels to each side a blur reads: 3 sigma, half of the side at most."""
+    """How many pixels a blur reaches to each side: 3 sigma, but at most half of the grid's side."""
     return side // 2 if math.isinf(sigma) else min(math.ceil(6 * sigma) // 2, side // 2)
 
 

@@ -1,22 +1,22 @@
 """Training-Free Structured Diffusion Guidance for Compositional Synthesis (Feng et al. 2023, arXiv 2212.05032).
 
-In the encoding c_0 of a whole prompt every token knows of all words before it, so "a red car and a blue bike" gives
-the bike some red. A noun phrase read alone knows of itself only. So each phrase is encoded by itself, and c_j is c_0
-with the phrase's own rows in the phrase's places (start, end and padding stay). In the conditional half of all
-cross-attention layers and steps, with k phrases, either the values come from all of them (`variant="values"`,
-section 3.2),
+In the encoding c_0 of a whole prompt every token depends on all words before it, so "a red car and a blue bike" can
+make the bike red too. A noun phrase encoded alone depends on its own words only. So each phrase is encoded separately,
+and c_j is c_0 with the phrase's own rows at the phrase's positions (start, end and padding stay). In the conditional
+half of all cross-attention layers and steps, with k phrases, either the values come from all encodings
+(`variant="values"`, section 3.2),
 
     O = softmax(Q K(c_0)^T) (1 / (k + 1)) sum over j = 0 .. k of V(c_j),
 
-which is one attention with the mean encoding, since V is linear; or the keys do (`variant="keys"`, for conjunctions),
+which is one attention call with the mean encoding, as V is linear; or the keys do (`variant="keys"`, for conjunctions),
 
     O = (1 / (k + 1)) sum over j = 0 .. k of softmax(Q K(c_j)^T) V(c*),
 
-c* being c_0 with all phrases in their places, inner ones over outer ones.
+where c* is c_0 with all phrases at their positions, inner ones over outer ones.
 
-Differs from the authors' code: there c* is written into c_0 itself, so that the first of the keys is K(c*); phrases are
-found by character offsets, so words may have several tokens in both variants; the default parser is spaCy's, of
-dependencies, in place of a constituency tree.
+Differs from the authors' code: theirs writes c* into c_0 itself, so that the first keys are K(c*); phrases are found by
+character offsets, so words may have several tokens in both variants; the default parser is spaCy's dependency parser
+(theirs is a constituency parser).
 """
 
 from __future__ import annotations
@@ -43,28 +43,29 @@ Encoding = Float[Tensor, "tokens dim"]
 
 
 def aligned(whole: Encoding, phrase: Encoding, places: Sequence[int]) -> Encoding:
-    """c_j: the rows at `places` are the phrase's own, which stand behind its start token."""
+    """c_j: `whole` with the phrase's own rows, those after its start token, at `places`."""
     return whole.index_copy(0, torch.tensor(places, device=whole.device), phrase[1 : 1 + len(places)].to(whole))
 
 
 @dataclass(frozen=True)
 class StructuredDiffusion(Control):
-    """Every adjective belongs to its own noun.
+    """Bind every adjective to its own noun (Structured Diffusion Guidance).
 
     `phrases`: the noun phrases, as text or as character offsets (start, end), outer ones before inner ones; None: those
     that spaCy finds in each prompt. `variant`: what comes from several encodings, "values" or "keys". `prompts`: the
-    rows of the run, None: all.
+    rows, None: all. Raises ValueError for models without cross-attention, NoParser if spaCy is needed and missing,
+    WordNotFound for a phrase that a prompt lacks, and NoEffect if every phrase is a whole prompt.
     """
 
     command: ClassVar[Command] = Command(
         "compose",
-        "Encode each noun phrase by itself, so that colours stay with their things (Structured Diffusion Guidance).",
+        "Encode noun phrases separately, so that colours stay with their things (Structured Diffusion Guidance).",
         example='"a red car and a blue bike"',
     )
     phrases: Annotated[
         tuple[str | tuple[int, int], ...] | None,
         Option(
-            "Noun phrase that is encoded by itself. [those in brackets, or found by spaCy]",
+            "Noun phrase to encode separately. [those in brackets, or found by spaCy]",
             group="What changes",
             flag="--phrase",
             metavar="PHRASE",
@@ -80,20 +81,20 @@ class StructuredDiffusion(Control):
             raise ValueError(f"variant is 'values' or 'keys'. Received {self.variant!r}.")
         if not any(site.kind == "cross" for site in run.sites):
             raise ValueError(
-                "StructuredDiffusion gives cross-attention other values than keys, and in this model's joint layers "
-                "the text itself changes from layer to layer. Choose Stable Diffusion 1, 2 or XL."
+                "StructuredDiffusion gives cross-attention keys and values from different texts, and in this model's "
+                "joint layers the text itself changes from layer to layer. Choose Stable Diffusion 1, 2 or XL."
             )
         rows = run.chosen(self.prompts)
         found = {row: self._found(run.words[row]) for row in rows}
         if self.phrases and not any(found.values()):
             raise NoEffect(
-                "A phrase must be a part of its prompt: the whole prompt is read anyway. "
+                "A phrase must be a part of its prompt; the whole prompt is encoded anyway. "
                 f"Received {', '.join(map(repr, self.phrases))}."
             )
         return _Composing(run, {row: phrases for row, phrases in found.items() if phrases}, self.variant)
 
     def _found(self, words: Words) -> list[tuple[str, tuple[int, ...]]]:
-        """Text and places of each phrase."""
+        """The text and token positions of each phrase."""
         selectors = noun_phrases(words.prompt) if self.phrases is None else self.phrases
         found: list[tuple[str, tuple[int, ...]]] = []
         for selector in selectors:
@@ -113,7 +114,7 @@ class _Composing(Hooks):
 
     @cached_property
     def encodings(self) -> dict[str, Encoding]:
-        """Each phrase read alone."""
+        """Each phrase, encoded alone."""
         texts = list(dict.fromkeys(text for phrases in self.phrases.values() for text, _ in phrases))
         return dict(zip(texts, self.run.encode(texts).cond, strict=True)) if texts else {}
 
@@ -134,10 +135,10 @@ class _Composing(Hooks):
         if site.kind != "cross":
             return rows
         for row, contexts in self.keys.items():
-            own, share = rows["cond"][row], 1 / (len(contexts) + 1)
-            pattern = own.pattern * share
+            own, fraction = rows["cond"][row], 1 / (len(contexts) + 1)
+            pattern = own.pattern * fraction
             for k in rows.keys_of(contexts):
-                pattern = pattern + Pattern.of(own.q, k.expand_as(own.k)) * share
+                pattern = pattern + Pattern.of(own.q, k.expand_as(own.k)) * fraction
             rows = rows.put("cond", row, pattern=pattern)
         return rows
 

@@ -2,5 +2,5 @@
 
 from promptweave.models.quiet import quiet as _quiet
 
-with _quiet():  # advice on optional packages concerns nobody who samples
+with _quiet():  # its advice on optional packages does not concern users
     import diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion  # noqa: F401

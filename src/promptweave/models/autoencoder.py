@@ -1,4 +1,4 @@
-"""Pictures to latents and back, for every kind of autoencoder that the pipelines hold."""
+"""Images to latents and back, for every kind of autoencoder in the pipelines."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from promptweave.core.precision import precision
 
 
 class Autoencoder:
-    """An AutoencoderKL or a VQModel with its scale, its shift and its precision."""
+    """An AutoencoderKL or VQModel, with its scale, shift and precision."""
 
     def __init__(self, vae: Any) -> None:
         self.vae = vae
@@ -23,7 +23,7 @@ class Autoencoder:
 
     @torch.no_grad()
     def to_latent(self, pictures: Tensor, device: torch.device) -> Tensor:
-        """[n, h, w, 3] in [0, 1] to latents (the posterior's mean)."""
+        """Images [n, height, width, 3] in [0, 1] to latents [n, channels, h, w] (the posterior's mean)."""
         with _Precise(self.vae):
             x = pictures.permute(0, 3, 1, 2).to(device, self.vae.dtype) * 2 - 1
             encoded = self.vae.encode(x)
@@ -34,7 +34,7 @@ class Autoencoder:
 
     @torch.no_grad()
     def to_image(self, z: Tensor, device: torch.device) -> Tensor:
-        """Latents to pictures [n, h, w, 3] in [0, 1], on the CPU."""
+        """Latents [n, channels, h, w] to images [n, height, width, 3] in [0, 1], on the CPU."""
         scale, shift, mean, std = self._constants(z)
         z = z * std / scale + mean if mean is not None else z / scale + shift
         with _Precise(self.vae):
@@ -52,7 +52,7 @@ class Autoencoder:
 
 
 class _Precise:
-    """Single precision for an autoencoder that overflows in half (`force_upcast`); undone at the end."""
+    """Inside, an autoencoder that would overflow in half precision (`force_upcast`) is in single precision."""
 
     def __init__(self, vae: Any) -> None:
         self.vae, self.before = vae, vae.dtype

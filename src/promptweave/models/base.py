@@ -1,4 +1,4 @@
-"""What the rest of the library asks of a network."""
+"""The interface between networks and the rest of the library."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ Call = TypeVar("Call", bound=Callable[..., Any])
 
 
 def outside_graphs(function: Call) -> Call:
-    """A function that torch.compile leaves alone: a compiled network stays so around it, whatever controls do."""
+    """Exclude a function from torch.compile: the network around it stays compiled, whatever controls do."""
     return cast(Call, torch.compiler.disable(function))
 
 
 def shown(network: Any, what: str) -> None:
-    """Raise if a network is compiled: hooks on its parts would not be called."""
+    """Raise ValueError if a network is compiled, since hooks on its modules would not be called."""
     if getattr(network, "_compiled_call_impl", None) is not None or hasattr(network, "_orig_mod"):
         raise ValueError(
-            f"A compiled network does not show what {what} compute, and a control asks for it. Load the model without "
+            f"A control reads {what}, and a compiled network does not give access to them. Load the model without "
             "torch.compile for this control."
         )
 
 
 class Enough(Exception):
-    """Raised by an edit that needs nothing of the layers behind: the rest of the pass is left out."""
+    """Raised by an edit that does not need any later layer, to skip the rest of the pass."""
 
 
 @dataclass(frozen=True, eq=False)
 class Tapped:
-    """What is done with some rows of a batch: how they are laid out, the edit, rows that a recording gives, the edit of
-    features, and the attention layers whose whole transformer blocks are skipped."""
+    """What happens to some rows of a batch: their layout, the edit of attention, `given` rows of a recording, the edit
+    of features, and the attention layers whose whole transformer blocks they `skip`."""
 
     layout: Layout
     edit: Edit
@@ -69,10 +69,10 @@ class Tapped:
 
 @dataclass(frozen=True, eq=False)
 class Tap:
-    """What is done at each attention layer of a forward pass, part by part of the batch.
+    """What happens at each attention layer of a forward pass, for each part of the batch.
 
-    `values`: other text for the values than for the keys. `after`: called after the pass, while the layers are still
-    tapped. `memory`: what the run keeps from step to step.
+    `values`: the text of the values, if it is not that of the keys. `after`: called after the pass, while the layers
+    are still tapped. `memory`: the cache of the run.
     """
 
     parts: tuple[Tapped, ...]
@@ -82,16 +82,16 @@ class Tap:
 
     @classmethod
     def of(cls, layout: Layout, edit: Edit, values: Tensor | None = None) -> Tap:
-        """A tap of a batch that is one run's."""
+        """A tap for the batch of a single run."""
         return cls((Tapped(layout, edit),), values)
 
     @property
     def features(self) -> bool:
-        """Whether anybody acts on the features of residual blocks."""
+        """Whether any part edits the features of residual blocks."""
         return any(part.feature is not None for part in self.parts)
 
     def skipping(self, site: Site) -> list[slice]:
-        """The rows of the batch that skip the transformer block of an attention layer."""
+        """The batch rows that skip the transformer block of an attention layer."""
         found: list[slice] = []
         begin = 0
         for part in self.parts:
@@ -102,13 +102,13 @@ class Tap:
         return found
 
     def alter(self, block: Block, x: Tensor) -> Tensor | None:
-        """The changed feature of a block [batch, channels, height, width], or None."""
+        """The edited features of a block [batch, channels, height, width], or None if no part changed them."""
         sides = x.split([part.layout.size for part in self.parts])
         found = [Features(side, part.layout) for side, part in zip(sides, self.parts, strict=True)]
         return joined([f if p.feature is None else p.feature(block, f) for f, p in zip(found, self.parts, strict=True)])
 
     def run(self, network: Callable[[], Tensor], z: Tensor) -> Tensor:
-        """The network's output, or `z` if a part has seen enough before its end."""
+        """The network's output, or `z` if the pass was stopped by `Enough`."""
         try:
             output = network()
         except Enough:
@@ -127,8 +127,8 @@ class Tap:
         project: Callable[[Tensor], Keys] | None = None,
         memory: Layer | None = None,
     ) -> Stack | None:
-        """The edited output [batch, heads, queries, dim], or None if nobody changed a row. `project`: text to keys.
-        `memory`: of keys and values that stay the same from step to step."""
+        """The edited output [batch, heads, queries, dim], or None if no row was changed. `project`: text to keys.
+        `memory`: the cache of the layer's keys and values, if they stay the same from step to step."""
         batches: list[Rows] = []
         begin = 0
         for part in self.parts:
@@ -140,24 +140,24 @@ class Tap:
 
 @runtime_checkable
 class Solver(Protocol):
-    """A walk from noise to the picture in `steps`; the latents in between are scaled as it likes."""
+    """A solver from noise to the image in `steps`, with latents in a scale of its own."""
 
     steps: Sequence[Step]
 
     def start(self, noise: Tensor) -> Tensor:
-        """The first latent, of noise of unit variance."""
+        """The first latent, from noise of unit variance."""
         ...
 
     def calls(self, step: Step) -> Sequence[int | float]:
-        """The times at which the network is asked in a step: two for a second-order solver."""
+        """The times at which a step calls the network; a second-order solver has two."""
         ...
 
     def scale(self, z: Tensor, t: int | float) -> Tensor:
-        """The network's input."""
+        """The network's input for a latent."""
         ...
 
     def advance(self, output: Tensor, z: Tensor, t: int | float) -> Tensor:
-        """The latent after a call."""
+        """The latent after a network call at time `t` with this `output`."""
         ...
 
 
@@ -179,12 +179,12 @@ class Model(Protocol):
 
     @property
     def scheduler(self) -> str:
-        """The solver's name: "ddim", "euler" ..."""
+        """The name of the solver: "ddim", "euler", ..."""
         ...
 
     @property
     def reading(self) -> Any:
-        """How prompts are read: `chunks` and `weights`."""
+        """How prompts are read, with `chunks` and `weights` (`long_text.Reading`)."""
         ...
 
     @property
@@ -194,14 +194,14 @@ class Model(Protocol):
 
     @property
     def guided(self) -> bool:
-        """Whether guidance needs a second pass, away from the negative prompt; else it is an input of the network."""
+        """Whether guidance needs an unconditional prediction; otherwise it is an input of the network."""
         ...
 
     def solver(self, steps: int, shape: tuple[int, ...], prompts: int, seed: int) -> Solver | None:
-        """How this model is sampled; None: by DDIM on `schedule`.
+        """The model's solver; None: DDIM on `schedule`.
 
-        `shape` [images, channels, h, w] is the noise's. A solver that adds noise gives all prompts the same, image i
-        that of a generator seeded with seed + i which has drawn the starting noise.
+        `shape`: that of the starting noise, [images, channels, h, w]. A solver that adds noise adds the same for all
+        prompts; for image i it comes from the generator, seeded with seed + i, that drew the starting noise.
         """
         ...
 
@@ -212,7 +212,7 @@ class Model(Protocol):
 
     @property
     def multiple(self) -> int:
-        """Pixels of which height and width must be multiples."""
+        """Number of pixels that height and width must be multiples of."""
         ...
 
     @property
@@ -230,7 +230,7 @@ class Model(Protocol):
         ...
 
     def encode(self, prompts: Sequence[str], negative: Sequence[str]) -> Text:
-        """Encode prompts and what guidance leads away from."""
+        """Encode prompts and negative prompts."""
         ...
 
     def sites(self, latent_grid: tuple[int, int]) -> tuple[Site, ...]:
@@ -238,15 +238,15 @@ class Model(Protocol):
         ...
 
     def blocks(self) -> tuple[Block, ...]:
-        """The residual blocks in execution order; none in a network that has none."""
+        """The residual blocks in execution order; empty if the network has none."""
         ...
 
     def map_grid(self, latent_grid: tuple[int, int]) -> tuple[int, int]:
-        """The grid on which words are best localised."""
+        """The grid (height, width) that localises words best."""
         ...
 
     def map_sites(self, latent_grid: tuple[int, int]) -> Sites:
-        """The layers of that grid where they are."""
+        """The layers of that grid that localise words best."""
         ...
 
     def predict(
@@ -260,18 +260,18 @@ class Model(Protocol):
         guidance: int | float | Float[Tensor, "batch"] = 1.0,
         copies: Copies = ALL_DIFFERENT,
     ) -> Float[Tensor, "batch channels height width"]:
-        """The network's raw output; with `tap` under its edits. `guidance` is for networks that take it as input.
+        """The network's raw output, under the edits of `tap` if given. `guidance`: for networks with it as an input.
 
-        `copies`: where the latents are the same, which may save some work.
+        `copies`: which rows of `z` are equal, which can save computation.
         """
         ...
 
     def to_latent(self, pictures: Float[Tensor, "n height width 3"]) -> Float[Tensor, "n channels h w"]:
-        """Encode pictures with values in [0, 1] (the mean of the posterior)."""
+        """Encode images with values in [0, 1] (the mean of the posterior)."""
         ...
 
     def to_image(self, z: Float[Tensor, "n channels h w"]) -> Float[Tensor, "n height width 3"]:
-        """Decode to pictures with values in [0, 1]."""
+        """Decode to images with values in [0, 1]."""
         ...
 
     def fingerprint(self) -> str:

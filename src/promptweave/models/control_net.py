@@ -1,4 +1,4 @@
-"""ControlNet (Zhang et al. 2023): a second network reads a picture of edges, depth ... and adds to the UNet."""
+"""ControlNet (Zhang et al. 2023): a second network reads an image of edges, depth, ... and adds to the UNet."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class ControlPicture:
-    """The picture that a pipeline's ControlNets read, and how strongly they speak."""
+    """The image that a pipeline's ControlNets read, and the scale of what they add."""
 
     def __init__(self, pipeline: Any, picture: Any, scale: float = 1.0) -> None:
         self.pipeline, self.picture, self.scale = pipeline, picture, scale
@@ -19,7 +19,7 @@ class ControlPicture:
     def residuals(
         self, z: Tensor, t: Any, context: Tensor, added: dict[str, Tensor] | None, factor: int
     ) -> dict[str, Any]:
-        """What the UNet takes beside its input; the same picture for every row."""
+        """The residuals for the UNet, as its keyword arguments; every row has the same image."""
         size = (z.shape[-2] * factor, z.shape[-1] * factor)
         key = (size, z.device, z.dtype)
         if key not in self._prepared:
@@ -39,6 +39,6 @@ class ControlPicture:
         return {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
 
     def digest(self) -> bytes:
-        """What tells one picture from another."""
+        """Bytes that identify the image and its scale."""
         picture = self.pipeline.control_image_processor.preprocess(self.picture)
         return (picture * 255).round().to(torch.int16).numpy().tobytes() + str(self.scale).encode()

@@ -1,4 +1,4 @@
-"""The models that ship with the package, by name, and what their folders borrow from each other."""
+"""The models that ship with the package, by name, and the parts that their folders share."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ EMBEDDED = "toybox"
 JOINT = "toybox-dit"
 FAST = "toybox-fast"
 NAMES = (EMBEDDED, JOINT, FAST)
-# What model_index.json says beyond diffusers (which leaves out what begins with an underscore).
-BORROWED = "_autoencoder_of"  # an embedded model
-T5_PLACES = "_t5_places"  # of the text that a left-out T5 encoder would give
-GUIDANCE = "_guidance"  # the strength that suits the model, where it is not that of its family
+# Our own entries in model_index.json; diffusers ignores names that begin with an underscore.
+BORROWED = "_autoencoder_of"  # the embedded model whose autoencoder is used
+T5_PLACES = "_t5_places"  # number of text tokens that the omitted T5 encoder would give
+GUIDANCE = "_guidance"  # the guidance that suits the model, if it is not that of its family
 
 
 def embedded_folder(name: str = EMBEDDED) -> Path:
@@ -28,12 +28,12 @@ def embedded_folder(name: str = EMBEDDED) -> Path:
 
 
 def pipeline_folder(name: str) -> Path:
-    """The pipeline's folder of an embedded model: `toybox-fast` is an addition to that of `toybox`."""
+    """The pipeline folder of an embedded model; `toybox-fast` is a low-rank addition to that of `toybox`."""
     return embedded_folder(EMBEDDED if name == FAST else name)
 
 
 def finish(name: str, pipeline: Any) -> None:
-    """Make `toybox-fast` of the pipeline of `toybox`: merge the addition, set the scheduler that it is made for."""
+    """Turn the pipeline of `toybox` into `toybox-fast`: merge the addition and set the scheduler it was trained for."""
     from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
     if name == FAST:
@@ -42,13 +42,13 @@ def finish(name: str, pipeline: Any) -> None:
 
 
 def mark(folder: Path, **marks: Any) -> None:
-    """Write what diffusers does not know into the `model_index.json` of a saved pipeline."""
+    """Add our own entries to the `model_index.json` of a saved pipeline."""
     index = folder / "model_index.json"
     index.write_text(json.dumps({**json.loads(index.read_text()), **marks}, indent=2) + "\n")
 
 
 def borrowed(index: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Any]:
-    """The autoencoder, where a folder's `model_index.json` says that it is that of an embedded model."""
+    """The autoencoder of an embedded model, if a folder's `model_index.json` refers to it."""
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
     owner = index.get(BORROWED)

@@ -1,4 +1,4 @@
-"""FLUX.1: joint attention over [text ; image] in double and single blocks; only T5's tokens have columns."""
+"""FLUX.1: joint attention over [text ; image] in double and single blocks; the text tokens are T5's alone."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ PATCH = 2  # latent cells along a side that make one token
 
 
 class FluxModel(PipelineModel):
-    """A FluxPipeline behind the door of `models.base.Model`.
+    """A FluxPipeline as a `models.base.Model`.
 
     FLUX.1-dev takes guidance as an input and has no unconditional half; -schnell has no guidance at all. True
-    classifier-free guidance is not offered. CLIP gives FLUX one pooled vector, in which no word has a place.
+    classifier-free guidance is not supported. CLIP contributes only a pooled vector, which has no word positions.
     """
 
     encoders = ("text_encoder", "text_encoder_2")
@@ -75,14 +75,14 @@ class FluxModel(PipelineModel):
     def encode(self, prompts: Sequence[str], negative: Sequence[str]) -> Text:
         if any(prompt.strip() for prompt in negative):
             raise ValueError(
-                "FLUX takes guidance as an input and leads away from nothing. "
+                "FLUX takes guidance as an input and has no negative prompt. "
                 f"Received the negative prompt {negative[0]!r}. Leave it out."
             )
         keys, pooled, _ = self.pipeline.encode_prompt(
             list(prompts), None, device=self.device, max_sequence_length=self.length
         )
         keys, pooled = keys.to(self.dtype), pooled.to(self.dtype)
-        return Text(keys, keys, pooled, pooled)  # there is no unconditional half to read `uncond`
+        return Text(keys, keys, pooled, pooled)  # no unconditional half reads `uncond`
 
     @cached_property
     def layers(self) -> dict[str, Any]:

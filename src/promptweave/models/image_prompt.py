@@ -1,4 +1,4 @@
-"""IP-Adapter (Ye et al. 2023): pictures as prompts, which the cross-attention layers read beside the text."""
+"""IP-Adapter (Ye et al. 2023): image prompts, which cross-attention layers read in addition to the text."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from promptweave.core.control import Text
 
 
 class ImagePrompt:
-    """The pictures that a pipeline's IP-Adapters read, one for each adapter, and their embeddings.
+    """The images that a pipeline's IP-Adapters read, one for each adapter, and their embeddings.
 
-    The embeddings [1, pictures, ...] travel with the text, flattened behind its pooled vector, so that each row of a
-    batch has its own: guidance leads away from the embedding of no picture.
+    The embeddings [1, images, ...] are flattened and appended to the text's pooled vectors, so that each row of a batch
+    has its own; unconditional rows have the embedding of no image.
     """
 
     def __init__(self, pipeline: Any, pictures: Any) -> None:
@@ -26,7 +26,7 @@ class ImagePrompt:
         self.sizes = [math.prod(embedding.shape) for embedding in self.cond]
 
     def join(self, text: Text) -> Text:
-        """The text with the pictures in its pooled vectors."""
+        """The text with the embeddings appended to its pooled vectors."""
         rows = len(text.cond)
         return text.with_pooled(
             self._behind(text.pooled, self.cond, rows), self._behind(text.uncond_pooled, self.uncond, rows)
@@ -45,5 +45,5 @@ class ImagePrompt:
         return pooled[:, :own] if own else None, pictures
 
     def digest(self) -> bytes:
-        """What tells one picture from another."""
+        """Bytes that identify the images."""
         return b"".join(embedding.float().cpu().numpy().tobytes() for embedding in self.cond)

@@ -1,4 +1,4 @@
-"""What the joint-attention networks (MM-DiT) share: the processor of a layer, the sites, the blocks for maps."""
+"""What joint-attention networks (MM-DiT) share: the attention processor, and the blocks that word maps come from."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from promptweave.models.tap import check_processors
 
 PLAIN = (JointAttnProcessor2_0, FluxAttnProcessor)
 FLUX_BLOCKS = (18, 17, 12, 14, 11)  # double blocks
-# The five blocks whose image-to-text attention segments best (arXiv 2508.07519), by depth and dual attention.
+# The five blocks whose image-to-text attention segments best (arXiv 2508.07519), by (depth, dual attention).
 BEST_BLOCKS: dict[tuple[int, bool], tuple[int, ...]] = {
     (24, False): (7, 8, 5, 4, 9),  # Stable Diffusion 3 medium
     (24, True): (7, 9, 8, 5, 10),  # 3.5 medium
@@ -28,13 +28,14 @@ BEST_BLOCKS: dict[tuple[int, bool], tuple[int, ...]] = {
 
 
 def middle(depth: int) -> tuple[int, ...]:
-    """The middle half of the blocks, where nothing better is known."""
+    """The middle half of the blocks, used if nothing better is known."""
     return tuple(range(depth // 4, max(depth // 4 + 1, 3 * depth // 4)))
 
 
 class JointTap:
     """Attention of one joint layer, or of one layer over the image alone, under a tap."""
 
+    # Read by diffusers.
     _attention_backend = None
     _parallel_config = None
 
@@ -69,7 +70,7 @@ class JointTap:
 
     @staticmethod
     def project(attn: Any, x: Tensor, text: Tensor | None, flux: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values of picture and text in one row, each [batch, heads, tokens, dim]."""
+        """Queries, keys and values of image and text, concatenated, [batch, heads, tokens, dim] each."""
 
         def heads(y: Tensor, norm: Any = None) -> Tensor:
             y = y.unflatten(-1, (attn.heads, -1))
@@ -93,10 +94,12 @@ class JointTap:
 
 @contextmanager
 def joint_installed(layers: dict[str, Any], sites: Sequence[Site], tap: Tap) -> Iterator[None]:
-    """Put our processor into every layer, and the very same old ones back at the end, also after an exception."""
+    """Inside, every layer has our processor; at the end, also after an exception, the old ones are restored."""
     check_processors(layers, PLAIN)
     if tap.values is not None:
-        raise ValueError("Joint attention reads keys and values from one text. Drop the control that gives two texts.")
+        raise ValueError(
+            "Joint attention reads keys and values from one text. Received two. Remove the control that gives two."
+        )
     before = {path: layer.processor for path, layer in layers.items()}
     try:
         for site in sites:

@@ -14,7 +14,7 @@ LENGTH = 77  # tokens that the text encoder reads, whatever its tokenizer would 
 
 
 class LDMModel(UNetModel):
-    """An LDMTextToImagePipeline behind the door of `models.base.Model`."""
+    """An LDMTextToImagePipeline as a `models.base.Model`."""
 
     usual = (50, 5.0)
     encoders = ("bert",)

@@ -49,7 +49,7 @@ CHECKED = ("StableDiffusionPipeline", "StableDiffusionControlNetPipeline")  # th
 
 
 class ModelError(ValueError):
-    """A model that cannot be found, read or used."""
+    """Raised for a model that cannot be found, read or used."""
 
 
 def load(
@@ -70,16 +70,16 @@ def load(
     """Load a model for sampling.
 
     `model`: "toybox", "toybox-dit" or "toybox-fast" (the embedded models), a pipeline's folder, a single .safetensors
-    file, a hub id, or a ready pipeline of one of the classes in FAMILIES. `device` "auto" takes a GPU if there is one;
-    `dtype` is float32 on a CPU and float16 on a GPU unless given. The embedded models and folders never touch the
-    network; with `offline` a hub id is looked for in the cache only. `scheduler`: another than the model's own, by its
-    name in `models.solvers.NAMES`.
-    `allow_pickle` reads weights in pickle files, which can run any code; do so only with files that you trust.
-    `config`: a pipeline's folder that describes a single file's parts, instead of the hub's. `control`: the picture
-    that a ControlNet reads (anything that diffusers takes as one), and `control_scale` its strength. `image_prompt`:
-    the picture that an IP-Adapter reads, or a list of one for each adapter. `chunks`: read prompts of so many times the
-    encoder's length, and `prompt_weights`: read (word:1.3) and [word] as the web user interfaces do; both for Stable
-    Diffusion 1, 2 and XL. A ready pipeline is taken as it is: device and dtype are its own.
+    file, a hub id, or a ready pipeline of one of the classes in FAMILIES, whose device and dtype stay as they are.
+    `device`: "auto" takes a GPU if there is one. `dtype`: None is float32 on a CPU and float16 elsewhere. The embedded
+    models and folders never access the internet; `offline` looks for a hub id in the local cache only. `scheduler`:
+    a name in `models.solvers.NAMES`; None: the model's own. `allow_pickle`: also read weights from pickle files, which
+    can run any code; only for files that you trust. `config`: the pipeline folder that describes the parts of a single
+    file, instead of the hub's. `control`: the image that a ControlNet reads, in any form that diffusers takes, and
+    `control_scale`, its strength. `image_prompt`: the image that an IP-Adapter reads, or a list with one for each
+    adapter. `chunks`: read prompts of up to so many times the encoder's length; `prompt_weights`: read (word:1.3) and
+    [word] as the web user interfaces do; both for Stable Diffusion 1, 2 and XL. Raises ModelError if the model cannot
+    be found, read or used in this way, and UnknownScheduler for a scheduler that is not supported.
     """
     reading = Reading(chunks, prompt_weights)
     if not isinstance(model, str | Path):
@@ -99,12 +99,12 @@ def load(
 
 
 def _reading(model: Loaded, reading: Reading) -> Loaded:
-    """The model with another way of reading prompts."""
+    """The model, set to read prompts in this way."""
     if reading.plain:
         return model
     if not isinstance(model, UNetModel) or isinstance(model, LDMModel):
         raise ModelError(
-            "Chunks and prompt weights are read with the CLIP encoders of Stable Diffusion 1, 2 and XL. "
+            "Chunks and prompt weights need the CLIP encoders of Stable Diffusion 1, 2 or XL. "
             f"Received {type(model.pipeline).__name__}, which reads {model.words('a').limit} tokens."
         )
     model.reading = reading
@@ -112,24 +112,24 @@ def _reading(model: Loaded, reading: Reading) -> Loaded:
 
 
 def _controlled(model: Loaded, control: Any, scale: int | float) -> Loaded:
-    """The model with the picture that its ControlNet reads."""
+    """The model with the image that its ControlNet reads."""
     if control is None:
         return model
     if not isinstance(model, UNetModel) or getattr(model.pipeline, "controlnet", None) is None:
         raise ModelError(
-            f"A control picture is read by a pipeline with a ControlNet. Received {type(model.pipeline).__name__}."
+            f"A control image needs a pipeline with a ControlNet. Received {type(model.pipeline).__name__}."
         )
     model.control = ControlPicture(model.pipeline, control, float(scale))
     return model
 
 
 def _pictured(model: Loaded, pictures: Any) -> Loaded:
-    """The model with the pictures that its IP-Adapters read."""
+    """The model with the images that its IP-Adapters read."""
     if pictures is None:
         return model
     if not isinstance(model, UNetModel) or getattr(model.unet, "encoder_hid_proj", None) is None:
         raise ModelError(
-            "A picture as prompt is read by a pipeline with an IP-Adapter for a UNet. Received "
+            "An image prompt needs a UNet pipeline with an IP-Adapter. Received "
             f"{type(model.pipeline).__name__} without one. Add it with pipeline.load_ip_adapter(...)."
         )
     model.image_prompt = ImagePrompt(model.pipeline, pictures)
@@ -140,19 +140,19 @@ def _pictured(model: Loaded, pictures: Any) -> Loaded:
 def load_cached(
     model: str = EMBEDDED, scheduler: str | None = None, chunks: int = 1, prompt_weights: bool = False
 ) -> Loaded:
-    """`load` with these settings, kept for the next call."""
+    """`load` with these settings; the model is cached for the next call."""
     return load(model, scheduler=scheduler, chunks=chunks, prompt_weights=prompt_weights)
 
 
 def _read(model: str, dtype: torch.dtype, offline: bool, allow_pickle: bool, config: Path | str | None) -> Any:
     path = embedded_folder(model) if model in NAMES else Path(model).expanduser()
     if model in NAMES and not path.is_dir():
-        raise ModelError(f"{model} is missing from this installation: no folder {path}. Install the package anew.")
+        raise ModelError(f"{model} is missing from this installation: no folder {path}. Reinstall the package.")
     path = pipeline_folder(model) if model in NAMES else path
     if path.suffix in PICKLES and not allow_pickle:
         raise ModelError(
-            f"{path} is a pickle file, which can run any code when it is read. Convert it to .safetensors, or, if you "
-            "trust where it comes from, allow it with allow_pickle=True (--allow-pickle)."
+            f"{path} is a pickle file, which can run any code when it is read. Convert it to .safetensors or, if you "
+            "trust its source, allow it with allow_pickle=True (--allow-pickle)."
         )
     single = path.suffix in (".safetensors", *PICKLES)
     if not path.is_dir() and not single and (model.count("/") != 1 or model.startswith((".", "/", "~"))):
@@ -161,7 +161,7 @@ def _read(model: str, dtype: torch.dtype, offline: bool, allow_pickle: bool, con
             "like 'owner/name'."
         )
     if single and not path.is_file():
-        raise ModelError(f"There is no file {path}.")
+        raise ModelError(f"There is no file {path}. Check the path.")
     try:
         with quiet():
             if single:
@@ -179,7 +179,7 @@ def _read(model: str, dtype: torch.dtype, offline: bool, allow_pickle: bool, con
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
             f"The model {model!r} could not be read: {reason} Check that the folder is complete, or, for a hub id, "
-            "that it is in the cache or the network can be reached."
+            "that it is in the cache or the hub can be reached."
         ) from error
 
 
@@ -195,7 +195,9 @@ def _read_folder(model: str, path: Path, dtype: torch.dtype, offline: bool, allo
         return _class(kind).from_pretrained(model, local_files_only=offline, **options)
     index = path / "model_index.json"
     if not index.is_file():
-        raise ModelError(f"A model folder holds model_index.json. {path} has none: is it a pipeline folder?")
+        raise ModelError(
+            f"A model folder contains model_index.json, and {path} does not. Choose the folder of a pipeline."
+        )
     config = json.loads(index.read_text())
     kind, options = config.get("_class_name", ""), {**options, **_absent(config), **borrowed(config, dtype)}
     made = _class(kind).from_pretrained(path, local_files_only=True, **options)
@@ -214,13 +216,13 @@ def _class(name: str) -> Any:
 
 
 def _absent(config: dict[str, Any]) -> dict[str, Any]:
-    """Parts that a pipeline was saved without, and the safety checker."""
+    """Options that leave out the parts that a pipeline was saved without, and the safety checker."""
     parts = {name: None for name, value in config.items() if value == [None, None]}
     return {**parts, **_unsafe(config.get("_class_name", ""))}
 
 
 def _unsafe(kind: str) -> dict[str, Any]:
-    """The safety checker of Stable Diffusion 1 is a classifier of finished pictures; attention is no concern of it."""
+    """Options that leave out the safety checker of Stable Diffusion 1, a classifier of finished images."""
     return {"safety_checker": None, "requires_safety_checker": False} if kind in CHECKED else {}
 
 
@@ -232,11 +234,11 @@ def _steered(pipeline: Any, name: str, scheduler: str | None) -> Loaded:
         tokenizer = getattr(pipeline, part, None)
         if tokenizer is not None and not getattr(tokenizer, "is_fast", True):
             raise ModelError(
-                f"Words are found with a fast tokenizer's offsets. Received {type(tokenizer).__name__} as {part}. "
+                f"Words are found by the offsets of a fast tokenizer. Received {type(tokenizer).__name__} as {part}. "
                 f"Load the pipeline with {type(tokenizer).__name__}Fast."
             )
     made = FAMILIES[kind](pipeline, name)
     if scheduler is not None:
         made.sampler = with_scheduler(pipeline.scheduler, scheduler)
-    scheduler_name(made.sampler)  # raises for one that we cannot walk
+    scheduler_name(made.sampler)  # raises UnknownScheduler
     return made

@@ -1,4 +1,4 @@
-"""Prompts longer than the encoder reads, in chunks, and prompt weights, for the CLIP encoders of Stable Diffusion."""
+"""Long prompts, read in chunks, and prompt weights, for the CLIP encoders of Stable Diffusion."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from promptweave.words.emphasis import Emphasis, parse
 
 @dataclass(frozen=True)
 class Reading:
-    """How prompts are read: in so many `chunks`, each as long as the encoder reads, and with `weights` in brackets."""
+    """How prompts are read: in how many `chunks`, each as long as the encoder reads, and with `weights` in brackets."""
 
     chunks: int = 1
     weights: bool = False
@@ -26,11 +26,11 @@ class Reading:
 
     @property
     def plain(self) -> bool:
-        """Whether prompts are read as the pipeline reads them."""
+        """Whether prompts are read as the pipeline itself does."""
         return self == Reading()
 
     def parse(self, prompt: str) -> Emphasis:
-        """The prompt without its brackets, if they mean weights."""
+        """The prompt without brackets, if they mean weights."""
         return parse(prompt) if self.weights else Emphasis(prompt, (1.0,) * len(prompt))
 
     def words(self, prompt: str, tokenizer: Any) -> Words:
@@ -42,10 +42,10 @@ class Reading:
     def encode(
         self, prompts: Sequence[str], tokenizer: Any, run: Callable[[Tensor], tuple[Tensor, Tensor | None]]
     ) -> tuple[Tensor, Tensor | None]:
-        """States [prompts, chunks x tokens, dim], and what the first chunk gives as a whole.
+        """States [prompts, chunks x tokens, dim], and the pooled vectors of the first chunks [prompts, dim], if any.
 
-        `run` encodes ids [n, tokens]. A token's states are scaled by its strength, then all of a prompt's by one number
-        that gives them their mean magnitude back. (The web user interfaces restore the mean itself, which may be 0.)
+        `run` encodes ids [n, tokens]. The states of a token are scaled by its weight, then those of the whole prompt by
+        one factor that restores their mean magnitude. (The web user interfaces restore the mean, which may be 0.)
         """
         size = tokenizer.model_max_length - 2
         read = [self.parse(prompt) for prompt in prompts]
@@ -60,7 +60,7 @@ class Reading:
         return states, None if pooled is None else pooled.unflatten(0, (len(prompts), self.chunks))[:, 0]
 
     def _tokens(self, emphasis: Emphasis, tokenizer: Any, size: int) -> tuple[list[list[int]], list[list[float]]]:
-        """Ids and strengths [chunks, tokens] of a prompt."""
+        """Ids and weights [chunks, tokens] of a prompt."""
         whole = tokenizer(emphasis.text, truncation=False, verbose=False, return_offsets_mapping=True)
         body = list(zip(whole["input_ids"], whole["offset_mapping"], strict=True))[1:-1][: self.chunks * size]
         pad, end = tokenizer.pad_token_id, tokenizer.eos_token_id

@@ -1,4 +1,4 @@
-"""Low-rank additions to a network (LoRA, Hu et al. 2021, arXiv 2106.09685), in diffusers' files, in plain torch."""
+"""Low-rank additions to a network (LoRA, Hu et al. 2021, arXiv 2106.09685), in diffusers' file format."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def addition(down: Tensor, up: Tensor, scale: int | float = 1.0) -> Tensor:
 
 
 def save(folder: Path, pairs: Pairs) -> None:
-    """Write the additions in half precision; their scale is 1."""
+    """Write the additions in half precision, with scale 1."""
     folder.mkdir(parents=True, exist_ok=True)
     downs = {PREFIX + name + DOWN: down for name, (down, _) in pairs.items()}
     tensors = downs | {PREFIX + name + UP: up for name, (_, up) in pairs.items()}
@@ -34,9 +34,9 @@ def save(folder: Path, pairs: Pairs) -> None:
 
 @torch.no_grad()
 def merge(network: nn.Module, folder: Path) -> None:
-    """Add what the folder holds to the network's weights: W + (alpha / rank) B A; without an alpha the factor is 1.
+    """Add the additions in a folder to the network's weights: W + (alpha / rank) B A, or W + B A without an alpha.
 
-    In double precision, so that the sums, and with them the fingerprint, are the same on all machines.
+    Computed in double precision, so that the weights and their fingerprint are the same on all machines.
     """
     tensors = load_file(folder / FILE)
     for key in [key for key in tensors if key.endswith(DOWN)]:

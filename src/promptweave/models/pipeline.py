@@ -1,9 +1,8 @@
-"""What all pipelines have in common behind the door of `models.base.Model`."""
+"""What all pipelines have in common as implementations of `models.base.Model`."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -19,7 +18,7 @@ from promptweave.models.long_text import Reading
 from promptweave.models.solvers import SchedulerSolver, Settings, default_settings, scheduler_name
 from promptweave.words import Words
 
-GUIDANCE_ATTRIBUTE = "usual_guidance"  # of a pipeline that wants another than its family
+GUIDANCE_ATTRIBUTE = "usual_guidance"  # set on a pipeline whose guidance is not that of its family
 
 
 class PipelineModel:
@@ -40,13 +39,13 @@ class PipelineModel:
 
     @property
     def parts(self) -> tuple[Any, ...]:
-        """The networks, in the order in which the fingerprint reads them."""
+        """The networks, in the order of the fingerprint."""
         encoders = (getattr(self.pipeline, name, None) for name in self.encoders)
         return tuple(part for part in (*encoders, self.network, self.vae) if part is not None)
 
     @property
     def device(self) -> torch.device:
-        """That of the computation, also under offload, which leaves the weights in main memory until they are used."""
+        """The device of the computation, also under offload, which keeps weights in main memory until they are used."""
         where = next(self.network.parameters()).device
         offloaded = where.type in ("cpu", "meta") and torch.accelerator.is_available()
         return self.pipeline._execution_device if offloaded or where.type == "meta" else where
@@ -105,8 +104,8 @@ class PipelineModel:
         alphas = getattr(self.sampler, "alphas_cumprod", None)
         if alphas is None:
             raise ValueError(
-                f"A table of noise levels is needed, and {type(self.sampler).__name__}, the scheduler of "
-                f"{self.name}, has none: it is a flow model's. Choose a diffusion model."
+                "Only diffusion models have a table of noise levels, which is needed here. Received "
+                f"{type(self.sampler).__name__}, the scheduler of {self.name}, a flow model. Choose a diffusion model."
             )
         alphas = alphas.double().cpu()
         return Schedule(
@@ -124,7 +123,7 @@ class PipelineModel:
         return SchedulerSolver(self.sampler, steps, shape, prompts, seed, self.device, **timetable)
 
     def timetable(self, steps: int, latent_grid: tuple[int, int]) -> dict[str, Any]:
-        """What else the scheduler must know to set its times."""
+        """Further arguments of the scheduler's `set_timesteps`."""
         return {}
 
     def blocks(self) -> tuple[Block, ...]:
@@ -153,7 +152,7 @@ class PipelineModel:
 
 
 def _weights(part: Any) -> dict[str, Tensor]:
-    """The tensors of a network, also where sequential offload has left placeholders in it."""
+    """The tensors of a network, even if sequential offload has replaced them by placeholders."""
     weights: dict[str, Tensor] = part.state_dict()
     if not any(tensor.is_meta for tensor in weights.values()):
         return weights
@@ -165,8 +164,3 @@ def _weights(part: Any) -> dict[str, Tensor]:
 def on_device(value: int | float | Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
     """A number as a tensor: filled in there, so that nothing waits for the device, which a copy from the host does."""
     return value.to(device, dtype) if isinstance(value, Tensor) else torch.full((), value, device=device, dtype=dtype)
-
-
-def all_empty(prompts: Sequence[str]) -> bool:
-    """Whether guidance leads away from nothing in particular."""
-    return not any(prompt.strip() for prompt in prompts)

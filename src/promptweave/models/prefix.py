@@ -1,4 +1,4 @@
-"""The part of a UNet that has not read the text yet: equal latents make equal features there, computed once."""
+"""The part of a UNet before its first cross-attention, where equal latents need to be computed only once."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ KNOWN = ("DownBlock2D", "CrossAttnDownBlock2D")
 
 
 def prefix(unet: Any) -> tuple[list[nn.Module], str]:
-    """The modules up to the first cross-attention, and the path of the self-attention layer before it ("": none).
+    """The modules before the first cross-attention, and the path of the self-attention layer before it ("": none).
 
-    Both halves of guidance get the same latents, so these modules compute everything twice. Nothing is found in a
-    network that reads a text vector along with the time (SDXL), or one that is compiled.
+    Both halves of guidance read the same latents, so these modules would compute everything twice. Networks that read
+    a text vector along with the time (SDXL), and compiled ones, have no such modules.
     """
     if unet.config.addition_embed_type is not None or getattr(unet, "_compiled_call_impl", None) is not None:
         return [], ""
@@ -39,7 +39,7 @@ def prefix(unet: Any) -> tuple[list[nn.Module], str]:
 
 @contextmanager
 def shared(modules: Sequence[nn.Module], copies: Copies) -> Iterator[None]:
-    """Inside, these modules compute the different rows of a batch alone, and their output is that of all."""
+    """Inside, these modules compute equal rows of a batch once, and return the output of the whole batch."""
     handles: list[Any] = []
 
     def once(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""diffusers and transformers advise and draw progress bars on import and on loading; ours say what users need."""
+"""Silence for the advice and progress bars of diffusers and transformers on import and loading."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from transformers.utils import logging as transformers_logging
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Errors only, no bars; the libraries' settings are restored at the end."""
+    """Inside, the libraries log errors only and draw no progress bars; their settings are restored at the end."""
     libraries = (diffusers_logging, transformers_logging)
     before = [(library, library.get_verbosity(), library.is_progress_bar_enabled()) for library in libraries]
     for library in libraries:

@@ -1,4 +1,4 @@
-"""The residual blocks of a UNet, and the way in to what they add to their input."""
+"""The residual blocks of a UNet, and access to what they add to their input."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from promptweave.models.base import Tap, outside_graphs, shown
 
 
 def residual_blocks(unet: Any) -> tuple[Block, ...]:
-    """The blocks in execution order; `path` is that of the last convolution, whose output is the feature."""
+    """The blocks in execution order; `path` is that of a block's last convolution, whose output is its feature."""
     stages: list[tuple[Place, str, str, Any]] = []
     stages.extend(("down", f"down_res_{i}", f"down_blocks.{i}", block) for i, block in enumerate(unet.down_blocks))
     stages.append(("mid", "mid_res", "mid_block", unet.mid_block))
@@ -30,9 +30,9 @@ def residual_blocks(unet: Any) -> tuple[Block, ...]:
 
 @contextmanager
 def altered(unet: Any, blocks: Sequence[Block], tap: Tap) -> Iterator[None]:
-    """Inside, a tap sees and may change the features of these blocks."""
+    """Inside, a tap reads and can change the features of these blocks."""
     if blocks:
-        shown(unet, "its residual blocks")
+        shown(unet, "the features of residual blocks")
 
     @outside_graphs
     def seen(block: Block, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:

@@ -19,12 +19,12 @@ from promptweave.models.shift import shift
 from promptweave.models.skipping import skipped
 from promptweave.words import Words
 
-T5_LENGTH = 256  # places of the T5 encoder's text, which are zero where it is left out
-T5_ATTRIBUTE = "t5_length"  # of a pipeline that is to read another number of them
+T5_LENGTH = 256  # text tokens of the T5 encoder, which are zero if it is left out
+T5_ATTRIBUTE = "t5_length"  # set on a pipeline that reads another number of them
 
 
 class SD3Model(PipelineModel):
-    """A StableDiffusion3Pipeline behind the door of `models.base.Model`."""
+    """A StableDiffusion3Pipeline as a `models.base.Model`."""
 
     usual = (28, 7.0)
     encoders = ("text_encoder", "text_encoder_2", "text_encoder_3")
@@ -41,7 +41,7 @@ class SD3Model(PipelineModel):
 
     @property
     def clip_length(self) -> int:
-        """Tokens of CLIP, which come before T5's."""
+        """Number of CLIP's tokens, which come before T5's."""
         return int(self.pipeline.tokenizer_max_length)
 
     def timetable(self, steps: int, latent_grid: tuple[int, int]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Stable Diffusion XL: two text encoders, a pooled vector and the picture's size as conditions."""
+"""Stable Diffusion XL: two text encoders, with a pooled vector and the image's size as further conditions."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 
 from promptweave.core.control import Text
-from promptweave.models.pipeline import all_empty
 from promptweave.models.unet import UNetModel
 
 
 class SDXLModel(UNetModel):
-    """A StableDiffusionXLPipeline behind the door of `models.base.Model`; the refiner is not needed.
+    """A StableDiffusionXLPipeline as a `models.base.Model`; the refiner is not used.
 
     Both tokenizers have CLIP's vocabulary, so a word has the same tokens in both and one column in the attention maps.
     """
@@ -29,19 +28,20 @@ class SDXLModel(UNetModel):
         ] = {}  # of the size that was last asked for
         if pipeline.tokenizer.get_vocab() != pipeline.tokenizer_2.get_vocab():
             raise ValueError(
-                "The two tokenizers of an SDXL pipeline must have one vocabulary, or words have two places. "
-                f"Received {len(pipeline.tokenizer)} and {len(pipeline.tokenizer_2)} pieces."
+                "The two tokenizers of an SDXL pipeline must have one vocabulary, so that a word has one position. "
+                f"Received {len(pipeline.tokenizer)} and {len(pipeline.tokenizer_2)} pieces. "
+                "Load a pipeline whose tokenizers match."
             )
 
     def _text(self, prompts: Sequence[str], negative: Sequence[str]) -> Text:
         if not self.reading.plain:
             keys, pooled = self._long(prompts)
             uncond, uncond_pooled = self._long(negative)
-            if all_empty(negative) and self.pipeline.config.get("force_zeros_for_empty_prompt"):
+            if not any(map(str.strip, negative)) and self.pipeline.config.get("force_zeros_for_empty_prompt"):
                 uncond, uncond_pooled = torch.zeros_like(uncond), torch.zeros_like(uncond_pooled)
             return Text(keys, uncond, pooled, uncond_pooled)
-        # As in the pipeline: nothing to lead away from is a text of zeros, if the model was trained so.
-        away = None if all_empty(negative) else list(negative)
+        # As in the pipeline: without a negative prompt, it is a text of zeros if the model was trained so.
+        away = list(negative) if any(map(str.strip, negative)) else None
         keys, uncond, pooled, uncond_pooled = self.pipeline.encode_prompt(
             list(prompts), device=self.device, do_classifier_free_guidance=True, negative_prompt=away
         )
@@ -49,7 +49,7 @@ class SDXLModel(UNetModel):
         return Text(keys, uncond, pooled, uncond_pooled)
 
     def _long(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """States of both encoders side by side, and the second's vector of the first chunk."""
+        """The concatenated states of both encoders, and the second one's pooled vector of the first chunk."""
         pipeline, states, pooled = self.pipeline, list[Tensor](), None
         for tokenizer, encoder in (
             (pipeline.tokenizer, pipeline.text_encoder),

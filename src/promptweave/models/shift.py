@@ -1,4 +1,4 @@
-"""The time shift of flow models for larger pictures (Esser et al. 2024, section 5.3.2)."""
+"""The time shift of flow models for larger images (Esser et al. 2024, section 5.3.2)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def shift(tokens: int, config: Mapping[str, Any]) -> float:
-    """mu, linear in the number of image tokens, through the two points that the scheduler's configuration names.
+    """mu, linear in the number of image tokens, through the two points in the scheduler's configuration.
 
     >>> round(shift(1024, {}), 2), round(shift(4096, {}), 2)
     (0.63, 1.15)

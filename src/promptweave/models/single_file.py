@@ -1,4 +1,4 @@
-"""Which pipeline a single checkpoint file holds, read from the names of its tensors."""
+"""Which pipeline a single checkpoint file contains, by the names of its tensors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SIGNS = (  # a tensor that only this family's checkpoints have, in the names of 
 
 
 def pipeline_class(path: Path, config: Path | None = None) -> Any:
-    """The pipeline class of a checkpoint: that of the `config` folder, else by its tensors."""
+    """The pipeline class of a checkpoint: that of the `config` folder if given, else by the names of its tensors."""
     import diffusers
 
     if config is not None:
@@ -30,6 +30,6 @@ def pipeline_class(path: Path, config: Path | None = None) -> Any:
         if any(name.endswith(sign) for name in names):
             return getattr(diffusers, kind)
     raise ValueError(
-        f"{path.name} holds none of the tensors that tell {', '.join(kind for kind, _ in SIGNS)} apart. "
-        "Give its pipeline's folder as config."
+        f"A checkpoint is recognised by a tensor of {', '.join(kind for kind, _ in SIGNS)}. {path.name} has none of "
+        "them. Give the folder of its pipeline as config."
     )

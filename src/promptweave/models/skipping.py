@@ -1,4 +1,4 @@
-"""Transformer blocks that some rows of a batch pass by: what goes in comes out (Skip-Layer Guidance)."""
+"""Transformer blocks that some rows of a batch skip, so that their input is their output (Skip-Layer Guidance)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from promptweave.models.base import Tap, outside_graphs, shown
 
 
 def block_path(site: Site) -> str:
-    """The path of the transformer block that an attention layer is a part of.
+    """The path of the transformer block that an attention layer belongs to.
 
     >>> block_path(Site("stream_joint_7", "joint", "stream", 7, 2, (8, 8), "transformer_blocks.7.attn"))
     'transformer_blocks.7'
@@ -25,14 +25,14 @@ def block_path(site: Site) -> str:
 
 @contextmanager
 def skipped(network: Any, sites: Sequence[Site], tap: Tap) -> Iterator[None]:
-    """Inside, the parts of a tap's batch that skip a block get its input as its output."""
+    """Inside, parts of a tap's batch that skip a block get the block's input as its output."""
     blocks: dict[str, list[slice]] = {}
     for site in sites:
         rows = tap.skipping(site)
         if rows:
             blocks[block_path(site)] = rows
     if blocks:
-        shown(network, "its transformer blocks")
+        shown(network, "the inputs of transformer blocks")
 
     @outside_graphs
     def passed(rows: list[slice], module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
@@ -40,7 +40,7 @@ def skipped(network: Any, sites: Sequence[Site], tap: Tap) -> Iterator[None]:
         image = given["hidden_states"]
         if isinstance(output, Tensor):
             return _with(output, image, rows)
-        text, made = output  # what a joint block returns; its last one has no text
+        text, made = output  # as joint blocks return them; the last block returns no text
         return None if text is None else _with(text, given["encoder_hidden_states"], rows), _with(made, image, rows)
 
     handles: list[Any] = []

@@ -1,4 +1,4 @@
-"""The schedulers of diffusers as solvers: any of them walks a run, whatever its number of calls a step."""
+"""The schedulers of diffusers as solvers, however many network calls they make per step."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ NAMES = {
     "ddpm": "DDPMScheduler",
     "flow-euler": "FlowMatchEulerDiscreteScheduler",
 }
-FLOW = "flow-euler"
-FEW_STEPS = {"turbo": 4, "lightning": 4, "schnell": 4, "lcm": 4, "toybox-fast": 8}  # models by a part of their name
+FLOW = "flow-euler"  # the scheduler of flow models
+FEW_STEPS = {"turbo": 4, "lightning": 4, "schnell": 4, "lcm": 4, "toybox-fast": 8}  # by a part of the model's name
 
 
 class UnknownScheduler(ValueError):
-    """A scheduler that we cannot walk."""
+    """Raised for a scheduler that is not supported."""
 
 
 def scheduler_name(scheduler: Any) -> str:
-    """Our name of a scheduler; raises UnknownScheduler for one that we do not know."""
+    """Our name for a scheduler. Raises UnknownScheduler if it is not supported."""
     for name, wanted in NAMES.items():
         if type(scheduler).__name__ == wanted:
             return name
@@ -47,15 +47,15 @@ def scheduler_name(scheduler: Any) -> str:
 
 
 def with_scheduler(old: Any, name: str) -> Any:
-    """A scheduler of another kind with the noise schedule of `old`."""
+    """A scheduler of another kind with the noise schedule of `old`. Raises UnknownScheduler if it does not fit."""
     import diffusers
 
     if name not in NAMES:
         raise UnknownScheduler(f"There is no scheduler {name!r}. Choose one of {', '.join(NAMES)}.")
     if (name == FLOW) != (type(old).__name__ == NAMES[FLOW]):
         raise UnknownScheduler(
-            f"{name!r} cannot walk this model, whose own scheduler is {type(old).__name__}: flow models go with "
-            f"{FLOW!r} and diffusion models with the others."
+            f"Flow models need the scheduler {FLOW!r}, and diffusion models one of the others. Received {name!r} for a "
+            f"model whose own scheduler is {type(old).__name__}."
         )
     changes = {"clip_sample": False} if "clip_sample" in old.config else {}
     if name == "pndm" and "skip_prk_steps" not in old.config:
@@ -70,7 +70,7 @@ Settings = tuple[int, int | float]  # steps and guidance
 
 
 def default_settings(model: str, scheduler: str, guided: bool, usual: Settings) -> Settings:
-    """Steps and guidance: `usual` ones, or few steps and none for distilled models, known by name or scheduler."""
+    """Steps and guidance: the `usual` ones; for distilled models, known by name or scheduler, few steps and none."""
     if not guided:
         return (4, 8.0) if scheduler == "lcm" else usual
     few = [steps for word, steps in FEW_STEPS.items() if word in model.lower()] or [4] * (scheduler == "lcm")
@@ -78,10 +78,11 @@ def default_settings(model: str, scheduler: str, guided: bool, usual: Settings) 
 
 
 class SchedulerSolver:
-    """One run of a scheduler. `shape` [images, channels, h, w] is the noise's; `prompts` rows of each image are walked.
+    """One run of a scheduler, for `prompts` rows of each image; `shape` [images, channels, h, w] is the noise's.
 
-    A step is one of the schedule, however often its solver asks the network. Noise that is added on the way is the same
-    for all prompts; that of image i continues the generator of seed + i that drew its starting noise.
+    A step may make several network calls. Noise that the scheduler adds is the same for all prompts; for image i it
+    continues the generator, seeded with seed + i, that drew the starting noise. Raises ValueError for a number of steps
+    that the scheduler cannot make.
     """
 
     def __init__(
@@ -116,31 +117,32 @@ class SchedulerSolver:
             self._options["generator"] = [_generator(seed + i, shape) for _ in range(prompts) for i in range(shape[0])]
 
     def start(self, noise: Tensor) -> Tensor:
-        """Noise of the first level."""
+        """The noise in the scale of the first step."""
         return noise * getattr(self.scheduler, "init_noise_sigma", 1.0)
 
     def calls(self, step: Step) -> Sequence[int | float]:
-        """The times of a step's calls."""
+        """The times of a step's network calls."""
         return self._calls[step.index]
 
     def scale(self, z: Tensor, t: int | float) -> Tensor:
-        """What the network is trained to read: unit variance."""
+        """The network's input, of unit variance."""
         scale = getattr(self.scheduler, "scale_model_input", None)
         return scale(z, self._tensors[t]) if scale else z
 
     def advance(self, output: Tensor, z: Tensor, t: int | float) -> Tensor:
-        """The scheduler's step."""
+        """The latent after the scheduler's step."""
         return self.scheduler.step(output, self._tensors[t], z, **self._options)[0].to(z.dtype)
 
 
 def _generator(seed: int, shape: tuple[int, ...]) -> torch.Generator:
     generator = torch.Generator().manual_seed(seed)
-    torch.randn(1, *shape[1:], generator=generator)  # the starting noise, drawn elsewhere
+    torch.randn(1, *shape[1:], generator=generator)  # advance past the starting noise, which is drawn elsewhere
     return generator
 
 
 def _grouped(times: list[float], count: int, scheduler: Any) -> list[list[float]]:
-    """The calls of each step: second-order solvers make two, except in the last; PNDM more in its first steps."""
+    """The times of the calls of each step: two for second-order solvers, but one in the last step; PNDM makes more in
+    its first steps."""
     order = getattr(scheduler, "order", 1)
     if type(scheduler).__name__ == NAMES["pndm"]:
         if scheduler.config.skip_prk_steps:

@@ -1,4 +1,4 @@
-"""The one attention processor: project, let the controls act, apply, finish. Installed and taken out in a `with`."""
+"""The attention processor that lets controls act between projection and output; a context manager installs it."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from promptweave.models.base import Tap
 from promptweave.models.copies import ALL_DIFFERENT, Copies
 
 PLAIN = (AttnProcessor, AttnProcessor2_0)  # both compute softmax(q k^T) v; ours does the same
-PICTURED = (IPAdapterAttnProcessor, IPAdapterAttnProcessor2_0)  # these add attention to an image prompt's tokens
+PICTURED = (IPAdapterAttnProcessor, IPAdapterAttnProcessor2_0)  # these add attention to the tokens of image prompts
 
 
 class ForeignProcessor(ValueError):
-    """An attention layer carries a processor of somebody else that we would have to drop."""
+    """Raised for an attention layer with an unknown processor, which ours would have to replace."""
 
 
 class TapProcessor:
-    """Attention of one layer under a tap. Of an image prompt's processor, the attention to the picture is kept.
+    """Attention of one layer under a tap. Attention to image prompts, if the old processor has it, is kept.
 
-    `copies`: where the layer's input repeats itself; what nobody edits is computed once.
+    `copies`: which rows of the layer's input are equal; unless they are edited, they are computed once.
     """
 
     def __init__(self, site: Site, tap: Tap, before: Any, copies: Copies | None = None) -> None:
@@ -69,8 +69,8 @@ class TapProcessor:
         output = self.tap.attend(self.site, *all_rows, project=project, memory=layer)
         if output is not None and attention_mask is not None:
             raise ValueError(
-                f"Attention under an attention mask cannot be edited, and layer {self.site.name} got one. "
-                "Run the model without a prompt mask, or leave this layer alone."
+                f"Attention under an attention mask cannot be edited. Received one in layer {self.site.name}. "
+                "Run the model without a prompt mask, or leave this layer out of the edit."
             )
         output = self._plain(attn, q, k, v, attention_mask) if output is None else output
         if self.pictured is not None:
@@ -94,10 +94,10 @@ class TapProcessor:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
     def _to_pictures(self, attn: Attention, q: Tensor, pictures: list[Tensor]) -> Tensor | int:
-        """Attention to the tokens of the image prompts, with the layer's queries and the adapters' own weights."""
+        """Attention to the tokens of image prompts, with the layer's queries and the adapters' own weights."""
         output: Tensor | int = 0
         parts = zip(pictures, self.pictured.scale, self.pictured.to_k_ip, self.pictured.to_v_ip, strict=True)
-        for tokens, scale, to_k, to_v in parts:  # tokens of all pictures of an adapter [rows, pictures, tokens, dim]
+        for tokens, scale, to_k, to_v in parts:  # tokens of an adapter's images [rows, images, tokens, dim]
             k, v = (y.view(len(q), -1, attn.heads, q.shape[-1]).transpose(1, 2) for y in (to_k(tokens), to_v(tokens)))
             output = output + scale * F.scaled_dot_product_attention(q, k, v)
         return output
@@ -108,7 +108,7 @@ class TapProcessor:
         return self._queries(attn, x), *self._of_text(attn, context)
 
     def _remembered(self, attn: Attention, context: Tensor) -> Layer | None:
-        """Keys and values of a text that the run has asked for before, or asks for now; None without a memory."""
+        """The cached keys and values of a text, computed at the first request; None if caching is not possible."""
         memory = self.tap.memory
         if memory is None or self.copies is not None or torch.is_grad_enabled() or torch.compiler.is_compiling():
             return None
@@ -133,24 +133,24 @@ class TapProcessor:
 
     @staticmethod
     def _keys(attn: Attention, text: Tensor, normed: bool = True) -> Tensor:
-        """The keys of a text, or of pixels, which are not `normed`."""
+        """The keys of a text; those of pixels skip its norm (`normed=False`)."""
         assert attn.to_k is not None
         text = attn.norm_encoder_hidden_states(text) if attn.norm_cross and normed else text
         k = attn.to_k(text).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
         return k if attn.norm_k is None else attn.norm_k(k)
 
 
-# Diffusers asks for the signature at every call of a layer, and working it out takes longer than our own part of it.
+# diffusers inspects the signature at every call of a layer, which takes longer than our own part of the call.
 setattr(TapProcessor.__call__, "__signature__", signature(TapProcessor.__call__))  # noqa: B010 - functions declare none
 
 
 def check_processors(layers: Mapping[str, nn.Module], known: tuple[type, ...] = (*PLAIN, *PICTURED)) -> None:
-    """Refuse layers whose processor is neither diffusers' plain one nor known to us, before anything is changed."""
+    """Raise ForeignProcessor if a layer has a processor other than those `known`, before anything is changed."""
     for path, layer in layers.items():
         processor = layer.processor
         if type(processor) not in known:
             raise ForeignProcessor(
-                f"Attention layer {path} carries {type(processor).__name__}, which controls would have to drop. "
+                f"Attention layer {path} carries {type(processor).__name__}, which controls would have to replace. "
                 "Fuse or unload it first: pipeline.fuse_lora(), pipeline.unload_ip_adapter(), "
                 "unet.set_default_attn_processor()."
             )
@@ -164,9 +164,9 @@ def installed(
     shared: str = "",
     copies: Copies = ALL_DIFFERENT,
 ) -> Iterator[None]:
-    """Put our processor into every layer, and the very same old ones back at the end, also after an exception.
+    """Inside, every layer has our processor; at the end, also after an exception, the old ones are restored.
 
-    The layer at the path `shared` gets an input that repeats itself as `copies` say.
+    `shared`: path of the layer whose input has equal rows, as told by `copies`.
     """
     check_processors(layers)
     before = {path: layer.processor for path, layer in layers.items()}

@@ -1,4 +1,4 @@
-"""Stable Diffusion 1.x and 2.x, and every pipeline of the same classes, the embedded model among them."""
+"""Stable Diffusion 1.x and 2.x, and all pipelines of the same classes, such as the embedded model."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from promptweave.models.pipeline import PipelineModel
 from promptweave.models.prefix import prefix, shared
 from promptweave.models.residual import altered, residual_blocks
 from promptweave.models.skipping import skipped
-from promptweave.models.tap import check_processors, installed
+from promptweave.models.tap import installed
 from promptweave.words import Words
 
 FINEST_MAP = 16  # words are well localised on 16 x 16 maps, and on a quarter of the latent where that is finer
 
 
 class UNetModel(PipelineModel):
-    """A StableDiffusionPipeline, or one of the same parts, behind the door of `models.base.Model`."""
+    """A StableDiffusionPipeline, or one with the same parts, as a `models.base.Model`."""
 
     def __init__(self, pipeline: Any, name: str) -> None:
         super().__init__(pipeline, name, pipeline.unet)
@@ -68,7 +68,7 @@ class UNetModel(PipelineModel):
         return Text(texts[0], texts[1])
 
     def _states(self, ids: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The encoder's states of token ids, and nothing for the prompt as a whole."""
+        """The encoder's states of token ids, and no pooled vector."""
         mask = None
         if getattr(self.text_encoder.config, "use_attention_mask", False):
             mask = (ids != self.tokenizer.pad_token_id).long().to(self.device)
@@ -150,16 +150,16 @@ class UNetModel(PipelineModel):
             pooled, pictures = self.image_prompt.split(pooled)
         elif getattr(self.unet.config, "encoder_hid_dim_type", None) == "ip_image_proj":
             raise ValueError(
-                "A pipeline with an IP-Adapter needs the picture that it reads. Received none: "
-                "load(pipeline, image_prompt=picture)."
+                "A pipeline with an IP-Adapter needs an image prompt. Received none. Load it with "
+                "load(pipeline, image_prompt=image)."
             )
         x, added, time = z.to(self.dtype), self._added(z, pooled), _time(t, z.device)
         controlled: dict[str, Any] = {}
         if getattr(self.pipeline, "controlnet", None) is not None:
             if self.control is None:
                 raise ValueError(
-                    "A ControlNet pipeline needs the picture that its ControlNet reads. Received none: "
-                    "load(pipeline, control=picture)."
+                    "A ControlNet pipeline needs a control image. Received none. Load it with "
+                    "load(pipeline, control=image)."
                 )
             controlled = self.control.residuals(x, time, context, added, self.factor)
         if pictures:
@@ -202,12 +202,8 @@ class UNetModel(PipelineModel):
         return self.pipeline.get_guidance_scale_embedding(scale, width, scale.dtype).to(self.device, self.dtype)
 
     def _added(self, z: Tensor, pooled: Tensor | None) -> dict[str, Any] | None:
-        """What the network takes beside the text: nothing."""
+        """Further conditions beside the text: none here."""
         return None
-
-    def check(self) -> None:
-        """Raise if a layer carries a processor that controls would have to drop."""
-        check_processors({path: layer for path, _, _, layer in self._blocks})
 
 
 def _time(t: int | float | Tensor, device: torch.device) -> Tensor:
@@ -221,7 +217,9 @@ def _time(t: int | float | Tensor, device: torch.device) -> Tensor:
 def _layers(block: Any) -> Iterator[Attention]:
     """The attention layers of a block's transformers, in the order in which they run."""
     for transformer in getattr(block, "attentions", None) or ():
-        for inner in getattr(transformer, "transformer_blocks", ()):  # a bare attention layer has no text to steer
+        for inner in getattr(
+            transformer, "transformer_blocks", ()
+        ):  # attention outside a transformer block reads no text
             yield inner.attn1
             if inner.attn2 is not None:
                 yield inner.attn2

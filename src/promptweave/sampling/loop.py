@@ -1,4 +1,4 @@
-"""The sampling loop: many prompts from the same noise, under controls."""
+"""Sampling: images of several prompts from the same noise, under controls."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ FLOW = "flow-euler"  # the scheduler of flow models
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """What a run made: latents [prompts, images, channels, h, w], pictures uint8 [prompts, images, h, w, 3]."""
+    """The result of a run: `latents` [prompts, images, channels, h, w] and `pictures`, uint8 [prompts, images, height,
+    width, 3]. `run` is what the controls knew of it, `hooks` their runs, in order."""
 
     latents: Tensor
     pictures: np.ndarray
@@ -34,12 +35,15 @@ class Sample:
 
     @property
     def reports(self) -> tuple[dict[str, Any], ...]:
-        """What each control says of its run."""
+        """The report of each control, in order."""
         return tuple(hooks.report() for hooks in self.hooks)
 
 
 def latent_grid(model: Model, size: tuple[int, int] | None = None) -> tuple[int, int]:
-    """Height and width of the latent of a picture of `size` (height, width) pixels."""
+    """(height, width) of the latent for an image of `size` (height, width) pixels; None: the model's default size.
+
+    Raises ValueError for a size that the model cannot generate.
+    """
     height, width = size or model.default_size
     if height % model.multiple or width % model.multiple or height <= 0 or width <= 0:
         raise ValueError(
@@ -56,7 +60,10 @@ def _near(side: int, factor: int) -> int:
 def noise_for(
     model: Model, seed: int, images: int = 1, size: tuple[int, int] | None = None
 ) -> Float[Tensor, "images channels h w"]:
-    """Starting noise: image i is drawn on the CPU with a generator of its own, seeded with seed + i."""
+    """Starting noise: that of image i is drawn on the CPU by its own generator, seeded with seed + i.
+
+    `size`: (height, width) in pixels; None: the model's default. Raises ValueError for sizes it cannot generate.
+    """
     shape = (1, model.channels, *latent_grid(model, size))
     draws = [torch.randn(shape, generator=torch.Generator().manual_seed(seed + i)) for i in range(images)]
     return torch.cat(draws)
@@ -64,7 +71,7 @@ def noise_for(
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """A run to be made: prompts (row 0 is the source), noise, and how."""
+    """A run to do: its prompts (row 0 is the source), its starting noise and its settings."""
 
     prompts: Sequence[str]
     noise: Float[Tensor, "images channels h w"]
@@ -75,10 +82,10 @@ class Job:
     seed: int = 0
     source: Source | None = None
     progress: Progress | None = None
-    first_pass: FirstPass | None = None  # of a source that is known already
+    first_pass: FirstPass | None = None  # of a source that is already known
 
     def bind(self, model: Model, first_pass: FirstPass | None = None) -> tuple[Run, tuple[Hooks, ...]]:
-        """Check everything that can be checked before the first step."""
+        """Bind the controls to a run; everything that can be checked before the first step is checked here."""
         noise, guidance = self.noise, self.guidance
         if not self.prompts:
             raise ValueError("A run needs at least one prompt. Received none.")
@@ -140,12 +147,12 @@ def sample(
     source: Source | None = None,
     progress: Progress | None = None,
 ) -> Sample:
-    """Generate a picture per prompt and noise. Controls see row 0 as the source, the others as targets.
+    """Generate an image for each prompt and each noise. For controls, row 0 is the source and the others are targets.
 
-    `noise` is shared by all prompts. Steps and guidance are those that suit the model (`model.defaults`) unless given;
-    guidance leads away from `negative`. `seed` is that of the noise which some
-    solvers add on the way. A recorded `source` takes the place of row 0, which is then not computed. `progress` is
-    called after every step with the latents.
+    `noise` is shared by all prompts. `steps` and `guidance` default to those that suit the model (`model.defaults`);
+    `negative` is the negative prompt. `seed`: of the noise that some solvers add on the way. A recorded `source`
+    takes the place of row 0, which is then not computed. `progress` is called after every step with the step and the
+    latents. Raises ValueError if a parameter or control does not fit the model, before anything is computed.
     """
     usual = model.defaults
     steps, guidance = usual[0] if steps is None else steps, usual[1] if guidance is None else guidance
@@ -154,7 +161,7 @@ def sample(
 
 @torch.no_grad()
 def sample_jobs(model: Model, jobs: Sequence[Job]) -> list[Sample]:
-    """Independent runs, each with its own prompts, controls and steps, in shared forward passes."""
+    """Do independent runs, each with its own prompts, controls and steps, in shared forward passes."""
     bound = [job.bind(model) for job in jobs]
     needed = [any(control.needs & {"latents", "maps"} for control in job.controls) for job in jobs]
     passes = [
@@ -174,7 +181,7 @@ def sample_jobs(model: Model, jobs: Sequence[Job]) -> list[Sample]:
 
 
 def _first_pass(model: Model, job: Job, run: Run) -> FirstPass:
-    """The source alone, and where its words are: maps by layer where controls want those of different ones."""
+    """Generate the source alone and record its word maps, kept by layer if controls want those of different layers."""
     kept = [found for control in job.controls if (found := control.for_source()) is not None]
     wanted = {control.first_pass_sites(run) for control in job.controls if "maps" in control.needs}
     names = tuple(site.name for site in run.sites if any(site in sites for sites in wanted))
@@ -192,6 +199,6 @@ def _pictures(model: Model, z: Tensor, source: Source | None) -> np.ndarray:
 
 
 def decode(model: Model, z: Tensor) -> np.ndarray:
-    """Pictures of latents [prompts, images, ...], uint8 [prompts, images, height, width, 3]; one latent at a time."""
+    """Images of latents [prompts, images, ...], uint8 [prompts, images, height, width, 3]; decoded one at a time."""
     pictures = torch.cat([model.to_image(part) for part in z.flatten(0, 1).split(1)])
     return (pictures * 255).round().to(torch.uint8).unflatten(0, z.shape[:2]).numpy()

@@ -1,4 +1,4 @@
-"""Forward passes that runs ask for, and the answers to several in one pass of the network."""
+"""Forward passes that runs request, and answers to several requests with one pass of the network."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from promptweave.models.copies import Copies
 
 @runtime_checkable
 class Source(Protocol):
-    """A recorded source: its latents, its rows at the sites and steps that were kept, and its pictures."""
+    """A recorded source: its latents, its rows at the sites and steps that were kept, and its images."""
 
     pictures: Any  # uint8 [images, height, width, 3]
 
     def latents(self, index: int) -> Tensor:
-        """[images, channels, h, w] before step `index`; at the number of steps: the result."""
+        """The latents [images, channels, h, w] before step `index`; for the number of steps, the final ones."""
         ...
 
     def row(self, step: Step, call: int, site: Site) -> Row: ...
@@ -34,7 +34,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """A forward pass that a run asks for: its rows of a batch, in parts that are laid out one by one."""
+    """A forward pass that a run asks for: rows of a batch, in parts that each have their own layout."""
 
     z: Tensor
     t: int | float
@@ -42,21 +42,21 @@ class Request:
     values: Tensor | None
     pooled: Tensor | None
     guidance: Tensor  # of each row
-    parts: tuple[Tapped, ...]  # empty: nothing to do at any layer
-    copies: int  # the latents are so many times the same ones
+    parts: tuple[Tapped, ...]  # empty if nothing acts at any layer
+    copies: int  # the latents are so many copies of the same rows
     memory: Memory
 
 
-Beside = dict[tuple[int, str], Rows]  # rows of extra predictions at a layer: which hook's, by what name
+Beside = dict[tuple[int, str], Rows]  # rows of extra predictions at a layer, by the hook that asked and by name
 
 
 @dataclass(frozen=True, eq=False)
 class Pass:
-    """Where a run stands when it asks: which network, step, call of the step, prompts, and who acts.
+    """The state of a run when it asks for a forward pass: network, step, solver call, prompts, and the acting hooks.
 
-    `extra`: this is an extra prediction, that of hook `owner` under the name `name`. `observed`: hooks record what they
-    see; not so in probes and extra predictions. `beside`: where the extra predictions of a forward pass leave their
-    rows, to be read by the hooks that asked for them.
+    `extra`: set for an extra prediction, which hook `owner` asked for under `name`. `observed`: whether hooks record
+    what they see; they do not in probes and extra predictions. `beside`: where the extra predictions of a forward pass
+    leave their rows for the hooks that asked for them.
     """
 
     model: Model
@@ -75,7 +75,7 @@ class Pass:
     memory: Memory = field(default_factory=Memory)
 
     def of(self, owner: int, name: str, extra: Extra, look: Hooks | None) -> Pass:
-        """The pass of an extra prediction at the same place; `look` reads the maps that it wants."""
+        """The pass of an extra prediction in the same state; `look` reads the maps that it wants."""
         layout = Layout(("cond",), self.layout.prompts, self.layout.images, self.layout.first)
         hooks = (*(self.hooks if extra.controlled else ()), *((_Editing(extra.edit),) if extra.edit else ()))
         given = extra.text
@@ -86,8 +86,8 @@ class Pass:
         )  # fmt: skip
 
     def request(self, z: Tensor, t: int | float, extras: Sequence[Pass] = ()) -> Request:
-        """The request for latents [prompts, images, ...] of the prompts that are computed; rows of extra predictions
-        stand before the run's own, so that their attention is there when the run's is edited."""
+        """The request for latents [computed prompts, images, ...]. Rows of extra predictions come before the run's own,
+        so that their attention is known when the run's is edited."""
         passes = [*extras, self]
         own = [one.extra.latents for one in passes if one.extra is not None]
         same = all(latents is None for latents in own)
@@ -111,7 +111,7 @@ class Pass:
         )
 
     def _joined(self, name: str, passes: Sequence[Pass], texts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-        """Rows of encoded texts, of all passes; the same tensor as long as the texts are."""
+        """The encoded texts of all passes, row by row; the same tensor for as long as the texts are the same."""
         key = f"{name} {'-'.join(''.join(one.layout.branches) for one in passes)}"
         parts = tuple(x for pair in texts for x in pair)
         make = lambda: torch.cat([one.stack(*pair) for one, pair in zip(passes, texts, strict=True)])  # noqa: E731
@@ -127,14 +127,14 @@ class Pass:
         return passes[-1]._joined("pooled", passes, found)
 
     def stack(self, cond: Tensor, uncond: Tensor) -> Tensor:
-        """A row for each image of each prompt that is computed, branch by branch."""
+        """One row for each image of each computed prompt, branch by branch."""
         sides = {"uncond": uncond, "cond": cond}
         stacked = torch.cat([sides[branch][self.layout.first :] for branch in self.layout.branches])
         return stacked.repeat_interleave(self.layout.images, 0)
 
     @property
     def tapped(self) -> Tapped:
-        """What is done with these rows at each layer."""
+        """What happens to these rows at each layer."""
         acting = any(type(hook).feature is not Hooks.feature for hook in self.hooks)
         skip = None if self.extra is None else self.extra.skip
         return Tapped(
@@ -165,14 +165,14 @@ class Pass:
         assert self.source is not None
         if self.extra is not None:
             raise NotRecorded(
-                f"A recording holds the source's own attention, not that of further predictions ({self.name!r}), which "
-                "a control reads there. Edit without a recording."
+                "A recording holds the attention of the source's own predictions, and a control reads that of further "
+                f"predictions, {self.name!r}. Edit without a recording."
             )
         return self.source.row(self.step, self.call, site)
 
 
 class _Editing(Hooks):
-    """The edit of an extra prediction, behind the controls."""
+    """The edit of an extra prediction, which acts after the controls."""
 
     def __init__(self, edit: Callable[[Site, Rows], Rows]) -> None:
         self.edit = edit
@@ -182,7 +182,7 @@ class _Editing(Hooks):
 
 
 def answer(model: Model, requests: Sequence[Request], after: Callable[[], None] | None = None) -> list[Tensor]:
-    """The outputs of the network for several requests, in one pass; `after` is called while it is still tapped."""
+    """The network's outputs for several requests, in one pass; `after` is called while its layers are still tapped."""
     alone = requests[0] if len(requests) == 1 else None
     sizes = [len(request.z) for request in requests]
 

@@ -1,4 +1,4 @@
-"""Looking at attention before a step, and the way back to the latents (Attend-and-Excite, pix2pix-zero)."""
+"""Probes: attention maps before a step, and their gradients by the latents (Attend-and-Excite, pix2pix-zero)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from promptweave.core.site import Site, Sites
 from promptweave.models.base import Enough, Solver
 from promptweave.sampling.passes import Pass, answer
 
-HALF = 2.0**14  # gradients of a loss near 1 would vanish in 16 bits: losses times this, gradients divided by it
+HALF = 2.0**14  # loss scale: in half precision the gradients of a loss near 1 would vanish
 
 
 class Look(Hooks):
-    """Add to maps, and stop the pass after the last layer that they want."""
+    """Add each layer's attention to maps, and stop the pass at the layer `last`."""
 
     def __init__(self, maps: Maps, last: str) -> None:
         self.maps, self.last = maps, last
@@ -34,7 +34,7 @@ class Look(Hooks):
 
 @dataclass(frozen=True, eq=False)
 class Prober:
-    """One conditional pass where `here` stands, under its controls; the latents are those of `solver`."""
+    """A probe (`control.Probe`) in the state `here` of a run, whose latents are in the scale of `solver`."""
 
     here: Pass
     solver: Solver
@@ -52,9 +52,9 @@ class Prober:
         look, found = Look(maps, self._last(z, sites)), list[Tensor]()
 
         def backward() -> None:
-            """Inside the tapped pass, since checkpointed layers are computed once more on the way back."""
+            """Called inside the tapped pass, since the backward pass computes checkpointed layers again."""
             value = losses(maps)
-            look.maps = self._maps(z, sites, by_site, by_head)  # what the way back computes again is not counted again
+            look.maps = self._maps(z, sites, by_site, by_head)  # so recomputed layers are not counted twice
             found.append(value.detach())
             slope = _gradient(value.sum(), z, HALF if self.here.model.dtype == torch.float16 else 1.0)
             found.append(slope * self._spread(z) ** 2)
@@ -64,8 +64,8 @@ class Prober:
         return found[0], found[1]
 
     def _spread(self, z: Tensor) -> float:
-        """How much larger the solver's latents are than what the network reads: a step along a gradient by the latter
-        is the same change of the picture with every solver."""
+        """How much larger the solver's latents are than the network's input. Scaled by it, a move along a gradient
+        changes the image equally with every solver."""
         read = self.solver.scale(z, self.solver.calls(self.here.step)[0])
         return float(z.detach().norm() / read.detach().norm().clamp_min(1e-12))
 
@@ -73,7 +73,7 @@ class Prober:
         return Maps(sites, tuple(range(self.here.layout.first, len(z))), by_site=by_site, by_head=by_head)
 
     def _last(self, z: Tensor, sites: Sites) -> str:
-        """The last layer of `sites`."""
+        """The name of the last layer of `sites`."""
         names = [site.name for site in self.here.model.sites((z.shape[-2], z.shape[-1])) if site in sites]
         return names[-1] if names else ""
 
@@ -86,7 +86,7 @@ class Prober:
 
 
 def _gradient(loss: Tensor, z: Tensor, scale: float) -> Tensor:
-    """The gradient of a loss, computed on the loss times `scale`, which is halved until everything is finite."""
+    """The gradient of a loss, computed on `scale` times the loss; `scale` is halved until all values are finite."""
     if not loss.requires_grad:
         return torch.zeros_like(z)
     while True:

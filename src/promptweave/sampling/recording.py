@@ -1,4 +1,4 @@
-"""Record a run once, edit it many times: the source's path and, in the windows, its queries and keys."""
+"""Record a run once, edit it many times: recordings hold its latents and, in windows, its queries and keys."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ Key = tuple[int, int, str]  # step, call of the step, site
 
 @dataclass(frozen=True)
 class Store:
-    """Where tensors are kept: on their device, in main memory, or in files that are mapped when they are read."""
+    """Where tensors are stored: on their device, in main memory, or in memory-mapped files."""
 
     place: Place = "cpu"
 
     def keep(self, x: Tensor) -> Tensor:
-        """A copy that does not hold on to the batch that `x` was a part of."""
+        """A copy, which does not keep the batch alive that `x` is a view of."""
         if self.place == "device":
             return x.detach().clone()
         x = x.detach().to("cpu", copy=True).contiguous()
@@ -39,15 +39,15 @@ class Store:
         handle, path = tempfile.mkstemp(prefix="promptweave-")
         os.close(handle)
         mapped = torch.from_file(path, shared=True, size=x.numel(), dtype=x.dtype).view(x.shape)
-        os.unlink(path)  # the space is given back when the tensor is gone, also after a crash
+        os.unlink(path)  # the space is freed with the tensor, even after a crash
         return mapped.copy_(x)
 
 
 @dataclass(eq=False)
 class Track:
-    """A recorded run of one prompt: `path` [steps + 1] of latents [images, channels, h, w], its attention, its picture.
+    """A recorded run of one prompt: `path` [steps + 1] of latents [images, channels, h, w], attention and images.
 
-    Takes the place of row 0 in a run of the same schedule (`sampling.walk.Source`).
+    It takes the place of row 0 in a run with the same schedule (`sampling.passes.Source`).
     """
 
     kept: Kept
@@ -63,7 +63,7 @@ class Track:
         found = self.rows.get((step.index, call, site.name))
         if found is None:
             raise NotRecorded(
-                f"The recording must hold all that an edit reads. It lacks {site.name} at step {step.index + 1} of "
+                f"A recording must hold all that an edit reads. This one lacks {site.name} at step {step.index + 1} of "
                 f"{step.count}: it was made with cross={self.kept.cross}, self={self.kept.self_attention}, "
                 f"joint={self.kept.joint}, maps={self.kept.maps}. Record with larger windows, or narrow those of the "
                 "edit."
@@ -72,7 +72,7 @@ class Track:
 
     @property
     def bytes(self) -> int:
-        """Size of all tensors."""
+        """Size of all tensors, in bytes."""
         tensors: dict[int, Tensor] = {x.data_ptr(): x for x in self.path}
         for row in self.rows.values():
             for x in (row.q, row.k, row.values, *_kernels(row.edited)):
@@ -83,7 +83,7 @@ class Track:
 
 @dataclass(frozen=True)
 class Capture(Control):
-    """Last in the list of controls: keep what a row does, edits included, so that it can be a source later."""
+    """Record a row, so that it can be a source later. Last in the list of controls, it records the edits too."""
 
     kept: Kept = Kept()
     row: int = 0
@@ -94,7 +94,7 @@ class Capture(Control):
 
 
 class Captured(Hooks):
-    """A run of `Capture`."""
+    """One run of `Capture`."""
 
     def __init__(self, control: Capture, run: Run, store: Store) -> None:
         self.control, self.run, self.store = control, run, store
@@ -126,7 +126,7 @@ class Captured(Hooks):
         self.rows[step.index, call, site.name] = Row(keep(row.q), self._keys(site, row.k), values, edited)
 
     def _keys(self, site: Site, k: Tensor) -> Tensor:
-        """Keys; those of cross-attention come from the text and are kept once."""
+        """Store keys; those of cross-attention are stored once, for as long as the text stays the same."""
         last = self._last_keys.get(site.name)
         if site.kind == "cross" and last is not None and torch.equal(last.to(k.device), k):
             return last
@@ -138,18 +138,18 @@ class Captured(Hooks):
         return z
 
     def track(self, pictures: np.ndarray) -> Track:
-        """What was captured; `pictures` uint8 [images, h, w, 3] are those of the row."""
+        """The recording; `pictures` uint8 [images, height, width, 3] are the images of the row."""
         return Track(self.control.kept, self.path, self.rows, pictures, self.run.device)
 
 
 def _mapped(pattern: Pattern, change: Callable[[Tensor], Tensor]) -> Pattern:
-    """A pattern with `change` applied to all its tensors of queries and keys."""
+    """A pattern with `change` applied to all its queries and keys."""
 
     def term(old: Term) -> Term:
         if not isinstance(old.kernel, Softmax):
             raise ValueError(
-                "Only edits whose patterns are made of soft-max terms can be recorded, and a control has put another "
-                "kind. Record the run without it."
+                "Only edits whose patterns consist of softmax terms can be recorded. Received a pattern with a "
+                f"{type(old.kernel).__name__} term. Record the run without the control that made it."
             )
         return Term(Softmax(change(old.kernel.q), change(old.kernel.k)), old.tokens, old.gate)
 

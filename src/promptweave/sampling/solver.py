@@ -1,4 +1,4 @@
-"""DDIM on a schedule's table: our own solver, deterministic, exact against the published code."""
+"""DDIM on a schedule's table: our own solver, deterministic, with the same results as the published code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from promptweave.sampling.steps import ddim_step
 
 
 class Ddim:
-    """Deterministic DDIM (Song et al. 2021, eta = 0): one call a step, latents of unit variance throughout."""
+    """Deterministic DDIM (Song et al. 2021, eta = 0): one call per step, latents of unit variance throughout."""
 
     def __init__(self, schedule: Schedule, count: int) -> None:
         self.schedule = schedule
@@ -24,7 +24,7 @@ class Ddim:
         return noise
 
     def calls(self, step: Step) -> tuple[int | float, ...]:
-        """One, at the step's time."""
+        """One call, at the step's time."""
         return (step.t,)
 
     def scale(self, z: Tensor, t: int | float) -> Tensor:

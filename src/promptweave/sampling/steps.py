@@ -1,4 +1,4 @@
-"""Single steps as pure functions. a: alpha_bar where we are, b: where we go (DDIM, Song et al. 2021, eq. 12)."""
+"""Single steps as pure functions (DDIM, Song et al. 2021, eq. 12). a: alpha_bar before the step, b: after it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ Latent = Float[Tensor, "*shape"]
 
 
 def roots(a: float, z: Latent) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """sqrt(a) and sqrt(1 - a), rounded as diffusers does in the precision of `z`: our steps equal its bit for bit."""
+    """sqrt(a) and sqrt(1 - a), rounded to the precision of `z` as in diffusers, so that steps are equal bit for bit."""
     level = torch.tensor(a, dtype=z.dtype)
     return level**0.5, (1 - level) ** 0.5
 
 
 def clean_and_noise(output: Latent, z: Latent, a: float, prediction: Prediction) -> tuple[Latent, Latent]:
-    """The network's opinion of the clean latent x0 and of the noise e, from any kind of prediction."""
+    """The clean latent x0 and the noise e that a network's output implies, for any kind of prediction."""
     signal, noise = roots(a, z)
     if prediction == "epsilon":
         return (z - noise * output) / signal, output
@@ -28,7 +28,7 @@ def clean_and_noise(output: Latent, z: Latent, a: float, prediction: Prediction)
 
 
 def ddim_step(output: Latent, z: Latent, a: float, b: float, prediction: Prediction = "epsilon") -> Latent:
-    """z at level b: sqrt(b) x0 + sqrt(1 - b) e. Both ways: with b < a it inverts."""
+    """z at level b: sqrt(b) x0 + sqrt(1 - b) e. With b < a it is a step of the inversion."""
     clean, noise = clean_and_noise(output, z, a, prediction)
     signal_next, noise_next = roots(b, z)
     return signal_next * clean + noise_next * noise

@@ -1,4 +1,4 @@
-"""One run as a generator that asks for forward passes, and a driver that answers several runs with one pass."""
+"""A run as a generator that asks for forward passes, and a driver that answers several runs with one pass."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ Progress = Callable[[Step, Tensor], None]
 
 
 def branches(model: Model, guidance: int | float, strength: Tensor | None = None) -> tuple[Branch, ...]:
-    """Both halves for classifier-free guidance, one where it is off or an input of the network.
+    """Both halves for classifier-free guidance; the conditional one if it is off or an input of the network.
 
-    `strength` [prompts]: what controls have made of it for each prompt; one that is guided needs both halves.
+    `strength` [prompts]: the guidance of each prompt after the controls; both halves are needed if one is guided.
     """
     on = guidance != 1 or (strength is not None and bool((strength != 1).any()))
     return ("uncond", "cond") if model.guided and on else ("cond",)
@@ -92,7 +92,7 @@ def _predicted(
     maps: Mapping[tuple[int, str], Maps],
     call: int,
 ) -> Tensor:
-    """The prediction after guidance and after the controls; each sees the extra predictions that it asked for."""
+    """The prediction after guidance and the controls, each of which sees the extra predictions that it asked for."""
     cond, uncond = output[-1], output[0] if len(output) == 2 else None
     guided = cond if uncond is None else guide(uncond, cond, strength.to(output.dtype).view(-1, 1, 1, 1, 1))
     for index, hook in enumerate(hooks):
@@ -105,7 +105,7 @@ def _predicted(
 
 
 def _look(extra: Extra, prompts: range) -> Look | None:
-    """A reader of the maps that an extra prediction is asked for."""
+    """The reader of the maps that an extra prediction is asked for, if any."""
     return None if extra.sites is None else Look(Maps(extra.sites, tuple(prompts)), "")
 
 
@@ -114,7 +114,7 @@ def _scaled(extra: Extra, solver: Solver, t: int | float) -> Extra:
 
 
 def drive(model: Model, runs: Sequence[Generator[Request, Tensor, Tensor]]) -> list[Tensor]:
-    """Drive runs to their ends; those whose latents have the same shape share every forward pass."""
+    """Drive runs to their ends. Runs with latents and texts of the same shape share every forward pass."""
     results: dict[int, Tensor] = {}
     waiting = {number: next(run) for number, run in enumerate(runs)}
     while waiting:

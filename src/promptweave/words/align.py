@@ -1,14 +1,14 @@
 """How the words of two prompts correspond, as maps from source tokens to target tokens.
 
 Prompt-to-Prompt (Hertz et al. 2022, arXiv 2208.01626), section 3.2: "Word Swap" and "Adding a New Phrase". With P_s the
-attention of the source to its words, the target attends with P_s M (`replace_map`), or, where a word is shared, with
-the source's column (`refine_map`, `refine_matrix`).
+attention of the source to its tokens, the target attends with P_s M (`replace_map`) or, where it shares a word with the
+source, with that word's column of P_s (`refine_map`, `refine_matrix`).
 
-Both maps follow the same table of words, `alignment`: words are aligned first, then the tokens inside words that stay.
+Both maps follow the same table, `alignment`: words are aligned first, then the tokens inside the words that are kept.
 
-Differs from the authors' code: words are found by character offsets; what follows a swapped word of another length is
-shifted with it; words may be swapped for more or fewer words; an added phrase is aligned by words, there by tokens, so
-that a piece of a word that stays can be matched with another word's; padding is aligned with padding.
+Differs from the authors' code: words are found by character offsets; the tokens after a swapped word shift with its
+length; a word may be swapped for more or fewer words; an added phrase is aligned by words (theirs by tokens, where a
+token of a kept word can be matched with one of another word); padding is aligned with padding.
 `reference_compat=True` restores that code's maps.
 """
 
@@ -31,7 +31,10 @@ Tokens = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Pair:
-    """A line of the alignment table: a word, or a run of words, of the source and what it is in the target."""
+    """A row of the alignment table: a word, or consecutive words, of the source and their counterpart in the target.
+
+    `source_tokens` and `target_tokens` are token positions, counted from BOS as 0.
+    """
 
     kind: Literal["kept", "swapped", "added", "dropped"]
     source: str | None
@@ -41,10 +44,10 @@ class Pair:
 
 
 def common_tokens(source: Sequence[Hashable], target: Sequence[Hashable]) -> list[int]:
-    """For each item of the target the index of the source's that it is matched with, or -1.
+    """For each item of the target, the index of the matching item of the source, or -1.
 
-    Global alignment (Needleman & Wunsch 1970) with gap 0, match 1, mismatch -1: a mismatch never pays, so the matches
-    are a longest common subsequence. Among equals they stand as early in the target as possible.
+    Global alignment (Needleman & Wunsch 1970) with gap 0, match 1, mismatch -1: a mismatch never pays off, so the
+    matches are a longest common subsequence. Of equally long ones, the earliest in the target is taken.
 
     >>> common_tokens("a cat".split(), "a black cat".split())
     [0, -1, 1]
@@ -69,9 +72,9 @@ def common_tokens(source: Sequence[Hashable], target: Sequence[Hashable]) -> lis
 
 
 def alignment(source: Words, target: Words) -> list[Pair]:
-    """What became of each word and punctuation mark, in order: the token alignment table.
+    """The token alignment table: what became of each word and punctuation mark, in order.
 
-    Words that were swapped one for one have a line each; a run swapped for one of another length has one line.
+    Words that are swapped one for one have a row each; words swapped for more or fewer words share one row.
     """
     pairs: list[Pair] = []
     for old, new in _runs(source.units, target.units):
@@ -95,7 +98,7 @@ def alignment(source: Words, target: Words) -> list[Pair]:
 
 
 def suggest(source: Words, target: Words) -> Literal["replace", "refine", "same"]:
-    """The edit that fits two prompts: replace when words were only swapped one for one, refine when counts differ."""
+    """The edit that suits two prompts: replace if words are only swapped one for one, refine if their counts differ."""
     runs = [(old, new) for old, new in _runs(source.units, target.units) if _keys(old) != _keys(new)]
     if not runs:
         return "same"
@@ -103,11 +106,12 @@ def suggest(source: Words, target: Words) -> Literal["replace", "refine", "same"
 
 
 def replace_map(source: Words, target: Words, *, reference_compat: bool = False) -> Float64[Tensor, "source target"]:
-    """M of a word swap: target token n attends as the sum over source tokens w of P_s[w] M[w, n] (section 3.2).
+    """M of a word swap: the map of target token n is the sum over source tokens w of P_s[w] M[w, n] (section 3.2).
 
-    Kept tokens map one to one; a swapped word maps onto its replacement, one to one when the token counts agree and
-    evenly, 1 / count, otherwise; padding maps to padding. Each source token keeps mass 1: what would fall off the right
-    edge goes to the last target token. Prompts of equal word counts are paired word by word, others by what they share.
+    Kept tokens map one to one; a swapped word maps to its replacement, one to one if the token counts agree, else
+    evenly, by 1 / count; padding maps to padding. Every row sums to 1: what would fall off the right edge goes to the
+    last target token. Prompts with equally many words are paired word by word, others by the words that they share.
+    Raises ValueError if a word has no counterpart.
     """
     if reference_compat:
         return _reference_replace_map(source, target)
@@ -128,12 +132,12 @@ def replace_map(source: Words, target: Words, *, reference_compat: bool = False)
 def refine_map(
     source: Words, target: Words, *, reference_compat: bool = False
 ) -> tuple[list[int], Float64[Tensor, "target"]]:
-    """(mapper, alphas) of an added phrase: each target token's source token or -1, and 1 where there is one, else 0.
+    """(mapper, alphas) of an added phrase: for each target token its source token, or -1, and 1 if it has one, else 0.
 
-    P_t'[n] = alphas[n] P_s[mapper[n]] + (1 - alphas[n]) P_t[n] (section 3.2). A word that `alignment` keeps maps to the
-    same word, token by token; all other words have -1. The k-th pad of the target maps to the k-th of the source, at
-    most to the last. `reference_compat` aligns tokens instead of words, and maps a pad to its own position, which may
-    be a word's.
+    P_t'[n] = alphas[n] P_s[mapper[n]] + (1 - alphas[n]) P_t[n] (section 3.2). A word that `alignment` keeps maps to
+    itself in the source, token by token; other words get -1. The k-th padding token maps to the k-th of the source, or
+    to its last. `reference_compat` aligns tokens instead of words, and maps a padding token to its own position, which
+    may hold a word in the source.
     """
     mapper = [-1] * target.limit
     if reference_compat:
@@ -172,17 +176,17 @@ def _tokens(units: Units) -> Tokens:
 
 
 def _same_shape(old: Units, new: Units) -> bool:
-    """As many words and marks, in the same order."""
+    """Whether both have words and punctuation marks in the same order."""
     return [is_punctuation(unit.text) for unit in old] == [is_punctuation(unit.text) for unit in new]
 
 
 def _one_for_one(old: Units, new: Units) -> list[tuple[Units, Units]]:
-    """Pairs of single units where the shapes agree, else the two runs whole."""
+    """Pairs of single units if the shapes agree, else both runs as one pair."""
     return [((a,), (b,)) for a, b in zip(old, new, strict=True)] if _same_shape(old, new) else [(old, new)]
 
 
 def _runs(source: Units, target: Units) -> list[tuple[Units, Units]]:
-    """Shared units one by one, and between them the runs that differ, of which one may be empty."""
+    """Shared units one by one, and between them the pairs of runs that differ; one of a pair may be empty."""
     old, new = _keys(source), _keys(target)
     mapper = common_tokens(old, new)
     in_place = [i if i < len(old) and old[i] == new[i] else -1 for i in range(len(new))]
@@ -202,7 +206,7 @@ def _runs(source: Units, target: Units) -> list[tuple[Units, Units]]:
 
 
 def _swaps(source: Words, target: Words) -> list[tuple[Units, Units]]:
-    """Runs that correspond in a word swap: word by word for equal counts, else by the shared words."""
+    """Corresponding runs of a word swap: word by word for equal counts, else between the shared words."""
     if len(source.chunks) == len(target.chunks):
         return [pair for old, new in zip(source.chunks, target.chunks, strict=True) for pair in _one_for_one(old, new)]
     runs = _runs(source.units, target.units)
@@ -210,14 +214,14 @@ def _swaps(source: Words, target: Words) -> list[tuple[Units, Units]]:
         if not old or not new:
             words, prompts = (old or new), (source.prompt, target.prompt)
             raise ValueError(
-                f"Replace needs a word for each word that goes. Received {words[0].text!r}, which was "
+                f"Replace needs a replacement for every word that it removes. Received {words[0].text!r}, which was "
                 f'{"dropped" if old else "added"} between "{prompts[0]}" and "{prompts[1]}". Use Refine.'
             )
     return [pair for old, new in runs for pair in _one_for_one(old, new)]
 
 
 def _segments(source: Words, target: Words) -> list[tuple[Tokens, Tokens]]:
-    """Source and target tokens that correspond, from BOS to the last pad, each in order."""
+    """Corresponding source and target tokens, from BOS to the last padding token, in order."""
     segments: list[tuple[Tokens, Tokens]] = [((0,), (0,))]
     for old, new in _swaps(source, target):
         if _keys(old) == _keys(new) and _same_tokens(source, _tokens(old), target, _tokens(new)):
@@ -230,26 +234,26 @@ def _segments(source: Words, target: Words) -> list[tuple[Tokens, Tokens]]:
 
 
 def _same_tokens(source: Words, rows: Tokens, target: Words, columns: Tokens) -> bool:
-    """Whether a word has the same tokens in both prompts, as far as the model's length lets it read them."""
+    """Whether a word has the same tokens in both prompts, as far as they lie within the model's limit."""
     old, new = _ids(source, rows), _ids(target, columns)
     count = min(len(old), len(new))
     return old[:count] == new[:count]
 
 
 def _ids(words: Words, columns: Tokens) -> list[int]:
-    """What stands in some columns."""
+    """The token ids at some columns."""
     known = dict(zip(words.places, words.content, strict=True))
     return [known[column] if column in known else words.ids[column] for column in columns]
 
 
 def _specials(words: Words) -> list[int]:
-    """The columns of the start and of the end, which no word has."""
+    """The columns of the start and end tokens, which belong to no word."""
     taken = set(_tokens(words.units))
     return [place for place in words.places if place not in taken]
 
 
 def _inside(source: Words, rows: Tokens, target: Words, columns: Tokens) -> list[tuple[int, int]]:
-    """Tokens of a word that stays: one by one, and evenly where it is spelt with more or fewer ("Cat", "cat")."""
+    """Token pairs of a kept word: one by one, or evenly if the token counts differ ("Cat", "cat")."""
     if not rows or _same_tokens(source, rows, target, columns):
         return list(zip(rows, columns, strict=False))
     return [(rows[k * len(rows) // len(columns)], column) for k, column in enumerate(columns)]
@@ -261,7 +265,7 @@ def _token_by_token(rows: Tokens, columns: Tokens) -> list[tuple[Tokens, Tokens]
 
 
 def _reference_replace_map(source: Words, target: Words) -> Float64[Tensor, "source target"]:
-    """M as the authors' code builds it: after the last swapped word each column takes the row of its own number."""
+    """M as the authors' code builds it: after the last swapped word, each column takes the row of the same number."""
     matrix = torch.zeros(source.limit, target.limit, dtype=torch.float64)
     swapped = [(_tokens(old), _tokens(new)) for old, new in _reference_swaps(source, target)]
     i = j = 0
@@ -280,11 +284,11 @@ def _reference_replace_map(source: Words, target: Words) -> Float64[Tensor, "sou
 
 
 def _reference_swaps(source: Words, target: Words) -> list[tuple[Units, Units]]:
-    """The words, as single spaces part them, that differ at the same place."""
+    """The words, split at single spaces, that differ at the same position."""
     texts = [words.prompt.split(" ") for words in (source, target)]
     if [len(texts[0])] * 3 != [len(texts[1]), len(source.chunks), len(target.chunks)]:
         raise ValueError(
-            "Replace with reference_compat needs prompts of as many words each, parted by single spaces. "
+            "Replace with reference_compat needs prompts with equally many words, separated by single spaces. "
             f'Received {len(texts[0])} in "{source.prompt}" and {len(texts[1])} in "{target.prompt}". Use Refine.'
         )
     pairs = zip(*texts, source.chunks, target.chunks, strict=True)

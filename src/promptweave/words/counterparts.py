@@ -1,4 +1,4 @@
-"""A word in both prompts of an edit: where it stands, and what it was swapped with."""
+"""A word in both prompts of an edit: its tokens, and those of the word it was swapped with."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ Sides = dict[Literal["source", "target"], tuple[int, ...]]
 
 
 def marked(words: Sequence[str], run: Run, rows: tuple[int, ...], *, shared: bool = False) -> dict[int, Sides]:
-    """For each target the tokens of the words, and of what they were swapped with, in the source and in the target.
+    """For each target, the tokens of the words and of their counterparts, in the source and in the target.
 
-    A word of the source belongs to the targets that have it or changed it. `shared`: to all, as in the authors' code.
-    Raises if no prompt has a word.
+    A source word counts for the targets that keep or swap it. `shared`: it counts for all, as in the authors' code.
+    Raises WordNotFound if a word is in no prompt.
     """
     marks: dict[int, Sides] = {row: {"source": (), "target": ()} for row in rows}
     for word in words:
         found = {row: counterparts(word, run.words[SOURCE], run.words[row]) for row in rows}
         if not any(found.values()):
-            run.words[rows[0]].find(word)  # raises, and lists the words
+            run.words[rows[0]].find(word)  # raises WordNotFound, which lists the words
         for row, sides in found.items():
             for side, tokens in sides.items():
                 marks[row][side] += tokens
@@ -36,17 +36,17 @@ def marked(words: Sequence[str], run: Run, rows: tuple[int, ...], *, shared: boo
 
 
 def none_of(words: Sequence[str] | str, run: Run, row: int) -> str:
-    """That a target has none of the words, and what to do."""
+    """The part of an error message that says that a target has none of the words, and what to do."""
     names = ", ".join(map(repr, (words,) if isinstance(words, str) else words))
     others = tuple(number for number in range(1, len(run.prompts)) if number != row)
     return (
-        f'"{run.prompts[row]}" neither has nor changes one of the words that it received: {names}. Name a word of it, '
+        f'"{run.prompts[row]}" neither has nor changes any of the words received, {names}. Name one of its words, '
         f"or leave this target out: targets={others}."
     )
 
 
 def counterparts(word: str, source: Words, target: Words) -> Sides:
-    """Tokens of a word in the prompts that hold it, and of what it was swapped with in the other."""
+    """Tokens of a word in the prompts that contain it; in the other one, those of the word it was swapped with."""
     found: Sides = {}
     with suppress(WordNotFound):
         found["source"] = source.find(word)

@@ -1,4 +1,4 @@
-"""Prompt weights as the web user interfaces write them: (word) is 1.1 times as strong, (word:1.3), [word] 1 / 1.1."""
+"""Prompt weights in the syntax of the web user interfaces: (word) means 1.1, (word:1.3) 1.3, and [word] 1 / 1.1."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ TOKEN = re.compile(r"\\[()\[\]\\]|[()\[\]]|:\s*[+-]?(?:\d+\.?\d*|\.\d+)\s*(?=\))
 
 @dataclass(frozen=True)
 class Emphasis:
-    """A prompt without its brackets, and the strength of each of its characters."""
+    """A prompt without its brackets, and the weight of each of its characters."""
 
     text: str
     strengths: tuple[float, ...]
 
     def of(self, start: int, end: int) -> float:
-        """The strength of a token by its characters [start, end): that of its first."""
+        """The weight of the token with the characters [start, end): that of the first one."""
         return self.strengths[start] if start < end else 1.0
 
 
 def parse(prompt: str) -> Emphasis:
-    r"""Read the brackets of a prompt; \( and \) are plain characters; a bracket that is not closed stands for itself.
+    r"""Read the brackets of a prompt; \( and \) are plain characters, and so is a bracket that is never closed.
 
     >>> parse("a (red:1.5) car, [dull] \\(toy\\)").text
     'a red car, dull (toy)'
@@ -31,12 +31,12 @@ def parse(prompt: str) -> Emphasis:
     """
     text: list[str] = []
     strengths: list[float] = []
-    opened: list[tuple[str, int]] = []  # the bracket and where what it holds begins
+    opened: list[tuple[str, int]] = []  # a bracket, and where its content begins
     for token in TOKEN.findall(prompt):
         if token in "([":
             opened.append((token, len(text)))
         elif token.startswith(":") and len(token) > 1 and opened and opened[-1][0] == "(":
-            _scale(strengths, opened[-1][1], float(token[1:]) / STEP)  # the closing bracket brings the rest
+            _scale(strengths, opened[-1][1], float(token[1:]) / STEP)  # the closing bracket multiplies by STEP
         elif token in (")", "]") and opened and opened[-1][0] == {")": "(", "]": "["}[token]:
             _, first = opened.pop()
             _scale(strengths, first, STEP if token == ")" else 1 / STEP)

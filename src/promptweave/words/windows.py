@@ -1,6 +1,6 @@
-"""Numbers for the tokens of named words: factors and windows of steps (Prompt-to-Prompt, section 3.2).
+"""Weights and windows of steps for the tokens of named words (Prompt-to-Prompt, section 3.2).
 
-In double precision, like the maps of `words.align`: a run takes them in its own.
+They are in double precision, like the maps of `words.align`; a run converts them to its own.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ DEFAULTS = ("default", "default_")
 
 
 def word_weights(words: Words, weights: Mapping[Selector, Number] | Mapping[str, Number]) -> Float64[Tensor, "target"]:
-    """One factor per token: those of the selected words, where later ones override, and 1 for all others."""
+    """One factor per token: those of the selected words (later ones override), and 1 for all others.
+
+    Raises ValueError for a factor that is no finite number, and what `Words.find` raises.
+    """
     factors = torch.ones(words.limit, dtype=torch.float64)
     for selector, factor in weights.items():
         if isinstance(factor, bool) or not math.isfinite(factor):
@@ -38,20 +41,20 @@ def word_windows(
     reference_compat: bool = False,
     calls: int | None = None,
 ) -> Float64[Tensor, "times targets tokens"]:
-    """alpha of the cross-attention edit, 1 where a target's token takes the source's map at a step, else 0.
+    """alpha of the cross-attention edit: 1 where a target's token takes the source's map at a step, else 0.
 
-    `cross` is a share f of the steps, meaning (0, f), a pair (start, end), or a mapping from words to these with
-    "default" for all other tokens (absent: all steps); later words override. A word is looked up in every target and
-    must be in one. `reference_compat` rounds as the authors' code, as if there were one step more than there are, and
-    takes every occurrence of a word. The table has a row for each step, or so many as `calls` of the network: that code
-    counts calls, and PNDM makes one more of them than steps.
+    `cross` is a fraction f of the steps, meaning (0, f), a pair (start, end), or a mapping from words to these, with
+    "default" for all other tokens (absent: all steps); later words override. A word must be in at least one target.
+    `reference_compat` rounds like the authors' code, which counts one step more than there are, and takes every
+    occurrence of a word. The table has a row for each step or, with `calls`, for each network call, which is what that
+    code counts: PNDM makes one call more than steps.
     """
     if steps < 1 or not words_list:
         raise ValueError(f"Windows need at least one step and one target. Received {steps} and {len(words_list)}.")
     spans: dict[Selector, Span] = dict(cross) if isinstance(cross, Mapping) else {"default": cross}  # pyright: ignore[reportAssignmentType]
     named = [name for name in DEFAULTS if name in spans]
     if len(named) > 1:
-        raise ValueError(f"A mapping of windows has one default. Received {' and '.join(named)}. Drop one of them.")
+        raise ValueError(f"A mapping of windows has one default. Received {' and '.join(named)}. Remove one of them.")
     default = spans.pop(named[0]) if named else 1.0
     times = steps if calls is None else calls
     table = torch.zeros(times, len(words_list), words_list[0].limit, dtype=torch.float64)
@@ -73,7 +76,7 @@ def _covered(span: Span, steps: int, reference_compat: bool) -> slice:
 
 
 def _find_in_any(words_list: Sequence[Words], selector: Selector, reference_compat: bool) -> dict[int, tuple[int, ...]]:
-    """Token positions in each target that has the word; an error if none has."""
+    """Token positions in each target that has the word. Raises WordNotFound if none has it."""
     found: dict[int, tuple[int, ...]] = {}
     missing: list[WordNotFound] = []
     for target, words in enumerate(words_list):
@@ -88,6 +91,6 @@ def _find_in_any(words_list: Sequence[Words], selector: Selector, reference_comp
 
 
 def _every_chunk(words: Words, selector: Selector) -> tuple[int, ...]:
-    """Tokens of all the words, as spaces part them, that are exactly the selector."""
+    """Tokens of all words, split at spaces, that are exactly the selector."""
     chunks = [chunk for chunk in words.chunks if words.prompt[chunk[0].start : chunk[-1].end] == selector]
     return tuple(token for chunk in chunks for unit in chunk for token in unit.tokens)
