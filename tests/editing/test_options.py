@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
+import math
 from typing import get_type_hints
 
 import numpy as np
@@ -17,7 +19,7 @@ from promptweave.editing.edit import RecordOptions
 from promptweave.editing.options import ASKED, FIELDS, KINDS, EditOptions, PromptToPrompt, Unread, asked
 from promptweave.editing.plan import bind, plan
 from promptweave.editing.settings import RunOptions, Settings
-from promptweave.editing.values import BadValue, read_option, read_options, read_value
+from promptweave.editing.values import BadValue, as_json, read_option, read_options, read_value
 
 SOURCE, TARGET = "a photo of a cat riding a bike", "a photo of a dog riding a bike"
 STEPS = {"steps": 5}
@@ -244,3 +246,13 @@ def test_values_are_read_into_what_the_fields_hold():
     assert read_value(pw.Window, [0.1, 0.5]) == pw.Window(0.1, 0.5)
     seed = next(listed for listed in options_of(Settings) if listed.name == "seed")
     assert read_option(seed, None) is None and read_option(seed, 2**63 - 1) == 2**63 - 1
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_numbers_that_json_does_not_have_are_written_as_text_and_read_back(value):
+    text = as_json({"sigma": (value, 1.5)})
+    assert text == f'{{"sigma": ["{value}", 1.5]}}'
+    read = read_value(tuple[float, ...], json.loads(text)["sigma"])
+    assert read[1] == 1.5 and (read[0] == value or math.isnan(read[0]) and math.isnan(value))
+    with pytest.raises(BadValue, match="guidance"):
+        read_options(Settings, {"guidance": str(value)})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+
+from promptweave.editing.values import as_json
 
 USAGE, FAILURE, INTERRUPTED = 2, 1, 130
 
@@ -36,7 +37,7 @@ class Terminal:
     def give(self, value: Any) -> None:
         """Print for scripts."""
         if self.json:
-            print(json.dumps(value, indent=1, ensure_ascii=False))
+            print(as_json(value, indent=1))
 
     def bar(self) -> Progress:
         """A progress bar on standard error, hidden where nobody watches."""

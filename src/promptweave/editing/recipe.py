@@ -14,7 +14,7 @@ from promptweave.core.clock import Window
 from promptweave.core.control import Control
 from promptweave.core.registry import KNOWN, path_of
 from promptweave.editing.picture import Picture
-from promptweave.editing.values import BadValue, nearest, read_value
+from promptweave.editing.values import BadValue, nearest, read_value, strict
 
 FORMAT = 1
 KEY = "promptweave"  # of the PNG's text chunk
@@ -191,7 +191,7 @@ def _plain(value: Any, name: str, control: Control) -> Any:
     if hasattr(value, "tolist"):  # numbers of numpy
         value = value.tolist()
     if value is None or isinstance(value, str | int | float | list):
-        return value
+        return strict(value)
     raise TypeError(
         f"{name} of {type(control).__name__} is a {type(value).__name__}, which a recipe cannot hold. Fields of "
         "controls are numbers, text, tuples and mappings of these."

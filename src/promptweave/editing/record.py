@@ -17,6 +17,7 @@ from promptweave.core.precision import precision
 from promptweave.core.rows import Row
 from promptweave.editing.recipe import BrokenRecipe, Recipe
 from promptweave.editing.start import start
+from promptweave.editing.values import as_json
 from promptweave.models.base import Model
 from promptweave.sampling.loop import Job, latent_grid, noise_for, sample
 from promptweave.sampling.recording import Capture, Captured, Kept, Key, Place, Track
@@ -91,7 +92,7 @@ class Recording:
         }  # fmt: skip
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.partial")
-        save_file(tensors, partial, metadata={"promptweave": json.dumps(record)})
+        save_file(tensors, partial, metadata={"promptweave": as_json(record)})
         partial.replace(path)
         return path
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import os
 import shutil
 import tempfile
@@ -20,6 +19,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from promptweave.core.control import Hooks
 from promptweave.editing.recipe import FORMAT, KEY, BrokenRecipe, Recipe, parse, versions
+from promptweave.editing.values import as_json
 from promptweave.sampling.loop import Sample
 from promptweave.view.sheet import sheet
 
@@ -112,7 +112,7 @@ class Result:
             for name, (row, image) in self.files().items():
                 self.save_picture(fresh / name, row, image)
             self.comparison().save(fresh / "comparison.png", pnginfo=self._info(0, 0))
-            (fresh / "edit.json").write_text(json.dumps(self.record, indent=1, ensure_ascii=False) + "\n")
+            (fresh / "edit.json").write_text(as_json(self.record, indent=1) + "\n")
             for name, text in (pages or {}).items():
                 (fresh / name).write_text(text, "utf-8")
             written = sorted(fresh.iterdir())
@@ -132,7 +132,7 @@ class Result:
     def _info(self, row: int, image: int) -> PngInfo:
         info = PngInfo()
         record = {**self.record, "picture": {"prompt": row, "image": image}}
-        info.add_itxt(KEY, json.dumps(record, ensure_ascii=False))
+        info.add_itxt(KEY, as_json(record))
         return info
 
     def _repr_html_(self) -> str:

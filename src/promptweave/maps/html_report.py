@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -19,6 +18,7 @@ from PIL import Image
 
 from promptweave.editing.command import NoCommand, command_of, python_of
 from promptweave.editing.result import Result
+from promptweave.editing.values import as_json
 from promptweave.maps.edit_maps import EditMaps, edit_maps, masked, masks_of
 from promptweave.view.heat import BOTH_WAYS, over, signed
 from promptweave.view.sheet import reduced
@@ -48,7 +48,7 @@ def html_report(result: Result) -> str:
         controls=[_control(report) for report in result.report["controls"]],
         again=again,
         command=command,
-        recipe=json.dumps(recipe.as_dict(), indent=1, ensure_ascii=False),
+        recipe=as_json(recipe.as_dict(), indent=1),
         ramp=", ".join("rgb({:.0f} {:.0f} {:.0f})".format(*colour) for colour in BOTH_WAYS),
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from promptweave.editing.values import as_json
 from promptweave.maps.gallery import Gallery
 from promptweave.view.aggregate import enlarged
 from promptweave.view.numbers import entropy, evenness, hottest, iou, share
@@ -68,7 +68,7 @@ def write_statistics(rows: list[Statistic], path: Path | str) -> Path:
         raise ValueError(f"Statistics are written as .csv or .json. Received {path}.")
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".json":
-        path.write_text(json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False) + "\n")
+        path.write_text(as_json([asdict(row) for row in rows], indent=1) + "\n")
         return path
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(Statistic)])

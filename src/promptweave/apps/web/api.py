@@ -21,7 +21,7 @@ from promptweave.core.fields import Listed, options_of
 from promptweave.editing.options import PromptToPrompt
 from promptweave.editing.plan import recipe_for
 from promptweave.editing.settings import Settings
-from promptweave.editing.values import numeric, read_options, whole
+from promptweave.editing.values import as_json, numeric, read_options, whole
 
 STEPS = 25
 ALONE = ("seed", "steps")  # settings that every call has
@@ -187,4 +187,4 @@ def _given(kind: type, values: Mapping[str, Any], without: Sequence[str] = ()) -
 
 def _plain(record: Any) -> Any:
     """As it reads after a journey as JSON."""
-    return json.loads(json.dumps(record))
+    return json.loads(as_json(record))

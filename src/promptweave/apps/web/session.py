@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from promptweave.editing.plan import recipe_for
 from promptweave.editing.recipe import Recipe
 from promptweave.editing.settings import Settings
 from promptweave.editing.sweep import Sweep, sweep
+from promptweave.editing.values import as_json
 from promptweave.maps.html_report import write_report
 from promptweave.view.heat import over
 from promptweave.words import alignment, suggest
@@ -216,7 +216,7 @@ class Session:
         node = self.shown
         picture, recipe = folder / f"promptweave-{node.number}.png", folder / f"promptweave-{node.number}.json"
         node.result.save_picture(picture, node.row, 0)
-        recipe.write_text(json.dumps(node.result.record, indent=1, ensure_ascii=False) + "\n")
+        recipe.write_text(as_json(node.result.record, indent=1) + "\n")
         return picture, recipe
 
     def report(self, folder: Path) -> Path:
