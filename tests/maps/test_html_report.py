@@ -116,6 +116,8 @@ def test_of_a_single_prompt(tiny, tiny_folder, tmp_path, capsys):
         ("place", [SOURCE, "--at", "cat=0,0,0.5,0.75"]),
         ("masactrl", [SOURCE, TARGET, "--start", "0.2"]),
         ("sega", [SOURCE, "--concept", "snow=-2"]),
+        ("mix", [SOURCE, "--word", "cat", "--proxy", "dog"]),
+        ("mix", [SOURCE, "--word", "cat", "--proxy", "dog", "--proxy", "fox", "--window", "0.2:0.6"]),
     ],
 )
 def test_the_command_of_a_method_makes_the_same_recipe(tiny_folder, tmp_path, monkeypatch, capsys, call, options):

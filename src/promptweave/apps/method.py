@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from promptweave.apps.common import (
     SETTINGS,
@@ -112,33 +114,23 @@ def derived(name: str) -> Callable[..., None]:
 
         return one
     common |= {"given": Flags(Given), "comparing": Flags(Comparing)}
-    if what.prompts == "same":
+    if what.prompts in ("same", "repeated"):
 
         @command(**common)
         def same(
             prompt: Prompt, /, *, own: Any, extra: Any, settings: Any, opening: Any, output: Any, given: Any,
             comparing: Any,
         ) -> None:  # fmt: skip
-            run(
-                (prompt, prompt),
-                opening,
-                comparing,
-                own=own,
-                extra=extra,
-                settings=settings,
-                output=output,
-                given=given,
-            )
+            prompts = (prompt, *what.targets(prompt, own))
+            run(prompts, opening, comparing, own=own, extra=extra, settings=settings, output=output, given=given)
 
         return same
 
     @command(**common)
     def targets(
-        source: Source, /, *targets: Targets, own: Any, extra: Any, settings: Any, opening: Any, output: Any,
-        given: Any, comparing: Any,
+        source: Source, /, *targets: Annotated[Targets, Parameter(required=True)], own: Any, extra: Any, settings: Any,
+        opening: Any, output: Any, given: Any, comparing: Any,
     ) -> None:  # fmt: skip
-        if not targets:
-            raise ValueError(f"promptweave {name} needs a source and a target prompt. Received {source!r} alone.")
         run((source, *targets), opening, comparing, own=own, extra=extra, settings=settings, output=output, given=given)
 
     return targets

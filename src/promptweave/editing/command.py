@@ -49,10 +49,9 @@ def _method(recipe: Recipe) -> list[str]:
     what = getattr(type(recipe.controls[0]), "command", None) if len(recipe.controls) == 1 else None
     if not isinstance(what, Command):
         return []
-    prompts = {"one": (), "same": (recipe.source,), "targets": recipe.targets}[what.prompts]
-    if recipe.targets != prompts:
-        return []
     control = recipe.controls[0]
+    if what.prompts != "targets" and recipe.targets != what.targets(recipe.source, vars(control)):
+        return []
     said = {listed.name: listed for listed in options_of(type(control))}
     words = [what.name, recipe.source, *(recipe.targets if what.prompts == "targets" else ())]
     for field in fields(control):
