@@ -73,12 +73,16 @@ def load_for_speed(model: str) -> Any:
     return load(pipeline)
 
 
-def warm_steps(model: Any) -> int:
-    """Steps in which every window of an edit is open: more where attention is joint and its window short."""
+def joint_attention(model: Any) -> bool:
+    """Whether the network has joint attention, as Stable Diffusion 3 and FLUX have."""
     from promptweave.sampling.loop import latent_grid
 
-    joint = any(site.kind == "joint" for site in model.sites(latent_grid(model)))
-    return WARM if joint else 2
+    return any(site.kind == "joint" for site in model.sites(latent_grid(model)))
+
+
+def warm_steps(model: Any) -> int:
+    """Steps that reach into every window of an edit: more for joint attention, whose window is short."""
+    return WARM if joint_attention(model) else 2
 
 
 def once(model: Any, name: str, steps: int, size: Size = None) -> tuple[float, float]:

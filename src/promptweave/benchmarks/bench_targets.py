@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from promptweave.benchmarks.bench_speed import PROMPTS, Size, load_for_speed
+from promptweave.benchmarks.bench_speed import PROMPTS, Size, joint_attention, load_for_speed
 
 COUNTS = (1, 2, 4, 8)
 
@@ -42,17 +42,18 @@ def bench_targets(
 
     network = load_for_speed(model)
     source, target = PROMPTS
-    settings: dict[str, Any] = {"model": network, "steps": steps, "size": size, "joint": 0.4}
-    recording = pw.record(source, **settings)
+    settings: dict[str, Any] = {"model": network, "steps": steps, "size": size}
+    window = {"joint": 0.4} if joint_attention(network) else {}
+    recording = pw.record(source, **settings, **window)
 
-    def joint(count: int) -> Any:
-        return pw.edit(source, *[target] * count, **settings)
+    def together(count: int) -> Any:
+        return pw.edit(source, *[target] * count, **settings, **window)
 
-    work: dict[str, Callable[[], Any]] = {f"{count} targets": lambda count=count: joint(count) for count in counts}
-    work["on a recording"] = lambda: pw.edit(recording, target, model=network, joint=0.4)
-    work["recording"] = lambda: pw.record(source, **settings)
+    work: dict[str, Callable[[], Any]] = {f"{count} targets": lambda count=count: together(count) for count in counts}
+    work["on a recording"] = lambda: pw.edit(recording, target, model=network, **window)
+    work["recording"] = lambda: pw.record(source, **settings, **window)
     work["source alone"] = lambda: pw.generate(source, model=network, steps=steps, size=size)
-    work["1 target"] = lambda: joint(1)
+    work["1 target"] = lambda: together(1)
     times: dict[str, list[float]] = {name: [] for name in work}
     for name in ("1 target", "on a recording", "source alone"):
         work[name]()
