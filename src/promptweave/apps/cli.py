@@ -55,6 +55,8 @@ COMMANDS = (
      "--stage vae --vae-minutes 5"),
     ("bench", "commands_bench:bench", TOOLS, "Measure edits and speed.", ""),
 )  # fmt: skip
+# The arguments of commands that can do without some of them.
+ARGUMENTS = {"edit": "[SOURCE] [TARGETS...]", "maps": "PROMPT [TARGET]", "words": "PROMPT [TARGETS...]"}
 # Spellings of earlier versions, for `edit` and `sweep`.
 ALIASES = {
     **{f"--{kind}": ("--kind", kind) for kind in ("replace", "refine", "flow", "consist")},
@@ -74,6 +76,7 @@ def build() -> App:
     ]
     for place, (name, function, group, help, example) in enumerate((*COMMANDS, *methods)):
         more = {"help_epilogue": f"Example: promptweave {name} {example}"} if example else {}
+        more |= {"usage": f"Usage: promptweave {name} [OPTIONS] {ARGUMENTS[name]}"} if name in ARGUMENTS else {}
         app.command(f"promptweave.apps.{function}", name=name, help=help, group=group, sort_key=place, **more)
     app.register_install_completion_command(group=OPTIONS)
     for flag in ("--help", "--version"):

@@ -136,7 +136,7 @@ def targets(*, timing: Timing, speaking: Speaking) -> None:
     terminal.say(table(title, ("", "seconds", "ratio", "rows alone"), lines))
 
 
-@bench.command
+@bench.command(usage="Usage: promptweave bench methods [OPTIONS] [NAMES...]")
 @command(asked=Flags(Seeded), opening=OPENING, speaking=SPEAKING)
 def methods(
     *names: Annotated[str, Parameter(help="Methods to measure. [all]")],

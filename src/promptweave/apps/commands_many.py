@@ -13,25 +13,9 @@ from promptweave.apps.commands_edit import PROMPT_TO_PROMPT
 from promptweave.apps.common import SETTINGS, FileOutput, Given, Opening, Output, Prompt, Source, recipe_of
 from promptweave.apps.flags import Axis, Flags, command
 from promptweave.apps.forms import byte_count
-from promptweave.core.clock import Span
 from promptweave.core.fields import Option
 
 USUAL = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # of an axis that is not given
-
-
-@dataclass(frozen=True)
-class Keeping:
-    """What a recording holds."""
-
-    cross: Annotated[
-        Span, Option("Fraction or range of the steps whose cross-attention edits may use.", low=0, high=1)
-    ] = 0.8
-    self_attention: Annotated[Span, Option("The same for self-attention.", low=0, high=1, flag="--self")] = 0.4
-    joint: Annotated[Span, Option("The same for joint attention.", low=0, high=1)] = 0.2
-    self_grid: Annotated[
-        int | None, Option("Pixels of the largest self-attention map. [a quarter of the latent's sides]", low=1)
-    ] = None
-    maps: Annotated[bool, Option("Keep what word maps and local blends read.")] = True
 
 
 @dataclass(frozen=True)
@@ -59,12 +43,12 @@ class Batching:
 
 
 @command(
-    keeping=Flags(Keeping), settings=SETTINGS, given=Flags(Given), storing=Flags(Storing), opening=Flags(Opening),
-    output=Flags(FileOutput, {"output": Path("out/recording.safetensors")}),
+    keeping=Flags("promptweave.core.kept:Kept"), settings=SETTINGS, given=Flags(Given), storing=Flags(Storing),
+    opening=Flags(Opening), output=Flags(FileOutput, {"output": Path("out/recording.safetensors")}),
 )  # fmt: skip
 def record(
-    prompt: Prompt, /, *, keeping: Keeping, settings: dict[str, Any], given: Given, storing: Storing, opening: Opening,
-    output: FileOutput,
+    prompt: Prompt, /, *, keeping: dict[str, Any], settings: dict[str, Any], given: Given, storing: Storing,
+    opening: Opening, output: FileOutput,
 ) -> None:  # fmt: skip
     """Make an image and keep what edits of it read: `edit --recording FILE TARGET` then needs half the work."""
     output.check()
@@ -76,12 +60,11 @@ def record(
 
     network, terminal = opening.load(), output.terminal
     recipe = recipe_of(network, prompt, (), settings)
-    kept = Kept(keeping.cross, keeping.self_attention, keeping.joint, keeping.self_grid, keeping.maps)
-    needed = estimate(network, recipe, kept)
+    needed = estimate(network, recipe, Kept(**keeping))
     terminal.say(f"The recording will take {megabytes(needed)}.")
     with terminal.progress("recording", given.passes(recipe.steps)) as advance:
         made = make(
-            prompt, model=network, place=storing.place, budget=storing.bytes, progress=advance, **vars(keeping),
+            prompt, model=network, place=storing.place, budget=storing.bytes, progress=advance, **keeping,
             **given.options, **settings,
         )  # fmt: skip
     made.save(output.output)

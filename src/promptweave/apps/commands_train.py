@@ -12,6 +12,7 @@ from promptweave.apps.common import Opening, Speaking
 from promptweave.apps.flags import Flags, command
 from promptweave.apps.terminal import Terminal, table
 from promptweave.core.fields import Option
+from promptweave.world.stages import STAGES
 
 
 @dataclass(frozen=True)
@@ -55,14 +56,14 @@ class Scoring:
 def train(*, training: Training, scoring: Scoring, opening: Opening, speaking: Speaking) -> None:
     """Train the embedded model, going on from its checkpoints; or print the oracle's figures of a model."""
     terminal = speaking.terminal
+    stages = STAGES if training.stage == "all" else (training.stage,)
+    if not set(stages) <= set(STAGES):
+        raise ValueError(f"--stage must be all, {', '.join(STAGES)}. Received {training.stage!r}.")
     if scoring.score:
         _score(terminal, opening, scoring)
         return
     from promptweave.world import train as recipe
 
-    stages = recipe.STAGES if training.stage == "all" else (training.stage,)
-    if not set(stages) <= set(recipe.STAGES):
-        raise ValueError(f"--stage must be all, {', '.join(recipe.STAGES)}. Received {training.stage!r}.")
     times = {
         "vae": training.vae_minutes, "diffusion": training.minutes, "decoder": training.decoder_minutes, "oracle": 0.0,
         "joint": training.joint_minutes, "fast": training.fast_minutes,

@@ -10,6 +10,7 @@ import torch
 
 from promptweave.models.embedded import EMBEDDED, FAST, JOINT, embedded_folder
 from promptweave.world.oracle import ORACLE
+from promptweave.world.stages import STAGES
 from promptweave.world.train_diffusion import export_latest, train_diffusion
 from promptweave.world.train_fast import train_fast
 from promptweave.world.train_further import begin_with
@@ -20,7 +21,6 @@ from promptweave.world.training import Training, Watch
 
 __all__ = ("EXPORTS", "MADE_BY", "STAGES", "Training", "begin_with", "install", "train")
 
-STAGES = ("vae", "diffusion", "decoder", "oracle", "joint", "fast")
 EXPORTS = {EMBEDDED: "pipeline", JOINT: JOINT, FAST: "fast"}  # embedded model -> its folder in a training folder
 MADE_BY = {"joint": JOINT, "fast": FAST}  # the other stages make `toybox`
 
