@@ -100,7 +100,7 @@ def test_an_allowed_module_that_is_not_there(own, tmp_path):
     values = control_as_dict(own[0].Louder("dog"))
     for path, allow, said in (
         ("gone_module:Louder", ["gone_module"], "gone_module, which cannot be imported.*PYTHONPATH"),
-        ("my_controls:Quieter", ["my_controls"], "defines no control"),
+        ("my_controls:Quieter", ["my_controls"], "no longer defines a control"),
         ("my_package.controls:Louder", ["my_pack"], 'allow=."my_package.controls"'),
     ):
         with pytest.raises(BrokenRecipe, match=said):
@@ -162,7 +162,10 @@ def test_every_control_has_its_page(tiny, kind):
 def test_the_page_of_an_own_control_is_in_python(own, tiny):
     control = own[0].Louder("dog")
     page = pw.html_report(pw.edit(SOURCE, TARGET, model=tiny, controls=[control], steps=3, maps=True))
-    assert "Louder has no option of promptweave edit" in page and "from my_controls import Louder" in page
+    assert (
+        "Louder cannot be requested by the options of promptweave edit" in page
+        and "from my_controls import Louder" in page
+    )
     assert "controls=[Louder(word=&#x27;dog&#x27;)]" in page or "controls=[Louder(word=&#39;dog&#39;)]" in page
 
 

@@ -128,7 +128,7 @@ def test_a_recording_of_a_picture_stands_in_for_it(tiny, tmp_path):
     again = pw.edit(recording, TARGET, model=tiny, **options)
     assert again.recipe == joint.recipe
     torch.testing.assert_close(again.sample.latents, joint.sample.latents, rtol=1e-4, atol=1e-4)
-    with pytest.raises(ValueError, match="has a picture already"):
+    with pytest.raises(ValueError, match="already has its image"):
         pw.edit(recording, TARGET, model=tiny, image=photo())
 
 
@@ -266,7 +266,7 @@ def test_a_picture_is_turned_cropped_and_kept(tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(BadPicture, match="PNG, JPEG or WebP"):
         Picture.of(tmp_path / "text.png", (8, 8))
-    with pytest.raises(FileNotFoundError, match="There is no picture"):
+    with pytest.raises(FileNotFoundError, match="There is no image"):
         Picture.of(tmp_path / "nothing.png", (8, 8))
     with pytest.raises(BadPicture):
         Picture.from_text("no base64!")

@@ -172,14 +172,14 @@ def test_what_has_no_command_is_told_in_python(tiny):
         ((pw.Refine(), pw.Reweight({"dog": 2}, window=0.5)), "parameters, or an order"),
         ((pw.Reweight({"dog": 2}), pw.Refine()), "parameters, or an order"),
         ((pw.Reweight({"dog": 2}),), "parameters, or an order"),
-        ((pw.AttendAndExcite("dog"), pw.Refine()), "AttendAndExcite has no option"),
+        ((pw.AttendAndExcite("dog"), pw.Refine()), "AttendAndExcite cannot be requested"),
     ):
         with pytest.raises(NoCommand, match=said):
             command_of(pw.Recipe(SOURCE, (TARGET,), controls), run)
     assert command_of(made.recipe, run).startswith(f"promptweave edit '{SOURCE}' '{TARGET}' --steps 3 ")
     excite = pw.edit(SOURCE, TARGET, model=tiny, steps=3, controls=[pw.AttendAndExcite("bike"), drawn])
     page = Page(pw.html_report(excite))
-    assert "AttendAndExcite has no option of promptweave edit" in page.said
+    assert "AttendAndExcite cannot be requested by the options of promptweave edit" in page.said
     assert "controls=[pw.AttendAndExcite(words='bike'), pw.LocalBlend(words='dog', mask=((1.0,),))]" in page.said
     code = page.pre[0].partition("\n\n")[2].replace("model='tiny'", "model=tiny")
     scope = {"tiny": tiny, "pw": pw}

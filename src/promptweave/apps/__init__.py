@@ -1,1 +1,1 @@
-"""Applications: the command line and the benchmarks. Nothing imports them."""
+"""Applications: the command line and the web page. No other package imports them."""

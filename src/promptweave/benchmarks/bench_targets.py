@@ -1,4 +1,4 @@
-"""What do more targets cost in one run, and what does a recording save?"""
+"""The cost of more targets in one run, and the savings of a recording."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COUNTS = (1, 2, 4, 8)
 
 
 def seconds(device: torch.device, work: Callable[[], Any]) -> float:
-    """Wall seconds of one call."""
+    """Wall-clock time of one call, in seconds."""
     begin = time.perf_counter()
     work()
     if device.type == "cuda":
@@ -32,11 +32,10 @@ def bench_targets(
     counts: Sequence[int] = COUNTS,
     progress: Any = None,
 ) -> dict[str, dict[str, float]]:
-    """Medians of alternating runs: `seconds`, `ratio` to what they are compared with, and the `least` it could be.
+    """Medians of alternating runs: `seconds`, `ratio` to a baseline, and the `least` ratio, by the number of rows.
 
-    "N targets": one run with N targets over N runs of one; the least that could be is (1 + N) / 2N, of the rows.
-    "on a recording": an edit of a recording over a fresh one; the least is 1/2. "recording": making it over a plain run
-    of the source.
+    "N targets": one run with N targets over N runs with one target; least (1 + N) / 2N. "on a recording": an edit of a
+    recording over an edit without it; least 1/2. "recording": making it over generating the source.
     """
     import promptweave as pw
 

@@ -1,1 +1,1 @@
-"""Edits as people ask for them: options, recipes, results, recordings, sweeps and jobs."""
+"""Edits, from options to files: options, recipes, results, recordings, sweeps and jobs."""

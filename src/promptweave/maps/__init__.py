@@ -1,1 +1,1 @@
-"""What words look at: word maps, self-attention, statistics and the page of a run."""
+"""Attention maps: word maps, self-attention, statistics and the HTML report of a run."""

@@ -1,1 +1,1 @@
-"""Pictures of attention and of edits."""
+"""Drawing of attention maps and of edits."""

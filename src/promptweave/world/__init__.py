@@ -1,1 +1,1 @@
-"""The synthetic world: scenes as data, their pictures, their captions, and the recipe of the embedded model."""
+"""The synthetic world: scenes as data, their images, their captions, and the recipe of the embedded model."""
