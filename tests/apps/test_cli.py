@@ -284,7 +284,7 @@ def test_all_views_of_a_run(run):
     names |= {"maps.mp4"}
     assert names | {"maps-pixels.png", "s.csv"} == {path.name for path in Path("m").iterdir() if path.is_file()}
     assert len(list(Path("m/all").iterdir())) == 2 * 5 * (2 + 3 + 3)  # steps, words, heads of three layers
-    assert made["notes"] == ["Step 50 is past the last: step 2 is shown."] and made["file"] == "m/maps.png"
+    assert made["notes"] == ["Step 50 is past the end; step 2 is shown instead."] and made["file"] == "m/maps.png"
     assert "m/all/time_step_50_down_cross_0_res_16_head_1_1_cat.png" in made["files"]
     assert Path("m/s.csv").read_text().startswith("step,time,place,word,entropy,evenness,share,iou\n")
     code, _, err = run("maps", "a cat on a bike", "--steps", "3", "-o", "m/new.png", "--stats", "m/s.csv")
@@ -300,7 +300,7 @@ def test_maps_of_an_edit(run):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([SWAP, "--animate"], "--animate shows a single prompt"),
+        ([SWAP, "--animate"], "--animate works with a single prompt"),
         (["--blend", "cat"], "--blend needs a target"),
         (["--word", "cat"], "--word needs --layers"),
         (["--files", "x"], "--files needs --steps-shown or --layers"),

@@ -43,7 +43,8 @@ class Louder(pw.Control):
 EXAMPLES = {
     "AttendAndExcite": {"words": ("photo", "bike"), "iterations": 1}, "Consist": {"words": ("cat",)},
     "DirectedDiffusion": {"regions": {"bike": (0, 0, 0.5, 0.5)}}, "SharedStart": {"share": 0.5},
-    "LocalBlend": {"words": "dog"},
+    "LocalBlend": {"words": "dog"}, "PromptMixing": {"word": "bike", "proxies": "cat"},
+    "SkipLayerGuidance": {"layers": (3,), "window": 1.0},
     "MasaCtrl": {"start": 0}, "Pix2PixZero": {"source": "cat", "target": "dog"}, "Reweight": {"weights": {"dog": 2}},
     "SemanticGuidance": {"concepts": {"snow": 1}}, "StructuredDiffusion": {"phrases": ("a cat",), "prompts": (0,)},
 }  # fmt: skip

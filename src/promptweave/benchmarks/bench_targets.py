@@ -42,7 +42,7 @@ def bench_targets(
     network = load_for_speed(model)
     source, target = PROMPTS
     settings: dict[str, Any] = {"model": network, "steps": steps, "size": size}
-    window = {"joint": 0.4} if joint_attention(network) else {}
+    window: dict[str, Any] = {"joint": 0.4} if joint_attention(network) else {}
     recording = pw.record(source, **settings, **window)
 
     def together(count: int) -> Any:
