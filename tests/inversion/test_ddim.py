@@ -15,6 +15,7 @@ import promptweave as pw
 from promptweave.editing.picture import BadPicture, Picture
 from promptweave.inversion.ddim import CannotInvert, invert
 from promptweave.inversion.pinned import Pinned
+from promptweave.sampling.loop import latent_grid
 
 SOURCE, TARGET = "a photo of a cat riding a bike", "a photo of a dog riding a bike"
 STEPS = 5
