@@ -168,10 +168,10 @@ def test_what_has_no_command_is_told_in_python(tiny):
     run = made.sample.run
     drawn = pw.LocalBlend("dog", mask=((1.0,),))
     for controls, said in (
-        ((pw.Refine(), drawn), "The mask is in the recipe"),
-        ((pw.Refine(), pw.Reweight({"dog": 2}, window=0.5)), "parameters, or an order"),
-        ((pw.Reweight({"dog": 2}), pw.Refine()), "parameters, or an order"),
-        ((pw.Reweight({"dog": 2}),), "parameters, or an order"),
+        ((pw.Refine(), drawn), "The mask is stored in the recipe"),
+        ((pw.Refine(), pw.Reweight({"dog": 2}, window=0.5)), "cannot produce these parameters"),
+        ((pw.Reweight({"dog": 2}), pw.Refine()), "cannot produce these parameters"),
+        ((pw.Reweight({"dog": 2}),), "cannot produce these parameters"),
         ((pw.AttendAndExcite("dog"), pw.Refine()), "AttendAndExcite cannot be requested"),
     ):
         with pytest.raises(NoCommand, match=said):
