@@ -146,7 +146,7 @@ def test_doctor(run, tiny_folder):
         (["edit", SOURCE, "--weight", "bike=much"], "number"),
         (["edit", "", SWAP], "empty"),
         (["edit", SOURCE], "target prompt, or weights"),
-        (["edit", SOURCE, SWAP, "--replace", "--refine"], "--kind is given twice"),
+        (["edit", SOURCE, SWAP, "--replace", "--refine"], "--kind takes one value"),
         (["edit", SOURCE, "a " * 80 + "dog"], "Shorten the prompt"),
         (["edit", SOURCE, SWAP, "--steps", "0"], "steps"),
         (["edit", SOURCE, SWAP, "--steps", "-5"], "steps"),
@@ -159,7 +159,7 @@ def test_doctor(run, tiny_folder):
         (["edit", SOURCE, SWAP, "--guidance", "nan"], "finite"),
         (["edit", SOURCE, SWAP, "--size", "33"], "multiples of 2"),
         (["edit", SOURCE, SWAP, "--size", "big"], "--size takes pixels"),
-        (["edit", SOURCE, SWAP, "--mask", "nothing.png"], "--mask takes a picture"),
+        (["edit", SOURCE, SWAP, "--mask", "nothing.png"], "--mask takes an image"),
         (["edit", SOURCE, SWAP, "-o", "/proc/run"], "cannot be written"),
         (["edit", SOURCE, SWAP, "--device", "cuda:9"], "cannot be used"),
         (["edit", SOURCE, SWAP, "--no-such-option"], "Unknown option: --no-such-option. See promptweave edit --help"),
@@ -193,7 +193,7 @@ def test_bad_models(run, tiny_folder, damage):
         (KeyboardInterrupt(), 130, "Nothing was written"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), 1, "out of memory"),
         (MemoryError(), 1, "out of memory"),
-        (ZeroDivisionError("x"), 1, "defect of promptweave"),
+        (ZeroDivisionError("x"), 1, "bug in promptweave"),
     ],
 )
 def test_interruptions_leave_nothing(run, monkeypatch, error, code, message):
@@ -251,9 +251,9 @@ def test_a_file_of_jobs(run):
     lines = [{"source": SOURCE, "targets": [SWAP], "steps": 3}, {"name": "b", "source": SOURCE, "targets": [SWAP]}]
     Path("jobs.jsonl").write_text("\n".join(json.dumps({**line, "steps": 3}) for line in lines))
     code, out, _ = run("edit", "--jobs", "jobs.jsonl", "-o", "out")
-    assert code == 0 and "2 jobs run, 0 there already" in out and Path("out/b/edit.png").exists()
+    assert code == 0 and "2 jobs run, 0 already done" in out and Path("out/b/edit.png").exists()
     code, out, _ = run("edit", "--jobs", "jobs.jsonl", "-o", "out")
-    assert code == 0 and "0 jobs run, 2 there already" in out
+    assert code == 0 and "0 jobs run, 2 already done" in out
     Path("jobs.jsonl").write_text('{"source": "a cat", "targets": ["a horse"], "blend": "zebra"}')
     code, _, err = run("edit", "--jobs", "jobs.jsonl", "-o", "new")
     assert code == 2 and "line 1: " in err and not Path("new").exists()
@@ -284,7 +284,7 @@ def test_all_views_of_a_run(run):
     names |= {"maps.mp4"}
     assert names | {"maps-pixels.png", "s.csv"} == {path.name for path in Path("m").iterdir() if path.is_file()}
     assert len(list(Path("m/all").iterdir())) == 2 * 5 * (2 + 3 + 3)  # steps, words, heads of three layers
-    assert made["notes"] == ["Step 50 is past the last: step 2 is shown."] and made["file"] == "m/maps.png"
+    assert made["notes"] == ["Step 50 is past the end; step 2 is shown instead."] and made["file"] == "m/maps.png"
     assert "m/all/time_step_50_down_cross_0_res_16_head_1_1_cat.png" in made["files"]
     assert Path("m/s.csv").read_text().startswith("step,time,place,word,entropy,evenness,share,iou\n")
     code, _, err = run("maps", "a cat on a bike", "--steps", "3", "-o", "m/new.png", "--stats", "m/s.csv")
@@ -300,10 +300,10 @@ def test_maps_of_an_edit(run):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([SWAP, "--animate"], "--animate shows a single prompt"),
-        (["--blend", "cat"], "--blend goes with a target"),
-        (["--word", "cat"], "--word goes with --layers"),
-        (["--files", "x"], "--files goes with --steps-shown or --layers"),
+        ([SWAP, "--animate"], "--animate works with a single prompt"),
+        (["--blend", "cat"], "--blend needs a target"),
+        (["--word", "cat"], "--word needs --layers"),
+        (["--files", "x"], "--files needs --steps-shown or --layers"),
         (["--stats", "x.txt"], ".csv or .json"),
         (["--steps-shown", "0,five"], "whole numbers"),
         (["--steps-shown=-3"], "counted from 0"),

@@ -104,6 +104,7 @@ def test_a_file_with_a_command_in_its_control_is_a_command(tmp_path, monkeypatch
 @pytest.mark.parametrize("names", COMMANDS, ids=" ".join)
 def test_help_shows_every_option_once_with_its_default(capsys, monkeypatch, names):
     told = help_of(capsys, monkeypatch, *names)
+    assert "ARGS" not in told.splitlines()[0], "the usage names its arguments"
     flags = command(*names).default_command.flags
     listed = [(one, group.optional) for group in flags.values() for one in group.listed]
     assert listed and len({one.flag for one, _ in listed}) == len(listed)
@@ -134,6 +135,8 @@ SMALL = {
     "sega": ["--concept", "a hat=4"],
     "translate": ["--from", "cat", "--to", "dog", "--keep", "0"],
     "masactrl": ["--start", "0"],
+    "skip-layer": ["--layer", "3", "--window", "1"],
+    "mix": ["--word", "cat", "--proxy", "dog", "--proxy", "fox", "--window", "1"],
 }
 
 
@@ -157,7 +160,7 @@ def test_help_and_mistakes_do_not_load_torch():
         ["--help"], ["--version"], [], ["edt"], ["bench"], ["edit", "a", "b", "--nope"], ["edit", "a", "--steps", "0"],
         *([*names, "--help"] for names in COMMANDS), *([*names, "--no-such-option"] for names in COMMANDS),
         ["attend", "a", "--share", "2"], ["place"], ["masactrl", "a cat"], ["edit", "a", "b", "--kind", "bogus"],
-        ["edit", "a", "b", "--mask", "none.png"],
+        ["edit", "a", "b", "--mask", "none.png"], ["train", "--stage", "wrong"],
     ]  # fmt: skip
     code = (
         "import sys\nfrom promptweave.apps.cli import main\n"

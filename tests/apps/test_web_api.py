@@ -83,7 +83,7 @@ def test_a_photo_is_edited_and_only_an_upload_can_be_one(page, client, tmp_path)
         ("/generate", ("", 1, 2, "tiny"), "empty"),
         ("/generate", (SOURCE, 1, 2, "/etc/passwd"), "offers the models tiny"),
         ("/maps", (SOURCE, "zebra", 1, 2, "tiny"), "not a word"),
-        ("/edit", (SOURCE, SOURCE, 1, 2, 0.5, 0.5, {}, [], "tiny"), "says the same"),
+        ("/edit", (SOURCE, SOURCE, 1, 2, 0.5, 0.5, {}, [], "tiny"), "has the source.s words"),
         ("/sweep", (SOURCE, TARGET, "0,2", "0", 1, 2, "tiny"), "0 to 1"),
     ],
 )

@@ -228,9 +228,9 @@ def test_errors_are_sentences_and_keep_the_settings(visit, tmp_path):
     page = visit()
     page.locator(f"#target {FIELD}").fill("a photo of a cat riding a bike")
     page.click("#apply")
-    says(page, "says the same as the source")
+    says(page, "has the source's words")
     assert page.locator(f"#target {FIELD}").input_value() == "a photo of a cat riding a bike"
-    page.get_by_text("Open a picture").click()
+    page.get_by_text("Open an image").click()
     (tmp_path / "photo.png").write_text("no picture")
     page.locator("#upload input[type=file]").set_input_files(tmp_path / "photo.png")
     says(page, "must be a PNG, JPEG or WebP")
@@ -247,7 +247,7 @@ def test_two_visitors_have_pictures_of_their_own_and_uploads_restore(visit, tmp_
     with second.expect_download() as download:
         second.click("#save")
     download.value.save_as(tmp_path / "saved.png")
-    first.get_by_text("Open a picture").click()
+    first.get_by_text("Open an image").click()
     first.locator("#upload input[type=file]").set_input_files(tmp_path / "saved.png")
     says(first, "the pixels match")
     assert first.get_by_label("Seed").input_value() == "7"
@@ -259,9 +259,9 @@ def test_a_photo_is_taken_as_the_source_and_edited(visit, tmp_path):
     Image.fromarray(render(drawn)[0]).resize((300, 300)).save(tmp_path / "cat.jpg")
     page.locator(f"#prompt {FIELD}").fill("a photo of a cat on the grass")
     page.locator(f"#target {FIELD}").fill("a photo of a dog on the grass")
-    page.get_by_text("Open a picture").click()
+    page.get_by_text("Open an image").click()
     page.locator("#upload input[type=file]").set_input_files(tmp_path / "cat.jpg")
-    says(page, "Your picture is the source")
+    says(page, "Your image is the source")
     assert page.locator(f"#target {FIELD}").input_value() == "a photo of a dog on the grass"
     page.click("#apply")
     says(page, "pixels changed")

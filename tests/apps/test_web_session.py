@@ -79,7 +79,7 @@ def test_a_tree_of_edits_with_undo(session):
     with pytest.raises(NothingYet, match="nothing to undo"):
         session.undo()
     assert session.go(3) is third and session.base is second
-    with pytest.raises(NothingYet, match="no picture 9"):
+    with pytest.raises(NothingYet, match="no image 9"):
         session.go(9)
 
 
@@ -97,7 +97,7 @@ def test_a_sweep_and_a_cell_adopted(session):
     node = session.adopt(3)
     assert Form.of(node.recipe).cross == 1.0
     assert np.abs(node.pixels.astype(int) - made.pictures[1, 1]).max() <= 1
-    with pytest.raises(TooMuch, match="36 pictures"):
+    with pytest.raises(TooMuch, match="36 images"):
         session.sweep(Form(TARGET), tuple(i / 10 for i in range(10)), (0.0, 0.3, 0.6, 1.0))
 
 
@@ -118,7 +118,7 @@ def test_heat_and_words(session):
     session.generate("a cat next to a cat", 0, 2)
     assert session.names("a cat next to a cat") == ["a#1", "cat#1", "next", "to", "a#2", "cat#2"]
     assert session.heat("cat#2").size == session.shown.picture.size
-    with pytest.raises(ValueError, match="Words: a#1, cat#1"):
+    with pytest.raises(ValueError, match="Choose one of a#1, cat#1"):
         session.heat("dog")
     matched = session.matched(SOURCE, TARGET)
     assert matched["kind"] == "replace" and [p["source"] for p in matched["pairs"] if p["kind"] == "swapped"] == ["cat"]
@@ -195,7 +195,7 @@ def test_a_picture_of_ones_own_is_edited(session, tmp_path):
     Image.fromarray(drawn).save(tmp_path / "photo.jpg")
     seen: list[tuple[int, int]] = []
     node, said = session.open(tmp_path / "photo.jpg", SOURCE, 0, 3, lambda done, count, z: seen.append((done, count)))
-    assert "Your picture is the source" in said and node.recipe.picture is not None and seen[-1] == (6, 6)
+    assert "Your image is the source" in said and node.recipe.picture is not None and seen[-1] == (6, 6)
     edited = session.edit(Form(TARGET))
     alone = pw.edit(SOURCE, TARGET, model=session.studio.network("tiny"), image=tmp_path / "photo.jpg", steps=3)
     assert np.abs(edited.pixels.astype(int) - np.asarray(alone.edited)).max() <= 1
@@ -204,7 +204,7 @@ def test_a_picture_of_ones_own_is_edited(session, tmp_path):
     picture, _ = session.save(tmp_path)
     restored, said = Session(session.studio).open(picture, "", 0, 2)
     assert "match" in said and restored.recipe.root.picture == node.recipe.picture
-    with pytest.raises(TooMuch, match="pixels of the picture"):
+    with pytest.raises(TooMuch, match="pixels of the image"):
         Limits(pixels=100).check(node.recipe)
 
 

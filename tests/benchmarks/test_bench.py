@@ -47,6 +47,21 @@ def test_speed_table(tiny_folder, capsys):
         assert found["seconds / plain"] == pytest.approx(found["seconds"] / figures["plain"]["seconds"])
 
 
+@pytest.mark.parametrize("joint", [False, True])
+def test_targets_table(tokenizer, tmp_path, tiny_folder, capsys, joint):
+    folder = tiny_folder
+    if joint:
+        folder = tmp_path / "sd3"
+        build_sd3(tokenizer).save_pretrained(folder)
+    with pytest.raises(SystemExit) as end:
+        main(["bench", "targets", "--steps", "3", "--repeats", "1", "--model", str(folder), "--json"])
+    said = capsys.readouterr()
+    assert end.value.code == 0, said.err
+    figures = json.loads(said.out)
+    assert len(figures) == 6 and figures["4 targets in one run"]["least"] == 0.625
+    assert all(found["ratio"] > 0 and found["seconds"] > 0 for found in figures.values())
+
+
 def test_a_failing_memory_run_says_why(tmp_path):
     with pytest.raises(RuntimeError, match="memory run of 'plain' failed"):
         bench_speed.peak(str(tmp_path / "none"), "plain", 1, 1)
@@ -91,15 +106,6 @@ def test_scores_and_edits_are_at_the_models_own_settings(monkeypatch, capsys):
     said = " ".join(capsys.readouterr().out.split())
     assert "toybox-fast: 200 seeded prompts of each family, guidance 3, 2 steps" in said
     assert "50 pairs of each kind, 8 steps, guidance 1" in said
-
-
-def test_targets_table(tiny_folder, capsys):
-    with pytest.raises(SystemExit) as end:
-        main(["bench", "targets", "--steps", "2", "--repeats", "1", "--model", str(tiny_folder), "--json"])
-    assert end.value.code == 0
-    figures = json.loads(capsys.readouterr().out)
-    assert figures["4 targets in one run"]["least"] == 0.625
-    assert all(found["ratio"] > 0 and found["seconds"] > 0 for found in figures.values())
 
 
 @pytest.mark.parametrize("name", ["sd3-random", "flux-random"])

@@ -78,13 +78,13 @@ def test_report(tiny):
     ("arguments", "options", "message"),
     [
         ((SOURCE,), {}, "needs a target prompt, or weights"),
-        ((SOURCE, SOURCE), {}, "says the same as the source"),
+        ((SOURCE, SOURCE), {}, "has the source.s words"),
         ((SOURCE, SWAP), {"cross": 0, "self_attention": 0}, "needs a cross or a self window"),
         ((SOURCE,), {"weights": {"cat": 1.0}}, "a factor other than 1"),
         ((SOURCE,), {"weights": {"dog": 2.0}}, "dog"),
         ((SOURCE, SWAP), {"blend": "horse"}, "horse"),
         ((SOURCE, SWAP), {"cross": 1.2}, "0 <= start <= end <= 1"),
-        ((SOURCE, SWAP), {"cross": float("nan")}, "finite numbers in"),
+        ((SOURCE, SWAP), {"cross": float("nan")}, "fractions of the steps. Received nan"),
         ((SOURCE, SWAP), {"guidance": float("nan")}, "finite"),
         ((SOURCE, SWAP), {"steps": 0}, "steps"),
         ((SOURCE, SWAP), {"steps": -3}, "steps"),
@@ -196,7 +196,7 @@ def test_replay_notices_changes(tiny, tiny_folder, tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "foreign.png")
     with pytest.raises(BrokenRecipe, match="carries no recipe"):
         pw.replay(tmp_path / "foreign.png")
-    with pytest.raises(BrokenRecipe, match="no picture to compare"):
+    with pytest.raises(BrokenRecipe, match="no image to compare"):
         pw.replay(tmp_path / "run" / "edit.json")
     (tmp_path / "broken.json").write_text("{")
     with pytest.raises(BrokenRecipe, match="not JSON"):

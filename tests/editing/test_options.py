@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
+import math
 from typing import get_type_hints
 
 import numpy as np
@@ -17,7 +19,7 @@ from promptweave.editing.edit import RecordOptions
 from promptweave.editing.options import ASKED, FIELDS, KINDS, EditOptions, PromptToPrompt, Unread, asked
 from promptweave.editing.plan import bind, plan
 from promptweave.editing.settings import RunOptions, Settings
-from promptweave.editing.values import BadValue, read_option, read_options, read_value
+from promptweave.editing.values import BadValue, as_json, read_option, read_options, read_value
 
 SOURCE, TARGET = "a photo of a cat riding a bike", "a photo of a dog riding a bike"
 STEPS = {"steps": 5}
@@ -76,7 +78,7 @@ def test_every_pair_of_kind_and_option_is_built_or_refused(model, kind, option, 
 @pytest.mark.parametrize("kind", ["auto", *KINDS])
 def test_every_option_beside_own_controls_is_refused(tiny, kind):
     for option, value in {**VALUES, "kind": kind, "blocks": ("a",)}.items():
-        with pytest.raises(Unread, match=f"Nothing reads {option} here: controls take the place"):
+        with pytest.raises(Unread, match=f"Nothing reads {option} here: controls replace those"):
             pw.edit(SOURCE, TARGET, model=tiny, controls=[pw.Replace()], **STEPS, **{option: value})
 
 
@@ -112,7 +114,7 @@ def test_what_composed_with_flow_still_does(sd3):
 
 def test_inversion_needs_an_image_that_is_inverted(tiny, sd3):
     picture = np.full((32, 32, 3), 90, np.uint8)
-    with pytest.raises(Unread, match="inversion is how a given image becomes noise"):
+    with pytest.raises(Unread, match="inversion says how an input image"):
         pw.edit(SOURCE, TARGET, model=tiny, inversion="direct", **STEPS)
     with pytest.raises(Unread, match="FlowEdit starts from the image itself"):
         pw.edit(SOURCE, TARGET, model=sd3, kind="flow", image=picture, inversion="ddim", **STEPS)
@@ -181,7 +183,7 @@ def test_settings_as_one_or_one_by_one(tiny):
     recipe = plan(SOURCE, [TARGET], tiny, {}, Settings(**given))
     assert {name: getattr(recipe, name) for name in given} == given
     assert set(given) == {listed.name for listed in options_of(Settings)}
-    with pytest.raises(Unread, match="word_maps is of one image"):
+    with pytest.raises(Unread, match="word_maps shows a single image"):
         pw.word_maps(SOURCE, model=tiny, images=2, steps=2)
     assert pw.word_maps(SOURCE, model=tiny, settings=Settings(steps=2)).prompt == SOURCE
 
@@ -189,9 +191,9 @@ def test_settings_as_one_or_one_by_one(tiny):
 def test_a_recording_of_a_result_has_the_results_settings(tiny):
     made = pw.edit(SOURCE, TARGET, model=tiny, **STEPS)
     for name, value in (("seed", 3), ("steps", 5), ("truncate", True)):
-        with pytest.raises(Unread, match=f"Nothing reads {name} here: a result is recorded as it was made"):
+        with pytest.raises(Unread, match=f"Nothing reads {name} here: a result has the settings of its own run"):
             pw.record(made, model=tiny, **{name: value})
-    with pytest.raises(Unread, match="row names a row of a result"):
+    with pytest.raises(Unread, match="row selects a row of a result"):
         pw.record(SOURCE, model=tiny, row=1)
 
 
@@ -244,3 +246,13 @@ def test_values_are_read_into_what_the_fields_hold():
     assert read_value(pw.Window, [0.1, 0.5]) == pw.Window(0.1, 0.5)
     seed = next(listed for listed in options_of(Settings) if listed.name == "seed")
     assert read_option(seed, None) is None and read_option(seed, 2**63 - 1) == 2**63 - 1
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_numbers_that_json_does_not_have_are_written_as_text_and_read_back(value):
+    text = as_json({"sigma": (value, 1.5)})
+    assert text == f'{{"sigma": ["{value}", 1.5]}}'
+    read = read_value(tuple[float, ...], json.loads(text)["sigma"])
+    assert read[1] == 1.5 and (read[0] == value or math.isnan(read[0]) and math.isnan(value))
+    with pytest.raises(BadValue, match="guidance"):
+        read_options(Settings, {"guidance": str(value)})

@@ -43,7 +43,8 @@ class Louder(pw.Control):
 EXAMPLES = {
     "AttendAndExcite": {"words": ("photo", "bike"), "iterations": 1}, "Consist": {"words": ("cat",)},
     "DirectedDiffusion": {"regions": {"bike": (0, 0, 0.5, 0.5)}}, "SharedStart": {"share": 0.5},
-    "LocalBlend": {"words": "dog"},
+    "LocalBlend": {"words": "dog"}, "PromptMixing": {"word": "bike", "proxies": "cat"},
+    "SkipLayerGuidance": {"layers": (3,), "window": 1.0},
     "MasaCtrl": {"start": 0}, "Pix2PixZero": {"source": "cat", "target": "dog"}, "Reweight": {"weights": {"dog": 2}},
     "SemanticGuidance": {"concepts": {"snow": 1}}, "StructuredDiffusion": {"phrases": ("a cat",), "prompts": (0,)},
 }  # fmt: skip
@@ -100,7 +101,7 @@ def test_an_allowed_module_that_is_not_there(own, tmp_path):
     values = control_as_dict(own[0].Louder("dog"))
     for path, allow, said in (
         ("gone_module:Louder", ["gone_module"], "gone_module, which cannot be imported.*PYTHONPATH"),
-        ("my_controls:Quieter", ["my_controls"], "defines no control"),
+        ("my_controls:Quieter", ["my_controls"], "no longer defines a control"),
         ("my_package.controls:Louder", ["my_pack"], 'allow=."my_package.controls"'),
     ):
         with pytest.raises(BrokenRecipe, match=said):
@@ -162,7 +163,10 @@ def test_every_control_has_its_page(tiny, kind):
 def test_the_page_of_an_own_control_is_in_python(own, tiny):
     control = own[0].Louder("dog")
     page = pw.html_report(pw.edit(SOURCE, TARGET, model=tiny, controls=[control], steps=3, maps=True))
-    assert "Louder has no option of promptweave edit" in page and "from my_controls import Louder" in page
+    assert (
+        "Louder cannot be requested by the options of promptweave edit" in page
+        and "from my_controls import Louder" in page
+    )
     assert "controls=[Louder(word=&#x27;dog&#x27;)]" in page or "controls=[Louder(word=&#39;dog&#39;)]" in page
 
 

@@ -20,7 +20,7 @@ def test_distances_by_hand():
     assert mse(first, second, region) == pytest.approx(0.04 / 3)
     assert psnr(first, second, ~region) == 60 and psnr(first, first) == 60
     assert math.isnan(psnr(first, second, np.zeros((2, 3), bool)))
-    with pytest.raises(ValueError, match="one shape"):
+    with pytest.raises(ValueError, match="equal shapes"):
         mse(first, second[:1])
 
 

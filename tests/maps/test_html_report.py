@@ -116,6 +116,8 @@ def test_of_a_single_prompt(tiny, tiny_folder, tmp_path, capsys):
         ("place", [SOURCE, "--at", "cat=0,0,0.5,0.75"]),
         ("masactrl", [SOURCE, TARGET, "--start", "0.2"]),
         ("sega", [SOURCE, "--concept", "snow=-2"]),
+        ("mix", [SOURCE, "--word", "cat", "--proxy", "dog"]),
+        ("mix", [SOURCE, "--word", "cat", "--proxy", "dog", "--proxy", "fox", "--window", "0.2:0.6"]),
     ],
 )
 def test_the_command_of_a_method_makes_the_same_recipe(tiny_folder, tmp_path, monkeypatch, capsys, call, options):
@@ -166,18 +168,18 @@ def test_what_has_no_command_is_told_in_python(tiny):
     run = made.sample.run
     drawn = pw.LocalBlend("dog", mask=((1.0,),))
     for controls, said in (
-        ((pw.Refine(), drawn), "The mask is in the recipe"),
-        ((pw.Refine(), pw.Reweight({"dog": 2}, window=0.5)), "parameters, or an order"),
-        ((pw.Reweight({"dog": 2}), pw.Refine()), "parameters, or an order"),
-        ((pw.Reweight({"dog": 2}),), "parameters, or an order"),
-        ((pw.AttendAndExcite("dog"), pw.Refine()), "AttendAndExcite has no option"),
+        ((pw.Refine(), drawn), "The mask is stored in the recipe"),
+        ((pw.Refine(), pw.Reweight({"dog": 2}, window=0.5)), "cannot produce these parameters"),
+        ((pw.Reweight({"dog": 2}), pw.Refine()), "cannot produce these parameters"),
+        ((pw.Reweight({"dog": 2}),), "cannot produce these parameters"),
+        ((pw.AttendAndExcite("dog"), pw.Refine()), "AttendAndExcite cannot be requested"),
     ):
         with pytest.raises(NoCommand, match=said):
             command_of(pw.Recipe(SOURCE, (TARGET,), controls), run)
     assert command_of(made.recipe, run).startswith(f"promptweave edit '{SOURCE}' '{TARGET}' --steps 3 ")
     excite = pw.edit(SOURCE, TARGET, model=tiny, steps=3, controls=[pw.AttendAndExcite("bike"), drawn])
     page = Page(pw.html_report(excite))
-    assert "AttendAndExcite has no option of promptweave edit" in page.said
+    assert "AttendAndExcite cannot be requested by the options of promptweave edit" in page.said
     assert "controls=[pw.AttendAndExcite(words='bike'), pw.LocalBlend(words='dog', mask=((1.0,),))]" in page.said
     code = page.pre[0].partition("\n\n")[2].replace("model='tiny'", "model=tiny")
     scope = {"tiny": tiny, "pw": pw}

@@ -57,7 +57,7 @@ def test_maps_of_all_tokens_sum_to_one_at_each_pixel(tiny):
 def test_a_gallery_has_every_step_layer_and_head_and_they_average_to_the_whole(tiny, seen):
     gallery = seen.gallery
     assert gallery.steps.keys() == {0, 2, 50} and gallery.steps[50][0] == 3
-    assert gallery.notes == ("Step 50 is past the last: step 3 is shown.",)
+    assert gallery.notes == ("Step 50 is past the end; step 3 is shown instead.",)
     sites = [site for site in tiny.sites((16, 16)) if site.kind == "cross"]
     assert set(gallery.maps) == {(step, s.name, h) for step in (0, 2, 50) for s in sites for h in range(s.heads)}
     where = [site for site in sites if site.grid == tiny.map_grid((16, 16))]

@@ -261,8 +261,8 @@ def test_place(tiny_folder, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "takes boxes or one word"),
-        (("--at", "cat=0,0,1,1", "--quadrants", "cat"), "takes boxes or one word"),
+        ((), "takes either boxes or one word"),
+        (("--at", "cat=0,0,1,1", "--quadrants", "cat"), "takes either boxes or one word"),
         (("--at", "cat=0,0,1"), "left,top,right,bottom"),
         (("--at", "cat=0,0,1,x"), "takes a number"),
         (("--at", "cat=0,0,2,1"), "fractions of the image"),

@@ -261,7 +261,7 @@ def test_both_from_the_command_line_and_by_name(model, tmp_path, capsys):
         assert [c["control"] for c in record["recipe"]["controls"]] == [control]
     with pytest.raises(SystemExit) as end:
         main(["edit", SOURCE, TARGET, "--flow", "--refine", "--model", str(tmp_path / "model")])
-    assert end.value.code == 2 and "--kind is given twice" in capsys.readouterr().err
+    assert end.value.code == 2 and "--kind takes one value" in capsys.readouterr().err
     settings = {"model": model, "steps": STEPS, "guidance": 3.0}
     by_name = pw.edit(SOURCE, TARGET, kind="flow", **settings)
     assert by_name.recipe == pw.edit(SOURCE, TARGET, controls=[pw.FlowEdit()], **settings).recipe

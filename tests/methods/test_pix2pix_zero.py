@@ -209,4 +209,4 @@ def test_the_command(tmp_path, capsys):
     assert saved.is_file() and (folder / "edit.png").is_file()
     with pytest.raises(SystemExit) as end:
         main([*arguments, "--force", "--sentences-to", str(tmp_path / "none.txt")])
-    assert end.value.code != 0 and "one a line" in capsys.readouterr().err
+    assert end.value.code != 0 and "one per line" in capsys.readouterr().err

@@ -195,4 +195,4 @@ def test_from_the_command_line(tiny_folder, tmp_path, monkeypatch, capsys):
     assert code.value.code == 0
     with pytest.raises(SystemExit) as code:
         main(["edit", SOURCE, "a photo of a dog riding a bike", "--image", "no.png", "-o", "no", *options])
-    assert code.value.code == 2 and "There is no picture at no.png" in capsys.readouterr().err
+    assert code.value.code == 2 and "There is no image at no.png" in capsys.readouterr().err

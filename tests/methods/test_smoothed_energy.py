@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
@@ -178,3 +179,10 @@ def test_a_saved_picture_is_made_again(tiny_folder, tmp_path):
     result.save_picture(tmp_path / "made.png", 0, 0)
     again = replay(tmp_path / "made.png")
     assert again.result.recipe.controls == (SmoothedEnergyGuidance(),) and again.matches
+    result.save(tmp_path / "run")
+
+    def refused(name: str) -> None:
+        pytest.fail(f"{name} is not JSON")
+
+    record = json.loads((tmp_path / "run" / "edit.json").read_text(), parse_constant=refused)
+    assert record["recipe"]["controls"][0]["sigma"] == "inf"

@@ -11,7 +11,7 @@ import torch
 from promptweave.view.aggregate import aggregated, enlarged, shared_out
 from promptweave.view.components import at_pixel, components, spread
 from promptweave.view.heat import BOTH_WAYS, signed
-from promptweave.view.names import clamped, map_name, parse_name
+from promptweave.view.names import clamped
 from promptweave.view.numbers import entropy, evenness, hottest, iou, share
 
 
@@ -51,7 +51,7 @@ def test_components_are_orthonormal_and_find_the_group():
     assert spread(found[0]).min() == 0 and spread(found[0]).max() == 1 and not spread(torch.ones(3)).any()
     with pytest.raises(ValueError, match="a map for each of the 20 pixels. Received maps of 7"):
         components(torch.zeros(4, 5, 7))
-    with pytest.raises(ValueError, match="1 to 20 components. Received 21"):
+    with pytest.raises(ValueError, match="1 to 20, .* Received 21"):
         components(attention, 21)
 
 
@@ -78,21 +78,13 @@ def test_numbers_of_maps():
     assert iou(wanted & False, wanted & False) == 1
     with pytest.raises(ValueError, match="threshold must be in"):
         hottest(half, 1)
-    with pytest.raises(ValueError, match="Regions of one size"):
+    with pytest.raises(ValueError, match="Regions must have equal shapes"):
         iou(wanted, wanted[:2])
 
 
-@pytest.mark.parametrize("site", ["down_cross_0_res_64", "mid_cross_0_res_8x12", "joint_3_res_16", "16x16"])
-@pytest.mark.parametrize(("step", "head"), [(0, None), (50, 7)])
-def test_names_round_trip(site, step, head):
-    assert parse_name(map_name(step, site, head)) == (step, site, head)
-
-
-def test_names_and_steps_that_are_none():
-    with pytest.raises(ValueError, match="time_step_50_down_cross_0_res_64. Received 'x'"):
-        parse_name("x")
+def test_steps_that_are_none():
     assert clamped((50, 99, 3), 50) == {50: 49, 99: 49, 3: 3}
-    with pytest.raises(ValueError, match="counted from 0. Received -1"):
+    with pytest.raises(ValueError, match="counted from 0, .* Received -1"):
         clamped((-1,), 5)
 
 

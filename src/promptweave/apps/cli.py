@@ -13,7 +13,7 @@ except ImportError as missing:  # pragma: no cover - an environment without the 
         "The command line needs the extra 'apps'. Install it with: pip install 'promptweave[apps]'"
     ) from missing
 
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # the libraries' advice on import is no news to our users
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # suppress the libraries' import-time advice
 os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
 
 from promptweave import __version__
@@ -24,38 +24,41 @@ EDITS, METHODS, VIEWS, TOOLS, OPTIONS = (
     Group(name, sort_key=place)
     for place, name in enumerate(("Make and edit", "Further methods", "Look", "Models and figures", "Options"))
 )
-# Name, function, group, what it does, and what may follow it as an example.
+# Name, function, group, help, and the arguments of an example.
 COMMANDS = (
-    ("generate", "commands_edit:generate", EDITS, "Make an image from a prompt.", '"a photo of a cat on a bike"'),
-    ("edit", "commands_edit:edit", EDITS, "Edit an image by changing its prompt: only what the words name changes.",
+    ("generate", "commands_edit:generate", EDITS, "Generate an image from a prompt.", '"a photo of a cat on a bike"'),
+    ("edit", "commands_edit:edit", EDITS,
+     "Edit an image by changing its prompt: only what the changed words name changes.",
      '"a cat wearing a hat" "a lion wearing a hat" --blend lion'),
     ("record", "commands_many:record", EDITS,
-     "Make an image and keep what edits of it read: `edit --recording FILE TARGET` then needs half the work.",
+     "Generate an image and record its attention: `edit --recording FILE TARGET` then takes half the work.",
      '"a photo of a cat on a bike" -o cat.safetensors'),
     ("sweep", "commands_many:sweep", EDITS,
-     "Edit with every pair of two settings, from one recording: a labelled grid and the single images.",
+     "Edit with all combinations of two settings, from one recording: a labelled grid and single images.",
      '"a photo of a cat" "a photo of a dog" --cross 0,0.2,...,1 --self 0,0.5,1'),
     ("replay", "commands_look:replay", EDITS,
-     "Rebuild a saved picture from the recipe inside it and say whether the pixels match.", "out/edit/edit.png"),
-    ("app", "commands_page:page", EDITS, "Start the web page: see what each word looks at, and edit by looking.",
+     "Regenerate a saved image from its recipe and say whether the pixels match.", "out/edit/edit.png"),
+    ("app", "commands_page:page", EDITS, "Start the web page: see the attention of each word, and edit.",
      "--port 8000"),
     ("maps", "commands_maps:maps", VIEWS,
-     "Draw what each word looks at: one heat map per word; by step, layer and head; source beside target.",
+     "Draw attention maps: one heat map per word; by step, layer and head; source beside target.",
      '"a dog next to a house" --steps-shown 0,10,25 --animate'),
     ("words", "commands_look:words", VIEWS,
-     "Show the tokens and spans of prompts, and how the words of the first become those of the others.",
+     "Show the tokens and spans of prompts, and how the words of the first align with the others.",
      '"a photo of a cat" "a photo of a black cat"'),
     ("sites", "commands_look:sites", VIEWS,
-     "List the attention layers in execution order, with the shape of their maps for one guided image.",
+     "List the attention layers in execution order, with the shape of their maps for one image with guidance.",
      "--model toybox-dit"),
     ("doctor", "commands_look:doctor", TOOLS,
-     "Show versions, device, the model's files, and what would be downloaded.", "--model toybox-fast"),
+     "Show versions, device, the model's files and what would be downloaded.", "--model toybox-fast"),
     ("train", "commands_train:train", TOOLS,
-     "Train the embedded model, going on from its checkpoints; or print the oracle's figures of a model.",
+     "Train the embedded models, resuming from checkpoints; or score a model by the oracle.",
      "--stage vae --vae-minutes 5"),
     ("bench", "commands_bench:bench", TOOLS, "Measure edits and speed.", ""),
 )  # fmt: skip
-# Spellings of earlier versions, for `edit` and `sweep`.
+# Usage of commands with optional arguments.
+ARGUMENTS = {"edit": "[SOURCE] [TARGETS...]", "maps": "PROMPT [TARGET]", "words": "PROMPT [TARGETS...]"}
+# Spellings of version 0.1, for `edit` and `sweep`.
 ALIASES = {
     **{f"--{kind}": ("--kind", kind) for kind in ("replace", "refine", "flow", "consist")},
     "--mask-union": ("--combine", "union"), "--seeds": ("--seed",),
@@ -74,6 +77,7 @@ def build() -> App:
     ]
     for place, (name, function, group, help, example) in enumerate((*COMMANDS, *methods)):
         more = {"help_epilogue": f"Example: promptweave {name} {example}"} if example else {}
+        more |= {"usage": f"Usage: promptweave {name} [OPTIONS] {ARGUMENTS[name]}"} if name in ARGUMENTS else {}
         app.command(f"promptweave.apps.{function}", name=name, help=help, group=group, sort_key=place, **more)
     app.register_install_completion_command(group=OPTIONS)
     for flag in ("--help", "--version"):

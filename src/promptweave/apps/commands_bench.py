@@ -1,4 +1,4 @@
-"""Commands that measure."""
+"""The commands of `promptweave bench`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OPENING, SPEAKING = Flags(Opening), Flags(Speaking)
 
 @dataclass(frozen=True)
 class Pairs:
-    """What `bench edits` edits, and how."""
+    """The edits of `bench edits`."""
 
     pairs: Annotated[int, Option("Scene pairs of each kind.", low=1, group="What changes")] = 50
     kinds: Annotated[
@@ -32,41 +32,44 @@ class Pairs:
     self_attention: Annotated[
         float, Option("Fraction of the steps with the source's self-attention.", low=0, high=1, flag="--self")
     ] = 0.4
-    joint: Annotated[float, Option("The same for joint attention, in place of both.", low=0, high=1)] = 0.2
-    steps: Annotated[int | None, Option("Sampling steps. [what suits the model]", low=1, group="Image")] = None
-    guidance: Annotated[float | None, Option("Guidance scale. [what suits the model]", low=0, group="Image")] = None
+    joint: Annotated[
+        float, Option("Fraction of the steps with the source's joint attention, which replaces both.", low=0, high=1)
+    ] = 0.2
+    steps: Annotated[int | None, Option("Sampling steps. [the model's own]", low=1, group="Image")] = None
+    guidance: Annotated[float | None, Option("Guidance scale. [the model's own]", low=0, group="Image")] = None
     pictures: Annotated[
-        Path | None, Option("Folder for a sheet of the first twelve pairs a kind.", group="Output", metavar="FOLDER")
+        Path | None,
+        Option("Folder for sheets of the first twelve pairs of each kind.", group="Output", metavar="FOLDER"),
     ] = None
 
 
 @dataclass(frozen=True)
 class Timing:
-    """What is timed."""
+    """The runs to time."""
 
     model: Annotated[
         str,
         Option("toybox, sd15-random, sdxl-random, sd3-random, flux-random, a folder ...", group="Model", short="m"),
     ] = "toybox"
     steps: Annotated[int, Option("Sampling steps.", low=1, group="Image")] = 50
-    repeats: Annotated[int, Option("Runs of each, of which the median counts.", low=1)] = 5
+    repeats: Annotated[int, Option("Runs of each; the median counts.", low=1)] = 5
     size: Annotated[tuple[int, int] | None, Option("Pixels, height x width. [the model's own]", group="Image")] = None
 
 
 @dataclass(frozen=True)
 class Recorders:
-    """What `bench speed` times instead of edits."""
+    """Time recorders instead of edits."""
 
     maps: Annotated[bool, Option("Time the recording of word maps instead of edits.", group="What changes")] = False
 
 
 @dataclass(frozen=True)
 class Seeded:
-    """What `bench methods` runs."""
+    """The runs of `bench methods`."""
 
-    count: Annotated[int, Option("Seeded prompts of each.", low=1, group="What changes")] = 100
+    count: Annotated[int, Option("Seeded prompts per method.", low=1, group="What changes")] = 100
     steps: Annotated[int, Option("Sampling steps.", low=1, group="Image")] = 20
-    guidance: Annotated[float | None, Option("Guidance scale. [what suits the model]", low=0, group="Image")] = None
+    guidance: Annotated[float | None, Option("Guidance scale. [the model's own]", low=0, group="Image")] = None
     seed: Annotated[int, Option("Seed of the prompts and of the noise.", low=0, group="Image", short="s")] = 5000
 
 
@@ -92,7 +95,7 @@ class Card:
 @bench.command
 @command(asked=Flags(Pairs), opening=OPENING, speaking=SPEAKING)
 def edits(*, asked: Pairs, opening: Opening, speaking: Speaking) -> None:
-    """Edit seeded scene pairs: does what the words name change, and does the rest stay?"""
+    """Edit seeded pairs of scenes: do edits change what they should and keep the rest?"""
     from promptweave.benchmarks import bench_edits
     from promptweave.editing.plan import usual
 
@@ -143,7 +146,7 @@ def speed(*, timing: Timing, recorders: Recorders, speaking: Speaking) -> None:
 @bench.command
 @command(timing=Flags(Timing, {"steps": 20, "repeats": 3}), speaking=SPEAKING)
 def targets(*, timing: Timing, speaking: Speaking) -> None:
-    """Time several targets in one run against as many runs, and an edit of a recording against a fresh one."""
+    """Time several targets in one run against separate runs, and an edit of a recording against one without."""
     from promptweave.benchmarks import bench_targets
 
     terminal, model, steps, repeats = speaking.terminal, timing.model, timing.steps, timing.repeats
@@ -177,7 +180,7 @@ def gpu(*, asked: Card, speaking: Speaking) -> None:
         terminal.say(f"wrote {asked.output}")
 
 
-@bench.command
+@bench.command(usage="Usage: promptweave bench methods [OPTIONS] [NAMES...]")
 @command(asked=Flags(Seeded), opening=OPENING, speaking=SPEAKING)
 def methods(
     *names: Annotated[str, Parameter(help="Methods to measure. [all]")],
@@ -185,7 +188,7 @@ def methods(
     opening: Opening,
     speaking: Speaking,
 ) -> None:
-    """What each method does for the thing it exists for, against plain generation on the same seeds."""
+    """Measure each method on its purpose, against plain generation with the same seeds."""
     from dataclasses import asdict
 
     from promptweave.benchmarks.bench_methods import MEASURES, bench_methods
@@ -200,7 +203,7 @@ def methods(
         )
     terminal.give({"figures": [asdict(figure) for figure in figures]})
     others = any(figure.beside is not None for figure in figures)
-    columns = ("method", "what", "plain", "with it", *(["Prompt-to-Prompt"] if others else []), "pictures")
+    columns = ("method", "what", "plain", "with it", *(["Prompt-to-Prompt"] if others else []), "images")
     lines = [
         (f.method, f.what, f"{f.plain:.3g}", f"{f.steered:.3g}",
          *(["" if f.beside is None else f"{f.beside:.3g}"] if others else []), str(f.count))

@@ -1,4 +1,4 @@
-"""The commands that make images: generate, edit."""
+"""The commands generate and edit."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ PROMPT_TO_PROMPT = "promptweave.editing.options:PromptToPrompt"
 
 @dataclass(frozen=True)
 class Sources:
-    """Sources of edits other than a prompt."""
+    """Sources of edits other than a source prompt."""
 
     recording: Annotated[
         Path | None,
-        Option("Edit a recording; all prompts are targets then.", group="Image", metavar="FILE"),
+        Option("Edit a recording; all prompts are then targets.", group="Image", metavar="FILE"),
     ] = None  # fmt: skip
     jobs: Annotated[
-        Path | None, Option("Run a file of edits, one JSON object a line.", group="Advanced", metavar="FILE")
+        Path | None, Option("Run a file of edits, one JSON object per line.", group="Advanced", metavar="FILE")
     ] = None
-    rows: Annotated[int, Option("Images made at once with --jobs.", low=1, group="Advanced")] = 8
+    rows: Annotated[int, Option("Images per forward pass with --jobs.", low=1, group="Advanced")] = 8
 
 
 @command(settings=SETTINGS, opening=Flags(Opening), output=folder("generate"))
 def generate(prompt: Prompt, /, *, settings: dict[str, Any], opening: Opening, output: Output) -> None:
-    """Make an image from a prompt."""
+    """Generate an image from a prompt."""
     from promptweave.editing.edit import run
     from promptweave.editing.recorders import edit_watch
 
@@ -73,15 +73,17 @@ def edit(
     opening: Opening,
     output: Output,
 ) -> None:
-    """Edit an image by changing its prompt: only what the words name changes."""
+    """Edit an image by changing its prompt: only what the changed words name changes."""
     if sources.jobs is not None:
         if source is not None:
-            raise ValueError(f"--jobs takes its prompts from the file. Received {source!r} too.")
+            raise ValueError(f"--jobs takes its prompts from the file. Received {source!r} too. Leave it out.")
         _jobs(output.terminal, sources.jobs, opening.load(), output.output, sources.rows, output.force)
         return
     output.check()
     if source is None:
-        raise ValueError("An edit needs a source prompt and a target. Received none: promptweave edit SOURCE TARGET.")
+        raise ValueError(
+            "An edit needs a source prompt and a target. Received none. Write promptweave edit SOURCE TARGET."
+        )
     from promptweave.editing.edit import edit as make
     from promptweave.editing.record import Recording
 
@@ -107,7 +109,7 @@ def edit(
 
 
 def _jobs(terminal: Terminal, path: Path, network: Any, output: Path, rows: int, force: bool) -> None:
-    """Run a file of jobs, each into a folder of its own below `output`."""
+    """Run a file of jobs, each into its own subfolder of `output`."""
     from promptweave.editing.jobs import read_jobs, run_jobs
 
     jobs = read_jobs(path, network)
@@ -121,4 +123,4 @@ def _jobs(terminal: Terminal, path: Path, network: Any, output: Path, rows: int,
     with terminal.progress("jobs", len(jobs)) as advance:
         folders = run_jobs(jobs, network, output, rows=rows, force=force, done=note)
     terminal.give({"folders": [str(folder) for folder in folders], "there_already": there})
-    terminal.say(f"{len(folders) - len(there)} jobs run, {len(there)} there already, in {output}")
+    terminal.say(f"{len(folders) - len(there)} jobs run, {len(there)} already done, in {output}")

@@ -1,4 +1,4 @@
-"""Commands that show: words, sites, replay, doctor."""
+"""The commands words, sites, replay and doctor."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SPEAKING = Flags(Speaking)
 
 @dataclass(frozen=True)
 class Pixels:
-    """Size of an image."""
+    """The size of an image."""
 
     size: Annotated[
         tuple[int, int] | None,
@@ -31,16 +31,12 @@ class Pixels:
 
 @dataclass(frozen=True)
 class Replaying:
-    """How a picture is made again."""
+    """How an image is regenerated."""
 
-    model: Annotated[
-        str | None, Option("Instead of the one that the recipe names. [the recipe's]", group="Model", short="m")
-    ] = None
+    model: Annotated[str | None, Option("Model to use. [the recipe's]", group="Model", short="m")] = None
     allow_module: Annotated[
         tuple[str, ...],
-        Option(
-            "Module of a control of your own, which may be imported. Trust it first.", group="Model", metavar="NAME"
-        ),
+        Option("Module of your own controls that may be imported, which runs its code.", group="Model", metavar="NAME"),
     ] = ()
 
 
@@ -52,7 +48,7 @@ def words(
     opening: Opening,
     speaking: Speaking,
 ) -> None:
-    """Show the tokens and spans of prompts, and how the words of the first become those of the others."""
+    """Show the tokens and spans of prompts, and how the words of the first align with the others."""
     from dataclasses import asdict
 
     from promptweave.words import alignment, suggest
@@ -73,9 +69,9 @@ def words(
             for w in one.words
         ]
         terminal.say(table(f"prompt {number}: {one.prompt}", ("word", "characters", "tokens", "pieces"), rows))
-        terminal.say(f"{one.length} of {one.limit} tokens, start and end included.")
+        terminal.say(f"{one.length} of {one.limit} tokens, including start and end.")
         if one.truncated:
-            terminal.say(f"The model does not read: {', '.join(w.text for w in one.truncated)}.")
+            terminal.say(f"Truncated: {', '.join(w.text for w in one.truncated)}.")
     tables = [alignment(found[0], other) for other in found[1:]]
     kinds = [suggest(found[0], other) for other in found[1:]]
     for number, (pairs, kind) in enumerate(zip(tables, kinds, strict=True), 2):
@@ -97,7 +93,7 @@ def words(
 
 @command(pixels=Flags(Pixels), opening=ON_CPU, speaking=SPEAKING)
 def sites(*, pixels: Pixels, opening: Opening, speaking: Speaking) -> None:
-    """List the attention layers in execution order, with the shape of their maps for one guided picture."""
+    """List the attention layers in execution order, with the shape of their maps for one image with guidance."""
     from promptweave.sampling.loop import latent_grid
 
     network, terminal = opening.load(), speaking.terminal
@@ -118,13 +114,13 @@ def sites(*, pixels: Pixels, opening: Opening, speaking: Speaking) -> None:
             f"{len(found)} attention layers of {opening.model}", ("is cross", "place", "maps", "name", "module"), rows
         )
     )
-    terminal.say("maps: [2 halves of guidance x heads, queries, keys]")
+    terminal.say("maps: [2 guidance branches x heads, queries, keys]")
     names = ("is_cross", "place", "maps", "name", "module")
     terminal.give([dict(zip(names, row, strict=True)) for row in rows])
 
 
 def _shape(site: Any, tokens: int, branches: int) -> str:
-    """[guidance x heads, queries, keys] of a site's map; a joint layer has the text among both."""
+    """[guidance branches x heads, queries, keys] of a site's map; in joint layers, text is part of both."""
     queries = site.queries + (tokens if site.kind == "joint" else 0)
     return f"[{branches * site.heads}, {queries}, {tokens if site.kind == 'cross' else queries}]"
 
@@ -137,7 +133,7 @@ def replay(
     replaying: Replaying,
     speaking: Speaking,
 ) -> None:
-    """Rebuild a saved picture from the recipe inside it and say whether the pixels match."""
+    """Regenerate a saved image from its recipe and say whether the pixels match."""
     from promptweave.editing.recipe import Recipe
     from promptweave.editing.replay import replay as again
     from promptweave.editing.result import read_record
@@ -159,7 +155,7 @@ def replay(
 
 @command(opening=ON_CPU, speaking=SPEAKING)
 def doctor(*, opening: Opening, speaking: Speaking) -> None:
-    """Show versions, device, the model's files, and what would be downloaded."""
+    """Show versions, device, the model's files and what would be downloaded."""
     import torch
 
     from promptweave.editing.recipe import versions

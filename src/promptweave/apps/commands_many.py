@@ -1,4 +1,4 @@
-"""Commands for many images from little work: record, sweep."""
+"""The commands record and sweep."""
 
 from __future__ import annotations
 
@@ -13,36 +13,20 @@ from promptweave.apps.commands_edit import PROMPT_TO_PROMPT
 from promptweave.apps.common import SETTINGS, FileOutput, Given, Opening, Output, Prompt, Source, recipe_of
 from promptweave.apps.flags import Axis, Flags, command
 from promptweave.apps.forms import byte_count
-from promptweave.core.clock import Span
 from promptweave.core.fields import Option
 
-USUAL = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # of an axis that is not given
-
-
-@dataclass(frozen=True)
-class Keeping:
-    """What a recording holds."""
-
-    cross: Annotated[
-        Span, Option("Fraction or range of the steps whose cross-attention edits may use.", low=0, high=1)
-    ] = 0.8
-    self_attention: Annotated[Span, Option("The same for self-attention.", low=0, high=1, flag="--self")] = 0.4
-    joint: Annotated[Span, Option("The same for joint attention.", low=0, high=1)] = 0.2
-    self_grid: Annotated[
-        int | None, Option("Pixels of the largest self-attention map. [a quarter of the latent's sides]", low=1)
-    ] = None
-    maps: Annotated[bool, Option("Keep what word maps and local blends read.")] = True
+USUAL = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # default values of an axis
 
 
 @dataclass(frozen=True)
 class Storing:
-    """Where a recording is kept while it is made."""
+    """Where a recording is stored while it is made."""
 
     place: Annotated[
-        Literal["cpu", "device", "disk"], Option("Where recordings are kept: cpu, device or disk.", group="Advanced")
+        Literal["cpu", "device", "disk"], Option("Where recordings are stored: cpu, device or disk.", group="Advanced")
     ] = "cpu"
     budget: Annotated[
-        str | None, Option("Largest recording, such as 500M or 2G.", group="Advanced", metavar="BYTES")
+        str | None, Option("Maximum size of a recording, such as 500M or 2G.", group="Advanced", metavar="BYTES")
     ] = None
 
     @property
@@ -59,14 +43,14 @@ class Batching:
 
 
 @command(
-    keeping=Flags(Keeping), settings=SETTINGS, given=Flags(Given), storing=Flags(Storing), opening=Flags(Opening),
-    output=Flags(FileOutput, {"output": Path("out/recording.safetensors")}),
+    keeping=Flags("promptweave.core.kept:Kept"), settings=SETTINGS, given=Flags(Given), storing=Flags(Storing),
+    opening=Flags(Opening), output=Flags(FileOutput, {"output": Path("out/recording.safetensors")}),
 )  # fmt: skip
 def record(
-    prompt: Prompt, /, *, keeping: Keeping, settings: dict[str, Any], given: Given, storing: Storing, opening: Opening,
-    output: FileOutput,
+    prompt: Prompt, /, *, keeping: dict[str, Any], settings: dict[str, Any], given: Given, storing: Storing,
+    opening: Opening, output: FileOutput,
 ) -> None:  # fmt: skip
-    """Make an image and keep what edits of it read: `edit --recording FILE TARGET` then needs half the work."""
+    """Generate an image and record its attention: `edit --recording FILE TARGET` then takes half the work."""
     output.check()
     if output.output.suffix != ".safetensors":
         raise ValueError(f"A recording is saved as a .safetensors file. Received {output.output}.")
@@ -76,12 +60,11 @@ def record(
 
     network, terminal = opening.load(), output.terminal
     recipe = recipe_of(network, prompt, (), settings)
-    kept = Kept(keeping.cross, keeping.self_attention, keeping.joint, keeping.self_grid, keeping.maps)
-    needed = estimate(network, recipe, kept)
+    needed = estimate(network, recipe, Kept(**keeping))
     terminal.say(f"The recording will take {megabytes(needed)}.")
     with terminal.progress("recording", given.passes(recipe.steps)) as advance:
         made = make(
-            prompt, model=network, place=storing.place, budget=storing.bytes, progress=advance, **vars(keeping),
+            prompt, model=network, place=storing.place, budget=storing.bytes, progress=advance, **keeping,
             **given.options, **settings,
         )  # fmt: skip
     made.save(output.output)
@@ -100,9 +83,9 @@ def sweep(
     source: Source, target: Annotated[str, Parameter(help="Edited prompt.")], /, *, options: dict[str, Any],
     settings: dict[str, Any], given: Given, batching: Batching, storing: Storing, opening: Opening, output: Output,
 ) -> None:  # fmt: skip
-    """Edit with every pair of two settings, from one recording: a labelled grid and the single images.
+    """Edit with all combinations of two settings, from one recording: a labelled grid and single images.
 
-    Two of the options are axes: those with several values, --cross and --self unless others are given.
+    Options with several values are the two axes; by default --cross and --self.
     """
     from promptweave.editing.sweep import check_sweep
     from promptweave.editing.sweep import sweep as make
@@ -124,7 +107,7 @@ def sweep(
 
 
 def axes_of(given: Mapping[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
-    """The two axes (rows, columns) among the options, and the others."""
+    """The two axes (rows, columns) and the remaining options."""
     found: dict[str, tuple[float, ...]] = {}
     fixed: dict[str, Any] = {}
     for name, value in given.items():
@@ -141,8 +124,8 @@ def axes_of(given: Mapping[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
             found[name] = USUAL
     if len(found) != 2:
         raise ValueError(
-            f"A sweep has two axes, options with several values. Received {', '.join(found) or 'none'}. "
-            "Write --cross 0,0.4,0.8 --self 0,0.5,1, say."
+            f"A sweep needs two axes, which are options with several values. Received {', '.join(found) or 'none'}. "
+            "Write, for example, --cross 0,0.4,0.8 --self 0,0.5,1."
         )
     names = list(found)
     rows, columns = (names[1], names[0]) if names[0] == "cross" else names

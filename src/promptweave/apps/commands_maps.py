@@ -1,4 +1,4 @@
-"""The command that shows attention: maps."""
+"""The command maps."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from promptweave.apps.map_files import Ask, beside, views, write
 def maps(
     prompt: Prompt,
     target: Annotated[
-        str | None, Parameter(help="An edited prompt: its maps beside the first's, and their difference.")
+        str | None, Parameter(help="Edited prompt: show its maps beside the first's, and their difference.")
     ] = None,
     /,
     *,
@@ -29,7 +29,7 @@ def maps(
     opening: Opening,
     output: FileOutput,
 ) -> None:
-    """Draw what each word looks at: one heat map per word; by step, layer and head; source beside target."""
+    """Draw attention maps: one heat map per word; by step, layer and head; source beside target."""
     ask = replace(ask, output=output.output)
     ask.check(target)
     output.check()

@@ -11,22 +11,22 @@ from promptweave.core.fields import Option
 
 @dataclass(frozen=True)
 class Serving:
-    """What the page offers, and where."""
+    """The models of the page, and its address."""
 
     model: Annotated[
-        tuple[str, ...], Option("A model to choose from. [toybox]", group="Model", short="m", metavar="MODEL")
+        tuple[str, ...], Option("Model that visitors may choose. [toybox]", group="Model", short="m", metavar="MODEL")
     ] = ()
     device: Annotated[str, Option("auto, cpu, cuda ...", group="Model", metavar="DEVICE")] = "auto"
     host: Annotated[
-        str, Option("Address to listen on; others than this machine's are open to all.", group="Output")
+        str, Option("Address to listen on; any but this machine's own is open to the network.", group="Output")
     ] = "127.0.0.1"
-    port: Annotated[int, Option("Port; 0 takes a free one.", low=0, high=65535, group="Output")] = 7860
-    browser: Annotated[bool, Option("Open a browser on the page.", group="Output", flag="--open")] = True
+    port: Annotated[int, Option("Port; 0 for a free one.", low=0, high=65535, group="Output")] = 7860
+    browser: Annotated[bool, Option("Open the page in a browser.", group="Output", flag="--open")] = True
 
 
 @command(serving=Flags(Serving))
 def page(*, serving: Serving) -> None:
-    """Start the web page: see what each word looks at, and edit by looking."""
+    """Start the web page: see the attention of each word, and edit."""
     from promptweave.apps.web import launch
 
     launch(

@@ -1,4 +1,4 @@
-"""The command that trains the embedded models, and scores what a model can do."""
+"""The command train."""
 
 from __future__ import annotations
 
@@ -12,57 +12,60 @@ from promptweave.apps.common import Opening, Speaking
 from promptweave.apps.flags import Flags, command
 from promptweave.apps.terminal import Terminal, table
 from promptweave.core.fields import Option
+from promptweave.world.stages import STAGES
 
 
 @dataclass(frozen=True)
 class Training:
-    """What is trained, how long and where."""
+    """What to train, for how long and where."""
 
     stage: Annotated[
         str, Option("all, vae, diffusion, decoder, oracle, joint or fast.", group="What changes", metavar="STAGE")
     ] = "all"
-    folder: Annotated[Path, Option("Where checkpoints, log and grids go.", group="Output")] = Path("runs/toybox")
-    vae_minutes: Annotated[float, Option("For the autoencoder, in all.", low=0)] = 11.0
-    minutes: Annotated[float, Option("For text encoder and UNet, in all its runs together.", low=0)] = 180.0
-    decoder_minutes: Annotated[float, Option("To improve the decoder, in all.", low=0)] = 15.0
-    joint_minutes: Annotated[float, Option("For toybox-dit, in all.", low=0)] = 220.0
-    fast_minutes: Annotated[float, Option("For toybox-fast, in all.", low=0)] = 26.0
+    folder: Annotated[Path, Option("Folder of checkpoints, log and sample grids.", group="Output")] = Path(
+        "runs/toybox"
+    )
+    vae_minutes: Annotated[float, Option("Total time for the autoencoder.", low=0)] = 11.0
+    minutes: Annotated[float, Option("Total time for text encoder and UNet, over all runs.", low=0)] = 180.0
+    decoder_minutes: Annotated[float, Option("Total time for the decoder.", low=0)] = 15.0
+    joint_minutes: Annotated[float, Option("Total time for toybox-dit.", low=0)] = 220.0
+    fast_minutes: Annotated[float, Option("Total time for toybox-fast.", low=0)] = 26.0
     begin: Annotated[
         str | None,
-        Option("Begin a new folder with this model's weights: toybox, toybox-dit, or a folder.", flag="--from"),
+        Option("Start a new folder from this model's weights: toybox, toybox-dit or a folder.", flag="--from"),
     ] = None
-    rate: Annotated[float, Option("Highest rate of learning, stages diffusion and joint.", low=0)] = 1e-3
-    batch: Annotated[int, Option("Images a step, stages diffusion and joint; 0: 24 and 32.", low=0)] = 0
-    bf16: Annotated[bool, Option("Stages diffusion and joint in bfloat16: faster where the machine has it.")] = False
-    scenes: Annotated[
-        int, Option("Scenes to train on; a fifth as many more have two things of two colours.", low=1)
-    ] = 30_000
-    seed: Annotated[int, Option("Seed of everything random.", low=0)] = 0
+    rate: Annotated[float, Option("Maximum learning rate of the stages diffusion and joint.", low=0)] = 1e-3
+    batch: Annotated[int, Option("Batch size of the stages diffusion and joint; 0 for 24 and 32.", low=0)] = 0
+    bf16: Annotated[bool, Option("Run the stages diffusion and joint in bfloat16.")] = False
+    scenes: Annotated[int, Option("Training scenes, plus a fifth as many with two things of two colours.", low=1)] = (
+        30_000
+    )
+    seed: Annotated[int, Option("Seed of the training.", low=0)] = 0
     install: Annotated[bool, Option("Copy the trained pipeline into the package.", group="Output")] = False
 
 
 @dataclass(frozen=True)
 class Scoring:
-    """What is measured instead."""
+    """What to measure instead."""
 
-    score: Annotated[bool, Option("Only score --model, train nothing.", group="What changes")] = False
-    count: Annotated[int, Option("Of --score: prompts of each family.", low=1)] = 200
-    steps: Annotated[int | None, Option("Of --score: sampling steps. [what suits the model]", low=1)] = None
-    guidance: Annotated[float | None, Option("Of --score: guidance scale. [what suits the model]", low=0)] = None
+    score: Annotated[bool, Option("Only score --model, without training.", group="What changes")] = False
+    count: Annotated[int, Option("With --score: prompts of each family.", low=1)] = 200
+    steps: Annotated[int | None, Option("With --score: sampling steps. [the model's own]", low=1)] = None
+    guidance: Annotated[float | None, Option("With --score: guidance scale. [the model's own]", low=0)] = None
 
 
 @command(training=Flags(Training), scoring=Flags(Scoring), opening=Flags(Opening), speaking=Flags(Speaking))
 def train(*, training: Training, scoring: Scoring, opening: Opening, speaking: Speaking) -> None:
-    """Train the embedded model, going on from its checkpoints; or print the oracle's figures of a model."""
+    """Train the embedded models, resuming from checkpoints; or score a model by the oracle."""
     terminal = speaking.terminal
+    stages = STAGES if training.stage == "all" else (training.stage,)
+    if not set(stages) <= set(STAGES):
+        raise ValueError(f"--stage must be one of all, {', '.join(STAGES)}. Received {training.stage!r}.")
     if scoring.score:
         _score(terminal, opening, scoring)
         return
     from promptweave.world import train as recipe
 
-    stages = recipe.STAGES if training.stage == "all" else (training.stage,)
-    if not set(stages) <= set(recipe.STAGES):
-        raise ValueError(f"--stage must be all, {', '.join(recipe.STAGES)}. Received {training.stage!r}.")
     times = {
         "vae": training.vae_minutes, "diffusion": training.minutes, "decoder": training.decoder_minutes, "oracle": 0.0,
         "joint": training.joint_minutes, "fast": training.fast_minutes,
@@ -88,7 +91,7 @@ def train(*, training: Training, scoring: Scoring, opening: Opening, speaking: S
 
 @contextmanager
 def _training_bar(terminal: Terminal, minutes: dict[str, float]) -> Iterator[Any]:
-    """A bar per stage on standard error: share of its minutes, loss and samples a second."""
+    """A progress bar per stage on standard error: time, loss and samples per second."""
     with terminal.bar() as bar:
         tasks: dict[str, Any] = {}
         first: dict[str, tuple[float, float]] = {}

@@ -1,4 +1,4 @@
-"""The options that commands have in common, said once."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from promptweave.apps.flags import Flags
 from promptweave.apps.terminal import Terminal
 from promptweave.core.fields import Option
 
-Prompt = Annotated[str, Parameter(help="What the image shows.")]
+Prompt = Annotated[str, Parameter(help="Prompt of the image.")]
 Source = Annotated[str, Parameter(help="Prompt of the source image.")]
 Targets = Annotated[str, Parameter(help="Edited prompts.")]
 
@@ -23,7 +23,7 @@ SETTINGS = Flags("promptweave.editing.settings:Settings")
 
 @dataclass(frozen=True)
 class Opening:
-    """Which network, and how it is read."""
+    """Which model, and how it is loaded."""
 
     model: Annotated[
         str,
@@ -33,12 +33,14 @@ class Opening:
     scheduler: Annotated[
         str | None, Option("ddim, euler, dpm++, heun ... [the model's own]", group="Model", metavar="NAME")
     ] = None
-    allow_pickle: Annotated[bool, Option("Read weights that can run code. Trust them first.", group="Model")] = False
-    chunks: Annotated[int, Option("Read prompts of so many times the model's length.", low=1, group="Model")] = 1
+    allow_pickle: Annotated[
+        bool, Option("Load pickled weights, which can run code. Only for files that you trust.", group="Model")
+    ] = False
+    chunks: Annotated[int, Option("Maximum prompt length, as a multiple of the model's.", low=1, group="Model")] = 1
     prompt_weights: Annotated[bool, Option("Read (word:1.3) and [word] in prompts as weights.", group="Model")] = False
 
     def load(self) -> Any:
-        """The network."""
+        """Load the model."""
         from promptweave.models.load import load
 
         return load(
@@ -49,40 +51,38 @@ class Opening:
 
 @dataclass(frozen=True)
 class Speaking:
-    """How a command answers."""
+    """The output of a command."""
 
-    json: Annotated[bool, Option("One JSON document on standard output, for scripts.", group="Output")] = False
+    json: Annotated[bool, Option("Print one JSON document, for scripts.", group="Output")] = False
     quiet: Annotated[bool, Option("Print errors only.", group="Output", short="q")] = False
 
     @cached_property
     def terminal(self) -> Terminal:
-        """Where the command speaks."""
+        """The terminal to print to."""
         return Terminal(self.json, self.quiet)
 
 
 @dataclass(frozen=True)
 class Folder:
-    """Where a run goes."""
+    """The folder of a run."""
 
     output: Annotated[Path, Option("Folder of the results.", group="Output", short="o")] = Path("out")
     force: Annotated[bool, Option("Replace an earlier run in the folder.", group="Output", short="f")] = False
-    report: Annotated[bool, Option("Also write report.html, a page with everything about the run.", group="Output")] = (
-        False
-    )
+    report: Annotated[bool, Option("Also write report.html, a page about the run.", group="Output")] = False
 
 
 @dataclass(frozen=True)
 class Output(Speaking, Folder):
-    """Where results go, and how the command answers."""
+    """The folder of the results, and the output of the command."""
 
     def check(self) -> None:
-        """Raise before any work is done if results could not be written."""
+        """Raise before any work is done if results cannot be written."""
         from promptweave.editing.result import check_output
 
         check_output(self.output, force=self.force)
 
     def save(self, made: Any, pictures: Mapping[str, Any] | None = None) -> None:
-        """Write a result, its page if asked for, and further pictures, and name the files."""
+        """Write a result, its page if requested, and further images; print their paths."""
         from promptweave.maps.html_report import html_report
 
         pages = {"report.html": html_report(made)} if self.report else {}
@@ -96,7 +96,7 @@ class Output(Speaking, Folder):
 
 @dataclass(frozen=True)
 class OneFile:
-    """Where a single file goes."""
+    """The path of a single file."""
 
     output: Annotated[Path, Option("File to write.", group="Output", short="o", metavar="FILE")] = Path("out")
     force: Annotated[bool, Option("Replace files.", group="Output", short="f")] = False
@@ -104,44 +104,44 @@ class OneFile:
 
 @dataclass(frozen=True)
 class FileOutput(Speaking, OneFile):
-    """The same, and how the command answers."""
+    """The path of the result, and the output of the command."""
 
     def check(self) -> None:
-        """Raise before any work is done if the file may not be written."""
+        """Raise FileExistsError if the file exists and may not be replaced."""
         if self.output.exists() and not self.force:
             raise FileExistsError(f"{self.output} exists. Choose another file with -o, or replace it with --force.")
 
 
 @dataclass(frozen=True)
 class Given:
-    """A picture that is edited in place of a made one."""
+    """An input image, edited instead of a generated one."""
 
     image: Annotated[
         Path | None,
-        Option("Edit this picture, which the source prompt describes, not a made one.", group="Image", metavar="FILE"),
+        Option("Input image to edit, described by the source prompt.", group="Image", metavar="FILE"),
     ] = None
     inversion: Annotated[
         str | None,
         Option(
-            "How --image becomes noise. [direct]", group="Advanced", metavar="direct|ddim|regularised"
+            "How --image is inverted to noise. [direct]", group="Advanced", metavar="direct|ddim|regularised"
         ),
     ] = None  # fmt: skip
 
     @property
     def options(self) -> dict[str, Any]:
-        """Those given, as `edit` takes them."""
+        """The options that were given, as keywords of `edit`."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
     def passes(self, steps: int) -> int:
-        """Steps to wait for: a picture is walked back to noise first."""
+        """Steps for the progress bar, with those of the inversion of an input image."""
         return steps if self.image is None else 2 * steps
 
 
 @dataclass(frozen=True)
 class Comparing:
-    """Whether the targets are also made without control."""
+    """Whether to generate the targets also without controls."""
 
-    compare: Annotated[bool, Option("Also make the targets without control.", group="Output")] = False
+    compare: Annotated[bool, Option("Also generate the targets without controls.", group="Output")] = False
 
 
 def folder(name: str) -> Flags:
@@ -150,7 +150,7 @@ def folder(name: str) -> Flags:
 
 
 def steps_of(settings: Mapping[str, Any], network: Any) -> int:
-    """Steps of a run: those given, else those that suit the model."""
+    """The steps of a run: those given, else the model's default."""
     steps: int | None = settings.get("steps")
     return network.defaults[0] if steps is None else steps
 
@@ -166,7 +166,7 @@ def recipe_of(network: Any, prompt: str, targets: tuple[str, ...], settings: Map
 
 
 def facts(report: Mapping[str, Any], hidden: tuple[str, ...] = ()) -> list[str]:
-    """What a control did, in words: "cross steps 40", "mask 12% at the end"."""
+    """What a control did, as text: "cross steps 40", "mask 12% at the end"."""
     said: list[str] = []
     for name, value in report.items():
         if name == "mask_area":
@@ -181,9 +181,9 @@ def facts(report: Mapping[str, Any], hidden: tuple[str, ...] = ()) -> list[str]:
 
 
 def tell(terminal: Terminal, report: Mapping[str, Any], hidden: tuple[str, ...] = ()) -> None:
-    """Say how near the source comes to a given picture, and what each control did."""
+    """Print the PSNR of the source to an input image, and what each control did."""
     found = report.get("picture")
     if found:
-        terminal.say(f"  inversion {found['inversion']}: PSNR of the source to the picture {found['psnr']:.1f} dB")
+        terminal.say(f"  inversion {found['inversion']}: PSNR of the source to the input image {found['psnr']:.1f} dB")
     for control in report["controls"]:
         terminal.say(f"  {control['control']}: {', '.join(facts(control, hidden)) or 'done'}")

@@ -1,8 +1,8 @@
-"""Options and commands as the sources declare them, read without running them: torch alone takes seconds to import.
+"""Options and commands, read from the source text without importing it, since importing torch takes seconds.
 
-A dataclass of options says everything in its fields, `name: Annotated[type, Option("help", ...)] = default`, and a
-control its command in `command: ClassVar[Command] = Command(...)`. Both are found in the text of the module. A class
-that cannot be read so, because a type of its own is computed, is imported instead: the answer is the same.
+A dataclass declares its options by fields, `name: Annotated[type, Option("help", ...)] = default`, and a control its
+command by `command: ClassVar[Command] = Command(...)`. Both are parsed from the module's text. A class that cannot be
+parsed, because a type in it is computed, is imported instead, with the same result.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ NAMES: dict[str, Any] = {
 
 @cache
 def declared(where: str) -> tuple[Listed, ...]:
-    """What `options_of` says of the class at "module:Class"."""
+    """The result of `options_of` for the class "module:Class"."""
     module, _, name = where.partition(":")
     try:
         classes, names = _module(module)
@@ -39,7 +39,7 @@ def declared(where: str) -> tuple[Listed, ...]:
 
 @cache
 def method_commands() -> dict[str, tuple[Command, str]]:
-    """The commands that controls in `methods` declare, and where the controls are, by the name of the command."""
+    """Name of a command -> the command that a control in `methods` declares, and the control's "module:Class"."""
     found: dict[str, tuple[Command, str]] = {}
     for path in sorted((ROOT / "methods").glob("*.py")):
         if "ClassVar[Command]" not in path.read_text("utf-8"):
@@ -56,7 +56,7 @@ def method_commands() -> dict[str, tuple[Command, str]]:
 
 @cache
 def _module(name: str) -> tuple[dict[str, ast.ClassDef], dict[str, Any]]:
-    """The classes of a module, and the names that annotations may use: its own where they can be computed so."""
+    """The classes of a module, and the names that annotations may use; the module's own if they can be evaluated."""
     path = ROOT.joinpath(*name.split(".")[1:]).with_suffix(".py")
     tree, names = ast.parse(path.read_text("utf-8")), dict(NAMES)
     for node in tree.body:
@@ -64,12 +64,12 @@ def _module(name: str) -> tuple[dict[str, ast.ClassDef], dict[str, Any]]:
             try:
                 names[node.targets[0].id] = _value(node.value, names)
             except (NameError, AttributeError, TypeError):
-                continue  # of torch, say
+                continue  # it needs torch, for example
     return {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}, names
 
 
 def _fields(classes: Mapping[str, ast.ClassDef], name: str, names: Mapping[str, Any]) -> dict[str, Listed]:
-    """The options of a class, those of its bases in the same module first."""
+    """The options of a class; those of its bases in the same module come first."""
     found: dict[str, Listed] = {}
     for base in classes[name].bases:
         if ast.unparse(base) in classes:
@@ -84,7 +84,7 @@ def _fields(classes: Mapping[str, ast.ClassDef], name: str, names: Mapping[str, 
 
 
 def _annotated(kind: ast.ClassDef) -> Iterator[tuple[str, list[ast.expr], ast.expr | None]]:
-    """Name, what stands in `Annotated[...]`, and default of each field that has it."""
+    """Name, arguments of `Annotated[...]`, and default of each annotated field."""
     for node in kind.body:
         if isinstance(node, ast.AnnAssign) and isinstance(node.annotation, ast.Subscript):
             hint = node.annotation

@@ -1,4 +1,4 @@
-"""Errors as one message and an exit code."""
+"""Errors become one message and an exit code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ INTERRUPTION = "Interrupted. Nothing was written."
 
 
 def explain(error: BaseException) -> int:
-    """Say what went wrong, and give the exit code."""
+    """Print what went wrong, and return the exit code."""
     if isinstance(error, KeyboardInterrupt):
         return fail(INTERRUPTION, INTERRUPTED)
     if isinstance(error, CycloptsError):
@@ -29,28 +29,28 @@ def explain(error: BaseException) -> int:
     if isinstance(error, ValueError | OSError | TypeError | ImportError):
         prefix = (
             "" if type(error).__module__ == "builtins" else f"{type(error).__name__}: "
-        )  # ours are in docs/errors.md
+        )  # the library's own errors are in docs/errors.md
         return fail(f"{prefix}{error}", USAGE)
     if os.environ.get("PROMPTWEAVE_DEBUG"):
         raise error
     return fail(
-        f"{type(error).__name__}: {error}\nThis is a defect of promptweave. PROMPTWEAVE_DEBUG=1 shows where.", FAILURE
+        f"{type(error).__name__}: {error}\nThis is a bug in promptweave. Set PROMPTWEAVE_DEBUG=1 to see where.", FAILURE
     )
 
 
 def misused(error: CycloptsError) -> str:
-    """What is wrong with a command line, and where help is."""
+    """The message for an invalid command line, with a pointer to its help."""
     chain = " ".join(("promptweave", *(error.command_chain or ())))
     message = str(error)
     if isinstance(error, MissingArgumentError) and error.argument is not None and error.keyword is None:
         named = error.argument.name
         message = f"{chain} needs {named}: {error.argument.parameter.help} Received none."
     if isinstance(error, RepeatArgumentError):
-        message = f"{error.token.keyword} is given twice, and takes one value. Give it once."
+        message = f"{error.token.keyword} takes one value. Received two. Give it once."
     return f"{message} See {chain} --help."
 
 
 def fail(message: str, code: int) -> int:
-    """Print on standard error, and give the exit code."""
+    """Print to standard error, and return the exit code."""
     print(message, file=sys.stderr)
     return code

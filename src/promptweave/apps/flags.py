@@ -1,4 +1,4 @@
-"""Options as the command line has them: from dataclasses of `Option` fields to flags in groups, and to their values."""
+"""From dataclasses with `Option` fields to command-line flags in groups, and from their texts to values."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class Axis:
 class Flags:
     """The options of a dataclass in a command.
 
-    `kind`: the dataclass, of which the command gets an instance; or "module:Class", which is read without importing it,
-    and the command gets a dict of what was given, nothing else. `usual`: defaults of this command. `optional`: fields
-    without a default that the command finds itself. `without`: fields that other options of the command stand for.
-    `axes`: numbers may be several, 0,0.2,...,1, and are an `Axis` then.
+    `kind`: the dataclass, of which the command gets an instance; or "module:Class", which is parsed without importing
+    it, and the command gets a dict of the given options. `usual`: defaults of this command. `optional`: fields
+    without a default that the command may fill in itself. `without`: fields that other options replace. `axes`: numbers
+    may have several values (0,0.2,...,1), which become an `Axis`.
     """
 
     kind: type | str
@@ -54,7 +54,7 @@ class Flags:
         )
 
     def hint(self) -> Any:
-        """What the parser reads them by: a dictionary that holds what was given."""
+        """The type hint for the parser: a dictionary of the given options."""
         if not self.listed:
             return Annotated[Any, Parameter(parse=False)]
         known = {
@@ -63,32 +63,32 @@ class Flags:
         return Annotated[TypedDict("Given", known, total=False), Parameter("*")]  # type: ignore[misc]  # pyright: ignore
 
     def made(self, given: Mapping[str, Any] | None) -> Any:
-        """What the command gets for the texts that were given."""
+        """The value that the command gets for the given texts."""
         known = {one.name: one for one in self.listed}
         values = {name: value_of(known[name], text, self.axes) for name, text in (given or {}).items()}
         return values if isinstance(self.kind, str) else self.kind(**{**self.usual, **values})
 
 
 def command(**flags: Flags) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a function options: its keyword parameter of each name gets what `Flags` says."""
+    """Give a command options: each of these keyword parameters gets the value of its `Flags`."""
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         @wraps(function)
         def run(*prompts: Any, **given: Any) -> None:
             function(*prompts, **given | {name: one.made(given.get(name)) for name, one in flags.items()})
 
-        parameters = inspect.signature(function).parameters.values()  # of which the parser may leave out the options
+        parameters = inspect.signature(function).parameters.values()  # the parser may leave out options
         optional = [one.replace(default=None) if one.name in flags else one for one in parameters]
         run.__annotations__ = {**function.__annotations__, **{name: one.hint() for name, one in flags.items()}}
-        setattr(run, "__signature__", inspect.Signature(optional))  # noqa: B010 - functions declare none
-        setattr(run, "flags", flags)  # noqa: B010 - for who asks what a command takes
+        setattr(run, "__signature__", inspect.Signature(optional))  # noqa: B010 - functions have no such attribute
+        setattr(run, "flags", flags)  # noqa: B010 - read by tests
         return run
 
     return decorate
 
 
 def parameter(listed: Listed, *, required: bool) -> Any:
-    """An option as cyclopts sees it."""
+    """An option as a cyclopts parameter."""
     form, option = form_of(listed), listed.option
     several, flag = get_origin(form.hint) is list, form.hint is bool
     names = [listed.flag, *([f"-{option.short}"] if option.short else [])]
@@ -105,14 +105,14 @@ def parameter(listed: Listed, *, required: bool) -> Any:
 
 
 def shown(listed: Listed, form: Form) -> str:
-    """The default as help shows it; nothing where there is none, or where the help text tells it in brackets."""
+    """The default as shown by help; empty if there is none, or if the help text has it in brackets."""
     if listed.default is MISSING or listed.default is None or listed.default is False or listed.default in ((), ""):
         return ""
     return "on" if listed.default is True else form.show(listed.default)
 
 
 def value_of(listed: Listed, given: Any, axes: bool = False) -> Any:
-    """The value of an option's text, texts or flag; raises ValueError on one that is out of its range."""
+    """The value of an option's texts or flag. Raises ValueError if it is invalid or out of range."""
     flag, option, form = listed.flag, listed.option, form_of(listed)
     if isinstance(given, bool):
         return given

@@ -1,4 +1,4 @@
-"""Values as people type them: for every type of an option, its form on the command line and what reads it."""
+"""The command-line form of every option type, and its reader."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Texts = Sequence[str]
 
 @dataclass(frozen=True)
 class Form:
-    """`hint`: as what the parser takes it (a text, several, a flag). `read`: the value of texts, given the flag."""
+    """`hint`: the parser's type (text, list of texts, flag). `read(texts, flag)`: the value."""
 
     hint: Any
     metavar: str
@@ -30,7 +30,7 @@ class Form:
 
 
 def form_of(listed: Listed) -> Form:
-    """The form of an option's value; raises TypeError for a type that has none."""
+    """The form of an option's type. Raises TypeError for a type without one."""
     kind = listed.type
     parts = [part for part in get_args(kind) if part is not NoneType]
     if get_origin(kind) is not Literal and NoneType in get_args(kind):
@@ -43,7 +43,7 @@ def form_of(listed: Listed) -> Form:
 
 
 def choice(text: str, flag: str, choices: Texts) -> str:
-    """One of several words."""
+    """One of several choices."""
     if text not in choices:
         raise ValueError(f"{flag} is one of {', '.join(choices)}. Received {text!r}.")
     return text
@@ -80,7 +80,7 @@ def span(text: str, flag: str) -> float | tuple[float, float]:
 
 
 def spans(texts: Texts, flag: str) -> Any:
-    """One fraction or range for all words, or "word=0.4" for some and a plain one for the others."""
+    """One fraction or range for all words, or "word=0.4" for some words and one without a word for the rest."""
     words: dict[str, Any] = {}
     for text in texts:
         word, equals, value = text.rpartition("=")
@@ -135,7 +135,7 @@ def size(text: str, flag: str = "--size") -> tuple[int, int]:
 
 
 def drawn(text: str, flag: str) -> Drawn:
-    """The image of a mask as rows of zeros and ones."""
+    """A mask image as rows of zeros and ones."""
     import numpy as np
     from PIL import Image
 
@@ -144,12 +144,12 @@ def drawn(text: str, flag: str) -> Drawn:
             grey = image.convert("L")
             grey.thumbnail((256, 256))
     except OSError as error:
-        raise ValueError(f"{flag} takes a picture, and {text} cannot be read as one: {error}.") from error
+        raise ValueError(f"{flag} takes an image, and {text} cannot be read as one: {error}.") from error
     return tuple(map(tuple, (np.asarray(grey) > 127).astype(float).tolist()))
 
 
 def one_or_more(texts: Texts, flag: str) -> Any:
-    """A single text as it is, several as a tuple."""
+    """A single text unchanged, several as a tuple."""
     return texts[0] if len(texts) == 1 else tuple(texts)
 
 
@@ -161,7 +161,7 @@ def byte_count(text: str, flag: str = "--budget") -> int:
 
 
 def series(text: str, flag: str) -> tuple[float, ...]:
-    """Numbers "0,0.5,1", also "0,0.2,...,1" with the step of the first two."""
+    """A list of numbers "0,0.5,1" or a range "0,0.2,...,1", whose step is that of the first two."""
     parts = [part.strip() for part in text.split(",")]
     if "..." not in parts:
         return tuple(number(part, flag) for part in parts)

@@ -1,4 +1,4 @@
-"""What `promptweave maps` writes: from what was asked for to files."""
+"""The files of `promptweave maps`."""
 
 from __future__ import annotations
 
@@ -18,77 +18,83 @@ if TYPE_CHECKING:
 from promptweave.apps.forms import byte_count, number
 from promptweave.core.fields import Option
 
-Files = dict[Path, Callable[[Path], Any]]  # what writes each file
+Files = dict[Path, Callable[[Path], Any]]  # path -> function that writes it
 
 
 @dataclass(frozen=True)
 class Ask:
-    """What `promptweave maps` shows; `output` is the file that further ones stand beside."""
+    """The options of `promptweave maps`; `output`: the main file, beside which the others are written."""
 
-    special: Annotated[bool, Option("Also the start and end tokens.", group="What changes")] = False
-    alone: Annotated[bool, Option("The maps without the image below.", group="Output")] = False
+    special: Annotated[bool, Option("Also show the start and end tokens.", group="What changes")] = False
+    alone: Annotated[bool, Option("Draw the maps without the image below.", group="Output")] = False
     grid: Annotated[
         str | None,
         Option(
-            "Grid of the maps, such as 16 or 8x16; all: enlarged and averaged. [where words are localised best]",
+            "Grid of the maps, such as 16 or 8x16, or all, resized and averaged. [the grid that localises words best]",
             group="Where",
         ),
     ] = None
-    renormalise: Annotated[bool, Option("Fractions among the words alone.", group="Where")] = False
+    renormalise: Annotated[bool, Option("Normalise over the words.", group="Where")] = False
     steps_shown: Annotated[
-        str | None, Option("Also the maps at these steps, such as 0,5,10,25,50.", group="What changes", metavar="STEPS")
+        str | None,
+        Option("Also draw maps at these steps, such as 0,5,10,25,50.", group="What changes", metavar="STEPS"),
     ] = None
     layers: Annotated[
-        tuple[str, ...], Option("Also layer by layer: all, down, up_cross_2 ...", group="What changes", metavar="NAMES")
+        tuple[str, ...],
+        Option("Also draw maps by layer: all, down, up_cross_2 ...", group="What changes", metavar="NAMES"),
     ] = ()
-    heads: Annotated[bool, Option("Of --layers: each head by itself.", group="What changes", flag="--per-head")] = False
+    heads: Annotated[bool, Option("With --layers: each head separately.", group="What changes", flag="--per-head")] = (
+        False
+    )
     words: Annotated[
         tuple[str, ...],
-        Option("Of --layers: a sheet of this word. [all words]", group="What changes", flag="--word", metavar="WORD"),
+        Option("With --layers: a sheet of this word. [all words]", group="What changes", flag="--word", metavar="WORD"),
     ] = ()
-    animate: Annotated[bool, Option("Also a GIF and a WebP through all steps.", group="Output")] = False
-    video: Annotated[bool, Option("Also an MP4 (extra 'video').", group="Output")] = False
+    animate: Annotated[bool, Option("Also write a GIF and a WebP over all steps.", group="Output")] = False
+    video: Annotated[bool, Option("Also write an MP4 (extra 'video').", group="Output")] = False
     self_attention: Annotated[
         tuple[str, ...],
         Option(
-            "Also self-attention: components, or pixel=x,y.",
+            "Also draw self-attention: components, or pixel=x,y.",
             group="What changes",
             flag="--self",
             metavar="components|pixel=X,Y",
         ),
     ] = ()
-    self_grid: Annotated[str | None, Option("Of --self: its grid, such as 16.", group="Where")] = None
+    self_grid: Annotated[str | None, Option("With --self: its grid, such as 16.", group="Where")] = None
     stats: Annotated[
         Path | None,
-        Option("Also entropy, fraction and overlap of each word, as .csv or .json.", group="Output", metavar="FILE"),
+        Option(
+            "Also write entropy, fraction and overlap of each word to this .csv or .json file.",
+            group="Output",
+            metavar="FILE",
+        ),
     ] = None
     masks: Annotated[
         tuple[str, ...],
         Option(
-            "Of --stats: word=FILE, an image that is white where the thing is.",
+            "With --stats: word=FILE, a mask image that is white where the thing is.",
             group="Where",
             flag="--mask",
             metavar="WORD=FILE",
         ),
     ] = ()
     folder: Annotated[
-        Path | None, Option("Folder for each map as a file.", group="Output", flag="--files", metavar="FOLDER")
+        Path | None, Option("Folder for single maps as files.", group="Output", flag="--files", metavar="FOLDER")
     ] = None
     blend: Annotated[
-        tuple[str, ...], Option("Word in whose region alone the image may change.", group="Where", metavar="WORD")
+        tuple[str, ...], Option("Restrict changes to the region of this word.", group="Where", metavar="WORD")
     ] = ()
-    budget: Annotated[
-        str, Option("Most memory that maps may take, such as 500M.", group="Advanced", metavar="BYTES")
-    ] = "2G"
+    budget: Annotated[str, Option("Maximum memory for maps, such as 500M.", group="Advanced", metavar="BYTES")] = "2G"
     output: Path = Path("out/maps.png")
 
     @property
     def on_picture(self) -> bool:
-        """Whether maps lie over the image."""
+        """Whether maps are drawn over the image."""
         return not self.alone
 
     def check(self, target: str | None) -> None:
-        """Raise on options that do not go together, before anything is computed."""
+        """Raise ValueError for options that do not go together, before anything is computed."""
         alone = {
             "--steps-shown": self.steps_shown, "--layers": self.layers, "--animate": self.animate, "--grid": self.grid,
             "--self": self.self_attention, "--stats": self.stats, "--files": self.folder, "--special": self.special,
@@ -96,7 +102,7 @@ class Ask:
         }  # fmt: skip
         unfit = [name for name, value in alone.items() if value]
         if target is not None and unfit:
-            raise ValueError(f"{unfit[0]} shows a single prompt. Received two. Leave one of them out.")
+            raise ValueError(f"{unfit[0]} works with a single prompt. Received two. Leave one of them out.")
         needs = (
             ("--blend", self.blend, "a target prompt", target),
             ("--per-head", self.heads, "--layers", self.layers),
@@ -107,17 +113,17 @@ class Ask:
         )
         for name, given, other, there in needs:
             if given and not there:
-                raise ValueError(f"{name} goes with {other}. Received {name} alone. Add {other}, or leave it out.")
+                raise ValueError(f"{name} needs {other}. Received {name} alone. Add {other}, or leave {name} out.")
         if self.stats is not None and self.stats.suffix not in (".csv", ".json"):
             raise ValueError(f"--stats writes .csv or .json. Received {self.stats}.")
 
     def beside(self, name: str, suffix: str = ".png") -> Path:
-        """A file next to the output."""
+        """The path of a further file next to `output`."""
         return self.output.with_name(f"{self.output.stem}-{name}{suffix}")
 
 
 def views(ask: Ask, prompt: str, general: Mapping[str, Any]) -> tuple[Files, dict[str, Any]]:
-    """Look at a run, and say what writes each file."""
+    """Run, and return the files to write with their writers."""
     from promptweave.maps.gallery import plain
     from promptweave.maps.look import look
     from promptweave.maps.statistics import statistics, write_statistics
@@ -167,7 +173,7 @@ def views(ask: Ask, prompt: str, general: Mapping[str, Any]) -> tuple[Files, dic
 
 
 def beside(ask: Ask, source: str, target: str, general: Mapping[str, Any]) -> tuple[Files, dict[str, Any]]:
-    """Edit, and say what writes each file of source beside target."""
+    """Edit, and return the files of source beside target with their writers."""
     from dataclasses import asdict
 
     from promptweave.editing.edit import edit
@@ -186,10 +192,10 @@ def beside(ask: Ask, source: str, target: str, general: Mapping[str, Any]) -> tu
 
 
 def write(files: Files, force: bool) -> list[Path]:
-    """Write all files or none; raises FileExistsError if one is there and may not be replaced."""
+    """Write either all files or none. Raises FileExistsError if one exists and may not be replaced."""
     for path in files:
         if path.exists() and not force:
-            raise FileExistsError(f"{path} exists. Choose other files, or replace them with --force.")
+            raise FileExistsError(f"{path} exists. Choose another file, or replace it with --force.")
     moves: list[tuple[Path, Path]] = []
     folders: list[str] = []
     try:
@@ -231,7 +237,7 @@ def _pixel(text: str) -> tuple[int, int]:
     name, _, place = text.partition("=")
     x, comma, y = place.partition(",")
     if name != "pixel" or not comma:
-        raise ValueError(f"--self takes components, or a pixel of the picture as pixel=x,y. Received {text!r}.")
+        raise ValueError(f"--self takes components, or a pixel of the image as pixel=x,y. Received {text!r}.")
     return int(number(x, "--self pixel")), int(number(y, "--self pixel"))
 
 
@@ -246,4 +252,4 @@ def _mask(text: str) -> tuple[str, np.ndarray]:
         with Image.open(path) as image:
             return word, np.asarray(image.convert("L")) > 127
     except OSError as error:
-        raise ValueError(f"--mask takes a picture, and {path} cannot be read as one: {error}.") from error
+        raise ValueError(f"--mask takes an image, and {path} cannot be read as one: {error}.") from error

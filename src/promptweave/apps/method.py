@@ -1,7 +1,7 @@
 """Commands of methods, derived from the controls: prompts, the control's own options, and the common ones.
 
-A control in `methods` that declares a `Command` has one; nothing else is needed. `SPECIAL` names what some commands
-have beside that: options that are no parameters of the control, and further pictures.
+Every control in `methods` that declares a `Command` gets one. `SPECIAL` lists modules with additions to some commands:
+options that are not parameters of the control, and further images.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from promptweave.apps.common import (
     SETTINGS,
@@ -32,7 +34,7 @@ SPECIAL = {name: f"promptweave.apps.special_{name}" for name in ("attend", "comp
 
 @dataclass
 class Asked:
-    """What a person asked for. `own`: the given fields of the control; `extra`: the special options."""
+    """The parsed command line. `own`: the control's fields that were given; `extra`: the special options."""
 
     kind: str
     prompts: tuple[str, ...]
@@ -52,7 +54,7 @@ class Asked:
 
 @dataclass(frozen=True, eq=False)
 class Made:
-    """A run, and of a single prompt the word maps with the control and without it."""
+    """A run, and for a single prompt the word maps with the control and without it."""
 
     result: Any
     after: Any = None
@@ -60,11 +62,11 @@ class Made:
 
 
 class Special:
-    """What a command has beside what is derived: override what it needs.
+    """Additions to a derived command; override what the command needs.
 
     `options`: a dataclass of further options. `optional`: fields without a default that `prepare` fills in; `without`:
-    fields that it makes of the further options.
-    `inversion`: how a given picture becomes noise, unless told otherwise. `hidden`: facts of the report not to print.
+    fields that it computes from the further options. `inversion`: the default inversion of an input image. `hidden`:
+    facts of the report that are not printed.
     """
 
     options: type | None = None
@@ -74,14 +76,14 @@ class Special:
     hidden: tuple[str, ...] = ()
 
     def prepare(self, asked: Asked) -> None:
-        """Check and complete what was asked, once the network is there."""
+        """Check and complete the parsed options, once the network is loaded."""
 
     def make(self, asked: Asked) -> Made | None:
-        """The run, where it is not the usual one."""
+        """The run, if it is not the usual one."""
         return None
 
     def pictures(self, asked: Asked, made: Made) -> dict[str, Any]:
-        """Further pictures by name; may say more."""
+        """Further images by name; may also print."""
         return {}
 
 
@@ -112,33 +114,23 @@ def derived(name: str) -> Callable[..., None]:
 
         return one
     common |= {"given": Flags(Given), "comparing": Flags(Comparing)}
-    if what.prompts == "same":
+    if what.prompts in ("same", "repeated"):
 
         @command(**common)
         def same(
             prompt: Prompt, /, *, own: Any, extra: Any, settings: Any, opening: Any, output: Any, given: Any,
             comparing: Any,
         ) -> None:  # fmt: skip
-            run(
-                (prompt, prompt),
-                opening,
-                comparing,
-                own=own,
-                extra=extra,
-                settings=settings,
-                output=output,
-                given=given,
-            )
+            prompts = (prompt, *what.targets(prompt, own))
+            run(prompts, opening, comparing, own=own, extra=extra, settings=settings, output=output, given=given)
 
         return same
 
     @command(**common)
     def targets(
-        source: Source, /, *targets: Targets, own: Any, extra: Any, settings: Any, opening: Any, output: Any,
-        given: Any, comparing: Any,
+        source: Source, /, *targets: Annotated[Targets, Parameter(required=True)], own: Any, extra: Any, settings: Any,
+        opening: Any, output: Any, given: Any, comparing: Any,
     ) -> None:  # fmt: skip
-        if not targets:
-            raise ValueError(f"promptweave {name} needs a source and a target prompt. Received {source!r} alone.")
         run((source, *targets), opening, comparing, own=own, extra=extra, settings=settings, output=output, given=given)
 
     return targets
@@ -186,7 +178,7 @@ def _edited(asked: Asked, special: Special) -> Made:
 
 
 def __getattr__(name: str) -> Callable[..., None]:
-    """`method.attend` is the function of `promptweave attend`, made when it is asked for."""
+    """`method.attend` is the function of `promptweave attend`, created on access."""
     if name not in method_commands():
-        raise AttributeError(f"There is no command of a method named {name!r}.")
+        raise AttributeError(f"There is no method command {name!r}.")
     return derived(name)

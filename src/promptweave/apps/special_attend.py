@@ -1,4 +1,4 @@
-"""What `promptweave attend` has beside its options: subjects from the prompt, maps of both, curves of the losses."""
+"""Additions to `promptweave attend`: subjects found in the prompt, maps of both runs, loss curves."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Attend(Special):
         terminal, report = asked.output.terminal, made.result.report["controls"][0]
         losses: dict[str, list[float]] = report["losses"]["0"]
         for name, values in losses.items():
-            terminal.say(f"  {name}: loss {values[0]:.3f} at the first step, {values[-1]:.3f} at the last moved")
+            terminal.say(f"  {name}: loss {values[0]:.3f} at the first step, {values[-1]:.3f} at the last updated step")
         repeats = ", ".join(f"{count} at step {step}" for step, count in report["repeats"].items())
-        terminal.say(f"  more moves: {repeats}" if repeats else "  no step needed more than one move")
-        curve = curves(losses, title="loss of each subject: 1 - its highest attention", across="step")
+        terminal.say(f"  further updates: {repeats}" if repeats else "  no step needed more than one update")
+        curve = curves(losses, title="loss of each subject: 1 - its maximum attention", across="step")
         return {"maps": maps_of_both(made.before, made.after, list(losses)), "losses": curve}
 
 

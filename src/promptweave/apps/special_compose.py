@@ -1,4 +1,4 @@
-"""What `promptweave compose` has beside its options: phrases in brackets or found by spaCy, and their tree."""
+"""Additions to `promptweave compose`: phrases in brackets or found by spaCy, and their tree."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Compose(Special):
         asked.prompts = (text,)
         if "phrases" in asked.own:
             if spans:
-                raise ValueError("Phrases are given by brackets or by --phrase. Received both. Leave one of them out.")
+                raise ValueError("Phrases are marked by brackets or by --phrase. Received both. Leave one of them out.")
             return
         asked.own["phrases"] = tuple(spans or noun_phrases(text))
         if not asked.own["phrases"]:
             raise ValueError(
-                f"A phrase of two words or more is needed, and {text!r} has none that was found. "
+                f"A phrase of two or more words is needed. None was found in {text!r}. "
                 "Put brackets around it: [a red car]."
             )
 
@@ -35,12 +35,12 @@ class Compose(Special):
         phrases, variant = asked.own["phrases"], asked.own.get("variant", "values")
         if all(isinstance(phrase, tuple) for phrase in phrases):
             asked.output.terminal.say(tree(asked.prompts[0], phrases))
-        asked.output.terminal.say(f"  {variant} of the prompt and of {len(read)} phrases encoded by themselves")
+        asked.output.terminal.say(f"  {variant} of the prompt and of {len(read)} separately encoded phrases")
         return {}
 
 
 def tree(prompt: str, phrases: Sequence[tuple[int, int]]) -> Tree:
-    """The phrases, each under the smallest one that holds it."""
+    """The phrases, each under the smallest one that contains it."""
     root = Tree(escape(prompt))
     open_at: list[tuple[tuple[int, int], Tree]] = [((0, len(prompt)), root)]
     for span in phrases:

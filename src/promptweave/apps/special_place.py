@@ -1,4 +1,4 @@
-"""What `promptweave place` has beside its options: the boxes drawn, and a word sent to each quarter."""
+"""Additions to `promptweave place`: the boxes drawn, and a word placed in each quarter."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from promptweave.core.fields import Option
 
 @dataclass(frozen=True)
 class Quarters:
-    """The other way to say where."""
+    """An alternative to --at."""
 
     quadrants: Annotated[
         str | None,
-        Option("Send this word to each quarter of the image, on one sheet.", group="Where", metavar="WORD"),
+        Option("Place this word in each quarter of the image, on one sheet.", group="Where", metavar="WORD"),
     ] = None
 
 
@@ -27,11 +27,12 @@ class Place(Special):
     def prepare(self, asked: Asked) -> None:
         if ("regions" in asked.own) == (asked.extra.quadrants is not None):
             raise ValueError(
-                "promptweave place takes boxes or one word. Give --at dog=0,0,0.5,0.5, or --quadrants dog."
+                "promptweave place takes either boxes or one word. Received "
+                f"{'both' if 'regions' in asked.own else 'neither'}. Give --at dog=0,0,0.5,0.5, or --quadrants dog."
             )
 
     def make(self, asked: Asked) -> Made | None:
-        """With --quadrants: the image as it is, and with the word in each quarter, in one run from the same noise."""
+        """With --quadrants: the plain image, and one with the word in each quarter, in one run from the same noise."""
         from promptweave.editing.edit import run
         from promptweave.editing.recorders import edit_watch
         from promptweave.view.boxes import QUADRANTS
@@ -65,7 +66,7 @@ class Place(Special):
             seen = [over(maps.attention[..., list(words.find(word))].sum(-1), picture) for word, _ in regions]
             framed = [boxed(one, dict([region])) for one, region in zip(seen, regions, strict=True)]
             rows.append([boxed(picture, dict(regions)), *framed])
-            labels.append([name, *(f"who looks at {word}" for word, _ in regions)])
+            labels.append([name, *(f"attention to {word}" for word, _ in regions)])
         return {"boxes": sheet(rows, labels)}
 
 

@@ -1,4 +1,4 @@
-"""What `promptweave sega` has beside its options: concepts to lead away from, and a usual strength."""
+"""Additions to `promptweave sega`: concepts to steer away from, and a default strength."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from promptweave.apps.forms import number
 from promptweave.apps.method import Asked, Special
 from promptweave.core.fields import Option
 
-USUAL = 5.0  # strength of a concept
+USUAL = 5.0  # default strength of a concept
 
 
 @dataclass(frozen=True)
 class Concepts:
-    """Concepts as people type them."""
+    """Concepts, as TEXT[=STRENGTH]."""
 
     concept: Annotated[
         tuple[str, ...],
-        Option("Text to lead to. [strength 5]", group="What changes", short="c", metavar="TEXT[=STRENGTH]"),
+        Option("Concept to steer towards. [strength 5]", group="What changes", short="c", metavar="TEXT[=STRENGTH]"),
     ] = ()
     away: Annotated[
         tuple[str, ...],
-        Option("Text to lead away from. [strength 5]", group="What changes", metavar="TEXT[=STRENGTH]"),
+        Option("Concept to steer away from. [strength 5]", group="What changes", metavar="TEXT[=STRENGTH]"),
     ] = ()
 
 
@@ -35,11 +35,11 @@ class Sega(Special):
         towards, away = (concepts(getattr(asked.extra, name), f"--{name}") for name in ("concept", "away"))
         asked.own["concepts"] = {**towards, **{text: -strength for text, strength in away.items()}}
         if not asked.own["concepts"]:
-            raise ValueError("Semantic guidance needs a concept. Received none: --concept TEXT or --away TEXT.")
+            raise ValueError("Semantic guidance needs a concept. Received none. Give --concept TEXT or --away TEXT.")
 
 
 def concepts(texts: Sequence[str], flag: str) -> dict[str, float]:
-    """Strength of each text, written as "a hat" or "a hat=4"."""
+    """The strength of each concept, written as "a hat" or "a hat=4"."""
     found: dict[str, float] = {}
     for text in texts:
         words, equals, strength = text.rpartition("=")

@@ -1,4 +1,4 @@
-"""What `promptweave translate` has beside its options: banks of sentences, and directions to keep."""
+"""Additions to `promptweave translate`: files of sentences, and saved directions."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from promptweave.core.fields import Option
 
 @dataclass(frozen=True)
 class Banks:
-    """Sentences in place of the names of the two things."""
+    """Sentences that replace the names of the two things."""
 
     sentences_from: Annotated[
         Path | None,
-        Option("File of sentences about the first thing, one a line.", group="Advanced", metavar="FILE"),
+        Option("File of sentences about the first thing, one per line.", group="Advanced", metavar="FILE"),
     ] = None  # fmt: skip
     sentences_to: Annotated[
         Path | None,
-        Option("File of sentences about the second thing, one a line.", group="Advanced", metavar="FILE"),
+        Option("File of sentences about the second thing, one per line.", group="Advanced", metavar="FILE"),
     ] = None  # fmt: skip
     save_direction: Annotated[
-        Path | None, Option("Write the direction to this file.", group="Output", metavar="FILE")
+        Path | None, Option("Save the direction to this file.", group="Output", metavar="FILE")
     ] = None  # fmt: skip
 
 
@@ -59,9 +59,11 @@ def _bank(path: Path) -> tuple[str, ...]:
     try:
         lines = tuple(line.strip() for line in path.read_text().splitlines() if line.strip())
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"Sentences are read from a text file, one a line. {path} cannot be read: {error}.") from error
+        raise ValueError(
+            f"Sentences are read from a text file, one per line. {path} cannot be read: {error}."
+        ) from error
     if not lines:
-        raise ValueError(f"Sentences are read from a text file, one a line. {path} holds none.")
+        raise ValueError(f"Sentences are read from a text file, one per line. {path} holds none.")
     return lines
 
 

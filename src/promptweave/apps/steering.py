@@ -1,4 +1,4 @@
-"""A single prompt under controls: the image with and without them, and the word maps of both."""
+"""A single prompt under controls: images with and without them, and the word maps of both."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def steer(
     terminal: Terminal, prompt: str, controls: Sequence[Control], network: Model, *, report: bool = False,
     **settings: Any,
 ) -> tuple[Result, WordMaps, WordMaps]:  # fmt: skip
-    """The run under the controls, with the images made without them, and the word maps of both (with, without)."""
+    """Run under the controls and without them. Returns the result and the word maps of both (with, without)."""
     recipe = recipe_of(network, prompt, (), settings)
     controlled = replace(recipe, controls=tuple(controls))
     watch = edit_watch(recipe, network) if report else (for_words(recipe, network),)
@@ -36,6 +36,6 @@ def steer(
 
 
 def maps_of_both(plain: WordMaps, steered: WordMaps, words: Sequence[str]) -> Image.Image:
-    """The picture and the maps of some words, without the method above and with it below."""
+    """A sheet of the image and the maps of some words: without the method above, with it below."""
     rows = [[maps.picture, *(maps.over(word) for word in words)] for maps in (plain, steered)]
     return sheet(rows, [[name, *(f"{word}, {name}" for word in words)] for name in ("plain", "steered")])

@@ -1,8 +1,7 @@
-"""What the commands share: output, progress and exit codes."""
+"""Terminal output, progress bars and exit codes of the commands."""
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+
+from promptweave.editing.values import as_json
 
 USAGE, FAILURE, INTERRUPTED = 2, 1, 130
 
@@ -25,21 +26,21 @@ class Terminal:
 
     @property
     def console(self) -> Console:
-        """Where people's output goes."""
+        """The console for readable output."""
         return Console(quiet=self.json or self.quiet, highlight=False, soft_wrap=True)
 
     def say(self, *values: Any) -> None:
-        """Print for people."""
+        """Print readable output, unless it is switched off."""
         for value in values:
             self.console.print(value)
 
     def give(self, value: Any) -> None:
-        """Print for scripts."""
+        """Print a JSON document if --json is on."""
         if self.json:
-            print(json.dumps(value, indent=1, ensure_ascii=False))
+            print(as_json(value, indent=1))
 
     def bar(self) -> Progress:
-        """A progress bar on standard error, hidden where nobody watches."""
+        """A progress bar on standard error, hidden if that is not a terminal."""
         shown = not (self.json or self.quiet) and sys.stderr.isatty()
         columns = (
             TextColumn("{task.description}"),
@@ -52,14 +53,14 @@ class Terminal:
 
     @contextmanager
     def progress(self, label: str, total: int) -> Iterator[Any]:
-        """A bar with the time left; yields what `sample` calls after each step."""
+        """A progress bar with the remaining time; yields the callback that `sample` calls after each step."""
         with self.bar() as bar:
             task = bar.add_task(label, total=total)
             yield lambda *_: bar.advance(task)
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
-    """A plain table; None is an empty cell."""
+    """A plain table; None becomes an empty cell."""
     made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in columns:
         made.add_column(name, style="" if name else "dim", header_style="dim")

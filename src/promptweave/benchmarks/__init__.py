@@ -1,1 +1,1 @@
-"""What `promptweave bench` runs."""
+"""The benchmarks of `promptweave bench`."""

@@ -1,4 +1,4 @@
-"""Do edits change what they should and keep the rest? Seeded scene pairs of the world, judged by the oracle."""
+"""Do edits change what they should and keep the rest? Seeded pairs of scenes, judged by the oracle."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ from promptweave.world.scene import (
 
 CONTROLLED, BLENDED, FREE = 1, 2, 3  # rows of a run: the edit, the edit with local blend, no control
 EDITS = ("edit", "edit + local blend", "no control", "FlowEdit", "Consist")  # the last two for flow models
-GROWN = 9  # pixels by which the true region is grown before what lies outside of it is compared
+GROWN = 9  # size of the filter that dilates a true region before the outside is compared, in pixels
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two prompts and what the edit is to do: `words` of both may change, `success` judges (source, target) sights."""
+    """Two prompts and the purpose of the edit; `success` judges the oracle's view of (source, target)."""
 
     source: str
     target: str
@@ -88,7 +88,7 @@ def colour_change(rng: random.Random) -> Pair:
 
 
 def background_change(rng: random.Random) -> Pair:
-    """The same things elsewhere."""
+    """The same things before another background."""
     scene = random_scene(rng)
     new = rng.choice([name for name in BACKGROUNDS if name != scene.background])
     return Pair(
@@ -119,7 +119,7 @@ def style_change(rng: random.Random) -> Pair:
 
 
 def reweighting(rng: random.Random) -> Pair:
-    """The ride, food or worn thing of a scene is weakened to nothing."""
+    """The ride, food or worn thing of a scene is removed by a negative weight."""
     scene = random_scene(rng, relation=rng.choice(("riding", "eating", "wearing")))
     noun = next(thing.noun for thing in scene.things if thing.noun not in ANIMALS)
     text = caption(scene)
@@ -139,7 +139,7 @@ KINDS: dict[str, Callable[[random.Random], Pair]] = {
 
 
 def injection(model: Model, pair: Pair) -> type[Replace] | type[Refine]:
-    """The edit that fits the two prompts."""
+    """The kind of edit that fits the two prompts."""
     from promptweave.words import suggest
 
     kind = suggest(model.words(pair.source), model.words(pair.target))
@@ -148,7 +148,7 @@ def injection(model: Model, pair: Pair) -> type[Replace] | type[Refine]:
 
 @dataclass(frozen=True)
 class Shares:
-    """The shares of the steps in which the source's attention is used: cross and self maps, or joint attention's."""
+    """The fractions of the steps in which the source's cross-, self- or joint attention is used."""
 
     cross: int | float = 0.8
     self_attention: int | float = 0.4
@@ -156,7 +156,7 @@ class Shares:
 
 
 def controls_of(model: Model, pair: Pair, shares: Shares) -> list[Control]:
-    """Injection for rows 1 and 2, local blend for row 2; row 3 has no control."""
+    """Injection for rows 1 and 2, local blend for row 2; row 3 has no controls."""
     inject = injection(model, pair)
     made: list[Control] = [
         inject(shares.cross, shares.self_attention, joint=shares.joint, targets=(CONTROLLED, BLENDED))
@@ -170,7 +170,7 @@ def controls_of(model: Model, pair: Pair, shares: Shares) -> list[Control]:
 
 @dataclass(frozen=True)
 class Row:
-    """One measured pair: pictures [source, edits ...], and of each edit success and PSNR of what should stay."""
+    """One measured pair: images [source, edits ...], and for each edit success and the PSNR of what should stay."""
 
     pair: Pair
     pictures: np.ndarray
@@ -179,7 +179,7 @@ class Row:
 
 
 def flow_jobs(model: Model, pair: Pair, seed: int, steps: int, guidance: int | float) -> list[Job]:
-    """The edits that are flow models' own, a source and an edit each."""
+    """The editing methods for flow models, each with a source and a target."""
     if model.scheduler != FLOW or pair.weights:
         return []
     prompts, changed = (pair.source, pair.target), pair.nouns[:1]
@@ -191,7 +191,7 @@ def flow_jobs(model: Model, pair: Pair, seed: int, steps: int, guidance: int | f
 
 
 def measure(model: Model, pair: Pair, seed: int, steps: int, guidance: int | float, shares: Shares) -> Row:
-    """Run one pair, all of its edits from one noise."""
+    """Run all edits of one pair from the same noise."""
     prompts = [pair.source, pair.target, pair.target, pair.target]
     job = Job(prompts, noise_for(model, seed), steps, guidance, controls_of(model, pair, shares), seed=seed)
     first, *others = sample_jobs(model, [job, *flow_jobs(model, pair, seed, steps, guidance)])
@@ -206,17 +206,17 @@ def measure(model: Model, pair: Pair, seed: int, steps: int, guidance: int | flo
 
 
 def beyond(nouns: Sequence[str], *sights: Sight) -> np.ndarray:
-    """What is outside the grown regions of some things in all of the pictures."""
+    """The area outside the dilated regions of some things in all images."""
     return ~grown(np.any([sight.regions[noun] for sight in sights for noun in nouns], axis=0))
 
 
 def grown(region: np.ndarray) -> np.ndarray:
-    """The region with a margin, since the oracle's outlines are 4 pixels coarse."""
+    """The dilated region, since the oracle's outlines have a resolution of 4 pixels."""
     return np.asarray(Image.fromarray(region).convert("L").filter(ImageFilter.MaxFilter(GROWN))) > 0
 
 
 def _things(sight: Sight) -> np.ndarray:
-    """For edits of background and style: the regions of all things, which are to keep their shape."""
+    """The regions of all things, which background and style edits should keep."""
     return np.any(
         [region for noun, region in sight.regions.items() if sight.has(noun)] or [np.zeros((128, 128), bool)], axis=0
     )
@@ -233,8 +233,9 @@ def bench_edits(
     kinds: Sequence[str] = (),
     progress: Callable[..., None] | None = None,
 ) -> tuple[dict[str, dict[str, float]], dict[str, list[Row]]]:
-    """Figures by edit kind (`kinds`, or all), and the measured rows; with the steps and guidance that suit the model
-    unless given. A kind's pairs are the same whichever others are measured. Raises ValueError for unknown kinds."""
+    """Figures by kind of edit (`kinds`, None for all), and the measured rows. The defaults are the model's.
+
+    The pairs of a kind do not depend on which others are measured. Raises ValueError for unknown kinds."""
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown:
         raise ValueError(f"Kinds of edits are {', '.join(map(repr, KINDS))}. Received {', '.join(map(repr, unknown))}.")
@@ -264,7 +265,7 @@ def _figures(rows: Sequence[Row]) -> dict[str, float]:
 
 
 def examples(rows: Sequence[Row], count: int = 12) -> Image.Image:
-    """The first pairs, not chosen ones: source, edit, edit with local blend (where it applies), no control."""
+    """The first pairs, not selected: source, edit, edit with local blend (if any), no control."""
     pictures, labels = [], []
     for row in rows[:count]:
         places = [0, CONTROLLED, *([BLENDED] if row.pair.blend else []), *range(FREE, len(row.pictures))]

@@ -1,4 +1,4 @@
-"""What each method does for the thing it exists for, against plain generation on the same prompts and seeds."""
+"""Each method measured on its purpose, against plain generation with the same prompts and seeds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from promptweave.editing.plan import usual
 from promptweave.models.base import Model
 
-# name of the method -> the function that measures it, in a file of its own
+# name of the method -> the function that measures it
 MEASURES = {
     "attend": "promptweave.benchmarks.measure_attend:measure",
     "place": "promptweave.benchmarks.measure_place:measure",
@@ -26,9 +26,9 @@ MEASURES = {
 
 @dataclass(frozen=True)
 class Measured:
-    """A figure with the method and without: what it is, both values, and how many pictures it is the mean of.
+    """A figure with the method and without: its name, both values, and the number of images averaged.
 
-    `beside`: that of Prompt-to-Prompt on the same pictures, for methods that edit.
+    `beside`: the figure of Prompt-to-Prompt on the same images, for methods that edit.
     """
 
     method: str
@@ -40,8 +40,9 @@ class Measured:
 
 
 def means(method: str, names: Sequence[str], found: Sequence[np.ndarray]) -> list[Measured]:
-    """Of each pair's [edits, figures], edits being no control, the method and Prompt-to-Prompt: means over the pairs in
-    which all three have the figure; NaN is none. A figure of no pair is left out."""
+    """Means of [edits, figures] over pairs, the edits being no control, the method and Prompt-to-Prompt.
+
+    A pair counts if all three edits have the figure (NaN: it has none). A figure that no pair has is left out."""
     made: list[Measured] = []
     for place, what in enumerate(names):
         known = [pair[:, place] for pair in found if np.isfinite(pair[:, place]).all()]
@@ -58,8 +59,9 @@ def bench_methods(
     model: Model, names: tuple[str, ...] = (), *, count: int = 100, steps: int = 20,
     guidance: int | float | None = None, seed: int = 5000, progress: Callable[[], Any] | None = None,
 ) -> list[Measured]:  # fmt: skip
-    """The figures of the methods `names` (all), over `count` seeded prompts each, with the guidance that suits the
-    model unless given; `progress` after every picture."""
+    """The figures of the methods `names` (default: all), over `count` seeded prompts each.
+
+    `guidance`: None for the model's. `progress` is called after every image. Raises ValueError for unknown names."""
     unknown = set(names) - set(MEASURES)
     if unknown:
         raise ValueError(f"Methods that can be measured: {', '.join(MEASURES)}. Received {', '.join(sorted(unknown))}.")

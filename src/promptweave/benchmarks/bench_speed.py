@@ -1,4 +1,4 @@
-"""How fast and how large is an edit, against the same run without controls and against explicit attention matrices?"""
+"""Time and memory of an edit, against the same run without controls and with explicit attention matrices."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from promptweave.core.rows import Rows
 from promptweave.core.site import Site, Sites
 from promptweave.methods import LocalBlend, Replace
 
-Size = tuple[int, int] | None  # height and width in pixels; None: the model's own
+Size = tuple[int, int] | None  # (height, width) in pixels; None for the model's own
 PROMPTS = ("a photo of a cat riding a bike", "a photo of a lion riding a bike")
 
 
 @dataclass(frozen=True)
 class Explicit(Control):
-    """Build every attention matrix of every row, as the published code does; last in the list of controls."""
+    """Compute every attention matrix of every row, as the published code does; put it last in the list of controls."""
 
     def bind(self, run: Run) -> Hooks:
         return _Explicit()
@@ -50,8 +50,8 @@ VARIANTS: dict[str, tuple[Control, ...]] = {
     "edit + local blend": (Replace(), LocalBlend("lion")),
     "explicit matrices": (Replace(), Explicit()),
 }
-WARM = 5  # steps that hold a window of joint attention
-TOKENS = (tuple(range(10)),) * 2  # the words of the prompts, their start and end
+WARM = 5  # steps that a window of joint attention needs
+TOKENS = (tuple(range(10)),) * 2  # tokens recorded: words, start and end
 MAPS: dict[str, tuple[Control, ...]] = {
     "plain": (),
     "word maps": (RecordMaps(columns=TOKENS),),
@@ -61,7 +61,7 @@ MAPS: dict[str, tuple[Control, ...]] = {
 
 
 def load_for_speed(model: str) -> Any:
-    """The model to time: one that can be loaded, or one of `random_pipelines.RANDOM`."""
+    """The model to time: a name for `load`, or one of `random_pipelines.RANDOM`."""
     from promptweave.benchmarks.random_pipelines import RANDOM
     from promptweave.models.load import load
 
@@ -73,16 +73,20 @@ def load_for_speed(model: str) -> Any:
     return load(pipeline)
 
 
-def warm_steps(model: Any) -> int:
-    """Steps in which every window of an edit is open: more where attention is joint and its window short."""
+def joint_attention(model: Any) -> bool:
+    """Whether the network has joint attention, as Stable Diffusion 3 and FLUX have."""
     from promptweave.sampling.loop import latent_grid
 
-    joint = any(site.kind == "joint" for site in model.sites(latent_grid(model)))
-    return WARM if joint else 2
+    return any(site.kind == "joint" for site in model.sites(latent_grid(model)))
+
+
+def warm_steps(model: Any) -> int:
+    """Steps that reach into every window of an edit: more for joint attention, whose window is short."""
+    return WARM if joint_attention(model) else 2
 
 
 def once(model: Any, name: str, steps: int, size: Size = None) -> tuple[float, float]:
-    """Wall and process seconds of one run."""
+    """Wall-clock and process time of one run, in seconds."""
     from promptweave.sampling.loop import noise_for, sample
 
     noise, wall, cpu = noise_for(model, 0, 1, size), time.perf_counter(), time.process_time()
@@ -93,9 +97,9 @@ def once(model: Any, name: str, steps: int, size: Size = None) -> tuple[float, f
 
 
 def peak(model: str, name: str, steps: int, repeats: int, size: Size = None) -> float:
-    """Growth of the peak memory (MB) during a run, over what the warm process takes; median of fresh processes."""
+    """Growth of the peak memory (MB) of a warm process during a run; median over fresh processes."""
     code = f"from promptweave.benchmarks.bench_speed import child; child({model!r}, {name!r}, {steps}, {size!r})"
-    # Every tensor from 64 kB on is mapped and given back by itself, so that resident memory is what is in use.
+    # malloc maps tensors of 64 kB or more individually and frees them at once, so resident memory is memory in use.
     tight = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
     command, values = [sys.executable, "-W", "ignore", "-c", code], []
     for _ in range(repeats):
@@ -110,11 +114,11 @@ def _status(field: str) -> float:
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(field):
             return int(line.split()[1]) / 1024
-    raise RuntimeError(f"Peak memory on a CPU is read from /proc/self/status, and it has no {field}. Use Linux.")
+    raise RuntimeError(f"Peak memory on a CPU is read from /proc/self/status, which has no {field} here. Use Linux.")
 
 
 def child(model: str, name: str, steps: int, size: Size) -> None:
-    """Runs in the process that `peak` starts."""
+    """The main function of the process that `peak` starts."""
     network = load_for_speed(model)
     warm = warm_steps(network)
     once(network, "plain", 1, size)
@@ -126,7 +130,7 @@ def child(model: str, name: str, steps: int, size: Size) -> None:
         once(network, name, steps, size)
         growth = torch.cuda.max_memory_allocated() / 1e6 - before
     else:
-        Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
+        Path("/proc/self/clear_refs").write_text("5")  # reset the high-water mark
         before = _status("VmRSS")
         once(network, name, steps, size)
         growth = _status("VmHWM") - before
@@ -142,9 +146,9 @@ def bench_speed(
     maps: bool = False,
     progress: Any = None,
 ) -> dict[str, dict[str, float]]:
-    """Medians of alternating runs: seconds, process seconds, peak growth (MB), and each over that of `plain`.
+    """Medians of alternating runs: seconds, process seconds, peak growth (MB), and their ratios to `plain`.
 
-    `maps`: of runs whose maps are recorded, instead of edits.
+    `maps`: time recorders of maps instead of edits. Raises ValueError if the steps are too few for every window.
     """
     from promptweave.benchmarks.random_pipelines import RANDOM
 
@@ -165,7 +169,7 @@ def bench_speed(
             if progress:
                 progress()
     figures: dict[str, dict[str, float]] = {}
-    least = steps if maps else min(steps, max(4, warm))  # maps are kept for longer than a step
+    least = steps if maps else min(steps, max(4, warm))  # maps outlive a step
     for name, pairs in times.items():
         wall, cpu = (statistics.median(pair[i] for pair in pairs) for i in (0, 1))
         figures[name] = {

@@ -1,4 +1,4 @@
-"""What do more targets cost in one run, and what does a recording save?"""
+"""The cost of more targets in one run, and the savings of a recording."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
-from promptweave.benchmarks.bench_speed import PROMPTS, Size, load_for_speed
+from promptweave.benchmarks.bench_speed import PROMPTS, Size, joint_attention, load_for_speed
 
 COUNTS = (1, 2, 4, 8)
 
 
 def seconds(device: torch.device, work: Callable[[], Any]) -> float:
-    """Wall seconds of one call."""
+    """Wall-clock time of one call, in seconds."""
     begin = time.perf_counter()
     work()
     if device.type == "cuda":
@@ -32,27 +32,27 @@ def bench_targets(
     counts: Sequence[int] = COUNTS,
     progress: Any = None,
 ) -> dict[str, dict[str, float]]:
-    """Medians of alternating runs: `seconds`, `ratio` to what they are compared with, and the `least` it could be.
+    """Medians of alternating runs: `seconds`, `ratio` to a baseline, and the `least` ratio, by the number of rows.
 
-    "N targets": one run with N targets over N runs of one; the least that could be is (1 + N) / 2N, of the rows.
-    "on a recording": an edit of a recording over a fresh one; the least is 1/2. "recording": making it over a plain run
-    of the source.
+    "N targets": one run with N targets over N runs with one target; least (1 + N) / 2N. "on a recording": an edit of a
+    recording over an edit without it; least 1/2. "recording": making it over generating the source.
     """
     import promptweave as pw
 
     network = load_for_speed(model)
     source, target = PROMPTS
-    settings: dict[str, Any] = {"model": network, "steps": steps, "size": size, "joint": 0.4}
-    recording = pw.record(source, **settings)
+    settings: dict[str, Any] = {"model": network, "steps": steps, "size": size}
+    window: dict[str, Any] = {"joint": 0.4} if joint_attention(network) else {}
+    recording = pw.record(source, **settings, **window)
 
-    def joint(count: int) -> Any:
-        return pw.edit(source, *[target] * count, **settings)
+    def together(count: int) -> Any:
+        return pw.edit(source, *[target] * count, **settings, **window)
 
-    work: dict[str, Callable[[], Any]] = {f"{count} targets": lambda count=count: joint(count) for count in counts}
-    work["on a recording"] = lambda: pw.edit(recording, target, model=network, joint=0.4)
-    work["recording"] = lambda: pw.record(source, **settings)
+    work: dict[str, Callable[[], Any]] = {f"{count} targets": lambda count=count: together(count) for count in counts}
+    work["on a recording"] = lambda: pw.edit(recording, target, model=network, **window)
+    work["recording"] = lambda: pw.record(source, **settings, **window)
     work["source alone"] = lambda: pw.generate(source, model=network, steps=steps, size=size)
-    work["1 target"] = lambda: joint(1)
+    work["1 target"] = lambda: together(1)
     times: dict[str, list[float]] = {name: [] for name in work}
     for name in ("1 target", "on a recording", "source alone"):
         work[name]()

@@ -1,4 +1,4 @@
-"""What scoring and benchmarks share: the oracle that ships with the package, and batches of pictures."""
+"""The packaged oracle, and batches of images to judge, for scoring and benchmarks."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from promptweave.world.oracle import ORACLE, Oracle
 
 
 def oracle_path() -> Path:
-    """Where the oracle's weights are in the installed package."""
+    """Path of the oracle's weights in the installed package."""
     return Path(str(resources.files("promptweave.world").joinpath(ORACLE)))
 
 
 @lru_cache(maxsize=1)
 def oracle() -> Oracle:
-    """The oracle. Raises FileNotFoundError with the cure if it was never trained."""
+    """The oracle. Raises FileNotFoundError if it was not trained."""
     if not oracle_path().is_file():
-        raise FileNotFoundError("The oracle is not there. Train it with: promptweave train --stage oracle")
+        raise FileNotFoundError("The oracle's weights are missing. Train them with: promptweave train --stage oracle")
     return Oracle.load(oracle_path())
 
 
 def pictures(
     model: Model, prompts: Sequence[str], seed: int, steps: int, guidance: int | float, batch: int = 20
 ) -> np.ndarray:
-    """A picture per prompt, uint8 [prompts, h, w, 3]; each batch of prompts starts from noise of its own."""
+    """One image per prompt, uint8 [prompts, h, w, 3]; each batch of prompts has its own starting noise."""
     made = [
         sample(
             model, prompts[i : i + batch], noise=noise_for(model, seed + i), steps=steps, guidance=guidance
@@ -41,5 +41,5 @@ def pictures(
 
 
 def share(values: Sequence[bool]) -> float:
-    """The share that is true."""
+    """The fraction that is true."""
     return sum(values) / max(1, len(values))

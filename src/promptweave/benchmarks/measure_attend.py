@@ -1,4 +1,4 @@
-"""Attend-and-Excite: are both subjects of a prompt in the picture?"""
+"""Attend-and-Excite: are both subjects of a prompt in the image?"""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def measure(
     progress: Callable[[], Any] | None = None,
     **options: Any,
 ) -> list[Measured]:
-    """Share of pictures with both things, plain and with the control; `options` are the control's."""
+    """Fraction of images with both things, plain and with the control; `options`: those of the control."""
     rng = random.Random(f"attend {seed}")
     scenes = [draw("two", rng) for _ in range(count)]
     made: dict[bool, list[np.ndarray]] = {False: [], True: []}

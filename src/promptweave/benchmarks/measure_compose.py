@@ -1,4 +1,4 @@
-"""Structured Diffusion: does each of two colours go to its own thing?"""
+"""Structured Diffusion: does each of two things get its own colour?"""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from promptweave.world.caption import article, caption
 from promptweave.world.oracle import Sight
 from promptweave.world.scene import Scene, two_colours
 
-BATCH = 8  # runs made at once, three pictures each
+BATCH = 8  # runs per batch, three images each
 VARIANTS = ("values", "keys")
 FIGURES = ("both things there, each in its colour", "things that are there, in their colour", "in the other's colour")
 
 
 def judge(scenes: list[Scene], sights: list[Sight]) -> tuple[float, float, float]:
-    """The figures, in their order."""
+    """The figures, in order."""
     right = [colours_seen(scene, sight) for scene, sight in zip(scenes, sights, strict=True)]
     pairs = [
         (sight.colours.get(thing.noun), thing.colour, other.colour)
@@ -39,7 +39,7 @@ def judge(scenes: list[Scene], sights: list[Sight]) -> tuple[float, float, float
 def measure(
     model: Model, *, count: int, steps: int, guidance: int | float, seed: int, progress: Callable[[], Any] | None = None
 ) -> list[Measured]:
-    """Colours on prompts of two things, plain and with both variants."""
+    """Colours in images of two things, plain and with both variants."""
     rng = random.Random(f"compose {seed}")
     scenes = [two_colours(rng).with_(style="photo") for _ in range(count)]
     jobs: list[Job] = []

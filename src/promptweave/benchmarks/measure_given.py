@@ -1,7 +1,7 @@
-"""Pictures that the model did not make, drawn by the world: are they edited, and does the rest stay?
+"""Edits of input images drawn by the world: does the edit succeed, and does the rest stay?
 
-Two figures of `bench methods`: `given`, a swap of one thing by Prompt-to-Prompt with the source pinned to its path and
-without, and `pnp`, another style by Plug-and-Play. The drawn picture of the target scene is the truth for both.
+Two measures of `bench methods`: `given`, a swap of one thing by Prompt-to-Prompt, with the source pinned to its
+trajectory and without, and `pnp`, another style by Plug-and-Play. The drawn target scene is the truth for both.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from promptweave.world.caption import caption
 from promptweave.world.render import render
 from promptweave.world.scene import ANIMALS, FOODS, RIDES, STYLES, Scene, random_scene
 
-BATCH = 8  # pictures edited at once
+BATCH = 8  # images per batch
 ROW_FIGURES = ("PSNR of the source's row to the picture, dB",)
 SWAP_FIGURES = ("the new thing is there, the old one gone", "PSNR outside both things, dB")
 STYLE_FIGURES = ("the style is the new one", "correlation of the edges with the picture's")
 
 
 def swap(rng: random.Random) -> tuple[Scene, Scene, str, str]:
-    """A scene, the same with another animal, ride or food, and both names."""
+    """A scene, the same scene with another animal, ride or food, and both nouns."""
     scene = replace(random_scene(rng, relation=rng.choice(("alone", "riding", "eating"))), style="photo")
     index = rng.randrange(len(scene.things))
     old = scene.things[index].noun
@@ -46,7 +46,7 @@ def swap(rng: random.Random) -> tuple[Scene, Scene, str, str]:
 def recipe(
     model: Model, scene: Scene, targets: tuple[str, ...], steps: int, guidance: int | float, **options: Any
 ) -> Recipe:
-    """An edit of a scene's drawn picture."""
+    """An edit of a scene's drawn image."""
     picture = Picture.of(render(scene)[0], model.default_size)
     return Recipe(caption(scene), targets, steps=steps, guidance=guidance, model=model.name, picture=picture, **options)
 
@@ -93,7 +93,7 @@ def measure_given(
 def measure_plug_and_play(
     model: Model, *, count: int, steps: int, guidance: int | float, seed: int, progress: Callable[[], Any] | None = None
 ) -> list[Measured]:
-    """Other styles: no control, Plug-and-Play, and Prompt-to-Prompt, from the same inversion."""
+    """Other styles from the same inversion: no control, Plug-and-Play, Prompt-to-Prompt."""
     rng, found = random.Random(f"pnp {seed}"), list[np.ndarray]()
     for first in range(0, count, BATCH):
         scenes = [replace(random_scene(rng), style="photo") for _ in range(min(BATCH, count - first))]

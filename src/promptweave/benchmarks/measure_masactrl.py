@@ -1,4 +1,4 @@
-"""MasaCtrl: is what was asked for there, and does the thing that was there keep its looks?"""
+"""MasaCtrl: is the target shown, and does the thing from the source keep its appearance?"""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from promptweave.sampling.loop import Job, noise_for, sample_jobs
 from promptweave.world.caption import caption
 from promptweave.world.scene import ANIMALS, RELATIONS, Scene, random_scene
 
-BATCH = 8  # runs made at once, four pictures each
+BATCH = 8  # runs per batch, four images each
 NONE = float("nan")
 
 
 @dataclass(frozen=True)
 class Change:
-    """A thing of the source gets company: its noun, the colour that only the source says, all nouns of the target."""
+    """A second thing joins the source's: its noun, the colour that only the source names, all nouns of the target."""
 
     source: str
     target: str
@@ -34,7 +34,7 @@ class Change:
 
     @classmethod
     def of(cls, scene: Scene, index: int, target: Scene) -> Change:
-        """From one thing of a scene, alone, to the target."""
+        """From a single thing of a scene to the target."""
         thing, nouns = scene.things[index], tuple(thing.noun for thing in target.things)
         alone = scene.with_(relation="alone", things=(thing,))
         return cls(caption(alone), caption(target), thing.noun, thing.colour, nouns)
@@ -50,7 +50,7 @@ def company(rng: random.Random) -> Change:
 
 
 def unsaid(rng: random.Random) -> Change:
-    """A coloured thing gets company, and the target says no colours."""
+    """A second thing joins a coloured one, and the target names no colours."""
     while True:
         scene = random_scene(rng, relation=rng.choice(RELATIONS[1:]))
         places = [place for place, thing in enumerate(scene.things) if thing.colour]
@@ -59,16 +59,16 @@ def unsaid(rng: random.Random) -> Change:
 
 
 def colour_distance(first: np.ndarray, second: np.ndarray) -> float:
-    """Of the mean colours of two sets of pixels, uint8 [pixels, 3], 0 to 1; NaN if one is empty."""
+    """Distance of the mean colours of two sets of pixels, uint8 [pixels, 3], 0 to 1; NaN if one is empty."""
     if not len(first) or not len(second):
         return NONE
     return float(np.sqrt(np.mean((first.mean(0) / 255 - second.mean(0) / 255) ** 2)))
 
 
 def looks(change: Change, pictures: np.ndarray) -> np.ndarray:
-    """Of pictures [source, edits ...], for each edit: whether all things are there, and how far the mean colours of the
-    thing and of the background are from the source's; those where the thing is in all pictures, so that the figures
-    of all edits are means over the same pairs."""
+    """For images [source, edits ...], by edit: whether all things are there, and the distances of the mean colours
+    of the thing and of the background to the source's. NaN unless the thing is in all images, so that all edits are
+    averaged over the same pairs."""
     sights = oracle().look(pictures)
     seen = all(sight.has(change.noun) for sight in sights)
     things = [picture[sight.regions[change.noun]] for picture, sight in zip(pictures, sights, strict=True)]
@@ -86,13 +86,13 @@ def looks(change: Change, pictures: np.ndarray) -> np.ndarray:
 
 
 def colour(change: Change, pictures: np.ndarray) -> np.ndarray:
-    """Of each edit: whether the thing has the source's colour; where the source has it and the thing is in all."""
+    """For each edit, whether the thing has the source's colour; NaN unless the source has it and all show the thing."""
     sights = oracle().look(pictures)
     seen = sights[0].has(change.noun, change.colour) and all(sight.has(change.noun) for sight in sights)
     return np.array([[float(sight.has(change.noun, change.colour)) if seen else NONE] for sight in sights[1:]])
 
 
-# how pairs are drawn, how their pictures are judged, and the names of the figures
+# how pairs are drawn, how their images are judged, names of the figures
 KINDS: tuple[tuple[Callable[..., Change], Callable[..., np.ndarray], tuple[str, ...]], ...] = (
     (
         company,
@@ -117,8 +117,8 @@ def measure(
     progress: Callable[[], Any] | None = None,
     **options: Any,
 ) -> list[Measured]:
-    """A thing gets company from the same noise, without control, with MasaCtrl and with Prompt-to-Prompt as they come;
-    `options` are those of MasaCtrl."""
+    """A second thing joins the source's, from the same noise: no control, MasaCtrl, and Prompt-to-Prompt, with default
+    parameters; `options`: those of MasaCtrl."""
     figures: list[Measured] = []
     controls = [MasaCtrl(targets=(2,), **options), Refine(targets=(3,))]
     for draw, judge, names in KINDS:

@@ -1,4 +1,4 @@
-"""Directed Diffusion: is the thing where it was sent?"""
+"""Directed Diffusion: is the thing where it was placed?"""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from promptweave.view.boxes import QUADRANTS, Box
 from promptweave.world.caption import caption
 from promptweave.world.oracle import Sight
 
-BATCH = 10  # runs made at once, two pictures each
-STRAY = 0.02  # of a thing's pixels at either end of each axis may lie outside its box: specks that the oracle sees
+BATCH = 10  # runs per batch, two images each
+STRAY = 0.02  # fraction of a thing's pixels cut off at either end of each axis, to ignore the oracle's specks
 
 
 def box_of(region: np.ndarray) -> np.ndarray:
-    """The box of a region [height, width], as a region; empty if it is."""
+    """The bounding box of a region [height, width], as a region; empty if the region is."""
     found = np.zeros_like(region)
     if region.any():
         top, bottom, left, right = (
@@ -36,7 +36,7 @@ def box_of(region: np.ndarray) -> np.ndarray:
 
 
 def marked(box: Box, shape: tuple[int, int]) -> np.ndarray:
-    """A box in shares of the picture, as a region."""
+    """A box in fractions of the image, as a region."""
     left, top, right, bottom = (
         round(value * side) for value, side in zip(box, (*shape[::-1], *shape[::-1]), strict=True)
     )
@@ -46,7 +46,7 @@ def marked(box: Box, shape: tuple[int, int]) -> np.ndarray:
 
 
 def judge(sight: Sight, noun: str, box: Box) -> tuple[float, float, float]:
-    """Whether the thing is there, whether the middle of its box is in the asked one, and the boxes' IoU."""
+    """Whether the thing is there, whether its centre is in the requested box, and the IoU of the boxes."""
     region = box_of(sight.regions[noun])
     if not sight.has(noun) or not region.any():
         return 0.0, 0.0, 0.0
@@ -65,7 +65,7 @@ def measure(
     progress: Callable[[], Any] | None = None,
     **options: Any,
 ) -> list[Measured]:
-    """Things alone, sent to the four quadrants in turn, plain and with the control; `options` are the control's."""
+    """Single things placed in the four quadrants in turn, plain and with the control; `options`: the control's."""
     rng = random.Random(f"place {seed}")
     scenes = [replace(draw("one", rng), style="photo") for _ in range(count)]
     boxes = [list(QUADRANTS.values())[number % len(QUADRANTS)] for number in range(count)]

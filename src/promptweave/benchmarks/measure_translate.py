@@ -1,4 +1,4 @@
-"""pix2pix-zero: does a thing become another, and does the rest stay?"""
+"""pix2pix-zero: does one thing become another, and does the rest stay?"""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from promptweave.methods import Pix2PixZero
 from promptweave.models.base import Model
 from promptweave.sampling.loop import Job, noise_for, sample_jobs
 
-BATCH = 8  # pairs made at once, seven pictures each
+BATCH = 8  # pairs per batch, seven images each
 VARIANTS: dict[str, dict[str, Any]] = {"pix2pix-zero": {}, "pix2pix-zero, strength 2": {"strength": 2}}
 FIGURES = ("the new thing is there, the old one gone", "PSNR outside both things, dB")
 
 
 def jobs_of(model: Model, pair: Pair, seed: int, steps: int, guidance: int | float) -> list[Job]:
-    """Runs of one pair: [source, no control, Prompt-to-Prompt], and apart from it [source, pix2pix-zero] of each
-    variant, since a move of latents costs a pass of all rows."""
+    """The runs of one pair: [source, no control, Prompt-to-Prompt], and separately [source, pix2pix-zero] for each
+    variant, since a gradient step on latents costs a pass of all rows."""
     noise, (old, new) = noise_for(model, seed), pair.nouns
     prompts, controls = [pair.source, pair.target, pair.target], [injection(model, pair)(targets=(2,))]
     return [
@@ -36,7 +36,7 @@ def jobs_of(model: Model, pair: Pair, seed: int, steps: int, guidance: int | flo
 
 
 def judge(pair: Pair, pictures: np.ndarray) -> np.ndarray:
-    """Of pictures [source, edits ...]: success and PSNR of each edit, [edits, 2]; NaN where nothing is outside."""
+    """For images [source, edits ...]: success and PSNR of each edit, [edits, 2]; NaN if nothing lies outside."""
     sights = oracle().look(pictures)
     return np.array(
         [
@@ -49,8 +49,8 @@ def judge(pair: Pair, pictures: np.ndarray) -> np.ndarray:
 def measure(
     model: Model, *, count: int, steps: int, guidance: int | float, seed: int, progress: Callable[[], Any] | None = None
 ) -> list[Measured]:
-    """Swaps of one thing for another from the same noise, without control, with the variants and with Prompt-to-Prompt
-    as it comes."""
+    """Swaps of one thing for another from the same noise: no control, the variants, and Prompt-to-Prompt with default
+    parameters."""
     rng = random.Random(f"translate {seed}")
     pairs = [object_swap(rng) for _ in range(count)]
     found: dict[str, list[np.ndarray]] = {name: [] for name in VARIANTS}

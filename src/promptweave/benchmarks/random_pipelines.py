@@ -1,6 +1,6 @@
-"""Pipelines of the true classes with random weights, to time: Stable Diffusion 1.5 and XL, reduced SD3 and FLUX."""
+"""Pipelines with random weights for timing: Stable Diffusion 1.5 and XL, reduced SD3 and FLUX."""
 # pyright: reportArgumentType=false, reportReturnType=false
-# (diffusers says tuple[int] for tuples of any length, and does not say that parts of a pipeline may be None)
+# (diffusers annotates tuples of any length as tuple[int], and optional parts of a pipeline as required)
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ SENTENCES = ["a photo of a cat riding a bike", "a photo of a lion riding a bike"
 
 
 def clip_tokenizer() -> CLIPTokenizer:
-    """A tokenizer of CLIP's kind that knows two sentences."""
+    """A CLIP tokenizer with the vocabulary of two sentences."""
     with tempfile.TemporaryDirectory() as folder:
         return build_tokenizer(SENTENCES * 4, Path(folder), 600)
 
 
 def clip_config(tokenizer: Any, width: int, layers: int, heads: int) -> CLIPTextConfig:
-    """A text encoder of a size."""
+    """A CLIP text encoder."""
     return CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=width,
@@ -111,7 +111,7 @@ def random_sdxl() -> StableDiffusionXLPipeline:
 
 
 def t5(width: int) -> tuple[PreTrainedTokenizerFast, T5EncoderModel]:
-    """A tokenizer of T5's kind that knows two sentences, and a small encoder of its width."""
+    """A T5 tokenizer with the vocabulary of two sentences, and a small encoder of T5's width."""
     made = Tokenizer(models.Unigram())
     made.pre_tokenizer = pre_tokenizers.Metaspace()
     trainer = trainers.UnigramTrainer(

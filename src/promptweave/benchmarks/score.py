@@ -1,4 +1,4 @@
-"""How good the embedded model is: the oracle judges pictures of seeded prompts."""
+"""The quality of an embedded model: the oracle judges images of seeded prompts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from promptweave.world.caption import caption
 from promptweave.world.oracle import Sight
 from promptweave.world.scene import RELATIONS, Scene, has_held_out_pair, random_scene, two_colours
 
-MAP_THRESHOLD = 0.5  # of its maximum: where a word's map counts as its region
+MAP_THRESHOLD = 0.5  # fraction of a map's maximum above which it counts as the word's region
 
 
 def things_seen(scene: Scene, sight: Sight) -> bool:
@@ -27,12 +27,12 @@ def things_seen(scene: Scene, sight: Sight) -> bool:
 
 
 def colours_seen(scene: Scene, sight: Sight) -> bool:
-    """All things are there, in the colours asked for."""
+    """All things are there, in the right colours."""
     return all(sight.has(thing.noun, thing.colour) for thing in scene.things)
 
 
 def placed_right(scene: Scene, sight: Sight) -> bool:
-    """Both things are there, the rider or hat above, the neighbour and the food beside."""
+    """Both things are there: a rider or hat above, a neighbour or food beside."""
     if not things_seen(scene, sight):
         return False
     first, second = (np.argwhere(sight.regions[thing.noun]) for thing in scene.things)
@@ -45,23 +45,23 @@ def placed_right(scene: Scene, sight: Sight) -> bool:
 
 
 def _coloured(scene: Scene, sight: Sight) -> bool | None:
-    """Whether the colours are right; None for scenes that say none, and for sketches, which have none."""
+    """Whether the colours are right; None for captions without colours and for sketches."""
     if scene.style == "sketch" or not any(thing.colour for thing in scene.things):
         return None
     return colours_seen(scene, sight)
 
 
 def background_seen(scene: Scene, sight: Sight) -> bool:
-    """The background asked for."""
+    """The background is right."""
     return sight.background == scene.background
 
 
 def style_seen(scene: Scene, sight: Sight) -> bool:
-    """The style asked for."""
+    """The style is right."""
     return sight.style == scene.style
 
 
-# What is judged -> (the families of prompts it is judged on, the judge; None: does not apply).
+# Figure -> (families of prompts, judge; the judge returns None if it does not apply).
 JUDGES: dict[str, tuple[tuple[str, ...], Callable[[Scene, Sight], bool | None]]] = {
     "one thing": (("one",), things_seen),
     "both of two things": (("two",), things_seen),
@@ -75,7 +75,7 @@ JUDGES: dict[str, tuple[tuple[str, ...], Callable[[Scene, Sight], bool | None]]]
 
 
 def draw(family: str, rng: random.Random) -> Scene:
-    """A scene with one thing, with two, with two of two colours, or with a pair that training never showed."""
+    """A scene with one thing, two things, two things of two colours, or a held-out pair."""
     if family == "two colours":
         return two_colours(rng).with_(style="photo")
     while True:
@@ -91,9 +91,9 @@ def draw(family: str, rng: random.Random) -> Scene:
 def score(
     model: Model, *, count: int = 200, steps: int | None = None, guidance: int | float | None = None, seed: int = 1000
 ) -> dict[str, float]:
-    """Shares of right pictures, over `count` prompts of each family, and the overlap of words' maps with things.
+    """Fractions of correct images over `count` prompts of each family, and the overlap of word maps with things.
 
-    Steps and guidance are those that suit the model unless given.
+    Steps and guidance default to the model's.
     """
     steps, guidance = usual(model, steps, guidance)
     judged: dict[str, list[tuple[Scene, Sight]]] = {}
@@ -113,7 +113,7 @@ def score(
 
 
 def map_overlap(model: Model, *, count: int, steps: int, guidance: int | float, seed: int) -> float:
-    """Mean IoU of each noun's thresholded cross-attention with the region where the oracle sees the thing."""
+    """Mean IoU of each noun's thresholded cross-attention map and the thing's region according to the oracle."""
     rng, overlaps = random.Random(f"maps {seed}"), []
     for number in range(count):
         scene = random_scene(rng)

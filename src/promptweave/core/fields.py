@@ -10,6 +10,7 @@ The command line, job files, sweeps, the web page, its HTTP API and recipes are 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -39,14 +40,25 @@ class Command:
     """The command of a control: `command: ClassVar[Command] = Command(...)` in its class is all that it takes.
 
     `help`: one sentence. `prompts`: "one": one prompt, whose image is made with and without the control; "same": one
-    prompt as source, without the control, and as target, with it; "targets": a source and its targets. `example`:
-    arguments for an example call.
+    prompt as source, without the control, and as target, with it; "repeated": like "same", with one target for each
+    value of the field `counted`; "targets": a source and its targets. `example`: arguments for an example call.
     """
 
     name: str
     help: str
-    prompts: Literal["one", "same", "targets"] = "one"
+    prompts: Literal["one", "same", "repeated", "targets"] = "one"
     example: str = ""
+    counted: str = ""
+
+    def targets(self, source: str, values: Mapping[str, Any]) -> tuple[str, ...]:
+        """The targets of a command that takes one prompt, with these values of the control's fields.
+
+        >>> Command("mix", "Mix.", prompts="repeated", counted="proxies").targets("a cat", {"proxies": ("dog", "fox")})
+        ('a cat', 'a cat')
+        """
+        counted = values[self.counted] if self.prompts == "repeated" else ()
+        several = 1 if isinstance(counted, str) else len(counted)
+        return (source,) * {"one": 0, "same": 1, "repeated": several}[self.prompts]
 
 
 @dataclass(frozen=True)

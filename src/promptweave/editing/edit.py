@@ -1,4 +1,4 @@
-"""Edit a picture by changing its prompt: the library's main sentence."""
+"""Edit an image by changing its prompt: `edit`, `generate` and `record`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from promptweave.sampling.recording import Kept, Place
 
 
 class RecordOptions(RunOptions, total=False):
-    """The fields of `Kept` and of `Settings` as keywords."""
+    """The fields of `Kept` and of `Settings` as keyword arguments."""
 
     cross: Span
     self_attention: Span
@@ -50,14 +50,16 @@ def record(
     progress: Progress | None = None,
     **options: Unpack[RecordOptions],
 ) -> Recording:
-    """Make an image and keep what edits of it read, so that an edit needs the target's rows only.
+    """Generate an image and keep the attention that edits of it read, so that an edit computes the target's rows only.
 
-    `prompt` may be an edit's result: its target `row` (1) then becomes a source, and the settings are those of its
-    run. `place`: "cpu", "device" or "disk". `budget`: bytes above which TooLarge is raised before anything is computed.
-    `image`: the image that the prompt describes, instead of one that is made (see `edit`).
+    `prompt` may be the result of an edit: the target in its row `row` (default 1) becomes the source, with the
+    settings of that run. `place`: where the recording is kept, "cpu", "device" or "disk". `budget`: size in bytes above
+    which TooLarge is raised before anything is computed. `image` and `inversion`: an image that the prompt describes,
+    instead of a generated one (see `edit`).
 
-    Options: the fields of `Kept`, the windows in which the source's queries and keys are kept (edits may use any
-    windows inside), and those of `Settings`, which may come as `settings` too.
+    Options: the fields of `Kept`, such as the windows in which the source's queries and keys are kept (edits may use
+    any window inside them), and those of `Settings`, as keywords or as `settings`. Raises Unread for options that
+    nothing reads and PromptTooLong for prompts that the model would cut.
     """
     network = load_cached(model) if isinstance(model, str) else model
     windows, run_options = split("record", options, Kept, Settings)
@@ -67,7 +69,7 @@ def record(
         given = {**vars(chosen), "truncate": chosen.truncate or None, "image": image, "inversion": inversion}
         for name, value in given.items():
             if value is not None:
-                raise Unread(f"Nothing reads {name} here: a result is recorded as it was made. Leave {name} out.")
+                raise Unread(f"Nothing reads {name} here: a result has the settings of its own run. Leave {name} out.")
         base = base_of(prompt.recipe, network, progress)
         source = None if base is None else base.track
         return record_run(
@@ -75,7 +77,7 @@ def record(
             progress=progress, source=source,
         )  # fmt: skip
     if row is not None:
-        raise Unread("row names a row of a result, and a prompt was given. Leave it out, or record an edit's result.")
+        raise Unread("row selects a row of a result, but a prompt was given. Leave row out, or record a result.")
     recipe = recipe_for(network, prompt, (), chosen, image=image, inversion=inversion)
     recipe.check()
     check_lengths(recipe, network)
@@ -95,17 +97,21 @@ def edit(
     progress: Progress | None = None,
     **options: Unpack[EditOptions],
 ) -> Result:
-    """Make the image of `source` and, from the same noise, that of each target, changed only where the words differ.
+    """Generate `source` and, from the same noise, each target, changed only where the words differ.
 
-    Without targets the source's own words are re-weighted. The options are the fields of `PromptToPrompt`, which says
-    what each does (`kind`, `cross`, `self_attention`, `weights`, `blend`, ...), and of `Settings` (`seed`, `steps`,
-    `guidance`, ...), which may come as `settings` too. An option that nothing reads is an error. `controls` take the
-    place of those that the options ask for.
+    Prompt-to-Prompt (Hertz et al. 2022, arXiv 2208.01626), unless `controls` are given. Without targets, the words of
+    the source are re-weighted (`weights`). `source` may be a `Recording`.
 
-    `image`: a file, Pillow image or uint8 [height, width, 3] that `source` describes: it is walked back to noise (DDIM
-    inversion, for flow models Euler's) and edited. `inversion`: "direct", the source is kept on that way; "ddim", it is
-    made again from the noise; "regularised", as "direct" with pix2pix-zero's correction of the noise. `compare` also
-    makes the targets without control. `maps` records what the words of all prompts look at (`EditMaps`).
+    Options: the fields of `PromptToPrompt`, which documents each (`kind`, `cross`, `self_attention`, `weights`,
+    `blend`, ...), and of `Settings` (`seed`, `steps`, `guidance`, ...), as keywords or as `settings`. `controls`
+    replace those that the options request. Raises Unread for an option that nothing reads, NoEffect for a control that
+    could not act, PromptTooLong for a prompt that the model would cut, WordNotFound for a word that is in no prompt.
+
+    `image`: a file, a Pillow image or uint8 [height, width, 3] that `source` describes. It is inverted to noise (DDIM
+    inversion; Euler's method for flow models) and edited. `inversion`: "direct" pins the source to the inverted
+    trajectory; "ddim" generates the source again from the noise; "regularised" is "direct" with pix2pix-zero's noise
+    regularisation. `compare` also generates the targets without controls. `maps` records the word maps of all prompts
+    (`edit_maps`).
     """
     network = load_cached(model) if isinstance(model, str) else model
     asked, run_options = split("edit", options, PromptToPrompt, Settings)
@@ -129,10 +135,10 @@ def generate(
     progress: Progress | None = None,
     **options: Unpack[RunOptions],
 ) -> Result:
-    """Make an image from a prompt, under `controls` that steer a single prompt, such as `AttendAndExcite`.
+    """Generate an image from a prompt, under `controls` that steer a single prompt, such as `AttendAndExcite`.
 
-    The options are the fields of `Settings`, which may come as `settings` too. `compare` also makes it without the
-    controls. `maps` records what the words look at.
+    The options are the fields of `Settings`, as keywords or as `settings`. `compare` also generates the image without
+    the controls. `maps` records the word maps. Raises PromptTooLong and NoEffect as `edit` does.
     """
     network = load_cached(model) if isinstance(model, str) else model
     chosen = (settings or Settings()).with_(*split("generate", options, Settings))
@@ -152,7 +158,7 @@ def run(
     watch: Sequence[Control] = (),
     progress: Progress | None = None,
 ) -> Result:
-    """Run a recipe; a `recording` of its source saves the source's rows. `watch`: recorders to run beside it."""
+    """Run a recipe; a `recording` of its source replaces the source's rows. `watch`: recorders that run along."""
     return run_many([recipe], model, compare=compare, recordings=[recording], watch=watch, progress=progress)[0]
 
 
@@ -165,7 +171,7 @@ def run_many(
     watch: Sequence[Control] = (),
     progress: Progress | None = None,
 ) -> list[Result]:
-    """Run independent recipes in shared forward passes, each as if it were alone."""
+    """Run independent recipes in shared forward passes; each result is what it would be alone."""
     jobs: list[Job] = []
     starts: list[Start] = []
     for recipe, given in zip(recipes, recordings or [None] * len(recipes), strict=True):

@@ -1,4 +1,4 @@
-"""Many independent edits in one go: a file of jobs, in shared forward passes, that goes on where it stopped."""
+"""A file of independent edits, run in shared forward passes; a stopped run resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ OTHERS: dict[str, Any] = {
 
 
 class BadJobs(ValueError):
-    """Jobs that cannot be run; the message lists all of them."""
+    """Invalid jobs; the message lists all of them."""
 
 
 @dataclass(frozen=True)
 class JobLine:
-    """A named recipe; `line` is its place in the file."""
+    """A named recipe; `line` is its line number in the file."""
 
     name: str
     recipe: Recipe
@@ -38,9 +38,9 @@ class JobLine:
 
 
 def read_jobs(path: Path | str, model: Model) -> list[JobLine]:
-    """The jobs of a file, one JSON object a line: `source`, `targets`, `name` and whatever `edit` takes.
+    """Read a file of jobs, one JSON object per line: `source`, `targets`, `name` and the options of `edit`.
 
-    All lines are checked before anything runs; BadJobs lists every one that is wrong.
+    All lines are checked before anything runs. Raises BadJobs, which lists every invalid line.
     """
     jobs: list[JobLine] = []
     wrong: list[str] = []
@@ -50,14 +50,14 @@ def read_jobs(path: Path | str, model: Model) -> list[JobLine]:
             made = make_job(json.loads(line), model, number)
             taken = [job.line for job in jobs if job.name == made.name]
             if taken:
-                raise ValueError(f"A name must be given once, and line {taken[0]} has {made.name!r} too.")
+                raise ValueError(f"Names must be unique. Received {made.name!r}, which line {taken[0]} has too.")
             jobs.append(made)
         except (ValueError, TypeError) as error:
             wrong.append(f"line {number}: {error}")
     if wrong:
         raise BadJobs(f"{len(wrong)} of {len(lines)} jobs in {path} cannot be run:\n" + "\n".join(wrong))
     if not jobs:
-        raise BadJobs(f"{path} holds no jobs. Write one JSON object a line, with source and targets.")
+        raise BadJobs(f"{path} holds no jobs. Write one JSON object per line, with source and targets.")
     return jobs
 
 
@@ -73,7 +73,7 @@ def make_job(values: Any, model: Model, number: int) -> JobLine:
     targets = given.get("targets", ())
     name = given.get("name", f"{number:04d}")
     if name in ("", ".", "..") or any(c in name for c in "/\\\0"):
-        raise ValueError(f"A job's results go to a folder of its name. Received {name!r}. Leave out slashes.")
+        raise ValueError(f"A job's name is also the name of its folder. Received {name!r}. Leave out slashes.")
     options = {key: value for key, value in values.items() if key in OPTIONS and value is not None}
     settings = {key: value for key, value in values.items() if key in SETTINGS and value is not None}
     recipe = plan(
@@ -86,12 +86,12 @@ def make_job(values: Any, model: Model, number: int) -> JobLine:
 
 
 def rows_of(recipe: Recipe) -> int:
-    """Pictures that a recipe makes."""
+    """The number of images that a recipe makes."""
     return len(recipe.prompts) * recipe.images
 
 
 def batches(jobs: Sequence[JobLine], rows: int) -> Iterator[list[JobLine]]:
-    """The jobs in order, so many at a time that at most `rows` pictures are made at once (one job at least)."""
+    """The jobs in order, in batches of at most `rows` images (but at least one job)."""
     batch: list[JobLine] = []
     for job in jobs:
         if batch and sum(rows_of(other.recipe) for other in batch) + rows_of(job.recipe) > rows:
@@ -111,10 +111,11 @@ def run_jobs(
     force: bool = False,
     done: Callable[[JobLine, Result | None], None] | None = None,
 ) -> list[Path]:
-    """Run jobs and save each to a folder of its name. `done` is called after each; with None if it was there already.
+    """Run jobs and save each to the subfolder with its name. `rows`: images per forward pass.
 
-    A folder that holds a run of the same recipe is left alone, so a stopped run goes on; one of another recipe is an
-    error before anything runs, unless `force`.
+    `done(job, result)` is called after each job; `result` is None for a job that had been run before. A folder that
+    holds a run of the same recipe is left alone, so that a stopped run can be resumed. One that holds another recipe
+    raises FileExistsError before anything runs, unless `force` is given.
     """
     folder = Path(folder)
     waiting: list[JobLine] = []

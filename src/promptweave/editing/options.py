@@ -1,4 +1,4 @@
-"""The options of an edit by words, the controls that they ask for, and which control reads which option."""
+"""The options of a Prompt-to-Prompt edit, the controls that they request, and which control reads which option."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KINDS: dict[str, type[Control]] = {"replace": Replace, "refine": Refine, "flow":
 _WINDOWS = {
     name: name for name in ("cross", "self_attention", "self_grid", "joint", "blocks", "reference_compat", "two_pass")
 }
-FIELDS: dict[type[Control], dict[str, str]] = {  # what an edit is made of: option -> field of the control
+FIELDS: dict[type[Control], dict[str, str]] = {  # option -> field of the control that reads it
     Replace: _WINDOWS,
     Refine: _WINDOWS,
     Reweight: {"weights": "weights", "reference_compat": "reference_compat"},
@@ -37,7 +37,7 @@ FIELDS: dict[type[Control], dict[str, str]] = {  # what an edit is made of: opti
     FlowEdit: {name: name for name in ("strength", "source_guidance", "target_guidance")},
     Consist: {"blend": "words", "structure": "structure", "blocks": "blocks"},
 }  # fmt: skip
-ASKED: dict[type[Control], str] = {  # which options ask for it
+ASKED: dict[type[Control], str] = {  # the options that request each control
     Replace: 'kind "auto" or "replace"',
     Refine: 'kind "auto" or "refine"',
     Reweight: "weights",
@@ -49,12 +49,12 @@ ASKED: dict[type[Control], str] = {  # which options ask for it
 
 
 class Unread(ValueError):
-    """An option that was given and that nothing reads."""
+    """An option was given, but nothing reads it."""
 
 
 @dataclass(frozen=True)
 class PromptToPrompt:
-    """What can be asked of an edit by words. An option that is None is left to the control that reads it."""
+    """The options of a Prompt-to-Prompt edit. None stands for the default of the control that reads the option."""
 
     kind: Annotated[
         Kind,
@@ -67,7 +67,7 @@ class PromptToPrompt:
     cross: Annotated[
         Span | Mapping[str, Span],
         Option(
-            "Fraction or range of the steps in which the source's cross-attention is used; also word by word.",
+            "Fraction or range of the steps in which the source's cross-attention is used; also per word.",
             low=0, high=1, metavar="[WORD=]FRACTION",
         ),
     ] = 0.8  # fmt: skip
@@ -81,31 +81,31 @@ class PromptToPrompt:
     self_grid: Annotated[
         int | None,
         Option(
-            "Pixels of the largest self-attention map that is used. [a quarter of the latent's sides]",
+            "Largest self-attention grid that is used, in pixels. [a quarter of the latent's height and width]",
             low=1, group="Advanced",
         ),
     ] = None  # fmt: skip
     joint: Annotated[
         Span,
         Option(
-            "Fraction or range of the steps in which the source's image tokens are used, in networks of joint "
+            "Fraction or range of the steps in which the source's image tokens are used, in networks with joint "
             "attention.",
             low=0, high=1, metavar="FRACTION",
         ),
     ] = 0.2  # fmt: skip
     blocks: Annotated[
         tuple[str, ...] | None,
-        Option("Name of a joint-attention layer to act in. [all]", group="Advanced", flag="--block", metavar="NAME"),
+        Option("Name of a joint-attention layer to edit. [all]", group="Advanced", flag="--block", metavar="NAME"),
     ] = None
     weights: Annotated[
         Mapping[str, Number] | None,
         Option(
-            "Factor on the attention that a word gets.",
+            "Factor on the attention to a word.",
             group="What changes", flag="--weight", short="w", metavar="WORD=FACTOR",
         ),
     ] = None  # fmt: skip
     blend: Annotated[
-        Sequence[str] | str, Option("Word in whose region alone the image may change.", group="Where", metavar="WORD")
+        Sequence[str] | str, Option("Restrict changes to the region of this word.", group="Where", metavar="WORD")
     ] = ()
     subtract: Annotated[
         Sequence[str] | str, Option("Word whose region must not change.", group="Where", metavar="WORD")
@@ -115,37 +115,37 @@ class PromptToPrompt:
         Option("Fraction of a map's maximum above which it belongs to the region.", low=0, high=1, group="Where"),
     ] = 0.3
     blend_start: Annotated[
-        Number, Option("Fraction of the steps before the local blend.", low=0, high=1, group="Where")
+        Number, Option("Fraction of the steps after which the local blend starts.", low=0, high=1, group="Where")
     ] = 0.2
     mask: Annotated[
         Sequence[Sequence[float]] | None,
-        Option("Drawn region in which the image may change: white, or 1.", low=0, high=1, group="Where"),
+        Option("Mask of the region in which the image may change (white, or 1).", low=0, high=1, group="Where"),
     ] = None
     combine: Annotated[
         Combine,
         Option("How the mask and the region of the words are combined.", group="Where"),
     ] = "intersection"
     shared_start: Annotated[
-        Number | None, Option("Fraction of the steps that all prompts have in common.", low=0, high=1)
+        Number | None, Option("Fraction of the steps that all prompts share with the source.", low=0, high=1)
     ] = None
     strength: Annotated[
-        Number | None, Option("Of kind flow: fraction of the steps that act. [as published]", low=0, high=1)
+        Number | None, Option("For kind flow: fraction of the steps that are run. [as published]", low=0, high=1)
     ] = None
     source_guidance: Annotated[
-        Number | None, Option("Of kind flow: guidance of the source. [as published]", low=0, group="Advanced")
+        Number | None, Option("For kind flow: guidance scale of the source. [as published]", low=0, group="Advanced")
     ] = None
     target_guidance: Annotated[
-        Number | None, Option("Of kind flow: guidance of the targets. [as published]", low=0, group="Advanced")
+        Number | None, Option("For kind flow: guidance scale of the targets. [as published]", low=0, group="Advanced")
     ] = None
     structure: Annotated[
-        Number, Option("Of kind consist: fraction of the steps in which the object's shape is kept.", low=0, high=1)
+        Number, Option("For kind consist: fraction of the steps in which the object's shape is kept.", low=0, high=1)
     ] = 0.3
-    reference_compat: Annotated[bool, Option("Maps, windows and regions of the authors' code.", group="Advanced")] = (
-        False
-    )
+    reference_compat: Annotated[
+        bool, Option("Maps, windows and regions as in the authors' code.", group="Advanced")
+    ] = False
     two_pass: Annotated[
         bool,
-        Option("The paper's algorithm 1 to the letter: a pass of its own for the target's maps.", group="Advanced"),
+        Option("Algorithm 1 of the paper to the letter: a separate pass for the target's maps.", group="Advanced"),
     ] = False
 
     def __post_init__(self) -> None:
@@ -153,21 +153,21 @@ class PromptToPrompt:
             object.__setattr__(self, name, value)
 
     def build(self, model: Model, recipe: Recipe) -> tuple[Control, ...]:
-        """The controls of an edit: injection for each target, then weights, then the local blend."""
+        """The controls: injection for each target, then weights, then the local blend."""
         return self.controls([model.words(prompt) for prompt in recipe.prompts])
 
     def controls(self, words: Sequence[Words]) -> tuple[Control, ...]:
-        """The controls of an edit of the first prompt into the others."""
+        """The controls that edit the first prompt into the others."""
         groups: dict[type[Control], list[int]] = {}
         for row, target in enumerate(words[1:], 1):
             found = suggest(words[0], target)
             if found == "same" and not self.weights:
                 raise NoEffect(
-                    f"Target {row} says the same as the source, {words[0].prompt!r}. Change a word or give a weight."
+                    f"Target {row} has the source's words, {words[0].prompt!r}. Change a word or give a weight."
                 )
             kind = KINDS.get(self.kind) or (Refine if found == "refine" else Replace)
             groups.setdefault(kind, []).append(row)
-        if self.kind == "consist":  # the words are those of the object, whose region the control itself keeps to
+        if self.kind == "consist":  # for Consist, blend names the object; the control finds its region itself
             return (self._made(Consist),)
         if self.kind == "flow":
             made = [self._made(FlowEdit)]
@@ -181,7 +181,7 @@ class PromptToPrompt:
         return tuple(made)
 
     def _injected(self, kind: type[Control], words: Sequence[Words], rows: Sequence[int], *, alone: bool) -> Control:
-        """The injection of some targets; without the windows of words that other targets alone have."""
+        """The injection for some targets, without the windows of words that only other targets have."""
         cross = self.cross
         if isinstance(cross, Mapping):
             having = {word: {row for row, target in enumerate(words) if row and _has(target, word)} for word in cross}
@@ -189,13 +189,13 @@ class PromptToPrompt:
         return self._made(kind, cross=cross, targets=None if alone else tuple(rows))
 
     def _made(self, kind: type[Control], **more: Any) -> Control:
-        """A control with the options that it has a field for; an option that is None is left to it."""
+        """A control with the options that it has a field for; for an option that is None its own default."""
         values = {field: getattr(self, option) for option, field in FIELDS[kind].items()}
         return kind(**{**{field: value for field, value in values.items() if value is not None}, **more})
 
 
 def asked(controls: Sequence[Control]) -> dict[str, Any]:
-    """The options that ask for these controls, as far as there are any; the inverse of `PromptToPrompt.controls`."""
+    """The options that request these controls, as far as there are any; the inverse of `PromptToPrompt.controls`."""
     found: dict[str, Any] = {}
     kinds = [name for control in controls for name, kind in KINDS.items() if type(control) is kind]
     if len(kinds) == 1:
@@ -203,7 +203,7 @@ def asked(controls: Sequence[Control]) -> dict[str, Any]:
     for control in controls:
         for option, field in FIELDS.get(type(control), {}).items():
             value, known = getattr(control, field), found.get(option)
-            if isinstance(value, Mapping) and isinstance(known, Mapping):  # each target has the windows of its words
+            if isinstance(value, Mapping) and isinstance(known, Mapping):  # each target has its own words' windows
                 found[option] = {**known, **value}
             elif value is not None:
                 found.setdefault(option, value)
@@ -211,7 +211,7 @@ def asked(controls: Sequence[Control]) -> dict[str, Any]:
 
 
 def _has(words: Words, word: str) -> bool:
-    """Whether a prompt has a word; of one that it has twice the controls complain."""
+    """Whether a prompt contains a word; ambiguous words are reported by the controls."""
     try:
         words.find(word)
     except WordNotFound:
@@ -222,7 +222,7 @@ def _has(words: Words, word: str) -> bool:
 
 
 def check_read(given: Collection[str], controls: Sequence[Control], run: Run) -> None:
-    """Raise if none of the controls reads one of the options that were given."""
+    """Raise Unread for an option that none of the controls reads."""
     for option in given:
         readers = [control for control in controls if option in FIELDS.get(type(control), {})]
         reasons = [control.unread(run).get(FIELDS[type(control)][option]) for control in readers]
@@ -242,7 +242,7 @@ def check_read(given: Collection[str], controls: Sequence[Control], run: Run) ->
 
 
 class EditOptions(RunOptions, total=False):
-    """The fields of `PromptToPrompt` and of `Settings` as keywords."""
+    """The fields of `PromptToPrompt` and of `Settings` as keyword arguments."""
 
     kind: Kind
     cross: Span | Mapping[str, Span]

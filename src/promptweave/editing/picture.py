@@ -1,4 +1,4 @@
-"""A picture that is not ours: read, cropped to the model's shape, and kept as data that a recipe can hold."""
+"""Input images: read, cropped to the model's aspect ratio, and kept as data that a recipe can hold."""
 
 from __future__ import annotations
 
@@ -18,19 +18,21 @@ Given = Path | str | Image.Image | np.ndarray
 
 
 class BadPicture(ValueError):
-    """A file or an array that is not a picture that can be edited."""
+    """A file or an array that cannot be read as an image."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """RGB pixels, as a lossless WebP file in `data`: a recipe that holds it can be replayed without the first file."""
+    """RGB pixels, as a lossless WebP file in `data`, so that a recipe can be replayed without the original file."""
 
     data: bytes
 
     @classmethod
     def of(cls, given: Given | Picture, size: tuple[int, int]) -> Picture:
-        """Read a file, a Pillow image or uint8 [height, width, 3]; crop the middle and scale it to `size` (height,
-        width). Turned as the camera says; what is transparent becomes white."""
+        """Read a file, a Pillow image or uint8 [height, width, 3]; centre-crop and scale it to `size` (height, width).
+
+        EXIF rotation is applied; transparent pixels become white. Raises FileNotFoundError and BadPicture.
+        """
         if isinstance(given, Picture):
             if given.size == size:
                 return given
@@ -43,7 +45,7 @@ class Picture:
         return cls(buffer.getvalue())
 
     def image(self) -> Image.Image:
-        """As a Pillow image."""
+        """The pixels as a Pillow image."""
         with self._opened() as image:
             return image.convert("RGB")
 
@@ -53,11 +55,11 @@ class Picture:
             with Image.open(io.BytesIO(self.data), formats=["WEBP"]) as image:
                 yield image
         except (OSError, ValueError, Image.DecompressionBombError) as error:
-            raise BadPicture(f"The picture that a recipe holds cannot be read: {error}.") from error
+            raise BadPicture(f"The input image stored in the recipe cannot be read: {error}.") from error
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width, read from the file's header alone."""
+        """Height and width, from the file's header."""
         with self._opened() as image:
             return image.height, image.width
 
@@ -67,7 +69,7 @@ class Picture:
 
     @property
     def digest(self) -> str:
-        """A short hash."""
+        """A short hash of the pixels."""
         return hashlib.sha256(self.data).hexdigest()[:16]
 
     def as_text(self) -> str:
@@ -76,11 +78,11 @@ class Picture:
 
     @classmethod
     def from_text(cls, text: str) -> Picture:
-        """What `as_text` gave."""
+        """The inverse of `as_text`."""
         try:
             return cls(base64.b64decode(text, validate=True))
         except (binascii.Error, ValueError, TypeError) as error:
-            raise BadPicture(f"The picture that a recipe holds cannot be read: {error}.") from error
+            raise BadPicture(f"The input image stored in the recipe cannot be read: {error}.") from error
 
     def __repr__(self) -> str:
         return f"Picture({self.digest})"
@@ -92,22 +94,22 @@ def _opened(given: Given) -> Image.Image:
     if isinstance(given, np.ndarray):
         if given.dtype != np.uint8 or given.ndim != 3 or given.shape[-1] != 3 or not given.size:
             raise BadPicture(
-                f"A picture as an array is uint8 [height, width, 3]. Received {given.dtype} {list(given.shape)}."
+                f"An image as an array is uint8 [height, width, 3]. Received {given.dtype} {list(given.shape)}."
             )
         return Image.fromarray(given)
     path = Path(given)
     if not path.is_file():
-        raise FileNotFoundError(f"There is no picture at {path}. Give the path of a PNG, JPEG or WebP file.")
+        raise FileNotFoundError(f"There is no image at {path}. Give the path of a PNG, JPEG or WebP file.")
     try:
         image = Image.open(path)
         image.load()
         return image
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise BadPicture(f"{path} cannot be read as a picture: {error}. Give a PNG, JPEG or WebP file.") from error
+        raise BadPicture(f"{path} cannot be read as an image: {error}. Give a PNG, JPEG or WebP file.") from error
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """RGB, turned as the camera says, on white."""
+    """RGB on white, with EXIF rotation applied."""
     image = ImageOps.exif_transpose(image)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")

@@ -1,4 +1,4 @@
-"""From what a person asks to a recipe: everything is checked here, before the network runs."""
+"""From options to a recipe: everything is checked here, before the network runs."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from promptweave.sampling.loop import Job, noise_for
 
 
 class PromptTooLong(ValueError):
-    """A prompt with words beyond the model's length."""
+    """A prompt that exceeds the model's token limit."""
 
 
 def usual(model: Model, steps: int | None = None, guidance: Number | None = None) -> tuple[int, Number]:
-    """Steps and guidance: those given, else those that suit the model."""
+    """Steps and guidance: those given, else the model's defaults."""
     own = model.defaults
     return own[0] if steps is None else steps, own[1] if guidance is None else guidance
 
@@ -38,13 +38,13 @@ def recipe_for(
     inversion: str | None = None,
     **options: Unpack[RunOptions],
 ) -> Recipe:
-    """A recipe without controls; settings that are None are the usual ones, or those that suit the model."""
+    """A recipe without controls; settings that are None take their default, or the model's."""
     chosen = (settings or Settings()).with_(*split("A recipe", options, Settings))
     steps, guidance = usual(model, chosen.steps, chosen.guidance)
     if inversion is not None and image is None:
         raise Unread(
-            f"inversion is how a given image becomes noise, and there is none. Received inversion={inversion!r}. "
-            "Give the image, or leave inversion out."
+            f"inversion says how an input image is turned into noise; there is none. Received inversion={inversion!r}. "
+            "Give an image, or leave inversion out."
         )
     picture = None if image is None else Picture.of(image, chosen.size or model.default_size)
     return Recipe(
@@ -77,15 +77,15 @@ def plan(
     image: Given | Picture | None = None,
     inversion: str | None = None,
 ) -> Recipe:
-    """The recipe of an edit; of a recording's, with the recording's settings.
+    """The recipe of an edit; if `source` is a recording, with the recording's settings.
 
-    `options` are those fields of `PromptToPrompt` that were given; one that nothing reads is an error, unless it asks
-    for nothing (None, no words). `controls` take the place of those that options ask for.
+    `options`: the fields of `PromptToPrompt` that were given. Raises Unread for one that nothing reads, unless it
+    requests nothing (None, no words). `controls` replace those that the options request.
     """
     options = {name: value for name, value in options.items() if not _nothing(value)}
     if controls is not None and options:
         raise Unread(
-            f"Nothing reads {next(iter(options))} here: controls take the place of those that options ask for. "
+            f"Nothing reads {next(iter(options))} here: controls replace those that the options request. "
             "Give one or the other."
         )
     edit = PromptToPrompt(**read_options(PromptToPrompt, options))
@@ -95,7 +95,7 @@ def plan(
         raise NoEffect("An edit needs a target prompt, or weights for words of the source. Received neither.")
     if isinstance(source, Recording):
         if image is not None:
-            raise ValueError("A recording has a picture already. Leave the image out, or record it: record(image=...).")
+            raise ValueError("A recording already has its image. Leave image out, or record it: record(image=...).")
         recipe = _on_recording(source, targets, model, settings or Settings(), inversion)
     else:
         recipe = recipe_for(model, source, targets, settings, image=image, inversion=inversion)
@@ -118,34 +118,34 @@ def _nothing(value: Any) -> bool:
 def _on_recording(
     recording: Recording, targets: tuple[str, ...], model: Model, settings: Settings, inversion: str | None
 ) -> Recipe:
-    """The recipe of an edit of a recording; raises on settings that are not the recording's."""
+    """The recipe of an edit of a recording. Raises ValueError for settings that differ from the recording's."""
     recording.check(model)
     recipe = recipe_of(recording, targets)
     if inversion is not None and recipe.root.picture is None:
-        raise Unread("inversion is how a given image becomes noise, and the recording has none. Leave it out.")
+        raise Unread("inversion says how an input image is turned into noise; the recording has none. Leave it out.")
     given = {**vars(settings), "inversion": inversion}
     for name, value in given.items():
         if name != "truncate" and value is not None and value != getattr(recipe, name):
             raise ValueError(
-                f"An edit of a recording has the recording's {name}, {getattr(recipe, name)!r}. Received {value!r}. "
+                f"An edit of a recording uses the recording's {name}, {getattr(recipe, name)!r}. Received {value!r}. "
                 "Leave it out, or record anew."
             )
     return replace(recipe, truncate=recipe.truncate or settings.truncate)
 
 
 def bind(recipe: Recipe, model: Model) -> Run:
-    """What a run of the recipe will look like; raises what running it would raise before its first step."""
+    """Bind the recipe's controls to its run. Raises whatever running it would raise before its first step."""
     noise = noise_for(model, recipe.seed, recipe.images, recipe.size)
     return Job(recipe.prompts, noise, recipe.steps, recipe.guidance, recipe.controls).bind(model)[0]
 
 
 def check_lengths(recipe: Recipe, model: Model) -> None:
-    """Raise on words that the model would not read, unless the recipe allows them."""
+    """Raise PromptTooLong for words that the model would not read, unless the recipe allows truncation."""
     for number, prompt in enumerate(recipe.prompts, 1):
         words = model.words(prompt)
         if words.truncated and not recipe.truncate:
             raise PromptTooLong(
                 f"Prompt {number} is longer than the {words.limit} tokens that the model reads: "
                 f"it would not see {words.truncated[0].text!r} and what follows. "
-                "Shorten the prompt, or allow the cut with truncate=True (--truncate)."
+                "Shorten the prompt, or allow truncation with truncate=True (--truncate)."
             )

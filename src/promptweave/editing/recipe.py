@@ -1,4 +1,4 @@
-"""Everything a picture was made from, as data: written into every PNG and read back by `replay`."""
+"""Everything that determines an image, as data: written into every PNG and read back by `replay`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from promptweave.core.clock import Window
 from promptweave.core.control import Control
 from promptweave.core.registry import KNOWN, path_of
 from promptweave.editing.picture import Picture
-from promptweave.editing.values import BadValue, nearest, read_value
+from promptweave.editing.values import BadValue, nearest, read_value, strict
 
 FORMAT = 1
 KEY = "promptweave"  # of the PNG's text chunk
@@ -33,10 +33,10 @@ class BrokenRecipe(ValueError):
 class Recipe:
     """A run: prompts, seed, schedule, controls.
 
-    `size` is (height, width) in pixels; None: the model's own. `truncate` allows prompts longer than the model reads.
-    `chunks` and `prompt_weights` are how prompts are read (`load`). With `base` the source is not made anew: it is row
-    `base_row` of that run, as its edits left it. With `picture` the source is that picture, which `inversion` leads
-    back to noise (`start`).
+    `size`: (height, width) in pixels, None for the model's own. `truncate` allows prompts longer than the model reads.
+    `chunks` and `prompt_weights`: how prompts are read (see `load`). `base`: another run; the source is then its batch
+    row `base_row`, as edited there, and not generated anew. `picture`: an input image; the source is then that image,
+    turned into noise by the method `inversion` (see `start`).
     """
 
     source: str
@@ -60,7 +60,7 @@ class Recipe:
 
     @property
     def root(self) -> Recipe:
-        """The run that all stands on."""
+        """The first run of a chain of edits."""
         return self if self.base is None else self.base.root
 
     @property
@@ -69,10 +69,10 @@ class Recipe:
         return (self.source, *self.targets)
 
     def check(self) -> None:
-        """Raise on values that no model could run."""
+        """Raise ValueError for values that no model could run."""
         for number, prompt in enumerate(self.prompts, 1):
             if not prompt.strip():
-                raise ValueError(f"Prompt {number} is empty. Say what the picture is to show.")
+                raise ValueError(f"Prompt {number} is empty. Describe the image.")
         for name, low in (("seed", 0), ("images", 1)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < low:
@@ -80,10 +80,10 @@ class Recipe:
         if self.inversion not in INVERSIONS:
             raise ValueError(f"inversion is one of {', '.join(INVERSIONS)}. Received {self.inversion!r}.")
         if self.root.picture is not None and self.images != 1:
-            raise ValueError(f"A given picture is one picture: images must be 1. Received {self.images}.")
+            raise ValueError(f"An input image has a single result: images must be 1. Received {self.images}.")
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-able."""
+        """The recipe as values that JSON can hold."""
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "controls"}
         controls = [control_as_dict(c) for c in self.controls]
         base = None if self.base is None else self.base.as_dict()
@@ -92,11 +92,11 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], *, allow: Sequence[str] = ()) -> Recipe:
-        """The recipe that `as_dict` gave. `allow`: modules of controls of your own that may be imported for it."""
+        """The inverse of `as_dict`. `allow`: modules of your own controls that may be imported. Raises BrokenRecipe."""
         try:
             controls = tuple(control_from_dict(c, allow) for c in values["controls"])
             younger = ("scheduler", "base", "base_row", "chunks", "prompt_weights", "picture", "inversion")
-            # which the first recipes lack
+            # the first version of recipes lacks these
             values = {**{field.name: field.default for field in fields(cls) if field.name in younger}, **values}
             plain = {field.name: values[field.name] for field in fields(cls) if field.name != "controls"}
             hints = _hints_of_recipe()
@@ -118,13 +118,13 @@ def _hints_of_recipe() -> dict[str, Any]:
 
 
 def control_as_dict(control: Control) -> dict[str, Any]:
-    """The name of a control, where its class is found, and its parameters."""
+    """A control as its name, the path of its class, and its parameters."""
     values = {field.name: _plain(getattr(control, field.name), field.name, control) for field in fields(control)}
     return {"control": type(control).__name__, "class": path_of(type(control)), **values}
 
 
 def control_from_dict(values: Mapping[str, Any], allow: Sequence[str] = ()) -> Control:
-    """The control that `control_as_dict` gave; of a class of your own that is not known, `allow` names its module."""
+    """The inverse of `control_as_dict`. `allow`: modules of your own controls that may be imported."""
     kind = _class_of(values["control"], values.get("class"), allow)
     hints = _hints(kind)
     known = [field.name for field in fields(kind)]
@@ -140,7 +140,7 @@ def control_from_dict(values: Mapping[str, Any], allow: Sequence[str] = ()) -> C
 
 
 def _class_of(name: str, path: str | None, allow: Sequence[str]) -> type[Control]:
-    """A class of the library by its name, another by its path; a module is imported only if it is allowed."""
+    """The library's classes by name, others by path; a module is imported only if it is in `allow`."""
     if path is None or path.startswith("promptweave."):
         if name in CONTROLS:
             return CONTROLS[name]
@@ -156,8 +156,8 @@ def _class_of(name: str, path: str | None, allow: Sequence[str]) -> type[Control
         module = path.partition(":")[0]
         if not any(module == other or module.startswith(f"{other}.") for other in allow):
             raise BrokenRecipe(
-                f"The control {name} is defined in the module {module}, which is not imported. Recipes import nothing "
-                f'by themselves. Import it before, or, if you trust it, allow it: allow=["{module}"] '
+                f"The control {name} is defined in the module {module}, which is not imported. Replaying a recipe "
+                f'imports no code by itself. Import it first, or, if you trust it, allow it: allow=["{module}"] '
                 f"(--allow-module {module})."
             )
         try:
@@ -168,38 +168,38 @@ def _class_of(name: str, path: str | None, allow: Sequence[str]) -> type[Control
                 "Put its folder on PYTHONPATH."
             ) from error
         if path not in KNOWN:
-            raise BrokenRecipe(f"The module {module} defines no control {name!r} any more.")
+            raise BrokenRecipe(f"The module {module} no longer defines a control {name!r}.")
     return KNOWN[path]
 
 
 def _hints(kind: type[Control]) -> dict[str, Any]:
-    """The types of a control's fields, as far as their names can be found."""
+    """The types of a control's fields; empty if an annotation cannot be resolved."""
     try:
         return get_type_hints(kind)
-    except Exception:  # names that only a type checker imports
+    except Exception:  # an annotation that is imported under TYPE_CHECKING only
         return {}
 
 
 def _plain(value: Any, name: str, control: Control) -> Any:
-    """JSON-able."""
+    """A parameter as a value that JSON can hold."""
     if isinstance(value, Window):
         return [value.start, value.end]
     if isinstance(value, Mapping):
         return {str(key): _plain(inner, name, control) for key, inner in value.items()}
     if isinstance(value, tuple | list):
         return [_plain(inner, name, control) for inner in value]
-    if hasattr(value, "tolist"):  # numbers of numpy
+    if hasattr(value, "tolist"):  # NumPy scalars
         value = value.tolist()
     if value is None or isinstance(value, str | int | float | list):
-        return value
+        return strict(value)
     raise TypeError(
-        f"{name} of {type(control).__name__} is a {type(value).__name__}, which a recipe cannot hold. Fields of "
-        "controls are numbers, text, tuples and mappings of these."
+        f"{name} of {type(control).__name__} is a {type(value).__name__}, which a recipe cannot hold. Use "
+        "numbers, text, and tuples or mappings of these."
     )
 
 
 def versions() -> dict[str, str]:
-    """Versions of what made the picture."""
+    """The versions of the packages that made the image."""
     found: dict[str, str] = {}
     for package in PACKAGES:
         try:
@@ -210,11 +210,14 @@ def versions() -> dict[str, str]:
 
 
 def parse(text: str) -> dict[str, Any]:
-    """The record in a PNG's text chunk or in a JSON file."""
+    """Parse the record from a PNG's text chunk or from a JSON file. Raises BrokenRecipe."""
     try:
         record = json.loads(text)
     except json.JSONDecodeError as error:
         raise BrokenRecipe(f"The recipe is not JSON: {error}.") from error
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise BrokenRecipe(f"A recipe of format {FORMAT} is needed. Update promptweave, or make the picture anew.")
+    found = record.get("format") if isinstance(record, dict) else None
+    if found != FORMAT:
+        raise BrokenRecipe(
+            f"A recipe must have format {FORMAT}. Received {found!r}. Update promptweave, or make the image anew."
+        )
     return record

@@ -1,4 +1,4 @@
-"""Record a run once and edit it many times; a recording can be saved, loaded and edited on another day."""
+"""Record a run once and edit it many times; recordings can be saved and loaded."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from promptweave.core.precision import precision
 from promptweave.core.rows import Row
 from promptweave.editing.recipe import BrokenRecipe, Recipe
 from promptweave.editing.start import start
+from promptweave.editing.values import as_json
 from promptweave.models.base import Model
 from promptweave.sampling.loop import Job, latent_grid, noise_for, sample
 from promptweave.sampling.recording import Capture, Captured, Kept, Key, Place, Track
@@ -26,12 +27,12 @@ FORMAT = 1
 
 
 class TooLarge(ValueError):
-    """A recording that would not fit into its budget."""
+    """The data to keep would exceed its budget."""
 
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """A run's row that can be the source of edits: `recipe` made it, `row` is its place, `hash` the model's weights."""
+    """A recorded image, the source of edits: row `row` of a run of `recipe`; `hash` identifies the model's weights."""
 
     recipe: Recipe
     row: int
@@ -40,19 +41,19 @@ class Recording:
 
     @property
     def prompt(self) -> str:
-        """What the picture shows."""
+        """The prompt of the recorded image."""
         return self.recipe.prompts[self.row]
 
     @property
     def bytes(self) -> int:
-        """Size of what is kept."""
+        """Size in bytes."""
         return self.track.bytes
 
     def check(self, model: Model) -> None:
-        """Raise unless the model is the one that was recorded."""
+        """Raise ValueError unless `model` is the one that made the recording."""
         if model.fingerprint() != self.hash or model.scheduler != self.recipe.scheduler:
             raise ValueError(
-                f"A recording can be edited with the model that made it, {self.recipe.model} with weights {self.hash} "
+                f"A recording is edited with the model that made it, {self.recipe.model} with weights {self.hash} "
                 f"and scheduler {self.recipe.scheduler}. Received {model.name}, {model.fingerprint()}, "
                 f"{model.scheduler}. Load that model, or record anew."
             )
@@ -91,13 +92,13 @@ class Recording:
         }  # fmt: skip
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.partial")
-        save_file(tensors, partial, metadata={"promptweave": json.dumps(record)})
+        save_file(tensors, partial, metadata={"promptweave": as_json(record)})
         partial.replace(path)
         return path
 
     @classmethod
     def load(cls, path: Path | str, device: torch.device | str = "cpu") -> Recording:
-        """Read what `save` wrote; the file is mapped, not copied. `device`: where the edits will run."""
+        """Load a memory-mapped recording. `device`: where the edits will run. Raises BrokenRecipe."""
         try:
             with safe_open(str(path), framework="pt") as file:
                 record = json.loads((file.metadata() or {}).get("promptweave", "{}"))
@@ -126,7 +127,7 @@ class Recording:
 
 
 def estimate(model: Model, recipe: Recipe, kept: Kept, *, row: int = 0) -> int:
-    """Bytes that recording one row of a run will take, its latents included (edits that add terms take more)."""
+    """Size in bytes of a recording of one row, latents included (chained edits that add terms take more)."""
     noise = noise_for(model, recipe.seed, recipe.images, recipe.size)
     job = Job(recipe.prompts, noise, recipe.steps, recipe.guidance)
     run, _ = job.bind(model)
@@ -147,7 +148,7 @@ def record_run(
     progress: Progress | None = None,
     source: Track | None = None,
 ) -> Recording:
-    """Run a recipe and keep one of its rows."""
+    """Run a recipe and record one of its rows. Raises TooLarge before the run if it exceeds `budget` bytes."""
     recipe.check()
     kept = kept or Kept()
     needed = estimate(model, recipe, kept, row=row)
@@ -163,7 +164,7 @@ def record_run(
         recipe.prompts,
         noise=begin.noise,
         steps=recipe.steps,
-        guidance=1 if alone else recipe.guidance,  # of a source that is pinned, only the conditional half is read
+        guidance=1 if alone else recipe.guidance,  # edits read only the conditional half of a pinned source
         controls=[*begin.controls, *recipe.controls, Capture(kept, row, place)],
         negative=recipe.negative,
         seed=recipe.seed,
@@ -176,12 +177,12 @@ def record_run(
 
 
 def megabytes(count: int) -> str:
-    """Bytes for people."""
+    """Bytes as readable text."""
     return f"{count / 1e6:.1f} MB" if count < 1e9 else f"{count / 1e9:.2f} GB"
 
 
 def recipe_of(recording: Recording, targets: tuple[str, ...]) -> Recipe:
-    """The recipe of an edit of a recording: that of the joint run, or one on top of the recorded run."""
+    """The recipe of an edit of a recording: one joint run, or a chained edit with the recorded run as its `base`."""
     recipe = recording.recipe
     if recording.row == 0 and recipe.base is None and not recipe.controls:
         return replace(recipe, targets=targets)
@@ -191,7 +192,7 @@ def recipe_of(recording: Recording, targets: tuple[str, ...]) -> Recipe:
 
 
 def base_of(recipe: Recipe, model: Model, progress: Progress | None = None) -> Recording | None:
-    """The recording that a recipe stands on, made anew; None if it stands on nothing."""
+    """The recording of a recipe's `base`, made anew; None if it has none."""
     if recipe.base is None:
         return None
     below = base_of(recipe.base, model, progress)
@@ -203,6 +204,6 @@ def base_of(recipe: Recipe, model: Model, progress: Progress | None = None) -> R
 
 
 def latent_pixels(model: Model, recipe: Recipe) -> int:
-    """Pixels of the largest attention map of a run."""
+    """Pixels of the latent, the largest attention grid of a run."""
     height, width = latent_grid(model, recipe.size)
     return height * width

@@ -1,4 +1,4 @@
-"""What views share: the words and tokens that a run's maps are of, where to look, and what that will take."""
+"""Recorders for the views: which words and tokens, in which layers, and how much memory that takes."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from promptweave.models.base import Model
 from promptweave.sampling.loop import Job, noise_for
 from promptweave.words import Words
 
-BUDGET = 2_000_000_000  # bytes of maps that a run may keep, unless more is allowed
+BUDGET = 2_000_000_000  # default budget: bytes of maps that a run may keep
 Grid = int | tuple[int, int] | Literal["all"] | None
-Named = tuple[tuple[str, tuple[int, ...]], ...]  # words and their tokens
+Named = tuple[tuple[str, tuple[int, ...]], ...]  # names of words, and their tokens
 SPECIAL = ("<start>", "<end>")
 
 
 def named(words: Words, special: bool = False) -> Named:
-    """The words that the model reads, told apart by "#2" where one occurs again, and the start and the end."""
+    """The words that the model reads, with the start and end tokens; a repeated word gets the suffix "#2"."""
     found: list[tuple[str, tuple[int, ...]]] = []
     for word in words.words:
         if word.tokens and word not in words.truncated:
@@ -38,7 +38,7 @@ def named(words: Words, special: bool = False) -> Named:
 
 
 def columns(words: Words) -> tuple[int, ...]:
-    """The tokens of a prompt that say something: start, words, punctuation and end; the padding left out."""
+    """The tokens of a prompt without padding: start, words, punctuation and end."""
     return tuple(sorted({words.places[0], *_tokens(words), words.places[-1]}))
 
 
@@ -47,13 +47,13 @@ def _tokens(words: Words) -> set[int]:
 
 
 def at(names: Named, kept: Sequence[int]) -> Named:
-    """The same words, with places in `kept` instead of tokens."""
+    """The same words, with positions in `kept` instead of tokens."""
     places = {token: place for place, token in enumerate(kept)}
     return tuple((name, tuple(places[token] for token in tokens)) for name, tokens in names)
 
 
 def text_sites(sites: Sequence[Site], usual: Sites, grid: Grid) -> Sites:
-    """The layers that look at the text: those of word maps, of one grid, or of all grids (but, as DAAM, the middle)."""
+    """The layers that attend to text: those of word maps, of one grid, or of all grids (like DAAM, not the middle)."""
     looking = [site for site in sites if site.kind in ("cross", "joint")]
     if grid is None:
         return usual
@@ -71,12 +71,12 @@ def text_sites(sites: Sequence[Site], usual: Sites, grid: Grid) -> Sites:
 
 
 def named_sites(sites: Sequence[Site], layers: Sequence[str]) -> Sites:
-    """The layers that look at the text whose names begin with one of `layers`; "all" is every one."""
+    """The layers that attend to text and whose names begin with one of `layers`; "all" selects every layer."""
     looking = [site for site in sites if site.kind in ("cross", "joint")]
     chosen = [site.name for site in looking if "all" in layers or site.name.startswith(tuple(layers))]
     if not chosen:
         raise ValueError(
-            f'Layers are named by the beginnings of their names, or "all". Received {", ".join(layers)}. '
+            f'Layers are selected by the beginning of their names, or "all". Received {", ".join(layers)}. '
             f"Names: {', '.join(site.name for site in looking)}."
         )
     return Sites(names=tuple(chosen))
@@ -85,10 +85,10 @@ def named_sites(sites: Sequence[Site], layers: Sequence[str]) -> Sites:
 def single(
     model: Model, call: str, prompt: str, settings: Settings | None, given: Mapping[str, Any]
 ) -> Recipe:  # fmt: skip
-    """The recipe of a view of one image, whose prompt may be longer than the model reads unless `truncate` says no."""
+    """The recipe of a view of one image; its prompt may be too long for the model unless `truncate` is False."""
     chosen = (settings or Settings()).with_(*split(call, given, Settings))
     if chosen.images not in (None, 1):
-        raise Unread(f"{call} is of one image. Received images={chosen.images}. Leave it out.")
+        raise Unread(f"{call} shows a single image. Received images={chosen.images}. Leave images out.")
     recipe = recipe_for(model, prompt, (), replace(chosen, images=None, truncate=given.get("truncate", True)))
     recipe.check()
     check_lengths(recipe, model)
@@ -96,31 +96,31 @@ def single(
 
 
 def bound(recipe: Recipe, model: Model) -> Run:
-    """What a run of the recipe will look like."""
+    """Bind the recipe to its run, without controls."""
     noise = noise_for(model, recipe.seed, recipe.images, recipe.size)
     return Job(recipe.prompts, noise, recipe.steps, recipe.guidance).bind(model)[0]
 
 
 def check_budget(recipe: Recipe, model: Model, recorders: Sequence[Any], budget: int | None) -> int:
-    """Bytes that the recorders will keep; raises TooLarge if they are more than allowed."""
+    """Bytes that the recorders will keep. Raises TooLarge if they exceed the budget."""
     run = bound(recipe, model)
     needed = sum(recorder.estimate(run) for recorder in recorders if isinstance(recorder, RecordMaps))
     if budget is not None and needed > budget:
         raise TooLarge(
-            f"The maps of a run must fit into their budget of {megabytes(budget)}. These need {megabytes(needed)}. "
+            f"The maps of a run must fit into the budget of {megabytes(budget)}. These need {megabytes(needed)}. "
             "Choose fewer steps or layers, a coarser grid, no single heads, or allow more."
         )
     return needed
 
 
 def for_words(recipe: Recipe, model: Model, **options: Any) -> RecordMaps:
-    """A recorder of the words' maps of all prompts of a recipe, without the maps of padding."""
+    """A recorder of the word maps of all prompts of a recipe, without padding."""
     kept = tuple(columns(model.words(prompt)) for prompt in recipe.prompts)
     return replace(RecordMaps(columns=kept), **options)
 
 
 def edit_watch(recipe: Recipe, model: Model, budget: int | None = BUDGET) -> tuple[RecordMaps, RecordMaps]:
-    """Recorders of an edit: the maps in effect of all prompts, and those of the targets' own queries and keys."""
+    """Recorders of an edit: the effective maps of all prompts, and the targets' own maps before the edit."""
     made = for_words(recipe, model)
     watch = (made, replace(made, own=True, prompts=tuple(range(1, len(recipe.prompts)))))
     check_budget(recipe, model, watch, budget)

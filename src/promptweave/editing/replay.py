@@ -1,4 +1,4 @@
-"""Rebuild a saved picture from the recipe it carries, and compare the pixels."""
+"""Rebuild a saved image from the recipe it carries, and compare the pixels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from promptweave.sampling.loop import Progress
 
 @dataclass(frozen=True, eq=False)
 class Replay:
-    """`difference`: the largest difference of a channel, 0 to 255; `notes`: what is not as when it was made."""
+    """`difference`: the largest difference of a colour value, 0 to 255. `notes`: versions and weights that differ."""
 
     result: Result
     picture: Image.Image
@@ -28,21 +28,21 @@ class Replay:
 
     @property
     def matches(self) -> bool:
-        """Whether every pixel is equal."""
+        """Whether all pixels are equal."""
         return self.difference == 0
 
 
 def replay(
     path: Path | str, *, model: Model | None = None, allow: Sequence[str] = (), progress: Progress | None = None
 ) -> Replay:
-    """Run the recipe in a PNG of ours again. `model` stands in for the one that the recipe names.
+    """Run the recipe stored in a PNG again and compare the pixels. `model` replaces the one that the recipe names.
 
-    A control of your own is found if its module is imported already. Otherwise `allow` names the modules that may be
-    imported for it, which runs their code; without it nothing is imported.
+    Your own controls are found if their module is imported already. Otherwise name it in `allow`: it is then imported,
+    which runs its code. Nothing else is imported. Raises BrokenRecipe for a file without a readable recipe.
     """
     record = read_record(path)
     if "picture" not in record:
-        raise BrokenRecipe(f"{path} holds no picture to compare with. Replay one of its PNG files.")
+        raise BrokenRecipe(f"{path} holds no image to compare with. Replay a PNG of that run.")
     recipe = Recipe.from_dict(record["recipe"], allow=allow)
     network = model or load_cached(recipe.model, recipe.scheduler, recipe.chunks, recipe.prompt_weights)
     notes = [
@@ -61,7 +61,7 @@ def replay(
         old = np.asarray(opened.convert("RGB"))
     if old.shape != again.shape:
         return Replay(
-            result, Image.fromarray(again), 255, (*notes, f"the picture's size is {old.shape}, not {again.shape}")
+            result, Image.fromarray(again), 255, (*notes, f"the image's size is {old.shape}, not {again.shape}")
         )
     difference = int(np.abs(old.astype(int) - again.astype(int)).max())
     return Replay(result, Image.fromarray(again), difference, tuple(notes))

@@ -1,4 +1,4 @@
-"""What an edit did: sites, steps, words, masks and distances, as data and as text."""
+"""What an edit did: sites, steps, words, masks and distances to the source."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ CHANGED = 8 / 255  # a pixel counts as changed when its mean difference is above
 
 
 def effect_report(recipe: Recipe, made: Sample, plain: np.ndarray | None) -> dict[str, Any]:
-    """JSON-able: `controls`, `alignment` of each target, `distance` of each target and image to the source."""
+    """As JSON values: `controls`, `alignment` of each target, `distance` of each target and image to the source."""
     words = made.run.words
     return {
         "controls": [
             {"control": type(control).__name__, **report}
-            for control, report in zip(recipe.controls, made.reports, strict=False)  # recorders may follow
+            for control, report in zip(recipe.controls, made.reports, strict=False)  # then come recorders
         ],
         "sites": {kind: sum(site.kind == kind for site in made.run.sites) for kind in ("self", "cross", "joint")},
         "alignment": [[asdict(pair) for pair in alignment(words[0], target)] for target in words[1:]],
@@ -37,7 +37,7 @@ def effect_report(recipe: Recipe, made: Sample, plain: np.ndarray | None) -> dic
 
 
 def _given(recipe: Recipe, source: np.ndarray) -> dict[str, Any]:
-    """How near the source comes to the picture that was given, if one was."""
+    """The PSNR of the source to the input image, if there is one."""
     picture = recipe.root.picture
     if picture is None or recipe.base is not None:
         return {}

@@ -1,10 +1,9 @@
-"""What a run gives back: pictures, report and recipe, to look at and to keep."""
+"""The result of a run: images, report and recipe, shown or saved."""
 
 from __future__ import annotations
 
 import base64
 import io
-import json
 import os
 import shutil
 import tempfile
@@ -20,13 +19,14 @@ from PIL.PngImagePlugin import PngInfo
 
 from promptweave.core.control import Hooks
 from promptweave.editing.recipe import FORMAT, KEY, BrokenRecipe, Recipe, parse, versions
+from promptweave.editing.values import as_json
 from promptweave.sampling.loop import Sample
 from promptweave.view.sheet import sheet
 
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """A finished run. `plain`: the targets without control, [targets, images, height, width, 3], or None."""
+    """A finished run. `plain`: the targets without controls, uint8 [targets, images, height, width, 3], or None."""
 
     recipe: Recipe
     sample: Sample
@@ -37,27 +37,27 @@ class Result:
 
     @property
     def source(self) -> Image.Image:
-        """The first seed's source picture."""
+        """The source image of the first seed."""
         return Image.fromarray(self.sample.pictures[0, 0])
 
     @property
     def edits(self) -> list[Image.Image]:
-        """The first seed's edited pictures, one per target."""
+        """The edited images of the first seed, one per target."""
         return [Image.fromarray(row[0]) for row in self.sample.pictures[1:]]
 
     @property
     def edited(self) -> Image.Image:
-        """The first edited picture."""
+        """The first edited image."""
         return self.edits[0]
 
     @property
     def watched(self) -> tuple[Hooks, ...]:
-        """The recorders that ran beside the recipe's controls."""
+        """The hooks of the recorders that ran along."""
         return self.sample.hooks[len(self.recipe.controls) :]
 
     @cached_property
     def record(self) -> dict[str, Any]:
-        """Recipe, report, spans, schedule, model and versions, JSON-able."""
+        """Recipe, report, spans, schedule, model and versions, as JSON values."""
         run = self.sample.run
         spans = [[{"word": w.text, "tokens": list(w.tokens)} for w in words.words] for words in run.words]
         return {
@@ -71,8 +71,8 @@ class Result:
         }
 
     def comparison(self) -> Image.Image:
-        """Source, edits and, if they were made, the targets without control, labelled; a row for each seed. A picture
-        that was given comes first."""
+        """A labelled sheet, one row per seed: the input image if there is one, source, edits, and the targets without
+        controls if they were generated."""
         pictures, recipe = self.sample.pictures, self.recipe
         first = f"source: {recipe.source}" if recipe.targets else recipe.source
         labels = [first, *(f"edit: {target}" for target in recipe.targets)]
@@ -98,7 +98,7 @@ class Result:
         return names
 
     def save(self, folder: Path | str, *, force: bool = False, pages: Mapping[str, str] | None = None) -> list[Path]:
-        """Write source.png, edit.png, edit-2.png ..., comparison.png and edit.json; all of them or none.
+        """Write source.png, edit.png, edit-2.png ..., comparison.png and edit.json: either all of them or none.
 
         Every PNG carries the record. `pages`: further text files by name, such as
         `{"report.html": promptweave.html_report(result)}`. Raises FileExistsError if the folder holds a run and `force`
@@ -112,7 +112,7 @@ class Result:
             for name, (row, image) in self.files().items():
                 self.save_picture(fresh / name, row, image)
             self.comparison().save(fresh / "comparison.png", pnginfo=self._info(0, 0))
-            (fresh / "edit.json").write_text(json.dumps(self.record, indent=1, ensure_ascii=False) + "\n")
+            (fresh / "edit.json").write_text(as_json(self.record, indent=1) + "\n")
             for name, text in (pages or {}).items():
                 (fresh / name).write_text(text, "utf-8")
             written = sorted(fresh.iterdir())
@@ -126,13 +126,13 @@ class Result:
         return [folder / path.name for path in written]
 
     def save_picture(self, path: Path, row: int, image: int) -> None:
-        """Write one picture, with the record in it, as a PNG."""
+        """Write one image as a PNG that carries the record."""
         Image.fromarray(self.sample.pictures[row, image]).save(path, pnginfo=self._info(row, image))
 
     def _info(self, row: int, image: int) -> PngInfo:
         info = PngInfo()
         record = {**self.record, "picture": {"prompt": row, "image": image}}
-        info.add_itxt(KEY, json.dumps(record, ensure_ascii=False))
+        info.add_itxt(KEY, as_json(record))
         return info
 
     def _repr_html_(self) -> str:
@@ -143,7 +143,7 @@ class Result:
 
 
 def check_output(folder: Path, *, force: bool = False) -> None:
-    """Raise before any work is done if results could not be written to `folder`."""
+    """Raise before any work is done if results cannot be written to `folder`."""
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"Results go to a folder, and {folder} is a file. Choose another with -o.")
     if (folder / "edit.json").exists() and not force:
@@ -160,17 +160,17 @@ def check_output(folder: Path, *, force: bool = False) -> None:
 
 
 def read_record(path: Path | str) -> dict[str, Any]:
-    """The record in a PNG of ours, or in an edit.json."""
+    """Read the record of a saved PNG or an edit.json. Raises FileNotFoundError and BrokenRecipe."""
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}.")
+        raise FileNotFoundError(f"There is no file {path}. Give the path of a saved PNG or edit.json.")
     if path.suffix == ".json":
         return parse(path.read_text())
     try:
         with Image.open(path) as image:
             text = image.info.get(KEY)
     except OSError as error:
-        raise BrokenRecipe(f"{path} is not a picture that can be read: {error}.") from error
+        raise BrokenRecipe(f"{path} cannot be read as an image: {error}.") from error
     if not text:
-        raise BrokenRecipe(f"{path} carries no recipe. Only pictures saved by promptweave, and not edited since, do.")
+        raise BrokenRecipe(f"{path} carries no recipe. Give a PNG as promptweave saved it: other programs drop it.")
     return parse(text)

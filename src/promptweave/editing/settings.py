@@ -1,4 +1,4 @@
-"""The settings of a run, whatever is edited: the one list that Python, the command line, jobs and the page share."""
+"""The settings of a run: one list for Python, the command line, job files and the web page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from promptweave.editing.values import nearest, read_options
 
 @dataclass(frozen=True)
 class Settings:
-    """How images are made. None stands for what is usual, or what suits the model."""
+    """How images are generated. None stands for the default, or the model's own."""
 
     seed: Annotated[
         int | None, Option("Seed of the starting noise. [0]", low=0, high=2**63 - 1, group="Image", short="s")
@@ -23,29 +23,27 @@ class Settings:
     ] = None  # fmt: skip
     steps: Annotated[
         int | None,
-        Option(
-            "Sampling steps. [what suits the model: 50 for toybox, 8 for toybox-fast]", low=1, high=1000, group="Image"
-        ),
+        Option("Sampling steps. [the model's own: 50 for toybox, 8 for toybox-fast]", low=1, high=1000, group="Image"),
     ] = None
     guidance: Annotated[
         Number | None,
         Option(
-            "Guidance scale; 1 switches guidance off. [what suits the model: 2 for toybox]", low=0, group="Image"
+            "Guidance scale; 1 switches guidance off. [the model's own: 2 for toybox]", low=0, group="Image"
         ),
     ] = None  # fmt: skip
     size: Annotated[
         tuple[int, int] | None,
         Option("Pixels, height x width, such as 128 or 128x192. [the model's own]", low=1, group="Image"),
     ] = None
-    negative: Annotated[str | None, Option("Negative prompt: what guidance leads away from.", group="Image")] = None
-    truncate: Annotated[bool, Option("Let prompts be longer than the model reads.", group="Advanced")] = False
+    negative: Annotated[str | None, Option("Negative prompt.", group="Image")] = None
+    truncate: Annotated[bool, Option("Truncate prompts that are too long for the model.", group="Advanced")] = False
 
     def __post_init__(self) -> None:
         for name, value in read_options(Settings, vars(self)).items():
             object.__setattr__(self, name, value)
 
     def with_(self, given: Mapping[str, Any]) -> Settings:
-        """A copy with the settings that were given as keywords; one in both places is an error."""
+        """A copy with the settings that were given as keywords. Raises ValueError for one given in both places."""
         given = {name: value for name, value in given.items() if value is not None}
         unset = Settings()
         twice = [name for name in given if getattr(self, name) != getattr(unset, name)]
@@ -55,7 +53,7 @@ class Settings:
 
 
 class RunOptions(TypedDict, total=False):
-    """The fields of `Settings` as keywords."""
+    """The fields of `Settings` as keyword arguments."""
 
     seed: int | None
     images: int | None
@@ -67,7 +65,7 @@ class RunOptions(TypedDict, total=False):
 
 
 def split(call: str, given: Mapping[str, Any], *lists: type) -> list[dict[str, Any]]:
-    """The keywords of a call by the list of options that each is in; one that is in none is an error."""
+    """Sort the keywords of a call by the dataclass that has the option. Raises TypeError for unknown ones."""
     names = [[listed.name for listed in options_of(kind)] for kind in lists]
     known = [name for some in names for name in some]
     for name in given:

@@ -1,4 +1,4 @@
-"""Where a run starts: from seeded noise, or from the noise that a given picture came from."""
+"""The starting noise of a run: seeded, or found by inverting an input image."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from promptweave.sampling.walk import Progress
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """`noise` [images, channels, h, w], the controls that keep the source what it is, and what is known of it."""
+    """`noise` [images, channels, h, w], the controls that pin the source, and what is known of it before the run."""
 
     noise: torch.Tensor
     controls: tuple[Control, ...] = ()
@@ -27,11 +27,11 @@ class Start:
 
 
 def start(recipe: Recipe, model: Model, source: Track | None = None, progress: Progress | None = None) -> Start:
-    """The start of a recipe's run; `source` is the recording that stands for its source, if there is one.
+    """The start of a recipe's run; `source`: the recording of its source, if there is one.
 
-    A picture is walked back to noise under the source's prompt without guidance, and ("direct", "regularised") the
-    source is kept on that way; with "ddim" it is made again from the noise. A control that does
-    not need the noise (FlowEdit) needs no way back.
+    An input image is inverted under the source's prompt without guidance. With "direct" and "regularised" the source
+    is pinned to the inverted trajectory; with "ddim" it is generated again from the noise. Controls that start from
+    the image itself (FlowEdit) need no inversion.
     """
     picture = recipe.root.picture
     if picture is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
@@ -25,7 +24,7 @@ from promptweave.editing.recipe import Recipe
 from promptweave.editing.record import Recording, record_run
 from promptweave.editing.result import Result
 from promptweave.editing.settings import Settings, split
-from promptweave.editing.values import numeric, read_option, whole
+from promptweave.editing.values import as_json, numeric, read_option, whole
 from promptweave.models.base import Model
 from promptweave.models.load import load_cached
 from promptweave.sampling.recording import Place
@@ -87,7 +86,7 @@ class Sweep:
                 "source": self.source, "target": self.target, "rows": self.rows, "columns": self.columns,
                 "files": names, "distance": [[cell.report["distance"][0][0] for cell in row] for row in self.cells],
             }  # fmt: skip
-            (fresh / "sweep.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+            (fresh / "sweep.json").write_text(as_json(record, indent=1) + "\n")
             written = sorted(fresh.iterdir())
             for path in written:
                 os.replace(path, folder / path.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
@@ -15,6 +16,7 @@ from promptweave.core.fields import Listed, options_of
 
 SEQUENCES = (Sequence, tuple, list)
 MAPPINGS = (Mapping, dict)
+NOT_FINITE = ("inf", "-inf", "nan")  # numbers that JSON does not have, as text
 
 
 class BadValue(ValueError):
@@ -171,6 +173,8 @@ def _one(kind: Any, value: Any) -> Any:
     if kind is Any:
         return frozen(value)
     if kind is int or kind is float:  # of a union of both, whole numbers are read by the first
+        if kind is float and value in NOT_FINITE:
+            return float(value)
         number = _number(value)
         if kind is float:
             return float(number)
@@ -198,6 +202,24 @@ def _sequence(origin: Any, inner: tuple[Any, ...], value: Sequence[Any]) -> tupl
     if inner[0] is float and all(each.__class__ is float for each in value):  # of large masks
         return tuple(value)
     return tuple(_read(inner[0], each) for each in value)
+
+
+def strict(value: Any) -> Any:
+    """The value with numbers that JSON does not have as text, at any depth; `read_value` reads them as numbers.
+
+    >>> strict({"sigma": float("inf"), "sizes": (1, 2.5)})
+    {'sigma': 'inf', 'sizes': [1, 2.5]}
+    """
+    if isinstance(value, Mapping):
+        return {key: strict(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict(each) for each in value]
+    return str(value) if isinstance(value, float) and not isfinite(value) else value
+
+
+def as_json(value: Any, indent: int | None = None) -> str:
+    """The value as strict JSON, without NaN and Infinity, which other programs refuse."""
+    return json.dumps(strict(value), indent=indent, ensure_ascii=False, allow_nan=False)
 
 
 def frozen(value: Any) -> Any:

@@ -1,1 +1,1 @@
-"""Measures: images in, numbers out. Nothing here knows how the images were made."""
+"""Metrics: images in, numbers out, however the images were made."""

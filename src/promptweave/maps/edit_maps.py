@@ -1,4 +1,4 @@
-"""Source beside target: maps before and after an edit, their difference, blend masks, and the alignment drawn."""
+"""Maps before and after an edit, their difference, blend masks, and the alignment of the prompts."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from promptweave.view.sheet import reduced, sheet
 from promptweave.view.threads import Thread, drawn, threads
 from promptweave.words import Pair, alignment
 
-TILE = 256  # pixels of the longer side of a picture on a sheet, at most
+TILE = 256  # pixels of the longer side of an image on a sheet, at most
 
 
 @dataclass(frozen=True, eq=False)
 class EditMaps:
     """The word maps of an edit that was run with `maps=True`.
 
-    `maps`: of each prompt, what its rows attended with, edits included; `own`: of each target what its own queries and
-    keys make, before the edit, if that was recorded; both of the first picture. `masks[target, step]`: where the local
-    blend let the target differ, of the latent's size.
+    `maps`: the effective maps of each prompt, edits included; `own`: each target's maps before the edit, from its own
+    queries and keys, if recorded. Both are of the first image. `masks[target, step]`: where the local blend let the
+    target differ from the source, on the latent's grid.
     """
 
     result: Result
@@ -38,7 +38,7 @@ class EditMaps:
     masks: dict[tuple[int, int], Bool[Tensor, "height width"]]
 
     def pairs(self, target: int = 1) -> list[Pair]:
-        """The words of the source and what they are in a target, but for punctuation."""
+        """The words of the source and their counterparts in a target, without punctuation."""
         words = self.result.sample.run.words
         tokens = [{t for word in one.words for t in word.tokens} for one in (words[0], words[target])]
         return [
@@ -48,28 +48,30 @@ class EditMaps:
         ]
 
     def before(self, pair: Pair) -> Float[Tensor, "height width"]:
-        """The source's map of a pair's words; 0 where the source has none."""
+        """The source's map [height, width] of a pair's words; 0 if the source has none."""
         return self.maps[0].attention[..., list(pair.source_tokens)].sum(-1)
 
     def after(self, pair: Pair, target: int = 1, *, own: bool = False) -> Float[Tensor, "height width"]:
-        """The target's map of a pair's words, with the edit or its `own`; 0 where the target has none."""
+        """The target's map [height, width] of a pair's words, edited or its `own`; 0 if the target has none."""
         maps = self.own[target - 1] if own else self.maps[target]
         return maps.attention[..., list(pair.target_tokens)].sum(-1)
 
     def difference(self, pair: Pair, target: int = 1, *, own: bool = False) -> Float[Tensor, "height width"]:
-        """The target's map less the source's."""
+        """The target's map minus the source's."""
         return self.after(pair, target, own=own) - self.before(pair)
 
     def sheet(self, target: int = 1, *, own: bool = False, words: Sequence[str] | None = None) -> Image.Image:
-        """A column for each pair of words: source, target and difference, each column on one scale.
+        """A sheet with a column for each pair of words: source, target and difference, on one scale per column.
 
-        `words`: of the source or the target, those to show; None: all.
+        `words`: the words of source or target to show; None for all. Raises ValueError if there is none.
         """
         pictures = [reduced(self.maps[row].picture, TILE) for row in (0, target)]
         size = (pictures[0].shape[1], pictures[0].shape[0])
         pairs = [pair for pair in self.pairs(target) if words is None or {pair.source, pair.target} & set(words)]
         if not pairs:
-            raise ValueError(f"None of the words {words} is in the prompts {self.result.recipe.prompts}.")
+            raise ValueError(
+                f"None of the words {words} is in the prompts {self.result.recipe.prompts}. Choose others."
+            )
         top = max(float(self.difference(pair, target, own=own).abs().max()) for pair in pairs)
         rows: list[list[np.ndarray]] = [[pictures[0]], [pictures[1]], [_legend(pictures[0])]]
         labels = [["source"], ["edit, its own maps" if own else "edit"], ["edit - source"]]
@@ -85,11 +87,11 @@ class EditMaps:
         return with_scale(sheet(rows, labels), top)
 
     def mask_sheet(self, target: int = 1, *, every: int = 1, columns: int = 10) -> Image.Image:
-        """The edit with all that the local blend kept darkened, step by step, or at `every` so many."""
+        """The edit at each step, or every `every` steps; what the local blend took from the source is darkened."""
         found = {step: mask for (row, step), mask in self.masks.items() if row == target}
         found = dict(list(found.items())[::every])
         if not found:
-            raise ValueError("Masks are those of a local blend, and this edit has none. Edit with blend=...")
+            raise ValueError("Masks are made by a local blend, and this edit has none. Edit with blend=...")
         picture = reduced(self.maps[target].picture, TILE)
         tiles = [masked(picture, mask) for mask in found.values()]
         labels = [f"step {step}: {float(mask.float().mean()):.0%}" for step, mask in found.items()]
@@ -97,23 +99,23 @@ class EditMaps:
         return sheet([tiles[i : i + columns] for i in starts], [labels[i : i + columns] for i in starts])
 
     def threads(self, target: int = 1) -> list[Thread]:
-        """The alignment of the prompts as lines to draw."""
+        """The alignment of the prompts, as lines to draw."""
         return threads(self.result.report["alignment"][target - 1])
 
     def alignment_picture(self, target: int = 1) -> Image.Image:
-        """The words of both prompts, with a line from each to what it became."""
+        """A drawing of both prompts, with a line from each word to its counterpart."""
         return drawn(self.threads(target))
 
 
 def masked(picture: np.ndarray, mask: Bool[Tensor, "height width"]) -> np.ndarray:
-    """A picture [h, w, 3], darkened outside a mask."""
+    """An image, uint8 [height, width, 3], darkened outside a mask."""
     size = (picture.shape[1], picture.shape[0])
     inside = np.asarray(Image.fromarray(mask.numpy()).convert("L").resize(size, Image.Resampling.NEAREST)) > 127
     return np.where(inside[..., None], picture, picture // 5 + 20).astype(np.uint8)
 
 
 def masks_of(result: Result) -> dict[tuple[int, int], Bool[Tensor, "height width"]]:
-    """(target, step) -> where the local blend let the first picture differ from the source."""
+    """(target, step) -> where the local blend let the first image differ from the source."""
     found: dict[tuple[int, int], Tensor] = {}
     for hooks in result.sample.hooks:
         masks: Mapping[int, Mapping[int, Any]] = getattr(hooks, "masks", {})
@@ -124,7 +126,7 @@ def masks_of(result: Result) -> dict[tuple[int, int], Bool[Tensor, "height width
 
 
 def edit_maps(result: Result) -> EditMaps:
-    """The views of an edit that was run with `maps=True`."""
+    """The word maps of an edit that was run with `maps=True`. Raises ValueError if it was not."""
     if not result.watched:
         raise ValueError("The maps of an edit are recorded while it runs. Edit with maps=True.")
     words = result.sample.run.words

@@ -1,4 +1,4 @@
-"""Maps by time and place: chosen steps and layers, heads apart if asked, as sheet, files, animation and numbers."""
+"""Maps of chosen steps and layers, by head if requested: as a sheet, files or an animation."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from promptweave.view.heat import coloured, heat, over
 from promptweave.view.names import clamped, map_name
 from promptweave.view.sheet import SMALLEST, grid_sheet, sheet
 
-Key = tuple[int, str, int | None]  # step as asked for, layer or grid, head
-LARGEST = 16_000  # pixels of a side of a sheet
+Key = tuple[int, str, int | None]  # step as requested, layer or grid, head
+LARGEST = 16_000  # largest side of a sheet, in pixels
 
 
 @dataclass(frozen=True, eq=False)
 class Gallery:
     """`maps[step, place, head]` [height, width, tokens]: `place` is a layer, or a grid for the mean of its layers.
 
-    `steps`: the true index of each step that was asked for, and its time. `words` are shown; `every` adds the start
-    and the end. `notes`: what is not as it was asked for.
+    `steps`: for each requested step its actual index and its time. `words`: those to show; `every` adds the start and
+    end tokens. `notes`: where the gallery deviates from the request.
     """
 
     prompt: str
@@ -41,14 +41,14 @@ class Gallery:
 
     @property
     def places(self) -> tuple[tuple[str, int | None], ...]:
-        """Layers or grids, and heads, in execution order."""
+        """The layers or grids, with their heads, in execution order."""
         return tuple(dict.fromkeys((place, head) for _, place, head in self.maps))
 
     def of(self, word: str, step: int, place: str | None = None, head: int | None = None) -> Tensor:
-        """The map [height, width] of a word, summed over its tokens; without `place` that of the only one."""
+        """The map [height, width] of a word, summed over its tokens. `place` may be left out if there is only one."""
         known = dict(self.every)
         if word not in known:
-            raise ValueError(f"{word!r} has no map. Words: {', '.join(known)}.")
+            raise ValueError(f"{word!r} has no map. Choose one of {', '.join(known)}.")
         key = (step, self.places[0][0] if place is None else place, head)
         if key not in self.maps:
             names = ", ".join(map_name(*key) for key in list(self.maps)[:12])
@@ -58,9 +58,9 @@ class Gallery:
     def sheet(
         self, word: str | None = None, *, words: Sequence[str] | None = None, on_picture: bool = False
     ) -> Image.Image:
-        """A row for each step; a column for each layer and head, of one word, or for each word, of the only place.
+        """A row per step, and a column per layer and head (of one word) or per word (of the only layer or grid).
 
-        `words`: those to show, None: all. A column's colours are those of one scale, so that its steps can be compared.
+        `words`: those to show, None for all. Each column has one colour scale, so that its steps can be compared.
         """
         if len(self.places) > 1 and word is None:
             raise ValueError(f"A sheet of several layers shows one word. Choose one of {', '.join(dict(self.words))}.")
@@ -90,7 +90,7 @@ class Gallery:
         return grid_sheet(rows, names, labels, title=title, smallest=tile)
 
     def frames(self, columns: int = 7) -> list[Image.Image]:
-        """A strip of the words for each step, of the only place, colours on one scale for each word."""
+        """One frame per step: the words of the only layer or grid, with one colour scale per word."""
         place, head = self.places[0]
         tops = {
             word: max(float(self.of(word, step, place, head).max()) for step in self.steps) for word, _ in self.words
@@ -114,7 +114,7 @@ class Gallery:
         return round(self.picture.width * scale), round(self.picture.height * scale)
 
     def images(self, *, side: int = 256, on_picture: bool = False) -> dict[str, Image.Image]:
-        """File name -> each word of each map, over its own maximum: time_step_50_down_cross_0_res_64_4_dog.png."""
+        """File name -> map of one word over its own maximum, such as time_step_50_down_cross_0_res_64_4_dog.png."""
         made: dict[str, Image.Image] = {}
         for step, place, head in self.maps:
             for number, (word, _) in enumerate(self.words):
@@ -124,7 +124,7 @@ class Gallery:
         return made
 
     def save(self, folder: Path | str, *, side: int = 256, on_picture: bool = False) -> list[Path]:
-        """Write `images` into a folder."""
+        """Write the images to a folder; returns their paths."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         for name, image in (made := self.images(side=side, on_picture=on_picture)).items():
@@ -133,14 +133,14 @@ class Gallery:
 
 
 def plain(word: str) -> str:
-    """A word as a part of a file's name."""
+    """A word in a form that fits into a file name."""
     return "".join(c if c.isalnum() or c in "-#" else "_" for c in word).replace("#", "-") or "word"
 
 
 def gallery_of(
     result: Result, row: int, asked: Sequence[int] | None, *, recorder: int, special: bool = False
 ) -> Gallery:
-    """The gallery of a prompt of a run from a recorder beside it that kept steps apart; `asked` None: all steps."""
+    """The gallery of a prompt, from a recorder that kept its steps apart. `asked`: the steps, None for all."""
     hook, run = result.watched[recorder], result.sample.run
     assert isinstance(hook, RecordedMaps)
     taken = clamped(range(run.steps) if asked is None else tuple(dict.fromkeys(asked)), run.steps)
@@ -151,7 +151,9 @@ def gallery_of(
             for head in range(len(mean)) if mean.ndim == 4 else [None]:
                 maps[step, key[1], head] = mean if head is None else mean[head]
     words = run.words[row]
-    notes = [f"Step {step} is past the last: step {index} is shown." for step, index in taken.items() if step != index]
+    notes = [
+        f"Step {step} is past the end; step {index} is shown instead." for step, index in taken.items() if step != index
+    ]
     steps = {step: (index, hook.times[index]) for step, index in taken.items()}
     picture, kept = Image.fromarray(result.sample.pictures[row, 0]), columns(words)
     shown, every = (at(named(words, more), kept) for more in (special, True))

@@ -1,13 +1,12 @@
-"""A run as one page of HTML: images, word maps, masks, alignment, effect and recipe; it needs no network.
+"""A run as one self-contained HTML page: images, word maps, masks, alignment, effect and recipe.
 
-The page is the template report.html, filled by jinja2, which escapes every text; here its facts are gathered.
+The page is the template report.html, filled by Jinja2, which escapes all text; this module gathers its data.
 """
 
 from __future__ import annotations
 
 import base64
 import io
-import json
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -19,18 +18,19 @@ from PIL import Image
 
 from promptweave.editing.command import NoCommand, command_of, python_of
 from promptweave.editing.result import Result
+from promptweave.editing.values import as_json
 from promptweave.maps.edit_maps import EditMaps, edit_maps, masked, masks_of
 from promptweave.view.heat import BOTH_WAYS, over, signed
 from promptweave.view.sheet import reduced
 from promptweave.view.threads import svg, threads
 
-SMALL = 192  # pixels of a side of maps and masks
-LOSSLESS = 256  # pixels up to which images are embedded bit by bit
-Facts = dict[str, Any]  # what the template shows, by name
+SMALL = 192  # side of maps and masks, in pixels
+LOSSLESS = 256  # up to this many pixels a side, images are embedded losslessly
+Facts = dict[str, Any]  # the template's variables
 
 
 def html_report(result: Result) -> str:
-    """The page. Word maps are on it if the edit ran with `maps=True`; of a single prompt, its images and its maps."""
+    """The page of a run as HTML. It shows word maps if the run had `maps=True`."""
     recipe, run = result.recipe, result.sample.run
     views = edit_maps(result) if result.watched else None
     facts = [
@@ -48,7 +48,7 @@ def html_report(result: Result) -> str:
         controls=[_control(report) for report in result.report["controls"]],
         again=again,
         command=command,
-        recipe=json.dumps(recipe.as_dict(), indent=1, ensure_ascii=False),
+        recipe=as_json(recipe.as_dict(), indent=1),
         ramp=", ".join("rgb({:.0f} {:.0f} {:.0f})".format(*colour) for colour in BOTH_WAYS),
     )
 
@@ -60,7 +60,7 @@ def _template() -> Template:
 
 
 def write_report(result: Result, path: Path | str) -> Path:
-    """Write the page of a run."""
+    """Write the HTML page of a run; returns its path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(html_report(result), "utf-8")
@@ -68,11 +68,11 @@ def write_report(result: Result, path: Path | str) -> Path:
 
 
 def _again(result: Result) -> tuple[str, str]:
-    """What makes the images again, and a sentence about it."""
+    """A command that reproduces the images, and a sentence about it."""
     try:
-        return "This makes the images again:", command_of(result.recipe, result.sample.run)
+        return "This command reproduces the images:", command_of(result.recipe, result.sample.run)
     except NoCommand as reason:
-        said = f"No command of options makes these images. {reason} Any of its PNG files does, and so does Python:"
+        said = f"No command-line options reproduce these images. {reason} Replay one of its PNG files, or use Python:"
         return said, f"promptweave replay IMAGE.png\n\n{python_of(result.recipe)}"
 
 
@@ -86,7 +86,7 @@ def _prompts(result: Result) -> list[tuple[str, str]]:
 
 
 def _target(result: Result, views: EditMaps | None, target: int) -> Facts:
-    """What is shown of one target."""
+    """The template's variables for one target."""
     pictures, recipe = result.sample.pictures, result.recipe
     shown: list[Facts] = []
     for image in range(recipe.images):
@@ -111,7 +111,7 @@ def _target(result: Result, views: EditMaps | None, target: int) -> Facts:
 
 
 def _single(result: Result, views: EditMaps | None) -> Facts:
-    """What is shown of a run without targets."""
+    """The template's variables for a run without targets."""
     pictures, recipe = result.sample.pictures, result.recipe
     shown: list[Facts] = []
     for image in range(recipe.images):
@@ -129,7 +129,7 @@ def _single(result: Result, views: EditMaps | None) -> Facts:
 
 
 def _words(views: EditMaps, target: int) -> tuple[list[Facts], float]:
-    """A card for each pair of words: source, edit, difference; and the largest difference."""
+    """The maps of each pair of words: source, edit, difference; and the largest difference."""
     pairs = views.pairs(target)
     top = max(float(views.difference(pair, target).abs().max()) for pair in pairs)
     pictures = [reduced(views.maps[row].picture, SMALL) for row in (0, target)]
@@ -149,7 +149,7 @@ def _words(views: EditMaps, target: int) -> tuple[list[Facts], float]:
 
 
 def _distances(result: Result, target: int) -> list[Facts]:
-    """How far the edits, and the targets without control, are from the source."""
+    """The distances of the edits, and of the targets without controls, to the source."""
     found = [("edit", result.report["distance"][target - 1])]
     if result.report["distance_uncontrolled"]:
         found.append(("without control", result.report["distance_uncontrolled"][target - 1]))
@@ -166,7 +166,7 @@ def _distances(result: Result, target: int) -> list[Facts]:
 
 
 def _control(report: Facts) -> tuple[str, str]:
-    """What a control did."""
+    """The report of one control."""
     return report["control"], "; ".join(
         _fact(name, value) for name, value in report.items() if value and name != "control"
     )
@@ -179,12 +179,12 @@ def _fact(name: str, value: Any) -> str:
 
 
 def _figure(picture: np.ndarray, caption: str) -> Facts:
-    """An image among those that are compared."""
+    """An image that can be compared with others."""
     return {**_image(picture, caption), "after": None}
 
 
 def _image(picture: np.ndarray, said: str) -> Facts:
-    """An image as data, and what it shows."""
+    """An image as a data URL, and what it shows."""
     image, buffer = Image.fromarray(picture), io.BytesIO()
     image.save(buffer, "WEBP", lossless=max(image.size) <= LOSSLESS and "step" not in said, quality=85)
     data = base64.b64encode(buffer.getvalue()).decode()

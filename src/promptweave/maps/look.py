@@ -1,4 +1,4 @@
-"""Look at one run from all sides: words, steps, layers, heads and self-attention, recorded on the way."""
+"""All views of one run: words, steps, layers, heads and self-attention."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from promptweave.models.load import load_cached
 from promptweave.sampling.loop import Progress
 from promptweave.view.names import clamped
 
-SHOWN = (0, 5, 10, 25, 50)  # the steps that the Prompt-to-Prompt slides show
+SHOWN = (0, 5, 10, 25, 50)  # the steps of the Prompt-to-Prompt slides
 
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """What was seen of a run: `words` always, the others where they were asked for.
+    """The recorded views of a run: `words` always, the others if requested.
 
-    `by_step`: the mean over the layers of a grid at chosen steps, `every_step` at all; `gallery`: chosen steps, layer
-    by layer.
+    `by_step`: the mean over the layers of one grid at chosen steps, `every_step` at all steps; `gallery`: chosen steps,
+    layer by layer.
     """
 
     result: Result
@@ -56,13 +56,13 @@ def look(
     progress: Progress | None = None,
     **options: Unpack[RunOptions],
 ) -> Look:
-    """Make a picture and record what its words look at.
+    """Generate an image and record its attention maps.
 
-    `steps_shown`: steps to keep apart, `every_step` all of them; a step past the last becomes the last. `layers`:
-    beginnings of names of layers to keep apart at the steps shown ("all", "down", "up_cross_2"), each head by itself
-    with `heads`. `self_attention`: also what pixels look at, on this grid, True: that of word maps. `grid`: as in
-    `word_maps`. `budget`: bytes of maps above which TooLarge is raised before anything is computed. The options are the
-    fields of `Settings`, as in `word_maps`.
+    `steps_shown`: the steps to keep separately (`every_step`: all); a step past the end becomes the last. `layers`: the
+    layers to keep separately at these steps, by the beginning of their names ("all", "down", "up_cross_2"); with
+    `heads` also each head. `self_attention`: also record self-attention, on this grid, or with True on that of the word
+    maps. `grid`: as in `word_maps`. `budget`: size of the maps in bytes above which TooLarge is raised before anything
+    is computed. Options: the fields of `Settings`, as in `word_maps`.
     """
     network = load_cached(model) if isinstance(model, str) else model
     recipe = single(network, "look", prompt, settings, options)
@@ -98,7 +98,7 @@ def look(
 
 
 def _one_grid(here: Run, sites: Sites | None) -> Sites:
-    """The sites of word maps if those asked for are of several grids."""
+    """The sites of word maps, if the requested ones have several grids."""
     assert sites is not None
     grids = {site.grid for site in here.sites if site in sites}
     return sites if len(grids) == 1 else here.map_sites

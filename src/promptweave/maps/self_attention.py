@@ -1,4 +1,4 @@
-"""What pixels look at: principal components of self-attention, and the map of a chosen pixel."""
+"""Self-attention: its principal components, and the map of a chosen pixel."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from promptweave.view.sheet import sheet
 
 @dataclass(frozen=True, eq=False)
 class SelfMaps:
-    """Self-attention of a picture, mean over layers, heads and steps: [height, width, pixels].
+    """Self-attention of an image, mean over layers, heads and steps: [height, width, pixels].
 
-    In networks of joint attention it is the pixels' attention to pixels, a part of the whole.
+    With joint attention it is the attention between pixels only; the rows then sum to less than 1.
     """
 
     prompt: str
@@ -31,18 +31,18 @@ class SelfMaps:
     attention: Float[Tensor, "height width pixels"]
 
     def components(self, count: int = 10) -> Float[Tensor, "count height width"]:
-        """The first principal components, orthonormal (`view.components`)."""
+        """The first principal components, orthonormal, [count, height, width] (`view.components`)."""
         return components(self.attention, count)
 
     def of_pixel(self, x: int, y: int) -> Float[Tensor, "height width"]:
-        """What a pixel of the picture looks at; x from the left, y from the top."""
+        """The map [height, width] of what an image pixel attends to; x from the left, y from the top."""
         width, height = self.picture.size
         if not (0 <= x < width and 0 <= y < height):
-            raise ValueError(f"The picture has pixels 0 to {width - 1} by 0 to {height - 1}. Received x={x}, y={y}.")
+            raise ValueError(f"The image has pixels 0 to {width - 1} by 0 to {height - 1}. Received x={x}, y={y}.")
         return at_pixel(self.attention, x / width, y / height)
 
     def component_sheet(self, count: int = 10, columns: int = 6) -> Image.Image:
-        """The picture and its components, each from its lowest to its highest value."""
+        """A sheet of the image and its components, each scaled from its minimum to its maximum."""
         shown = [coloured(heat(spread(one), self.picture.size)) for one in self.components(count)]
         tiles = [np.asarray(self.picture), *shown]
         labels = ["picture", *(f"component {number}" for number in range(1, count + 1))]
@@ -50,7 +50,7 @@ class SelfMaps:
         return sheet([tiles[i : i + columns] for i in starts], [labels[i : i + columns] for i in starts])
 
     def pixel_sheet(self, *pixels: tuple[int, int]) -> Image.Image:
-        """The picture with a ring around each pixel, and what it looks at."""
+        """A sheet with each pixel marked by a ring, and the map of what it attends to."""
         tiles, labels = [np.asarray(self.picture)], ["picture"]
         for x, y in pixels:
             marked = Image.fromarray(over(self.of_pixel(x, y), np.asarray(self.picture)))
@@ -59,12 +59,12 @@ class SelfMaps:
             draw.ellipse((x - radius - 1, y - radius - 1, x + radius + 1, y + radius + 1), outline=(0, 0, 0))
             draw.ellipse((x - radius, y - radius, x + radius, y + radius), outline=(255, 255, 255))
             tiles.append(np.asarray(marked))
-            labels.append(f"what pixel x={x}, y={y} looks at")
+            labels.append(f"attention of pixel x={x}, y={y}")
         return sheet([tiles], [labels])
 
 
 def self_recorder(run: Run, grid: int | tuple[int, int] | None = None) -> RecordMaps:
-    """A recorder of self-attention, that of joint layers included, on a grid; None: that of word maps."""
+    """A recorder of self-attention (in joint layers too) on a grid; None for that of the word maps."""
     wanted = run.map_grid if grid is None else (grid, grid) if isinstance(grid, int) else grid
     looking = [site for site in run.sites if site.kind in ("self", "joint")]
     joint = [site for site in looking if site.kind == "joint" and site.grid == wanted]
@@ -79,7 +79,7 @@ def self_recorder(run: Run, grid: int | tuple[int, int] | None = None) -> Record
 
 
 def self_maps_of(result: Result, row: int, *, recorder: int) -> SelfMaps:
-    """The self-attention of a prompt of a run from a recorder beside it."""
+    """The self-attention of a prompt of a run, from its recorder."""
     hook = result.watched[recorder]
     assert isinstance(hook, RecordedMaps)
     attention = hook.maps.mean(row)[0].to(torch.float32).cpu()

@@ -1,9 +1,8 @@
-"""Attention in numbers, step by step and word by word, as rows for CSV and JSON."""
+"""Attention statistics by step and word, as rows for CSV and JSON."""
 
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from promptweave.editing.values import as_json
 from promptweave.maps.gallery import Gallery
 from promptweave.view.aggregate import enlarged
 from promptweave.view.numbers import entropy, evenness, hottest, iou, share
@@ -20,8 +20,8 @@ from promptweave.view.numbers import entropy, evenness, hottest, iou, share
 
 @dataclass(frozen=True)
 class Statistic:
-    """A word at a step: `entropy` of its map in nats, over its largest value `evenness`; `share` of the pixels'
-    attention that the word gets (start and end included); `iou` of its hottest part with a mask, if one was given.
+    """A word at a step. `entropy`: of its map, in nats; `evenness`: entropy over its maximum; `share`: the fraction of
+    the pixels' attention on it (start and end tokens count); `iou`: of its hottest region with a mask, if given.
     """
 
     step: int
@@ -37,11 +37,11 @@ class Statistic:
 def statistics(
     gallery: Gallery, *, masks: Mapping[str, np.ndarray] | None = None, threshold: int | float = 0.5
 ) -> list[Statistic]:
-    """Of every map, word and the start and end tokens; `masks` [height, width] of words: true where the thing is."""
+    """Statistics of every map and word, start and end tokens included. `masks`: for words, bool [height, width]."""
     known = dict(gallery.every)
     for word in masks or ():
         if word not in known:
-            raise ValueError(f"{word!r} has no map. Words: {', '.join(known)}.")
+            raise ValueError(f"{word!r} has no map. Choose one of {', '.join(known)}.")
     rows: list[Statistic] = []
     for step, place, head in gallery.maps:
         time = float(gallery.steps[step][1])
@@ -54,7 +54,7 @@ def statistics(
 
 
 def covering(values: Float[Tensor, "height width"], mask: np.ndarray, threshold: int | float = 0.5) -> float:
-    """Intersection over union of a mask [height, width] and of where a map, enlarged to it, is above `threshold`."""
+    """IoU of a mask [height, width] and the region where a map, resized to it, exceeds `threshold` of its maximum."""
     if mask.ndim != 2:
         raise ValueError(f"A mask is [height, width]. Received {list(mask.shape)}.")
     grown = enlarged(values[..., None].float(), (mask.shape[0], mask.shape[1]))[..., 0]
@@ -62,13 +62,13 @@ def covering(values: Float[Tensor, "height width"], mask: np.ndarray, threshold:
 
 
 def write_statistics(rows: list[Statistic], path: Path | str) -> Path:
-    """Write .csv or .json."""
+    """Write rows as .csv or .json; returns the path. Raises ValueError for other suffixes."""
     path = Path(path)
     if path.suffix not in (".csv", ".json"):
         raise ValueError(f"Statistics are written as .csv or .json. Received {path}.")
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".json":
-        path.write_text(json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False) + "\n")
+        path.write_text(as_json([asdict(row) for row in rows], indent=1) + "\n")
         return path
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(Statistic)])

@@ -1,4 +1,4 @@
-"""What each word looks at: heat maps of a prompt's words from one run."""
+"""Heat maps of a prompt's words, from one run (Prompt-to-Prompt, figure 4; DAAM, arXiv 2210.04885)."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from promptweave.view.sheet import sheet
 
 @dataclass(frozen=True, eq=False)
 class WordMaps:
-    """Cross-attention of a picture, mean over layers, heads and steps: [height, width, tokens].
+    """Cross-attention of an image, mean over layers, heads and steps: [height, width, tokens].
 
-    Of networks of joint attention the columns of the padding are 0: nobody has read them.
+    With joint attention the columns of padding tokens are 0, since they are not recorded.
     """
 
     prompt: str
@@ -37,27 +37,27 @@ class WordMaps:
     words: tuple[tuple[str, tuple[int, ...]], ...]
 
     def of(self, word: str) -> Float[Tensor, "height width"]:
-        """The map of a word of the strip, summed over its tokens."""
+        """The map [height, width] of a word, summed over its tokens. Raises ValueError for other words."""
         known = dict(self.words)
         if word not in known:
-            raise ValueError(f"{word!r} has no map. Words: {', '.join(known)}.")
+            raise ValueError(f"{word!r} has no map. Choose one of {', '.join(known)}.")
         return self.attention[..., list(known[word])].sum(-1)
 
     def over(self, word: str) -> np.ndarray:
-        """A word's map over the picture, uint8 [height, width, 3]."""
+        """A word's map drawn over the image, uint8 [height, width, 3]."""
         return over(self.of(word), np.asarray(self.picture))
 
     def renormalised(self) -> WordMaps:
-        """Maps of the words' shares in what a pixel gives to words: start, end and padding count for nothing.
+        """Maps normalised over the words: each pixel's attention to them sums to 1, without start, end and padding.
 
-        Raw maps of different prompts, or of joint attention, whose pixels also look at pixels, cannot be compared.
+        This makes maps of different prompts comparable, and those of joint attention, which also goes to pixels.
         """
         real = [token for name, tokens in self.words if name not in SPECIAL for token in tokens]
         words = tuple(pair for pair in self.words if pair[0] not in SPECIAL)
         return replace(self, attention=shared_out(self.attention, real), words=words)
 
     def strip(self, *, on_picture: bool = True, columns: int = 7) -> Image.Image:
-        """The picture and one labelled map per word, `columns` in a row."""
+        """A sheet of the image and one labelled map per word, `columns` per row."""
         picture = np.asarray(self.picture)
         size = (picture.shape[1], picture.shape[0])
         maps = [self.of(word) for word, _ in self.words]
@@ -79,12 +79,12 @@ def word_maps(
     progress: Progress | None = None,
     **options: Unpack[RunOptions],
 ) -> WordMaps:
-    """Generate a picture and record what each word looks at. `special` adds the start and end tokens.
+    """Generate an image and record the cross-attention map of each word. `special` adds the start and end tokens.
 
-    `grid`: that of the layers to be read, a side or (height, width); "all" enlarges those of all grids to the latent's
-    and averages them (DAAM); None: the grid on which words are best localised. `renormalised`: see
-    `WordMaps.renormalised`. The options are the fields of `Settings`, which may come as `settings` too; prompts may be
-    longer than the model reads, unless `truncate` is False.
+    `grid`: the grid of the layers to read, a side or (height, width); "all" resizes those of all grids to the latent's
+    and averages them (DAAM, arXiv 2210.04885); None is the grid that localises words best. `renormalised`: see
+    `WordMaps.renormalised`. Options: the fields of `Settings`, as keywords or as `settings`. Prompts that are too long
+    are truncated, unless `truncate` is False.
     """
     network = load_cached(model) if isinstance(model, str) else model
     recipe = single(network, "word_maps", prompt, settings, options)
@@ -100,7 +100,7 @@ def word_maps(
 def words_of(
     result: Result, row: int, *, recorder: int = 0, special: bool = False, kept: tuple[int, ...] | None = None
 ) -> WordMaps:
-    """The word maps of a prompt of a run from one of the recorders beside it; `kept` are the tokens that it kept."""
+    """The word maps of a prompt of a run, from one of its recorders; `kept`: the tokens that it kept."""
     run = result.sample.run
     attention = mean_map(result, row, recorder)
     if kept is not None:
@@ -112,7 +112,7 @@ def words_of(
 
 
 def mean_map(result: Result, row: int, recorder: int = 0) -> Float[Tensor, "height width channels"]:
-    """The mean map of the first picture of a prompt; of several grids, enlarged to the latent's."""
+    """The mean map of the first image of a prompt; maps of several grids are resized to the latent's."""
     hook = result.watched[recorder]
     assert isinstance(hook, RecordedMaps)
     grids = sorted({key[1] for key in hook.maps.keys(row)})

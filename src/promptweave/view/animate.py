@@ -1,4 +1,4 @@
-"""Moving pictures: GIF, WebP and MP4."""
+"""Animations: GIF, WebP and MP4."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ KINDS = (".gif", ".webp", ".mp4")
 
 
 def save_animation(frames: Sequence[Image.Image], path: Path | str, *, seconds: int | float = 0.15) -> Path:
-    """Write frames as an endless .gif or .webp, or as an .mp4 (extra "video"); the last stays for ten times as long."""
+    """Write frames as a looping .gif or .webp, or as an .mp4 (extra "video"); the last is held ten times as long.
+
+    Raises ValueError for other suffixes or no frames, ImportError without the extra. Returns the path.
+    """
     path = Path(path)
     if path.suffix not in KINDS:
         raise ValueError(f"An animation is a {', '.join(KINDS[:-1])} or {KINDS[-1]} file. Received {path}.")
@@ -26,7 +29,7 @@ def save_animation(frames: Sequence[Image.Image], path: Path | str, *, seconds: 
     if path.suffix == ".mp4":
         return _film([*frames, *[frames[-1]] * 9], path, seconds)
     shown = list(frames)
-    if path.suffix == ".gif":  # one palette for all, so that colours do not flicker
+    if path.suffix == ".gif":  # one palette for all frames, so that colours do not flicker
         palette = shown[-1].quantize(255)
         shown = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in shown]
     options: dict[str, Any] = {"method": 4, "quality": 80} if path.suffix == ".webp" else {}
@@ -35,7 +38,7 @@ def save_animation(frames: Sequence[Image.Image], path: Path | str, *, seconds: 
 
 
 def _film(frames: Sequence[Image.Image], path: Path, seconds: int | float) -> Path:
-    """H.264, which takes even sides only: a column or row is repeated."""
+    """Write H.264, which needs even sides: the last column or row is repeated."""
     video = check_video()
     with video.open(str(path), "w") as film:
         stream = film.add_stream("h264", rate=Fraction(1 / seconds).limit_denominator(1000))
@@ -50,7 +53,7 @@ def _film(frames: Sequence[Image.Image], path: Path, seconds: int | float) -> Pa
 
 
 def check_video() -> Any:
-    """PyAV, which writes films; raises ImportError if the extra is not there."""
+    """PyAV, the video encoder. Raises ImportError without the extra."""
     try:
         return import_module("av")
     except ImportError as error:

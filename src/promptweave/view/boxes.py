@@ -1,4 +1,4 @@
-"""Boxes drawn on pictures."""
+"""Boxes drawn on images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from promptweave.view.sheet import enlarged, font
 
 Number = int | float
-Box = tuple[Number, Number, Number, Number]  # left, top, right, bottom; shares of the picture
+Box = tuple[Number, Number, Number, Number]  # left, top, right, bottom, as fractions of the image
 QUADRANTS: dict[str, Box] = {
     "upper left": (0.0, 0.0, 0.5, 0.5),
     "upper right": (0.5, 0.0, 1.0, 0.5),
@@ -21,7 +21,7 @@ COLOURS = ((230, 40, 60), (30, 90, 220), (240, 150, 0), (150, 40, 190), (0, 140,
 
 
 def boxed(picture: np.ndarray | Image.Image, boxes: Mapping[str, Box]) -> Image.Image:
-    """The picture, enlarged if it is small, with a named frame for each box."""
+    """The image with a labelled frame for each box; small images are enlarged."""
     image = enlarged(picture).convert("RGB").copy()
     draw, text = ImageDraw.Draw(image), 13
     for colour, (name, (left, top, right, bottom)) in zip(COLOURS * len(boxes), boxes.items(), strict=False):

@@ -1,4 +1,4 @@
-"""Lines over steps, as a picture."""
+"""Line plots over steps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 
 from promptweave.view.sheet import INK, PAPER, font
 
-# Okabe and Ito's colours, told apart by people of every kind of colour vision.
+# The colour-blind-safe palette of Okabe and Ito.
 COLOURS = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233), (0, 0, 0))
 FAINT = (214, 214, 220)
 
@@ -20,7 +20,7 @@ def curves(
     across: str = "step",
     size: tuple[int, int] = (640, 360),
 ) -> Image.Image:
-    """Named lines over 0, 1, 2 ..., with axes, grid and each line's name at its end; `size` is (width, height)."""
+    """Plot named lines over 0, 1, 2 ..., each labelled at its end; `size`: (width, height) in pixels."""
     (width, height), text = size, 14
     page = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(page)

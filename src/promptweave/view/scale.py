@@ -1,4 +1,4 @@
-"""A labelled scale below a sheet of differences."""
+"""A colour scale below a sheet of differences."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from promptweave.view.sheet import INK, PAPER, font
 LENGTH, HEIGHT, ROOM = 260, 14, 60  # pixels
 
 
-def with_scale(page: Image.Image, top: float, text: str = "share of a pixel's attention, edit - source") -> Image.Image:
-    """The sheet with a bar from -top (blue) to +top (red) below it."""
+def with_scale(
+    page: Image.Image, top: float, text: str = "fraction of a pixel's attention, edit - source"
+) -> Image.Image:
+    """The sheet with a colour bar from -top (blue) to +top (red) below it."""
     made = Image.new("RGB", (max(page.width, LENGTH + 120), page.height + ROOM), PAPER)
     made.paste(page, (0, 0))
     bar = coloured(np.linspace(0, 1, LENGTH)[None].repeat(HEIGHT, 0), BOTH_WAYS)

@@ -1,4 +1,4 @@
-"""Labelled sheets of pictures."""
+"""Labelled sheets of images."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 INK, PAPER = (30, 30, 34), (255, 255, 255)
-SMALLEST = 192  # pixels: pictures of small models are enlarged to this side on a sheet, so that labels fit
+SMALLEST = 192  # pixels: smaller images are enlarged to this side on a sheet, so that labels fit
 
 
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Pillow's own font."""
+    """Pillow's default font."""
     return ImageFont.load_default(size)
 
 
 def wrapped(text: str, width: int, size: int, at: str = " ") -> list[str]:
-    """Lines of at most `width` pixels, broken after one of the characters `at`; a longer word is cut."""
+    """Wrap text to `width` pixels, after one of the characters `at`; a word that is too long is cut."""
     lines: list[str] = []
     face = font(size)
     for word in re.findall(f"[^{at}]+[{at}]?", " ".join(text.split())):
@@ -34,7 +34,7 @@ def wrapped(text: str, width: int, size: int, at: str = " ") -> list[str]:
 def sheet(
     rows: Sequence[Sequence[np.ndarray | Image.Image]], labels: Sequence[Sequence[str]], gap: int = 12
 ) -> Image.Image:
-    """Rows of pictures, each with its label below."""
+    """A sheet with rows of images, each with its label below."""
     images = [[enlarged(picture) for picture in row] for row in rows]
     width, height = images[0][0].size
     text = 14
@@ -63,7 +63,7 @@ def grid_sheet(
     gap: int = 6,
     smallest: int = SMALLEST,
 ) -> Image.Image:
-    """A grid of pictures with a label for each row and each column, under a title with the source beside it."""
+    """A grid of images with labels for rows and columns, under a title and the source."""
     images = [[enlarged(picture, smallest) for picture in row] for row in pictures]
     width, height = images[0][0].size
     text = 16
@@ -95,7 +95,7 @@ def grid_sheet(
 
 
 def reduced(picture: np.ndarray | Image.Image, side: int) -> np.ndarray:
-    """A picture whose longer side is at most `side`, uint8 [height, width, 3]."""
+    """The image scaled down to a longer side of at most `side`, uint8 [height, width, 3]."""
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
     scale = side / max(image.size)
     if scale >= 1:
@@ -105,7 +105,7 @@ def reduced(picture: np.ndarray | Image.Image, side: int) -> np.ndarray:
 
 
 def enlarged(picture: np.ndarray | Image.Image, smallest: int = SMALLEST) -> Image.Image:
-    """The picture with a shorter side of at least `smallest` pixels, by a whole factor."""
+    """The image enlarged by a whole factor to a shorter side of at least `smallest` pixels."""
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
     factor = -(-smallest // min(image.size))
     return (

@@ -1,4 +1,4 @@
-"""The alignment of two prompts, drawn: the words of each in a line, and a thread from each word to what it became."""
+"""Drawings of the alignment of two prompts: both in a line, with a line from each word to its counterpart."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from PIL import Image, ImageDraw
 from promptweave.view.sheet import INK, PAPER, font
 
 Color = tuple[int, int, int]
-Spots = list[tuple[float | None, float | None]]  # the middle of a word above, and of one below
+Spots = list[tuple[float | None, float | None]]  # centres of a word above and of its counterpart below
 COLOURS: dict[str, Color] = {
     "kept": (120, 124, 134), "swapped": (201, 92, 20), "added": (28, 128, 72), "dropped": (178, 34, 52),
 }  # fmt: skip
-TEXT, GAP, APART, MARGIN = 20, 14, 74, 16  # pixels: height of letters, between words, between the lines, around
+TEXT, GAP, APART, MARGIN = 20, 14, 74, 16  # pixels: letter height, word gap, line gap, margin
 
 
 @dataclass(frozen=True)
 class Thread:
-    """A line of the alignment: its kind, and the words on either side."""
+    """One pair of the alignment: its kind, and the words on both sides."""
 
     kind: str
     source: str | None
@@ -28,7 +28,7 @@ class Thread:
 
 
 def threads(pairs: Sequence[Mapping[str, str | None]]) -> list[Thread]:
-    """The lines of an effect report's alignment."""
+    """The pairs of the alignment in an effect report."""
     return [Thread(str(pair["kind"]), pair["source"], pair["target"]) for pair in pairs]
 
 
@@ -54,8 +54,8 @@ def drawn(lines: Sequence[Thread]) -> Image.Image:
 
 
 def svg(lines: Sequence[Thread]) -> str:
-    """The same as an <svg> element that takes the colours of its page: classes kept, swapped, added and dropped."""
-    advance = 0.6 * TEXT  # of a letter of a monospaced font; textLength makes it so in any other
+    """The same as an <svg> element, styled by the page: classes kept, swapped, added and dropped."""
+    advance = 0.6 * TEXT  # letter width of a monospaced font; textLength enforces it in any font
     spots, width = _places(lines, lambda text: advance * len(text))
     top, bottom = MARGIN + TEXT, MARGIN + 2 * TEXT + APART
     parts: list[str] = []
@@ -81,7 +81,7 @@ def svg(lines: Sequence[Thread]) -> str:
 def _places(
     lines: Sequence[Thread], length: Callable[[str], float]
 ) -> tuple[list[tuple[float | None, float | None]], float]:
-    """The middle of each word above and below, and the width of the whole."""
+    """The centre of each word above and below, and the total width."""
     ends = [float(MARGIN), float(MARGIN)]
     spots: Spots = []
     for line in lines:

@@ -1,6 +1,6 @@
 """The networks of the embedded model: the classes of Stable Diffusion 1.x in miniature, and how they are saved."""
 # pyright: reportArgumentType=false, reportReturnType=false
-# (diffusers says tuple[int] for tuples of any length, and does not say that parts of a pipeline may be None)
+# (diffusers annotates tuples of any length as tuple[int], and optional parts of a pipeline as required)
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ LATENT_CHANNELS = 8
 TEXT_WIDTH = 192
 MAXIMUM_LENGTH = 77
 END_LOUDNESS = 1000.0
-USUAL_GUIDANCE = 2.0  # more binds words worse and leaves traces (docs/toybox.md)
+USUAL_GUIDANCE = 2.0  # larger values bind words worse and leave artefacts (docs/toybox.md)
 START, END = "<|startoftext|>", "<|endoftext|>"
 WORD_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
 def build_tokenizer(sentences: Iterable[str], folder: Path, size: int = 1000) -> CLIPTokenizer:
-    """A byte-pair tokenizer of CLIP's kind (Sennrich et al. 2016) learnt from the sentences and saved to `folder`."""
+    """A CLIP byte-pair tokenizer (Sennrich et al. 2016), trained on the sentences and saved to `folder`."""
     tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     split = pre_tokenizers.Split(Regex(WORD_PATTERN), "removed", invert=True)
@@ -80,18 +80,19 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 
 def loud_row(width: int) -> torch.Tensor:
-    """The first embedding of the end token, which is also the padding: much larger than all others.
+    """The initial embedding of the end token, which is also the padding token: much larger than all others.
 
-    Padding sees the whole prompt (the encoder is causal), and there is more of it than of words, so a network left to
-    itself reads the prompt from the padding, looks at it from everywhere alike, and no word has a place. After the
-    last normalisation a large vector drowns what it has seen: padding says nothing, and words must be looked at.
+    The encoder is causal, so padding sees the whole prompt, and there is more padding than words. Without this, the
+    network reads the prompt from the padding, attends to it from every pixel alike, and words are not localised. After
+    the last layer norm, the large vector dominates what the padding token has seen: padding carries no information, and
+    the network must attend to words.
     """
     signs = torch.randint(0, 2, (width,), generator=torch.Generator().manual_seed(0)) * 2.0 - 1
     return END_LOUDNESS * (signs - signs.mean())
 
 
 def build_vae() -> AutoencoderKL:
-    """Factor 8, eight latent channels (2.7 M parameters): 128-pixel pictures become 16x16x8."""
+    """Factor 8, eight latent channels (2.7 M parameters): 128-pixel images become 16 x 16 x 8."""
     return AutoencoderKL(
         block_out_channels=(16, 32, 64, 128),
         layers_per_block=1,
@@ -101,12 +102,12 @@ def build_vae() -> AutoencoderKL:
         up_block_types=("UpDecoderBlock2D",) * 4,
         sample_size=128,
         scaling_factor=1.0,
-        shift_factor=0.0,  # which the pipeline of Stable Diffusion 3 asks for
+        shift_factor=0.0,  # required by the Stable Diffusion 3 pipeline
     )
 
 
 def build_unet() -> UNet2DConditionModel:
-    """Attention at 16x16, 8x8 and, in the middle, 4x4 (19 M parameters)."""
+    """Attention on grids of 16 x 16, 8 x 8 and, in the middle block, 4 x 4 (19 M parameters)."""
     return UNet2DConditionModel(
         sample_size=16,
         in_channels=LATENT_CHANNELS,
@@ -136,7 +137,7 @@ def build_scheduler() -> DDIMScheduler:
 def save_pipeline(
     folder: Path, vae: AutoencoderKL, unet: UNet2DConditionModel, text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer
 ) -> None:
-    """Write a StableDiffusionPipeline folder in half precision; the old one goes when the new one is complete."""
+    """Write a StableDiffusionPipeline folder in half precision; an existing one is replaced once it is complete."""
     fresh = folder.with_name(folder.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
     pipeline = StableDiffusionPipeline(

@@ -1,6 +1,6 @@
 """The networks of `toybox-dit`: the classes of Stable Diffusion 3 in miniature, and how they are saved."""
 # pyright: reportArgumentType=false, reportReturnType=false
-# (diffusers does not say that parts of a pipeline may be None)
+# (diffusers annotates optional parts of a pipeline as required)
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from promptweave.models.embedded import BORROWED, EMBEDDED, GUIDANCE, T5_PLACES,
 from promptweave.models.quiet import quiet
 from promptweave.world.build import LATENT_CHANNELS, MAXIMUM_LENGTH, TEXT_WIDTH, build_vae, loud_row
 
-SIDE = 16  # of the latents of a 128-pixel picture
+SIDE = 16  # of the latents of a 128-pixel image
 SECOND_WIDTH = 64
 JOINT_WIDTH = TEXT_WIDTH + SECOND_WIDTH
 WIDTH, HEADS, BLOCKS = 192, 6, 8
@@ -28,9 +28,9 @@ USUAL_GUIDANCE = 3.0
 
 
 def build_encoder(tokenizer: CLIPTokenizer, width: int, layers: int, heads: int) -> CLIPTextModelWithProjection:
-    """A causal text encoder of CLIP's kind whose padding says nothing (see `loud_row`), and so its pooled vector.
+    """A causal CLIP text encoder whose padding, and so whose pooled vector, carries no information (see `loud_row`).
 
-    What the text says thus reaches the picture through attention to its words alone.
+    The text thus reaches the image only through attention to its words.
     """
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),
@@ -52,15 +52,15 @@ def build_encoder(tokenizer: CLIPTokenizer, width: int, layers: int, heads: int)
 
 
 def build_encoders(tokenizer: CLIPTokenizer) -> tuple[CLIPTextModelWithProjection, CLIPTextModelWithProjection]:
-    """The two encoders. Stable Diffusion 3 reads the last layer but one: words in context, and words by themselves."""
+    """The two encoders. Stable Diffusion 3 reads the penultimate layer: words in context, and words by themselves."""
     return build_encoder(tokenizer, TEXT_WIDTH, 4, 6), build_encoder(tokenizer, SECOND_WIDTH, 1, 2)
 
 
 def build_transformer(patch: int = 1) -> SD3Transformer2DModel:
     """Eight joint blocks of width 192 over tokens of `patch` x `patch` latents (10.5 M parameters).
 
-    Blocks begin as the identity, as in DiT (Peebles & Xie 2023). Positions are those of patch 1 whatever the patch is,
-    so that a network trained on coarse tokens can go on with fine ones.
+    Blocks are initialised as the identity, as in DiT (Peebles & Xie 2023). Positions are those of patch size 1 for any
+    `patch`, so that a network trained on coarse tokens can continue with fine ones.
     """
     made = SD3Transformer2DModel(
         sample_size=SIDE,
@@ -86,14 +86,14 @@ def build_transformer(patch: int = 1) -> SD3Transformer2DModel:
 
 
 def patch_of(transformer: Any) -> int:
-    """Latents a side of a token."""
+    """The patch size: latents per side of a token."""
     return transformer.config.patch_size
 
 
 def finer(coarse: SD3Transformer2DModel) -> SD3Transformer2DModel:
-    """The network over patches of 1 that a network over patches of 2 begins as: it sees and says what is smooth.
+    """A network with patch size 1, initialised from one with patch size 2.
 
-    The embedding of a patch becomes that of its mean, and what is said of a patch is said of each of its latents.
+    The embedding of a patch becomes that of its mean, and the prediction for a patch that for each of its latents.
     """
     patch = patch_of(coarse)
     made = build_transformer(1)
@@ -107,7 +107,7 @@ def finer(coarse: SD3Transformer2DModel) -> SD3Transformer2DModel:
 
 
 def coarse_positions(transformer: SD3Transformer2DModel) -> None:
-    """Give a network over larger patches the positions of patch 1, a `patch`-th of them."""
+    """Give a network with larger patches the position embeddings of patch size 1, every `patch`-th of them."""
     patch = patch_of(transformer)
     embed: Any = transformer.pos_embed
     fine: Any = build_transformer(1).pos_embed
@@ -127,8 +127,8 @@ def save_joint_pipeline(
 ) -> None:
     """Write a StableDiffusion3Pipeline folder in half precision, without T5 and without the autoencoder of `toybox`.
 
-    diffusers fills the places of a left-out T5 with zeros, 256 of them unless told otherwise. The network is trained
-    with and without them; promptweave leaves them out, which takes a third of the time.
+    Without T5, diffusers pads the text with zeros, 256 tokens by default. The network is trained with and without them;
+    promptweave leaves them out, which takes a third of the time.
     """
     fresh = folder.with_name(folder.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)

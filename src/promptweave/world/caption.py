@@ -1,4 +1,4 @@
-"""What a scene is called: several wordings of the same scene."""
+"""Captions of scenes, in several wordings."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ PHOTO_PREFIX_SHARE = 0.45
 
 
 def article(words: str) -> str:
-    """The words with "a" or "an" before them."""
+    """The words with their indefinite article."""
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
 def caption(scene: Scene, rng: random.Random | None = None) -> str:
-    """One sentence for the scene. Without `rng` the first wording of everything, medium and place always said.
+    """A caption of the scene. Without `rng`: the first wording of everything, always with medium and place.
 
     >>> from promptweave.world.scene import Scene, Thing
     >>> caption(Scene("snow", "photo", "alone", (Thing("cat", 0.5, 0.9, 0.6),)))
@@ -63,6 +63,6 @@ def _clause(scene: Scene, name, choose) -> list[str]:  # noqa: ANN001
     if scene.relation == "alone":
         return [name(scene.things[0])]
     first, second = scene.things
-    if scene.relation == "riding":  # the ride is drawn first, the rider is named first
+    if scene.relation == "riding":  # the ride is drawn first, but the rider is named first
         first, second = second, first
     return [name(first), choose(JOINS[scene.relation]), name(second)]

@@ -1,4 +1,4 @@
-"""Muon (Jordan et al. 2024): momentum whose matrix-shaped updates are made orthogonal by a Newton-Schulz iteration."""
+"""Muon (Jordan et al. 2024): momentum whose updates are orthogonalised by a Newton-Schulz iteration."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-# Coefficients of the quintic iteration: chosen by the authors to push all singular values to about one in five rounds.
+# The authors' coefficients of the quintic iteration: five rounds bring all singular values close to 1.
 QUINTIC = (3.4445, -4.7750, 2.0315)
 
 
@@ -24,7 +24,7 @@ def orthogonalise(matrix: Tensor, rounds: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """For weights of two and more dimensions; convolution kernels are seen as [out, in * height * width]."""
+    """For weights of at least two dimensions; convolution kernels are flattened to [out, in * height * width]."""
 
     def __init__(self, parameters: Iterable[Tensor], lr: int | float = 0.02, momentum: int | float = 0.95) -> None:
         super().__init__(list(parameters), {"lr": lr, "momentum": momentum})

@@ -1,6 +1,6 @@
-"""The oracle: a small network that says what a picture of the synthetic world shows, and where.
+"""The oracle: a small network that detects what an image of the synthetic world shows, and where.
 
-It is trained on rendered scenes only (`world.train_oracle`) and used to score pictures that a diffusion model made.
+It is trained on rendered scenes only (`world.train_oracle`), and scores the images of diffusion models.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-ORACLE = "oracle.safetensors"  # the file of its weights, in a training folder and in the package
+ORACLE = "oracle.safetensors"  # file name of its weights, in a training folder and in the package
 SEEN = 0.5  # probability above which a thing counts as present
 
 
@@ -23,7 +23,7 @@ def block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
 
 
 class OracleNetwork(nn.Module):
-    """A U-shaped network on [n, 3, 128, 128]: regions and colours at 32x32, things, background, style of the whole."""
+    """A U-Net on [n, 3, 128, 128]: regions and colours at 32 x 32; things, background and style of the image."""
 
     def __init__(self, nouns: int, colours: int, backgrounds: int, styles: int) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class OracleNetwork(nn.Module):
 
 @dataclass(frozen=True)
 class Sight:
-    """What the oracle sees in one picture: `regions`: noun -> boolean [128, 128], `colours`: noun -> colour."""
+    """What the oracle detects in one image. `regions`: noun -> bool [128, 128]; `colours`: noun -> colour."""
 
     things: dict[str, float]
     background: str
@@ -64,12 +64,12 @@ class Sight:
     colours: dict[str, str | None]
 
     def has(self, noun: str, colour: str | None = None) -> bool:
-        """Whether the thing is there, and in that colour if one is given."""
+        """Whether the thing is present, and in that colour if one is given."""
         return self.things[noun] > SEEN and (colour is None or self.colours.get(noun) == colour)
 
 
 class Oracle:
-    """A trained network and the words for its outputs."""
+    """A trained network and the names of its outputs."""
 
     def __init__(self, network: OracleNetwork, names: dict[str, list[str]]) -> None:
         self.network, self.names = network.eval(), names
@@ -80,7 +80,7 @@ class Oracle:
         return cls(OracleNetwork(*(len(names[k]) for k in ("nouns", "colours", "backgrounds", "styles"))), names)
 
     def save(self, path: Path) -> None:
-        """Write weights (half precision) and names as one safetensors file."""
+        """Write the weights (half precision) and names to a safetensors file."""
         from safetensors.torch import save_file
 
         weights = {k: v.half() if v.is_floating_point() else v for k, v in self.network.state_dict().items()}
@@ -88,7 +88,7 @@ class Oracle:
 
     @classmethod
     def load(cls, path: Path) -> Oracle:
-        """Read what `save` wrote."""
+        """Load what `save` wrote."""
         from safetensors import safe_open
 
         with safe_open(path, framework="pt") as file:
@@ -98,7 +98,7 @@ class Oracle:
 
     @torch.no_grad()
     def look(self, pictures: np.ndarray) -> list[Sight]:
-        """Judge pictures, uint8 [n, 128, 128, 3]."""
+        """Judge images, uint8 [n, 128, 128, 3]."""
         x = torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
         out = self.network(x)
         labels = nn.functional.interpolate(out["region"], x.shape[2:], mode="bilinear").argmax(1).numpy()

@@ -1,4 +1,4 @@
-"""Draw a scene: an RGB picture and the visible region of each thing."""
+"""Draw a scene: an RGB image and the visible region of each thing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from promptweave.world.scene import Scene, Thing
 from promptweave.world.sprites import sprite
 
 SIDE = 128
-# Colours of the sky (or back) and of the ground.
+# Colours of the sky (or back wall) and of the ground.
 GROUNDS = {
     "beach": ((120, 200, 250), (235, 215, 160)),
     "grass": ((165, 220, 250), (105, 180, 75)),
@@ -24,7 +24,7 @@ GROUNDS = {
 
 
 def render(scene: Scene, side: int = SIDE) -> tuple[np.ndarray, np.ndarray]:
-    """The picture, uint8 [side, side, 3], and a boolean mask of what is visible of each thing, [things, side, side]."""
+    """The image, uint8 [side, side, 3], and the visible region of each thing, bool [things, side, side]."""
     image = background(scene.background, scene.detail, side)
     masks = np.zeros((len(scene.things), side, side), dtype=bool)
     for index, thing in enumerate(scene.things):
@@ -39,7 +39,7 @@ def render(scene: Scene, side: int = SIDE) -> tuple[np.ndarray, np.ndarray]:
 
 
 def background(name: str, detail: int, side: int = SIDE) -> Image.Image:
-    """A simple landscape; `detail` seeds horizon, hue and ornaments."""
+    """A simple landscape; `detail` seeds its horizon, hue and ornaments."""
     rng = random.Random(detail)
     horizon = int(side * rng.uniform(0.55, 0.66))
     sky, ground = (np.array(colour) + rng.uniform(-8, 8) for colour in GROUNDS[name])
@@ -107,7 +107,7 @@ def _scaled(noun: str, colour: str | None, flip: bool, longer: int) -> Image.Ima
 
 
 def styled(image: Image.Image, style: str) -> Image.Image:
-    """The picture in one of the world's four styles."""
+    """The image in one of the world's four styles."""
     if style == "painting":
         return Image.blend(image, image.filter(ImageFilter.ModeFilter(7)), 0.9).point(
             [int(v % 256 * 0.82) for v in range(768)]

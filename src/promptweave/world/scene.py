@@ -1,7 +1,7 @@
 """Scenes of the synthetic world as data, and how to draw one at random.
 
-A scene says everything about a picture: background, style, relation and the placed things. `render.render` and
-`caption.caption` are deterministic functions of it, so changing one field gives the exact counterfactual picture.
+A scene determines an image: background, style, relation and the placed things. `render.render` and
+`caption.caption` are deterministic functions of it, so changing one field gives the exact counterfactual image.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ RELATIONS = ("alone", "riding", "eating", "wearing", "next to")
 
 STYLE_SHARES = (0.64, 0.12, 0.12, 0.12)
 RELATION_SHARES = (0.30, 0.21, 0.15, 0.15, 0.19)
-COLOURED_SHARE = 0.55  # of the tintable things; the others keep the sprite's own colour, and no colour word
+COLOURED_SHARE = 0.55  # of the things that can be tinted; the others keep the sprite's colour and get no colour word
 HELD_OUT_SHARE = 0.10
 
 
 @dataclass(frozen=True)
 class Thing:
-    """One thing in a scene. `x` is its centre, `bottom` its lower edge, `size` its longer side, in sides."""
+    """One thing in a scene. Centre `x`, lower edge `bottom` and longer side `size` are fractions of the image."""
 
     noun: str
     x: int | float
@@ -50,7 +50,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture as data. `things` are drawn in order, so later ones hide earlier ones; `detail` seeds the backdrop."""
+    """A scene as data. `things` are drawn in order: later ones occlude earlier ones. `detail` seeds the background."""
 
     background: str
     style: str
@@ -59,7 +59,7 @@ class Scene:
     detail: int = 0
 
     def with_(self, index: int | None = None, **changes: object) -> Scene:
-        """The counterfactual: fields of the scene changed, or, with `index`, fields of that thing.
+        """The counterfactual scene: fields of the scene changed, or, with `index`, fields of that thing.
 
         >>> scene = Scene("snow", "photo", "alone", (Thing("cat", 0.5, 0.9, 0.6),))
         >>> scene.with_(0, noun="lion").things[0].noun
@@ -72,18 +72,18 @@ class Scene:
         return replace(self, things=tuple(things))
 
     def adding(self, thing: Thing, relation: str) -> Scene:
-        """The same layout with one thing more, drawn on top."""
+        """The same layout with one more thing, drawn on top."""
         return replace(self, things=(*self.things, thing), relation=relation)
 
 
 def held_out(first: str, second: str) -> bool:
-    """Whether the pair (animal and ride, or thing and colour) is kept out of training to measure composition."""
+    """Whether the pair (animal and ride, or thing and colour) is held out of training to measure composition."""
     digest = hashlib.sha256(f"22:{first}|{second}".encode()).digest()
     return digest[0] < 256 * HELD_OUT_SHARE
 
 
 def has_held_out_pair(scene: Scene) -> bool:
-    """Whether the scene shows any pair that the training scenes leave out."""
+    """Whether the scene shows a held-out pair."""
     pairs = [(thing.noun, thing.colour) for thing in scene.things if thing.colour]
     if scene.relation == "riding":
         pairs.append((scene.things[1].noun, scene.things[0].noun))
@@ -91,7 +91,7 @@ def has_held_out_pair(scene: Scene) -> bool:
 
 
 def random_scene(rng: random.Random, *, relation: str | None = None, seen_only: bool = True) -> Scene:
-    """A scene drawn with `rng`; with `seen_only` no held-out pair occurs in it."""
+    """A random scene drawn with `rng`; `seen_only` excludes held-out pairs."""
     while True:
         scene = _draw(rng, relation or rng.choices(RELATIONS, RELATION_SHARES)[0])
         if not (seen_only and has_held_out_pair(scene)):
@@ -99,7 +99,7 @@ def random_scene(rng: random.Random, *, relation: str | None = None, seen_only: 
 
 
 def two_colours(rng: random.Random, *, seen_only: bool = False) -> Scene:
-    """Two things side by side, of two colours, in a style that shows them; with `seen_only` as in `random_scene`."""
+    """Two things of different colours side by side, in a style that shows colour; `seen_only` as in `random_scene`."""
     while True:
         scene = random_scene(rng, relation="next to")
         if not all(thing.noun in TINTABLE for thing in scene.things):
@@ -157,7 +157,7 @@ def _next_to(rng: random.Random) -> list[Thing]:
 
 _LAYOUTS = {"alone": _alone, "riding": _riding, "eating": _eating, "wearing": _wearing, "next to": _next_to}
 
-# Where the head of each sprite is: centre of the crown of the head as a fraction of the sprite's box, from the left
+# The head of each sprite: centre of the crown as fractions of the sprite's box, from the left
 # and from the top, and the width of what is worn as a fraction of the animal's size.
 HEADS = {
     "cat": (0.19, 0.14, 0.44), "dog": (0.32, 0.06, 0.44), "lion": (0.50, 0.10, 0.56), "tiger": (0.26, 0.10, 0.42),
@@ -166,9 +166,8 @@ HEADS = {
     "fox": (0.50, 0.20, 0.52), "bear": (0.50, 0.10, 0.54), "panda": (0.50, 0.10, 0.54), "squirrel": (0.20, 0.12, 0.44),
     "bird": (0.33, 0.06, 0.46),
 }  # fmt: skip
-# Height over width of the sprites' boxes, where it is not close to one.
+# Height over width of the sprites' boxes, where it is not close to 1.
 ASPECTS = {"dog": 0.89, "tiger": 0.79, "bear": 0.89, "panda": 0.89, "cat": 0.96, "squirrel": 0.96}
-_WIDER_THAN_HIGH = {"hat": 0.94, "crown": 0.82}
 
 
 def worn(noun: str, animal: Thing, colour: str | None = None) -> Thing:

@@ -1,4 +1,4 @@
-"""The pictures of the things: Fluent Emoji 3D (Microsoft, MIT licence); shrunk copies ship with the package."""
+"""The sprites: Fluent Emoji 3D (Microsoft, MIT licence); downscaled copies ship with the package."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ CODEPOINTS = {
     "apple": "1f34e", "tree": "1f333", "house": "1f3e0", "castle": "1f3f0", "hat": "1f3a9", "crown": "1f451",
 }  # fmt: skip
 HUES = {"red": 0.985, "yellow": 0.14, "green": 0.36, "blue": 0.60}
-SHIPPED_SIDE = 144  # pixels: a little over the largest size at which a 128-pixel scene draws a sprite
+SHIPPED_SIDE = 144  # pixels: slightly larger than any sprite in a 128-pixel scene
 
 
 def prepare(cache: Path, folder: Path) -> None:
-    """Fetch the sprite set with npm into `cache` and write shrunk copies of our nouns to `folder`."""
+    """Fetch the sprite set with npm into `cache` and write downscaled copies of the world's nouns to `folder`."""
     if shutil.which("npm") is None:
         raise RuntimeError(
-            "The sprite set is fetched with npm, which is not installed. Install Node.js, then try again."
+            "npm is needed to fetch the sprite set and is not installed. Install Node.js, then try again."
         )
     cache.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(["npm", "pack", PACKAGE], cwd=cache, capture_output=True, text=True)
@@ -50,24 +50,22 @@ def prepare(cache: Path, folder: Path) -> None:
 
 @functools.cache
 def sprite(noun: str, colour: str | None = None) -> Image.Image:
-    """The RGBA sprite of a noun, tinted when a colour is given."""
+    """The RGBA sprite of a noun, tinted if a colour is given. Raises ValueError for unknown nouns."""
     if noun not in CODEPOINTS:
-        raise ValueError(f"The world has no thing called {noun!r}. It has: {', '.join(CODEPOINTS)}.")
+        raise ValueError(f"The world has no thing {noun!r}. Choose one of {', '.join(CODEPOINTS)}.")
     with resources.files("promptweave.world").joinpath(FOLDER, f"{noun}.webp").open("rb") as file:
         image = Image.open(file).convert("RGBA")
     return tint(image, colour) if colour else image
 
 
 def tint(image: Image.Image, colour: str) -> Image.Image:
-    """Turn the saturated (and the dark) parts of a sprite to the hue of `colour`, keeping its shading."""
+    """Shift the saturated (and the dark) parts of a sprite to the hue of `colour`, keeping the shading."""
     pixels = np.asarray(image, dtype=np.float32) / 255
     rgb, alpha = pixels[..., :3], pixels[..., 3:]
     high, low = rgb.max(-1, keepdims=True), rgb.min(-1, keepdims=True)
     saturation = (high - low) / np.maximum(high, 1e-5)
     painted = np.clip((saturation - 0.12) / 0.25, 0, 1)
-    value = (
-        0.42 + 0.9 * high if float(np.median(high[alpha > 0.5])) < 0.5 else high
-    )  # black things become bright enough
+    value = 0.42 + 0.9 * high if float(np.median(high[alpha > 0.5])) < 0.5 else high  # brighten black things
     pure = np.array(colorsys.hsv_to_rgb(HUES[colour], 0.86, 1.0), dtype=np.float32)
     tinted = painted * (value * pure + 0.10 * value**4) + (1 - painted) * rgb
     return Image.fromarray((np.concatenate([tinted.clip(0, 1), alpha], -1) * 255).astype(np.uint8), "RGBA")

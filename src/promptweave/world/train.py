@@ -1,4 +1,4 @@
-"""The recipe of the embedded model, stage by stage; each goes on from its own checkpoint."""
+"""The training of the embedded models, stage by stage; each resumes from its checkpoint."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 
 from promptweave.models.embedded import EMBEDDED, FAST, JOINT, embedded_folder
 from promptweave.world.oracle import ORACLE
+from promptweave.world.stages import STAGES
 from promptweave.world.train_diffusion import export_latest, train_diffusion
 from promptweave.world.train_fast import train_fast
 from promptweave.world.train_further import begin_with
@@ -20,7 +21,6 @@ from promptweave.world.training import Training, Watch
 
 __all__ = ("EXPORTS", "MADE_BY", "STAGES", "Training", "begin_with", "install", "train")
 
-STAGES = ("vae", "diffusion", "decoder", "oracle", "joint", "fast")
 EXPORTS = {EMBEDDED: "pipeline", JOINT: JOINT, FAST: "fast"}  # embedded model -> its folder in a training folder
 MADE_BY = {"joint": JOINT, "fast": FAST}  # the other stages make `toybox`
 
@@ -28,9 +28,10 @@ MADE_BY = {"joint": JOINT, "fast": FAST}  # the other stages make `toybox`
 def train(
     folder: Path, recipe: Training, minutes: Mapping[str, float], device: str = "auto", watch: Watch | None = None
 ) -> None:
-    """Run the stages named in `minutes`, each for so long in all its runs together (the oracle takes what it needs).
+    """Run the stages named in `minutes`, each until the total time of its runs reaches them (the oracle: until done).
 
-    `watch` is called after every step with what the log gets: stage, samples, minutes, loss ...
+    `watch` is called after every step with the values for the log: stage, samples, minutes, loss ... Raises ValueError
+    for an unknown stage or device.
     """
     unknown = set(minutes) - set(STAGES)
     if unknown:
@@ -55,7 +56,7 @@ def train(
 
 
 def install(folder: Path, stages: Collection[str] = STAGES) -> list[Path]:
-    """Copy into the package what these stages made, and with `toybox` the oracle if there is one."""
+    """Copy the results of these stages into the package; with `toybox` also the oracle, if there is one."""
     wanted = list(dict.fromkeys(MADE_BY.get(stage, EMBEDDED) for stage in stages if stage != "oracle"))
     made = [name for name in wanted if (folder / EXPORTS[name]).is_dir()]
     oracle = folder / ORACLE

@@ -1,4 +1,4 @@
-"""Stage two of the embedded model: text encoder and UNet, trained together on the codes of rendered scenes."""
+"""Stage two of `toybox`: text encoder and UNet, trained jointly on the latents of rendered scenes."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ SPLIT_WORDS = (
     "skateboard",
     "hamburger",
     "squirrel",
-)  # left out when the tokenizer is learnt: they come in several pieces
+)  # left out of the tokenizer's training, so that they are split into several tokens
 DROPPED_PROMPTS = 0.10
-# Times are the sigmoid of a normal variable (Esser et al. 2024), towards the noisy end: min-SNR weights (Hang et al.
-# 2023) all but leave out the times at which the prompt decides, and things stayed blobs.
+# Times are logit-normal (Esser et al. 2024), shifted towards noise: min-SNR weights (Hang et al. 2023) nearly exclude
+# the times at which the prompt determines the image, and things stayed blobs.
 TIME_CENTRE, TIME_SPREAD = 0.5, 1.2
 AVERAGE_DECAY = 0.995
 
 
 def scenes_of(recipe: Training) -> list[Scene]:
-    """The training scenes, always the same for a seed."""
+    """The training scenes, determined by the seed."""
     rng = random.Random(f"scenes {recipe.seed}")
     scenes, coloured = [random_scene(rng) for _ in range(recipe.scenes)], random.Random(f"coloured {recipe.seed}")
     return scenes + [two_colours(coloured, seen_only=True) for _ in range(recipe.coloured_scenes)]
@@ -47,9 +47,9 @@ def _pictures(scenes: list[Scene]) -> np.ndarray:
 
 
 def encode_scenes(folder: Path, recipe: Training, device: str, watch: Watch | None = None) -> Tensor:
-    """The codes of the training scenes, float16 [scenes, channels, h, w]; computed once and kept in the folder.
+    """The latents of the training scenes, float16 [scenes, channels, h, w]; computed once and cached in the folder.
 
-    Plain and coloured scenes are kept apart, so that more or fewer of either are still the codes of their scenes.
+    Plain and coloured scenes are cached separately, so that the number of either may change.
     """
     scenes = scenes_of(recipe)
     kinds = {"plain": scenes[: recipe.scenes], "coloured": scenes[recipe.scenes :]}
@@ -59,7 +59,7 @@ def encode_scenes(folder: Path, recipe: Training, device: str, watch: Watch | No
 
 @torch.no_grad()
 def _codes(folder: Path, path: Path, scenes: list[Scene], device: str, watch: Watch | None) -> Tensor:
-    """The codes kept at `path`, with those that are missing."""
+    """The latents cached at `path`, completed by the missing ones."""
     known = np.load(path) if path.exists() else None
     done = 0 if known is None else len(known)
     if done < len(scenes):
@@ -92,12 +92,12 @@ class Diffusion(nn.Module):
         self.register_buffer("alpha_bar", build.build_scheduler().alphas_cumprod, persistent=False)
 
     def ids(self, captions: list[str]) -> Tensor:
-        """Token numbers, padded to 77."""
+        """Token ids, padded to 77."""
         tokens = self.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt")
         return tokens.input_ids.to(self.alpha_bar.device)
 
     def loss(self, z: Tensor, captions: list[str], generator: torch.Generator) -> Tensor:
-        """Squared error of v at random times, drawn most often where text decides what the picture shows."""
+        """Squared error of v at random times, most often those at which the text determines the image."""
         place = torch.randn(len(z), generator=generator) * TIME_SPREAD + TIME_CENTRE
         t = (place.sigmoid() * len(self.alpha_bar)).long().to(z.device)
         noise = torch.randn(z.shape, generator=generator).to(z.device)
@@ -109,10 +109,10 @@ class Diffusion(nn.Module):
 
 
 def tokenizer_of(folder: Path):  # noqa: ANN201
-    """The tokenizer of a training folder, learnt from captions on first use."""
+    """The tokenizer of a training folder, trained on captions at first use."""
     if (folder / "tokenizer" / "tokenizer.json").exists():
         tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-        for how_it_was_read in ("is_local", "local_files_only"):  # which would be saved with it
+        for how_it_was_read in ("is_local", "local_files_only"):  # otherwise they would be saved with it
             tokenizer.init_kwargs.pop(how_it_was_read, None)
         return tokenizer
     rng = random.Random("tokenizer")
@@ -123,7 +123,7 @@ def tokenizer_of(folder: Path):  # noqa: ANN201
 
 
 def emphasis(scene: Scene) -> int:
-    """How often a scene is drawn: colours, and things other than animals alone in a picture, are rare and harder."""
+    """The sampling weight of a scene: higher for colours and single things other than animals, which are rare."""
     coloured = 0 if scene.style == "sketch" else sum(bool(thing.colour) for thing in scene.things)
     alone = len(scene.things) == 1 and scene.things[0].noun not in ANIMALS
     return 1 + coloured + alone
@@ -132,13 +132,13 @@ def emphasis(scene: Scene) -> int:
 def batches(
     codes: Tensor, scenes: list[Scene], recipe: Training, start: int, size: int = 0
 ) -> Iterator[tuple[Tensor, list[str]]]:
-    """Endless shuffled batches of codes with fresh wordings, beginning after `start` samples."""
+    """Endless shuffled batches of latents with newly drawn captions, beginning after `start` samples."""
     size = size or recipe.batch
     rng = random.Random(f"batches {recipe.seed} {start}")
     pool = [index for index, scene in enumerate(scenes) for _ in range(emphasis(scene))]
     if not 0 < size <= len(pool):
         raise ValueError(
-            f"A batch is drawn from a round of all scenes. Received a batch of {size} and {len(scenes)} scenes, a "
+            f"A batch may not exceed one round of all scenes. Received a batch of {size} and {len(scenes)} scenes, a "
             f"round of {len(pool)}. Ask for more scenes (--scenes) or a smaller batch (--batch)."
         )
     while True:
@@ -152,7 +152,7 @@ def batches(
 def train_diffusion(
     folder: Path, recipe: Training, minutes: int | float, device: str, *, watch: Watch | None = None
 ) -> None:
-    """Train text encoder and UNet on the codes of the scenes; the averaged weights are what is exported."""
+    """Train text encoder and UNet on the latents of the scenes; the averaged weights are exported."""
     codes, scenes = encode_scenes(folder, recipe, device, watch), scenes_of(recipe)
     log, path = Log(folder, watch), folder / "diffusion.pt"
     torch.manual_seed(recipe.seed)
@@ -221,9 +221,9 @@ GRID = (
 
 
 def sample_grid(folder: Path, samples: int, steps: int = 12, name: str = "pipeline") -> Path:
-    """Pictures of six prompts from the exported pipeline, in `grids/`: how far the training has come."""
+    """Write a grid of images of six prompts by the exported pipeline to `grids/`, to follow the training."""
     model = load(folder / name, device="cpu")
-    made = sample(model, GRID, noise=noise_for(model, 0), steps=steps)  # with the guidance of its own
+    made = sample(model, GRID, noise=noise_for(model, 0), steps=steps)  # with the model's own guidance
     path = folder / "grids" / f"{name}-{samples:09d}.webp"
     path.parent.mkdir(exist_ok=True)
     sheet([list(made.pictures[:, 0])], [list(GRID)]).save(path, quality=88)

@@ -1,13 +1,13 @@
-"""The fast stage: a low-rank addition with which a UNet makes in one step what it makes in several with guidance.
+"""The fast stage: a LoRA with which one step of the UNet replaces several with guidance.
 
-On Distillation of Guided Diffusion Models (Meng et al. 2023, arXiv 2210.03142), as a low-rank addition as LCM-LoRA is
-(Luo et al. 2023, arXiv 2311.05556). Differs from the paper: the steps are those of the finished sampler from the start,
-in place of repeated halving; half of the pictures are walked by the student, so that it learns from where it goes
-itself; and no pictures are needed, for walks begin at noise. The student's sampler stays DDIM without added noise.
+On Distillation of Guided Diffusion Models (Meng et al. 2023, arXiv 2210.03142), as a low-rank adapter like LCM-LoRA
+(Luo et al. 2023, arXiv 2311.05556). Differs from the paper: the student has its final number of steps from the start,
+instead of repeated halving; half of the trajectories are the student's own, so that it learns from the states that it
+reaches; and no images are needed, since trajectories begin at noise. The student's sampler is deterministic DDIM.
 
-With phi the angle whose cosine is the share of the picture, z = cos(phi) x + sin(phi) e, the network's v is dz / dphi,
-and a step of DDIM by the angle d is z' = cos(d) z - sin(d) v. So the v that makes the teacher's way in one step is
-(cos(d) z - z') / sin(d), which is what the student learns.
+With phi the angle of z = cos(phi) x + sin(phi) e, the network's v is dz / dphi, and a DDIM step by the angle d is
+z' = cos(d) z - sin(d) v. So the v that reaches the teacher's result z' in one step is (cos(d) z - z') / sin(d), which
+is the student's target.
 """
 
 from __future__ import annotations
@@ -39,30 +39,30 @@ from promptweave.world.train_diffusion import GRID, emphasis
 from promptweave.world.training import Clock, Log, Training, Watch, checkpoint, rate_at
 
 RANK = 16
-# Of the teacher, by step: that which suits it, and none in the last step, where guidance makes pictures no better
+# The teacher's guidance by step: its own, and none in the last step, where guidance does not improve images
 # (Kynkaanniemi et al. 2024, arXiv 2404.07724).
 GUIDANCE = (2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 1.0)
 STEPS = len(GUIDANCE)
-SUBSTEPS = 2  # of the teacher, in each of the student's steps
-OWN_SHARE = 0.5  # of the walks: the student's
-KEPT = 1024  # lessons, each learnt from about twice
+SUBSTEPS = 2  # the teacher's steps for each of the student's
+OWN_SHARE = 0.5  # the fraction of trajectories that the student follows
+KEPT = 1024  # training examples kept, each used about twice
 MOST_EMPHASIS = 3  # see `emphasis`
 
 
 def turn(z: Tensor, v: Tensor, angle: Tensor) -> Tensor:
-    """A step of DDIM by the angles [batch] towards the picture."""
+    """A DDIM step by the angles [batch] towards the image."""
     angle = angle.view(-1, 1, 1, 1)
     return angle.cos() * z - angle.sin() * v
 
 
 def turning(z: Tensor, end: Tensor, angle: Tensor) -> Tensor:
-    """The v with which one step by the angles [batch] ends at `end`."""
+    """The v with which one DDIM step by the angles [batch] ends at `end`."""
     angle = angle.view(-1, 1, 1, 1)
     return (angle.cos() * z - end) / angle.sin()
 
 
 def fast_scheduler() -> DDIMScheduler:
-    """DDIM that begins at pure noise and ends at the picture."""
+    """A DDIM scheduler that begins at pure noise and ends at the image."""
     made: Any = DDIMScheduler.from_config(
         build.build_scheduler().config, timestep_spacing="trailing", set_alpha_to_one=True
     )
@@ -70,7 +70,7 @@ def fast_scheduler() -> DDIMScheduler:
 
 
 class Student(nn.Module):
-    """A UNet with an addition of low rank to the weight of every layer; it begins as the UNet itself."""
+    """A UNet with a LoRA on every layer, initialised to no change."""
 
     def __init__(self, unet: nn.Module, rank: int = RANK) -> None:
         super().__init__()
@@ -82,10 +82,10 @@ class Student(nn.Module):
             downs.append(nn.Parameter(torch.randn(rank, *shape[1:]) / shape[1:].numel() ** 0.5))
             ups.append(nn.Parameter(torch.zeros(shape[0], rank, *(1 for _ in shape[2:]))))
         self.downs, self.ups = nn.ParameterList(downs), nn.ParameterList(ups)
-        self._unet = [unet]  # in a list: its weights are none of the student's
+        self._unet = [unet]  # in a list, so that its weights are not registered as the student's
 
     def pairs(self) -> Mapping[str, tuple[Tensor, Tensor]]:
-        """The additions by the layers' names."""
+        """The LoRA weights by layer name."""
         return dict(zip(self.names, zip(self.downs, self.ups, strict=True), strict=True))
 
     def forward(self, z: Tensor, t: Tensor, context: Tensor) -> Tensor:
@@ -99,7 +99,7 @@ class Student(nn.Module):
 
 
 class Walk(NamedTuple):
-    """A picture on its way: where it is, and whether the student or the teacher walks it."""
+    """A trajectory: its current state, and whether it follows the student or the teacher."""
 
     z: Tensor  # [1, channels, h, w]
     step: int
@@ -108,7 +108,7 @@ class Walk(NamedTuple):
 
 
 class Lesson(NamedTuple):
-    """A step of the teacher: from `z` to `end`."""
+    """A training example: the teacher's result of one student step, from `z` to `end`."""
 
     z: Tensor  # [1, channels, h, w]
     step: int
@@ -117,7 +117,7 @@ class Lesson(NamedTuple):
 
 
 class Lessons:
-    """Walks from noise to pictures of random captions, under the teacher's guidance, and what each step teaches."""
+    """Trajectories from noise for random captions under the teacher's guidance, and the examples from their steps."""
 
     def __init__(
         self, model: UNetModel, student: Student, count: int, rng: random.Random, generator: torch.Generator
@@ -133,7 +133,7 @@ class Lessons:
         self.walks: list[Walk] = [self._begin() for _ in range(count)]
 
     def _begin(self) -> Walk:
-        """Noise, for a caption as training has them."""
+        """A new trajectory, for a caption drawn as in training."""
         scene = random_scene(self.rng)
         while self.rng.random() * MOST_EMPHASIS > emphasis(scene):
             scene = random_scene(self.rng)
@@ -143,7 +143,7 @@ class Lessons:
         return Walk(noise.to(self.model.device), 0, context, self.rng.random() < OWN_SHARE)
 
     def taught(self, z: Tensor, k: Tensor, context: Tensor) -> Tensor:
-        """Where the teacher, with guidance, gets from z [batch, channels, h, w] in the steps k [batch]."""
+        """The teacher's result, with guidance, from z [batch, channels, h, w] after the student's steps k [batch]."""
         both = torch.cat([self.empty.expand(len(z), -1, -1), context])
         for i in range(SUBSTEPS):
             place = k * SUBSTEPS + i
@@ -154,13 +154,13 @@ class Lessons:
         return z
 
     def times_and_angles(self, k: Tensor) -> tuple[Tensor, Tensor]:
-        """The training times of the steps k [batch], and the angles that they turn by."""
+        """The training timesteps of the steps k [batch], and their angles."""
         place = k * SUBSTEPS
         return self.times[place], self.angles[place] - self.angles[place + SUBSTEPS]
 
     @torch.no_grad()
     def walk(self) -> None:
-        """One step of every walk, which is a lesson each; finished walks begin anew."""
+        """One step of every trajectory, each an example; finished trajectories start again."""
         z, context = torch.cat([walk.z for walk in self.walks]), torch.cat([walk.context for walk in self.walks])
         k = torch.tensor([walk.step for walk in self.walks])
         end = self.taught(z, k, context)
@@ -168,13 +168,13 @@ class Lessons:
         own = torch.tensor([walk.own for walk in self.walks])
         if own.any():
             t, angle = self.times_and_angles(k[own])
-            end = end.clone()  # lessons keep the teacher's
+            end = end.clone()  # examples keep the teacher's result
             end[own] = turn(z[own], self.student(z[own], t.to(z.device), context[own]), angle.to(z.device))
         moved = map(Walk, end.split(1), (k + 1).tolist(), context.split(1), own.tolist())
         self.walks = [walk if walk.step < STEPS else self._begin() for walk in moved]
 
     def loss(self, count: int) -> Tensor:
-        """Squared error of v in `count` of the lessons kept."""
+        """Squared error of v on `count` of the stored examples."""
         chosen = self.rng.sample(self.kept, min(count, len(self.kept)))
         z, context = torch.cat([lesson.z for lesson in chosen]), torch.cat([lesson.context for lesson in chosen])
         end, k = torch.cat([lesson.end for lesson in chosen]), torch.tensor([lesson.step for lesson in chosen])
@@ -183,7 +183,7 @@ class Lessons:
 
 
 def teacher_of(folder: Path, device: str) -> UNetModel:
-    """The folder's pipeline, or the one that ships."""
+    """The pipeline of the training folder, or the one in the package."""
     trained = folder / "pipeline"
     made = load(trained if trained.is_dir() else embedded_folder(), device=device, dtype=torch.float32)
     assert isinstance(made, UNetModel)
@@ -193,7 +193,7 @@ def teacher_of(folder: Path, device: str) -> UNetModel:
 def train_fast(
     folder: Path, recipe: Training, minutes: int | float, device: str, *, watch: Watch | None = None
 ) -> None:
-    """Distil the trained pipeline; the addition and its scheduler are written to `fast`."""
+    """Distil the trained pipeline; the LoRA and its scheduler are written to `fast`."""
     log, path = Log(folder, watch), folder / "fast.pt"
     torch.manual_seed(recipe.seed)
     model = teacher_of(folder, device)
@@ -209,7 +209,7 @@ def train_fast(
     rng = random.Random(f"fast {recipe.seed} {samples}")
     generator = torch.Generator().manual_seed(recipe.seed + samples)
     lessons = Lessons(model, student, max(1, recipe.fast_batch // 2), rng, generator)
-    for _ in range(STEPS):  # so that there are lessons of all steps
+    for _ in range(STEPS):  # so that there are examples of all steps
         lessons.walk()
     clock, saved = Clock(minutes, state["spent"]), time.time()
 
@@ -239,13 +239,13 @@ def train_fast(
 
 
 def export_fast(target: Path, student: Student) -> None:
-    """Write the addition and the scheduler that it is made for."""
+    """Write the LoRA and its scheduler."""
     low_rank.save(target, student.pairs())
     fast_scheduler().save_config(target)
 
 
 def fast_grid(folder: Path, teacher: UNetModel, samples: int) -> Path:
-    """Pictures of six prompts from what is exported, in `grids/`: how far the training has come."""
+    """Write a grid of images of six prompts by the exported model to `grids/`, to follow the training."""
     pipeline = copy.copy(teacher.pipeline)
     pipeline.unet = copy.deepcopy(teacher.unet)
     low_rank.merge(pipeline.unet, folder / "fast")

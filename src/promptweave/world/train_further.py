@@ -1,4 +1,4 @@
-"""A training folder that begins with the weights of a model, when its checkpoints are elsewhere."""
+"""Initialise a training folder with the weights of a model whose checkpoints are not available."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from promptweave.world.train_joint import JointDiffusion
 
 
 def begin_with(folder: Path, name: str) -> None:
-    """Lay the weights of a model of an embedded model's kind into an empty training folder, to train it further.
+    """Copy the weights of a model into an empty training folder, to train it further.
 
-    `name` as in `load`: of the kind of `toybox`, for the stage `diffusion`, or of `toybox-dit`, for the stage `joint`,
-    which `toybox` then teaches. Raises FileExistsError where the folder has checkpoints, which are what training goes
-    on from, and ValueError for networks of other shapes.
+    `name`: as in `load`, a model with the architecture of `toybox` (for the stage `diffusion`) or of `toybox-dit` (for
+    the stage `joint`, with `toybox` as the teacher). Raises FileExistsError if the folder has checkpoints, from which
+    training would resume, and ValueError for networks of other shapes.
     """
     for path in (folder / "diffusion.pt", folder / "joint.pt"):
         if path.exists():
             raise FileExistsError(
-                f"A training begins with another model's weights only in a new folder; {path} exists already. Give "
-                "--folder another name, or leave out --from to go on from that checkpoint."
+                f"Another model's weights are copied only into a new training folder, but {path} exists. Give "
+                "--folder another name, or leave out --from to resume from that checkpoint."
             )
     pipeline: Any = load(name, device="cpu").pipeline
     pipeline.tokenizer.save_pretrained(folder / "tokenizer")
@@ -37,10 +37,10 @@ def begin_with(folder: Path, name: str) -> None:
         else:
             _lay_joint(folder, pipeline)
             _lay_diffusion(folder, load(EMBEDDED, device="cpu").pipeline)
-    except (AttributeError, RuntimeError, ValueError) as error:  # it has neither network, or one of other shapes
+    except (AttributeError, RuntimeError, ValueError) as error:  # it lacks the networks, or they have other shapes
         shutil.rmtree(folder / "tokenizer")
         raise ValueError(
-            "Training goes on only from networks of the embedded models' shapes. Received "
+            "Training continues only from networks with the embedded models' shapes. Received "
             f"{name!r}, which does not fit: {str(error).splitlines()[0]} Train without --from."
         ) from error
 

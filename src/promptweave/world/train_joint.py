@@ -1,11 +1,10 @@
 """The joint-attention stage: text encoders and transformer of `toybox-dit`, trained by flow matching.
 
-Three things make it cheap. The text is read short: all padding says the same, so one token stands for it, with the
-logarithm of its number added to its logits, which is the same attention (see `counts`); so do the places of the T5
-encoder that is left out, which half of the batches have. Most of the training sees patches of two by two latents, a
-quarter of the tokens; the network then goes on with single latents (see `build_joint.finer`). And `toybox` teaches
-these: its prediction takes the place of the one scene behind a noisy code, which is the same on average and much less
-scattered.
+Three things make it cheap. Padding tokens are identical, so one token stands for all of them, with the logarithm of
+their number added to its logits, which gives the same attention (see `counts`); likewise for the zeros that replace the
+omitted T5 encoder, in half of the batches. Most of the training uses patches of 2 x 2 latents, a quarter of the tokens,
+before it continues with single latents (see `build_joint.finer`). There `toybox` is the teacher: its prediction
+replaces the single scene behind noisy latents as the target, with the same mean and a much smaller variance.
 """
 
 from __future__ import annotations
@@ -39,11 +38,11 @@ from promptweave.world.train_diffusion import (
 from promptweave.world.training import Clock, Log, Training, Watch, checkpoint, rate_at
 
 EXPORTED = JOINT
-MUON_RATE = 20  # times that of AdamW
+MUON_RATE = 20  # times the rate of AdamW
 
 
 class CountedAttention:
-    """Joint attention in which the last keys each stand for several that are alike: `bias`, float [keys]."""
+    """Joint attention in which each of the last keys stands for several identical ones; `bias`: float [keys]."""
 
     def __init__(self) -> None:
         self.bias = torch.zeros(0)
@@ -59,7 +58,7 @@ class CountedAttention:
 
 
 def counts(tokens: int, places: int) -> list[int]:
-    """How many each text token stands for, when `tokens` of CLIP's 77 are read and one stands for T5's `places`.
+    """How many tokens each text token stands for: `tokens` of CLIP's 77 are read, and one stands for T5's `places`.
 
     >>> counts(5, 256), counts(5, 0)
     ([1, 1, 1, 1, 73, 256], [1, 1, 1, 1, 73])
@@ -83,13 +82,13 @@ class JointDiffusion(nn.Module):
         self.register_buffer("alpha_bar", build.build_scheduler().alphas_cumprod, persistent=False)
 
     def begin_like(self, taught: Diffusion) -> None:
-        """Take what the text encoder of the UNet has learnt."""
+        """Initialise the text encoders with the UNet's."""
         self.first.load_state_dict(taught.text_encoder.state_dict(), strict=False)
 
     def read(self, captions: list[str], places: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Text [batch, tokens, 256], pooled [batch, 256] and the logarithms of what the tokens stand for."""
+        """Text [batch, tokens, 256], pooled [batch, 256], and the logarithms of the tokens' counts."""
         ids = self.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
-        longest = int((ids != self.tokenizer.pad_token_id).sum(1).max()) + 1  # with the end token
+        longest = int((ids != self.tokenizer.pad_token_id).sum(1).max()) + 1  # end token included
         ids = ids[:, : 8 * math.ceil(longest / 8)].to(self.alpha_bar.device)
         read = [encoder(ids, output_hidden_states=True) for encoder in (self.first, self.second)]
         text = torch.cat([output.hidden_states[-2] for output in read], -1)
@@ -98,7 +97,7 @@ class JointDiffusion(nn.Module):
         return F.pad(text, (0, 0, 0, len(many) - text.shape[1])), pooled, many
 
     def velocity(self, x: Tensor, sigma: Tensor, captions: list[str], places: int = 0) -> Tensor:
-        """The prediction at noise levels `sigma` [batch], with so many places for T5."""
+        """The prediction at noise levels `sigma` [batch], with `places` zero tokens for T5."""
         text, pooled, many = self.read(captions, places)
         patch = build_joint.patch_of(self.transformer)
         self.attention.bias = torch.cat([many.new_zeros(x.shape[-1] * x.shape[-2] // patch**2), many])
@@ -110,7 +109,7 @@ class JointDiffusion(nn.Module):
     def loss(
         self, z: Tensor, captions: list[str], generator: torch.Generator, teacher: Diffusion | None = None
     ) -> Tensor:
-        """Squared error of the velocity at random times, against the teacher's where there is one."""
+        """Squared error of the velocity at random times; the target is the teacher's, if there is one."""
         place = torch.randn(len(z), generator=generator) * TIME_SPREAD + TIME_CENTRE
         t = (place.sigmoid() * len(self.alpha_bar)).long().to(z.device)
         noise = torch.randn(z.shape, generator=generator).to(z.device)
@@ -122,13 +121,15 @@ class JointDiffusion(nn.Module):
                 x = alpha * z + beta * noise
                 v = teacher.unet(x, t, teacher.text_encoder(teacher.ids(captions)).last_hidden_state).sample
                 target = (beta * x + alpha * v) - (alpha * x - beta * v)
-        places = T5_LENGTH * int(torch.randint(2, (), generator=generator))  # as diffusers does, and without
+        places = T5_LENGTH * int(
+            torch.randint(2, (), generator=generator)
+        )  # with zeros for T5 as in diffusers, and without
         x = (1 - sigma) * z + sigma * noise
         return (self.velocity(x, sigma.flatten(), captions, places) - target).square().mean()
 
 
 def optimisers_of(model: JointDiffusion, recipe: Training) -> list[tuple[torch.optim.Optimizer, float]]:
-    """Muon for the matrices inside the blocks, AdamW for the rest; each with its rate."""
+    """Muon for the matrices in the blocks, AdamW for the rest, each with its learning rate."""
     blocks = model.transformer.transformer_blocks
     inside = [p for name, p in blocks.named_parameters() if p.ndim == 2 and "norm" not in name]
     chosen = {id(p) for p in inside}
@@ -144,7 +145,7 @@ def optimisers_of(model: JointDiffusion, recipe: Training) -> list[tuple[torch.o
 
 
 def teacher_of(folder: Path, device: str) -> Diffusion | None:
-    """The UNet of the diffusion stage, if it has been trained."""
+    """The UNet of the diffusion stage, if it is trained."""
     path = folder / "diffusion.pt"
     if not path.exists():
         return None
@@ -157,7 +158,7 @@ def teacher_of(folder: Path, device: str) -> Diffusion | None:
 def train_joint(
     folder: Path, recipe: Training, minutes: int | float, device: str, *, watch: Watch | None = None
 ) -> None:
-    """Train on coarse tokens for `recipe.coarse_share` of the minutes, then on fine ones, there with the teacher."""
+    """Train on coarse tokens for the fraction `recipe.coarse_share` of the time, then on fine ones with the teacher."""
     codes, scenes = encode_scenes(folder, recipe, device, watch), scenes_of(recipe)
     log, path, teacher = Log(folder, watch), folder / "joint.pt", teacher_of(folder, device)
     state = checkpoint(path, spent=0.0, samples=0, patch=2)
@@ -188,7 +189,7 @@ def train_joint(
 
 
 class Run:
-    """The network of one size of patch, its average and its optimisers."""
+    """The network with one patch size, its weight average and its optimisers."""
 
     def __init__(
         self, folder: Path, recipe: Training, device: str, state: dict[str, Any], teacher: Diffusion | None
@@ -218,7 +219,7 @@ class Run:
                 optimiser.load_state_dict(kept)
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds of it."""
+        """Its part of a checkpoint."""
         return {
             "patch": self.patch,
             "steps": self.steps,
@@ -228,7 +229,7 @@ class Run:
         }
 
     def step(self, z: Tensor, texts: list[str], generator: torch.Generator, factor: int | float) -> float:
-        """One step on a batch, with the rates times `factor`; the loss before it."""
+        """One step on a batch, with the learning rates times `factor`; returns the loss before it."""
         with self.precision:
             loss = self.model.loss(z, texts, generator, self.teacher)
         loss.backward()
@@ -246,6 +247,6 @@ class Run:
 
 
 def export_joint(folder: Path, model: JointDiffusion) -> None:
-    """Write the pipeline folder of the averaged weights."""
+    """Write a pipeline folder with the averaged weights."""
     parts = copy.deepcopy(model).cpu()
     build_joint.save_joint_pipeline(folder / EXPORTED, parts.transformer, (parts.first, parts.second), model.tokenizer)

@@ -1,4 +1,4 @@
-"""Train the oracle on rendered scenes, blurred and noisy ones among them, and test it on scenes it never saw."""
+"""Train the oracle on rendered scenes, some blurred or noisy, and test it on unseen scenes."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from promptweave.world.training import Clock, Log, Watch, ahead
 NAMES = {"nouns": list(NOUNS), "colours": list(COLOURS), "backgrounds": list(BACKGROUNDS), "styles": list(STYLES)}
 BATCH = 64
 GRID = 32
-SKETCHES = 0.3  # of the scenes are drawn as sketches on top of those that are: they alone were hard to tell apart
+SKETCHES = 0.3  # fraction of the scenes redrawn as sketches, the only style that was hard to recognise
 
 
 def example(scene: Scene) -> dict[str, np.ndarray]:
-    """The picture of a scene and everything the oracle is to say of it."""
+    """The image of a scene and the oracle's targets for it."""
     picture, masks = render(scene)
     factor = picture.shape[0] // GRID
     region, colour = np.zeros((2, GRID, GRID), dtype=np.int64)
@@ -46,7 +46,7 @@ def examples(seed: int, count: int = BATCH) -> dict[str, np.ndarray]:
 
 
 def degraded(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Half of the pictures blurred or noisy, so that an imperfect picture is judged by what it shows."""
+    """Blur half of the images or add noise, so that the oracle can judge imperfect images."""
     soft = F.interpolate(F.avg_pool2d(x, 2), scale_factor=2, mode="bilinear")
     softer = F.interpolate(F.avg_pool2d(x, 4), scale_factor=4, mode="bilinear")
     kind = torch.randint(0, 4, (len(x), 1, 1, 1), generator=generator)
@@ -57,7 +57,7 @@ def degraded(x: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def losses(out: dict[str, Tensor], batch: dict[str, Tensor]) -> Tensor:
-    """Cross-entropies of regions, colours (where there is a thing), things, background and style, summed."""
+    """The sum of the cross-entropies of regions, colours (where there is a thing), things, background and style."""
     colour = torch.where(batch["region"] > 0, batch["colour"], -100)
     return (
         F.cross_entropy(out["region"], batch["region"])
@@ -69,7 +69,7 @@ def losses(out: dict[str, Tensor], batch: dict[str, Tensor]) -> Tensor:
 
 
 def train_oracle(path: Path, *, steps: int = 1400, seed: int = 0, watch: Watch | None = None) -> Oracle:
-    """Train from nothing (35 minutes on one core, measured beside other work) and save to `path`."""
+    """Train from scratch (35 minutes on one busy core) and save to `path`."""
     torch.manual_seed(seed)
     generator, oracle, clock = torch.Generator().manual_seed(seed), Oracle.create(NAMES), Clock(0)
     log = Log(path.parent, watch)
@@ -99,7 +99,7 @@ def train_oracle(path: Path, *, steps: int = 1400, seed: int = 0, watch: Watch |
 
 
 def oracle_accuracy(oracle: Oracle, count: int = 512, seed: int = 10**7) -> dict[str, float]:
-    """Shares of unseen rendered scenes where the oracle is right: all things and no other, background and so on."""
+    """The oracle's accuracy on unseen rendered scenes: exactly the right things, the background, and so on."""
     rng = random.Random(seed)
     scenes = [random_scene(rng, seen_only=False) for _ in range(count)]
     right = {"things": 0, "background": 0, "style": 0}

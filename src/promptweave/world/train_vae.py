@@ -1,4 +1,4 @@
-"""Stage one of the embedded model: the autoencoder, and later its decoder alone."""
+"""Stage one of `toybox`: the autoencoder, and later its decoder alone."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from promptweave.world.training import Clock, Log, Training, Watch, checkpoint, 
 
 
 def edges(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Differences to the neighbour on the right and below."""
+    """Differences to the right and lower neighbours."""
     return x[..., 1:] - x[..., :-1], x[..., 1:, :] - x[..., :-1, :]
 
 
 def reconstruction_loss(output: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute difference of the pixels plus that of their differences."""
+    """Mean absolute error of the pixels plus that of their differences."""
     loss = F.l1_loss(output, target) + 2 * F.mse_loss(output, target)
     return loss + sum(F.l1_loss(a, b) for a, b in zip(edges(output), edges(target), strict=True))
 
@@ -38,7 +38,7 @@ def train_vae(
     decoder_only: bool = False,
     watch: Watch | None = None,
 ) -> None:
-    """Train the autoencoder, or with `decoder_only` improve its decoder for the codes that it has."""
+    """Train the autoencoder, or with `decoder_only` improve the decoder for fixed latents."""
     name = "decoder" if decoder_only else "vae"
     vae: Any = build.build_vae()
     vae = vae.to(device, memory_format=torch.channels_last)
@@ -85,7 +85,7 @@ def train_vae(
 
 @torch.no_grad()
 def vae_psnr(vae: Any, count: int = 96, seed: int = 10**6) -> float:
-    """Mean PSNR (dB) of reconstructions of scenes that no training saw."""
+    """Mean PSNR (dB) of reconstructions of unseen scenes."""
     rng, device = random.Random(seed), next(vae.parameters()).device
     x = pixels([random_scene(rng, seen_only=False) for _ in range(count)]).to(device)
     output = torch.cat([vae.decode(vae.encode(part).latent_dist.mode()).sample for part in x.split(16)])
@@ -95,7 +95,7 @@ def vae_psnr(vae: Any, count: int = 96, seed: int = 10**6) -> float:
 
 @torch.no_grad()
 def standardise(vae: Any, recipe: Training) -> None:
-    """Fold mean and deviation of each latent channel into the 1x1 convolutions: codes get mean 0, variance 1."""
+    """Fold mean and deviation of each latent channel into the 1x1 convolutions: latents get mean 0, variance 1."""
     rng, device = random.Random(recipe.seed + 1), next(vae.parameters()).device
     x = pixels([random_scene(rng) for _ in range(256)]).to(device)
     z = torch.cat([vae.encode(part).latent_dist.mode() for part in x.split(16)])

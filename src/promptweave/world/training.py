@@ -1,8 +1,8 @@
 """What the stages of training share: the recipe, the clock and the log.
 
-Every stage is seeded, writes checkpoints and goes on from them, and adds a line a minute to `log.jsonl`. The learning
-rate follows the clock: constant, then down to zero over the last part of the minutes asked for, so that any length of
-training ends in a finished model.
+Every stage is seeded, writes checkpoints and resumes from them, and adds a line a minute to `log.jsonl`. The learning
+rate follows the clock: constant, then linearly to zero over the last part of the requested minutes, so that training of
+any length ends in a finished model.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from promptweave.world.scene import Scene
 
 @dataclass(frozen=True)
 class Training:
-    """Everything a training run is made of, apart from the time it is given."""
+    """The parameters of a training run, except for its duration."""
 
     seed: int = 0
     scenes: int = 30_000
-    coloured_scenes: int = 6_000  # more of two things of two colours, which are rare among the others
+    coloured_scenes: int = 6_000  # more scenes with two things of two colours, which are rare among the others
     vae_batch: int = 12
     vae_rate: int | float = 0.02
     batch: int = 24
@@ -49,7 +49,7 @@ class Training:
 
 
 def pixels(scenes: list[Scene]) -> Tensor:
-    """Pictures of the scenes, float [scenes, 3, side, side] in [-1, 1]."""
+    """The images of the scenes, float [scenes, 3, side, side] in [-1, 1]."""
     pictures = np.stack([render(scene)[0] for scene in scenes])
     return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
 
@@ -59,7 +59,7 @@ Made = TypeVar("Made")
 
 
 def ahead(make: Callable[[Item], Made], items: Iterable[Item], most: int = 16) -> Iterator[Made]:
-    """What `make` makes of the items, in order, by a process that is `most` of them ahead at the most."""
+    """`make` of each item, in order, computed by another process that is at most `most` items ahead."""
     with ProcessPoolExecutor(1) as pool:
         waiting: deque[Future[Made]] = deque()
         for item in items:
@@ -74,7 +74,7 @@ Watch = Callable[[Mapping[str, Any]], None]
 
 
 class Log:
-    """Lines of JSON in `log.jsonl`, one every `every` seconds; `watch` is told of every step."""
+    """A log of JSON lines in `log.jsonl`, one every `every` seconds; `watch` is called after every step."""
 
     def __init__(self, folder: Path, watch: Watch | None = None, every: int | float = 60) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -91,7 +91,7 @@ class Log:
 
 
 def checkpoint(path: Path, **fresh: Any) -> dict[str, Any]:
-    """What was saved at `path`, on whatever device, on the CPU; or `fresh` where there is nothing yet."""
+    """The checkpoint at `path`, loaded on the CPU, or `fresh` if there is none yet."""
     if fresh and not path.exists():
         return fresh
     return torch.load(path, map_location="cpu")
@@ -103,7 +103,7 @@ def rate_at(progress: int | float, decay_share: int | float) -> float:
 
 
 class Clock:
-    """Minutes spent in a stage, over all its runs."""
+    """The clock of a stage: minutes spent in all its runs."""
 
     def __init__(self, minutes: int | float, spent: int | float = 0.0) -> None:
         self.minutes, self.spent, self.started = minutes, spent, time.time()

@@ -1,4 +1,4 @@
-"""The page's HTTP API: every call stands alone, and edits of the same source share its recording."""
+"""The page's HTTP API: calls are independent; edits of the same source share its recording."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from promptweave.core.fields import Listed, options_of
 from promptweave.editing.options import PromptToPrompt
 from promptweave.editing.plan import recipe_for
 from promptweave.editing.settings import Settings
-from promptweave.editing.values import numeric, read_options, whole
+from promptweave.editing.values import as_json, numeric, read_options, whole
 
 STEPS = 25
-ALONE = ("seed", "steps")  # settings that every call has
-# Answers show one image. The parameters of the first versions keep their places; the others follow.
+ALONE = ("seed", "steps")  # settings of every call
+# Answers have one image. The parameters of the first versions keep their positions; others follow.
 MORE = [listed.name for listed in options_of(Settings) if listed.name not in ("images", *ALONE)]
 FIRST = ("cross", "self_attention", "weights", "blend", "model", "joint", "image")
 EDIT = ["prompt", "target", *ALONE, *FIRST,
@@ -58,7 +58,7 @@ def add(studio: Studio) -> None:
 
 
 def field(listed: Listed) -> Any:
-    """What takes the value of an option: without a value, so that it need not be given."""
+    """The input component of an option, empty, so that the option may be left out."""
     if listed.type is bool:
         return gr.Checkbox(label=listed.name, info=listed.option.help)
     if get_origin(listed.type) is Literal:
@@ -71,7 +71,7 @@ def field(listed: Listed) -> Any:
 
 
 def named(call: Callable[[Mapping[str, Any]], Any], names: Sequence[str]) -> Callable[..., Any]:
-    """A function of named parameters, all but the first of which may be left out, for one that takes a mapping."""
+    """Wrap a function of a mapping as one of named parameters, all optional but the first."""
 
     def act(*given: Any) -> Any:
         return call(dict(zip(names, given, strict=True)))
@@ -82,18 +82,18 @@ def named(call: Callable[[Mapping[str, Any]], Any], names: Sequence[str]) -> Cal
         for name in names
     ]
     act.__doc__ = call.__doc__
-    setattr(act, "__signature__", Signature(parameters))  # noqa: B010 - functions declare none
+    setattr(act, "__signature__", Signature(parameters))  # noqa: B010 - functions have no such attribute
     return act
 
 
 class Calls:
-    """The functions behind the names."""
+    """The functions behind the endpoints."""
 
     def __init__(self, studio: Studio) -> None:
         self.studio, self.outbox = studio, Outbox()
 
     def generate(self, given: Mapping[str, Any]) -> tuple[str, Any]:
-        """A picture as a PNG that carries its recipe, and the record of its making."""
+        """An image as a PNG that carries its recipe, and its record."""
 
         def act() -> tuple[str, Any]:
             session = Session(self.studio, given["model"])
@@ -104,10 +104,10 @@ class Calls:
         return self._try(act)
 
     def edit(self, given: Mapping[str, Any]) -> tuple[str, Any]:
-        """The picture of `prompt` edited to show `target`, with the options of `promptweave.edit`.
+        """The image of `prompt` edited into `target`, with the options of `promptweave.edit`.
 
-        A value that is the usual one counts as not given, since places in a list cannot be left out. `image`: a picture
-        that `prompt` describes, which is edited instead of one that is made.
+        A default value counts as not given, since positions in a list cannot be left out. `image`: an input image that
+        `prompt` describes, edited instead of a generated one.
         """
 
         def act() -> tuple[str, Any]:
@@ -130,11 +130,11 @@ class Calls:
         return int(given["seed"] or 0), STEPS if given["steps"] is None else int(given["steps"])
 
     def words(self, prompt: Any, target: Any, model: Any) -> Any:
-        """What becomes of each word: {"kind": ..., "pairs": [...]}."""
+        """The alignment of the prompts: {"kind": ..., "pairs": [...]}."""
         return self._try(lambda: Session(self.studio, model).matched(str(prompt), str(target)))
 
     def maps(self, prompt: Any, word: Any, seed: Any, steps: Any, model: Any) -> str:
-        """The picture of a prompt under the map of one of its words."""
+        """The image of a prompt with the map of one of its words drawn over it."""
 
         def act() -> str:
             path = self.outbox.folder() / "map.png"
@@ -144,7 +144,7 @@ class Calls:
         return self._try(act)
 
     def sweep(self, prompt: Any, target: Any, crosses: Any, selves: Any, seed: Any, steps: Any, model: Any) -> str:
-        """A sheet of the edit over two windows, given as "0, 0.4, 0.8"."""
+        """A sheet of edits over two windows, given as "0, 0.4, 0.8"."""
 
         def act() -> str:
             path = self.outbox.folder() / "sweep.png"
@@ -175,7 +175,7 @@ def _spans(listed: Listed) -> bool:
 
 
 def _given(kind: type, values: Mapping[str, Any], without: Sequence[str] = ()) -> dict[str, Any]:
-    """The options of a list among the values: those that are not empty and not the usual ones."""
+    """The options of a dataclass among the values, without empty and default ones."""
     found: dict[str, Any] = {}
     for listed in options_of(kind):
         value = values.get(listed.name)
@@ -186,5 +186,5 @@ def _given(kind: type, values: Mapping[str, Any], without: Sequence[str] = ()) -
 
 
 def _plain(record: Any) -> Any:
-    """As it reads after a journey as JSON."""
-    return json.loads(json.dumps(record))
+    """The record after a round trip through JSON."""
+    return json.loads(as_json(record))

@@ -1,4 +1,4 @@
-"""The tree of a visitor's pictures as HTML: each under the one that it was edited from, as a button."""
+"""The tree of a visitor's images as HTML buttons, each below the image that it was edited from."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from operator import itemgetter
 from promptweave.apps.web.settings import Form
 from promptweave.apps.web.tree import Node, Tree
 
-EMPTY = '<p class="pw-hint">There is no picture yet.</p>'
-HINT = '<p class="pw-hint">Choose a picture to go back to it. 1.2 is the second edit of 1.</p>'
+EMPTY = '<p class="pw-hint">There is no image yet.</p>'
+HINT = '<p class="pw-hint">Choose an image to go back to it. 1.2 is the second edit of 1.</p>'
 SCRIPT = """
 let chosen = null;
 element.addEventListener('click', (event) => {
@@ -25,11 +25,11 @@ watch('value', () => {
   element.querySelector(`button[data-number="${chosen}"]`)?.focus({preventScroll: true});
   chosen = null;
 });
-"""  # the tree is drawn anew after a choice: the keyboard stays where it was
+"""  # the tree is redrawn after a choice: keep the keyboard focus
 
 
 def changed(node: Node) -> list[str]:
-    """What an edit changed, and its settings where they are not the usual ones; without an edit, the seed."""
+    """What an edit changed, and its settings that are not defaults; for a generated image, its seed."""
     recipe, row = node.recipe, node.row
     if row == 0:
         return ["your picture" if recipe.picture else f"seed {recipe.seed}", f"{recipe.steps} steps"]
@@ -52,7 +52,7 @@ def changed(node: Node) -> list[str]:
 
 
 def tree_html(tree: Tree, models: Sequence[str] = ()) -> str:
-    """Nested lists; with several `models`, those of pictures from a prompt alone are named."""
+    """The tree as nested lists; with several `models`, generated images show theirs."""
     if not tree.nodes:
         return EMPTY
     names = {node.number: name for name, node in tree.ordered()}

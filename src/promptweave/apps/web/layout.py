@@ -1,4 +1,4 @@
-"""The parts of the page and where they stand; what they do is in `page`."""
+"""The components of the page and their layout; `page` connects their events."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from promptweave.apps.web.words import note_html
 STEP = 0.05  # of sliders
 POOL = 10  # words with sliders
 SOURCE, TARGET = "a photo of a cat riding a bike", "a photo of a cat riding a car"
-HELP = "Write a prompt and generate it. Then change its words: only what the words name changes."
+HELP = "Write a prompt and generate it. Then change its words: only what the changed words name changes."
 GRID = "0, 0.4, 0.8"
 KEPT = {  # by whether the model has joint attention
-    False: "How long the source is kept: its words (cross-attention), its shapes (self-attention)",
-    True: "How long the source is kept, words and shapes together (joint attention)",
+    False: "Fraction of the steps that use the source's words (cross-attention) and shapes (self-attention)",
+    True: "Fraction of the steps that use the source's words and shapes (joint attention)",
 }
 COLUMNS = {False: "Words (cross-attention): columns", True: "Source (joint attention)"}
 
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """Every part that an event reads or writes, by name."""
+    """The components that events read or write, by name."""
 
     named: dict[str, Any]
     strengths: list[gr.Slider]
@@ -41,12 +41,12 @@ class Parts:
 
     @property
     def pool(self) -> list[gr.Slider]:
-        """All sliders of single words."""
+        """The sliders of single words."""
         return [*self.strengths, *self.starts, *self.ends]
 
 
 def lay_out(studio: Studio) -> Parts:
-    """Source and edit at the left, the picture with its strengths at the right, the tabs below."""
+    """Source and edit on the left, the image and its sliders on the right, tabs below."""
     n: dict[str, Any] = {}
     joint = studio.joint(studio.names[0])
     gr.HTML(f"<h1>promptweave</h1><p>{HELP}</p>", elem_id="head")
@@ -74,10 +74,10 @@ def _source(n: dict[str, Any], studio: Studio) -> None:
     with gr.Row():
         n["generate"] = gr.Button("Generate", variant="primary", elem_id="generate", min_width=120)
         n["stop"] = gr.Button("Stop", variant="stop", elem_id="stop", min_width=80, interactive=True)
-    with gr.Accordion("Open a picture", open=False):
+    with gr.Accordion("Open an image", open=False):
         gr.Markdown(
-            "A PNG that promptweave saved brings its recipe back. Any other picture is taken as the source: say in the "
-            "source prompt what it shows."
+            "A PNG saved by promptweave restores its recipe. Any other image becomes the source: describe it in the "
+            "source prompt."
         )
         n["upload"] = gr.File(
             label="PNG, JPEG or WebP", file_types=[".png", ".jpg", ".jpeg", ".webp"], type="filepath",
@@ -89,9 +89,9 @@ def _edit(n: dict[str, Any]) -> None:
     n["target"] = gr.Textbox(TARGET, label="Edited prompt", lines=2, elem_id="target", max_length=1000)
     n["match"] = gr.HTML(elem_id="match", show_label=False)
     n["blend"] = gr.CheckboxGroup(
-        [], label="Only these words may change the picture (none: all may)", elem_id="blend", elem_classes="chips"
+        [], label="Restrict changes to the regions of these words", elem_id="blend", elem_classes="chips"
     )
-    with gr.Accordion("Paint where it may change", open=False):
+    with gr.Accordion("Paint the region that may change", open=False):
         n["mask"] = gr.ImageEditor(
             label="Painted region", type="pil", sources=(), transforms=(), layers=False, height=380,
             brush=gr.Brush(colors=["#0d9488"], color_mode="fixed", default_size=28), elem_id="mask",
@@ -103,7 +103,7 @@ def _edit(n: dict[str, Any]) -> None:
 def _picture(n: dict[str, Any], joint: bool) -> tuple[list[gr.Slider], list[gr.Slider], list[gr.Slider]]:
     n["status"] = gr.HTML(note_html("Ready."), elem_id="status")
     n["picture"] = gr.Image(
-        label="Picture", elem_id="picture", interactive=False, height=440, buttons=["fullscreen"], format="png"
+        label="Image", elem_id="picture", interactive=False, height=440, buttons=["fullscreen"], format="png"
     )
     n["compare"] = gr.ImageSlider(
         label="Before and after", elem_id="compare", interactive=False, visible=False, max_height=440, height=440,
@@ -112,7 +112,7 @@ def _picture(n: dict[str, Any], joint: bool) -> tuple[list[gr.Slider], list[gr.S
     with gr.Row():
         n["undo"] = gr.Button("Undo", elem_id="undo", min_width=70, size="sm")
         n["further"] = gr.Button("Edit this further", elem_id="further", min_width=120, size="sm")
-        n["save"] = gr.DownloadButton("Picture (PNG)", elem_id="save", min_width=110, size="sm", interactive=False)
+        n["save"] = gr.DownloadButton("Image (PNG)", elem_id="save", min_width=110, size="sm", interactive=False)
         n["recipe"] = gr.DownloadButton("Recipe (JSON)", elem_id="recipe", min_width=110, size="sm", interactive=False)
         n["report"] = gr.Button("Report (HTML)", elem_id="report", min_width=110, size="sm", interactive=False)
         n["written"] = gr.DownloadButton("Report", elem_id="written", visible="hidden")
@@ -128,14 +128,17 @@ def _picture(n: dict[str, Any], joint: bool) -> tuple[list[gr.Slider], list[gr.S
             ("cross", "cross", "Words", not joint), ("self", "self_attention", "Shapes", not joint),
             ("joint", "joint", "Source", joint),
         ):  # fmt: skip
-            window = {**bounds(option), **({"minimum": STEP} if name == "joint" else {})}  # alone, it must not be empty
+            window = {
+                **bounds(option),
+                **({"minimum": STEP} if name == "joint" else {}),
+            }  # the only window must not be empty
             n[name] = gr.Slider(step=STEP, label=label, min_width=190, elem_id=name, visible=shown, **window)
-        edge = {**bounds("threshold"), "maximum": 1 - STEP}  # a region of nothing but a map's maximum is empty
-        n["threshold"] = gr.Slider(step=STEP, label="Region's edge", min_width=190, elem_id="threshold", **edge)
+        edge = {**bounds("threshold"), "maximum": 1 - STEP}  # with threshold 1 the region would be empty
+        n["threshold"] = gr.Slider(step=STEP, label="Region threshold", min_width=190, elem_id="threshold", **edge)
     starts: list[gr.Slider] = []
     ends: list[gr.Slider] = []
     with gr.Accordion("Windows of single words", open=False, visible=not joint) as n["single"]:
-        gr.Markdown("From 0 until 1 leaves a word to the slider for all words above.")
+        gr.Markdown("A word from 0 until 1 follows the slider for all words above.")
         for i in range(POOL):
             with gr.Row():
                 for found, name, value in ((starts, "from", 0), (ends, "until", 1)):
@@ -143,7 +146,7 @@ def _picture(n: dict[str, Any], joint: bool) -> tuple[list[gr.Slider], list[gr.S
                         gr.Slider(0, 1, value, step=0.05, label="-", visible=False, min_width=140,
                                   elem_id=f"{name}-{i}")
                     )  # fmt: skip
-    n["live"] = gr.Checkbox(True, label="Update the edit when a slider is let go", elem_id="live", container=False)
+    n["live"] = gr.Checkbox(True, label="Update the edit when a slider is released", elem_id="live", container=False)
     return strengths, starts, ends
 
 
@@ -152,11 +155,11 @@ def _tabs(n: dict[str, Any], joint: bool) -> None:
         with gr.Tab("Words"):
             with gr.Row():
                 with gr.Column(scale=2, min_width=260):
-                    n["look"] = gr.Radio([], label="Choose a word to see where it looks", elem_id="look",
+                    n["look"] = gr.Radio([], label="Choose a word to see its attention map", elem_id="look",
                                          elem_classes="chips")  # fmt: skip
-                    gr.Markdown("Bright: the pixels that the word decides, as a mean over all steps and layers.")
+                    gr.Markdown("Bright pixels attend most to the word (mean over steps and layers).")
                 n["heat"] = gr.Image(
-                    label="What the word looks at", elem_id="heat", interactive=False, height=380, scale=3,
+                    label="Attention map of the word", elem_id="heat", interactive=False, height=380, scale=3,
                     buttons=["fullscreen"], min_width=260,
                 )  # fmt: skip
         with gr.Tab("Sweep"):
@@ -167,11 +170,11 @@ def _tabs(n: dict[str, Any], joint: bool) -> None:
                 )
                 n["sweep"] = gr.Button("Make the grid", elem_id="sweep", min_width=130)
             n["grid"] = gr.Gallery(
-                label="Click the best one to take it over", elem_id="grid", columns=3,
+                label="Click an image to adopt its settings", elem_id="grid", columns=3,
                 fit_columns=False, allow_preview=False,
                 height="auto", object_fit="contain", interactive=False, buttons=[],
             )  # fmt: skip
         with gr.Tab("History"):
             n["history"] = gr.HTML(EMPTY, elem_id="history", js_on_load=SCRIPT)
         with gr.Tab("Details"):
-            n["details"] = gr.HTML(note_html("There is no picture yet."), elem_id="details")
+            n["details"] = gr.HTML(note_html("No image yet."), elem_id="details")

@@ -1,4 +1,4 @@
-"""What one visitor may ask of the machine."""
+"""Limits on the requests of a visitor."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from promptweave.editing.recipe import Recipe
 
 
 class TooMuch(ValueError):
-    """A request beyond what the page allows."""
+    """A request that exceeds the page's limits."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """`recordings`: bytes of all visitors' recordings together; `history`: pictures that one visitor keeps."""
+    """`recordings`: bytes for the recordings of all visitors; `history`: images per visitor."""
 
     steps: int = 100
     pixels: int = 1024 * 1024
@@ -29,15 +29,15 @@ class Limits:
     upload_pixels: int = 16_000_000
 
     def check(self, recipe: Recipe, depth: int = 1) -> None:
-        """Raise on a recipe, or one that it stands on, that would take too long or too much memory."""
+        """Raise TooMuch for a recipe (or its bases) that would take too long or too much memory."""
         size = recipe.size or (1, 1)
         picture = (1, 1) if recipe.picture is None else recipe.picture.size
         masks = [getattr(control, "mask", None) or () for control in recipe.controls]
         asked = {
             "steps": (recipe.steps, self.steps),
             "pixels": (size[0] * size[1], self.pixels),
-            "pixels of the picture": (picture[0] * picture[1], self.pixels),
-            "pictures at once": (len(recipe.prompts) * recipe.images, 4),
+            "pixels of the image": (picture[0] * picture[1], self.pixels),
+            "images at once": (len(recipe.prompts) * recipe.images, 4),
             "characters of a prompt": (max(len(p) for p in (*recipe.prompts, recipe.negative)), self.characters),
             "the seed": (recipe.seed, self.seed),
             "controls": (len(recipe.controls), self.controls),
@@ -49,6 +49,6 @@ class Limits:
             if isinstance(value, bool) or not isinstance(value, int) or value > most:
                 raise TooMuch(f"This page allows at most {most} for {name}. Received {value!r}. Ask for less.")
         if recipe.steps < 1:
-            raise TooMuch(f"A picture needs at least one step. Received {recipe.steps}.")
+            raise TooMuch(f"steps must be at least 1. Received {recipe.steps}.")
         if recipe.base is not None:
             self.check(recipe.base, depth + 1)

@@ -1,4 +1,4 @@
-"""Files that visitors download: a folder that goes with the process and holds a bounded number of them."""
+"""Files for download: a bounded number of them, in a folder that is deleted with the process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from shutil import rmtree
 
 
 class Outbox:
-    """The oldest folder goes when there are more than `most`."""
+    """Subfolders for downloads; beyond `most`, the oldest is deleted."""
 
     def __init__(self, most: int = 128) -> None:
         self._all = tempfile.TemporaryDirectory(prefix="promptweave-page-")
@@ -17,7 +17,7 @@ class Outbox:
         self.most = most
 
     def folder(self) -> Path:
-        """A fresh folder."""
+        """A new folder."""
         made = Path(tempfile.mkdtemp(dir=self._all.name))
         self._folders.append(made)
         while len(self._folders) > self.most:

@@ -1,4 +1,4 @@
-"""The page's events: each calls the visitor's session and shows what came of it."""
+"""The page's events: each calls the visitor's session and shows the result."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from promptweave.apps.web.work import Work, sentence
 
 ONE_AT_A_TIME: dict[str, Any] = {"concurrency_id": "network", "concurrency_limit": 1, "api_visibility": "private"}
 AT_ONCE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-LIVE = 12  # place of the box that lets sliders edit, among the values that an edit is given
-FETCH = "() => { setTimeout(() => document.querySelector('#written').click(), 100); }"  # once the button has the file
+LIVE = 12  # index of the checkbox "Update the edit ..." among the inputs of an edit
+FETCH = "() => { setTimeout(() => document.querySelector('#written').click(), 100); }"  # once the button has its file
 
 
 def theme() -> Any:
-    """Teal on grey with the fonts that the visitor's machine has: nothing is fetched."""
+    """Teal on grey, with local fonts: nothing is downloaded."""
     fonts = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
     mono = ["ui-monospace", "Consolas", "monospace"]
     return Soft(primary_hue="teal", neutral_hue="slate", font=fonts, font_mono=mono).set(
@@ -51,7 +51,7 @@ def theme() -> Any:
 def build_page(studio: Studio) -> gr.Blocks:
     """The whole page."""
     with gr.Blocks(title="promptweave", analytics_enabled=False, delete_cache=(600, 3600), fill_width=True) as page:
-        api.add(studio)  # first, so that its calls have their plain names
+        api.add(studio)  # first, so that its endpoints get their plain names
         session = gr.State(None, time_to_live=4 * 3600, delete_callback=_leave)
         names = gr.State([])
         parts = lay_out(studio)
@@ -65,7 +65,7 @@ def _leave(session: Any) -> None:
 
 
 class Events:
-    """What happens on the page. Every handler takes the state first, and returns a part -> value mapping."""
+    """The event handlers. Each takes the session state first and returns a component -> value mapping."""
 
     def __init__(self, studio: Studio, parts: Parts, session: gr.State, names: gr.State, outbox: Outbox) -> None:
         self.studio, self.parts, self.session, self.names, self.outbox = studio, parts, session, names, outbox
@@ -101,7 +101,7 @@ class Events:
         p.further.click(self.further, [self.session], shown, **AT_ONCE)
 
     def open(self, model: str, prompt: str, target: str) -> dict[Any, Any]:
-        """A visitor comes, or reloads: a session of its own."""
+        """On load: start a new session."""
         session = Session(self.studio, model)
         shown = view.words(self, session, [], [], prompt, target, ())
         return {self.session: session, **shown, **view.windows(self, session)}
@@ -127,10 +127,10 @@ class Events:
         yield from self._work(session, "Editing", action, edit=True)
 
     def slide(self, session: Any, *given: Any) -> Iterator[Any]:
-        """A slider was let go: edit again if there is an edit to renew."""
+        """On releasing a slider: re-run the edit, if there is one."""
         live = given[LIVE]
         if not live or not isinstance(session, Session) or session.tree.shown is None or session.shown.parent is None:
-            yield {self.parts.status: note_html("Apply the edit to see it.")}
+            yield {self.parts.status: note_html("Apply the edit to see the change.")}
             return
         yield from self.edit(session, *given)
 
@@ -150,13 +150,17 @@ class Events:
     def adopt(self, session: Any, event: gr.SelectData) -> Iterator[Any]:
         session = self._session(session)
         yield from self._work(
-            session, "Taking it over", lambda watch: session.adopt(int(event.index), watch), edit=True, controls=True
+            session,
+            "Adopting the settings",
+            lambda watch: session.adopt(int(event.index), watch),
+            edit=True,
+            controls=True,
         )
 
     def upload(
         self, session: Any, names: Any, model: Any, prompt: Any, seed: Any, steps: Any, path: Any
     ) -> Iterator[Any]:
-        """A saved picture is made again; any other becomes the source."""
+        """Restore a PNG saved by promptweave; make any other image the source."""
         session = self._session(session, model)
 
         def action(watch: Any) -> str:
@@ -165,7 +169,7 @@ class Events:
         yield from self._work(session, "Opening", action, edit=False, controls=True)
 
     def stop(self, session: Any) -> Any:
-        """Ends the run at its next step."""
+        """Stop the run at its next step."""
         if isinstance(session, Session):
             session.stop.set()
         return gr.skip()
@@ -174,7 +178,7 @@ class Events:
         return view.words(self, self._session(session, model), names, pool, prompt, target, blend)
 
     def choose(self, session: Any, names: Any, model: str, *given: Any) -> Any:
-        """Another model: other words, and the windows and the number of steps that it has."""
+        """On changing the model: show its words, its windows and its number of steps."""
         session = self._session(session, model)
         steps = {self.parts.steps: self.studio.steps(model)}
         return {**self.type(session, names, model, *given), **view.windows(self, session), **steps}
@@ -192,7 +196,7 @@ class Events:
         return self._moved(session, lambda s: s.further())
 
     def report(self, session: Any) -> Any:
-        """Written when it is asked for, since it takes longer than showing a picture does."""
+        """Write the report on request, since it takes longer than showing an image."""
         return self._light(session, lambda s: {self.parts.written: str(s.report(self.outbox.folder()))})
 
     def _moved(self, session: Any, move: Callable[[Session], Any]) -> Any:
@@ -214,7 +218,7 @@ class Events:
         return session
 
     def _source(self, session: Session, prompt: str, seed: int, steps: int, watch: Any) -> None:
-        """Make the source first if the one on the page is not what the fields ask for."""
+        """Generate the source first, unless the one on the page matches the fields."""
         if session.tree.base is not None:
             base = session.base
             if (base.prompt, base.recipe.seed, base.recipe.steps, base.model) == (prompt, seed, steps, session.model):
@@ -239,7 +243,7 @@ class Events:
     def _work(
         self, session: Session, what: str, action: Callable[[Any], Any], *, edit: bool, controls: bool = False
     ) -> Iterator[Any]:
-        """Run, with a rough picture and the steps done; an error leaves everything as it was, but for a sentence."""
+        """Run with a preview and a progress bar. An error only changes the status line."""
         p, work = self.parts, Work(session, action)
         yield {self.session: session, p.status: note_html(f"{what} …")}
         try:
@@ -261,7 +265,7 @@ class Events:
 
 
 def painted(drawn: Any) -> Mask | None:
-    """The painted region as ones, at most 256 cells along a side; None where nothing is painted."""
+    """The painted region as zeros and ones, at most 256 cells a side; None if nothing is painted."""
     layers = [layer for layer in (drawn or {}).get("layers", []) if layer is not None]
     if not layers:
         return None

@@ -1,4 +1,4 @@
-"""A rough picture of a latent while it is sampled: colours as a linear map of the channels, fitted to the model."""
+"""A preview of a latent during sampling: colours as a linear map of its channels, fitted to the model."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from torch import Tensor
 
 from promptweave.models.base import Model
 
-SAMPLES, SIDE = 6, 128  # pictures that the map is fitted to, and their least side in pixels
+SAMPLES, SIDE = 6, 128  # number and minimum side (pixels) of the images for the fit
 
 
 @dataclass(frozen=True, eq=False)
 class Preview:
-    """colour = [latent, 1] @ matrix, one colour for each cell of the latent."""
+    """colour = [latent, 1] @ matrix, for each cell of the latent."""
 
     matrix: Float[Tensor, "channels_and_one 3"]
 
     @classmethod
     @torch.no_grad()
     def fit(cls, model: Model) -> Preview:
-        """Least squares over smooth random pictures that the model's own autoencoder encodes."""
+        """Fit by least squares to smooth random images and their latents by the model's autoencoder."""
         side = model.multiple * max(1, SIDE // model.multiple)
         random = torch.rand(SAMPLES, 3, 5, 5, generator=torch.Generator().manual_seed(0))
         pictures = F.interpolate(random, (side, side), mode="bilinear", align_corners=True)
@@ -36,11 +36,11 @@ class Preview:
         return cls(torch.linalg.lstsq(inputs, small.movedim(1, -1).flatten(0, -2), driver="gelsd").solution)
 
     def colours(self, z: Float[Tensor, "channels h w"]) -> Float[Tensor, "h w 3"]:
-        """A colour for each cell, in [0, 1]."""
+        """The colours of the cells, in [0, 1]."""
         z = z.detach().float().cpu()
         return (z.movedim(0, -1) @ self.matrix[:-1] + self.matrix[-1]).clamp(0, 1)
 
     def picture(self, z: Float[Tensor, "channels h w"], size: tuple[int, int]) -> Image.Image:
-        """Enlarged to `size` (width, height)."""
+        """The preview, enlarged to `size` (width, height)."""
         small = (self.colours(z) * 255).round().to(torch.uint8).numpy()
         return Image.fromarray(np.ascontiguousarray(small)).resize(size, Image.Resampling.BICUBIC)

@@ -1,4 +1,4 @@
-"""Start the page: on this machine's loopback, with nothing of the machine readable through it."""
+"""Start the page, by default on the loopback interface; it gives no access to the machine's files."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ from promptweave.models.base import Model
 
 
 class MissingExtra(ImportError):
-    """A package that an extra brings is not installed."""
+    """A package of an optional extra is not installed."""
 
 
 def build(models: Sequence[Model | str] = ("toybox",), *, device: str = "auto", limits: Limits | None = None) -> Any:
-    """The page as Gradio blocks, not yet started. `models`: names for `load` or loaded models, the first one opens."""
+    """The page as Gradio blocks, not yet started. `models`: names for `load` or loaded models; the first is selected.
+
+    Raises MissingExtra without Gradio, and what `load` raises for the first model.
+    """
     return _build(Studio(models, device=device, limits=limits))
 
 
@@ -27,14 +30,14 @@ def _build(studio: Studio) -> Any:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
-        import gradio  # noqa: F401 - asked for here, so that its absence is explained
+        import gradio  # noqa: F401 - imported here to explain its absence
     except ImportError as missing:
         raise MissingExtra(
             "The web page needs the extra 'apps'. Install it with: pip install 'promptweave[apps]'"
         ) from missing
     from promptweave.apps.web.page import build_page
 
-    studio.network(studio.names[0])  # a wrong model is an error before the page opens
+    studio.network(studio.names[0])  # an invalid model raises before the page opens
     return build_page(studio)
 
 
@@ -48,9 +51,9 @@ def launch(
     block: bool = True,
     limits: Limits | None = None,
 ) -> Any:
-    """Start the page and, unless `block` is off, serve it until Ctrl-C. `port` None takes a free one.
+    """Start the page and, unless `block` is False, serve it until Ctrl-C. `port`: None for a free one.
 
-    Gives the blocks: `local_url` is the address, `close()` stops the page.
+    Returns the Gradio blocks: `local_url` is the address, `close()` stops the page. Raises MissingExtra without Gradio.
     """
     studio = Studio(models, device=device, limits=limits)
     page = _build(studio)
@@ -76,7 +79,7 @@ def launch(
 
 
 def loopback(host: str) -> bool:
-    """Whether only this machine reaches the address."""
+    """Whether the address is reachable from this machine only."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,8 +1,7 @@
-"""One visitor's work: pictures, edits, maps and sweeps as plain Python. The page only calls this."""
+"""A visitor's session: images, edits, maps and sweeps, in plain Python without Gradio."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -24,11 +23,12 @@ from promptweave.editing.plan import recipe_for
 from promptweave.editing.recipe import Recipe
 from promptweave.editing.settings import Settings
 from promptweave.editing.sweep import Sweep, sweep
+from promptweave.editing.values import as_json
 from promptweave.maps.html_report import write_report
 from promptweave.view.heat import over
 from promptweave.words import alignment, suggest
 
-Watch = Callable[[int, int, Tensor | None], None]  # steps done, steps in all, latents
+Watch = Callable[[int, int, Tensor | None], None]  # (steps done, total steps, latents)
 
 
 class Cancelled(Exception):
@@ -36,11 +36,11 @@ class Cancelled(Exception):
 
 
 class NothingYet(ValueError):
-    """An action on a picture before there is one."""
+    """An action needs an image, and there is none yet."""
 
 
 class Session:
-    """`stop` may be set from another thread: the run ends at its next step."""
+    """`stop` may be set from another thread to end the run at its next step."""
 
     def __init__(self, studio: Studio, model: str | None = None) -> None:
         self.studio = studio
@@ -52,22 +52,22 @@ class Session:
 
     @property
     def shown(self) -> Node:
-        """The picture on the page."""
+        """The image on the page."""
         if self.tree.shown is None:
-            raise NothingYet("There is no picture yet. Generate one first.")
+            raise NothingYet("There is no image yet. Generate one first.")
         return self.tree.nodes[self.tree.shown]
 
     @property
     def base(self) -> Node:
-        """The picture that edits start from."""
+        """The image that edits start from."""
         if self.tree.base is None:
-            raise NothingYet("There is no picture to edit yet. Generate one first.")
+            raise NothingYet("There is no image to edit yet. Generate one first.")
         return self.tree.nodes[self.tree.base]
 
     def generate(
         self, prompt: str, seed: int, steps: int, watch: Watch | None = None, more: Settings | None = None
     ) -> Node:
-        """A new picture, the root of a new tree of edits; `more` are its other settings."""
+        """Generate an image, the root of a new tree of edits; `more`: further settings."""
         network = self.studio.network(self.model)
         self.studio.limits.check(recipe := recipe_for(network, prompt, (), more, seed=seed, steps=steps))
         recipe.check()
@@ -78,7 +78,7 @@ class Session:
     def bring(
         self, picture: Picture | Image.Image, prompt: str, seed: int, steps: int, watch: Watch | None = None
     ) -> Node:
-        """A visitor's own picture, which the prompt describes, as the root of a new tree of edits."""
+        """Use an input image, described by the prompt, as the root of a new tree of edits."""
         network = self.studio.network(self.model)
         recipe = recipe_for(network, prompt, seed=seed, steps=steps, image=picture)
         self.studio.limits.check(recipe)
@@ -88,7 +88,7 @@ class Session:
         return self.tree.add(made, 0, self.model, None)
 
     def edit(self, settings: Form, watch: Watch | None = None) -> Node:
-        """Edit the base picture; its recording saves the source's rows."""
+        """Edit the base image; its recording replaces the source's rows."""
         base = self.base
         with self._running():
             made = self.studio.edited(
@@ -100,15 +100,15 @@ class Session:
         return form.options(self.studio.joint(base.model))
 
     def further(self) -> Node:
-        """Take the picture on the page as the source of the next edits."""
+        """Make the image on the page the source of the next edits."""
         return self.tree.show(self.shown.number, self.shown.number)
 
     def sweep(
         self, settings: Form, first: Sequence[Number], second: Sequence[Number], watch: Watch | None = None
     ) -> Sweep:
-        """The edit over a grid of windows, from the base's recording: `first` is cross and `second` self-attention.
+        """The edit over a grid of windows, from the base's recording: `first` for cross-, `second` for self-attention.
 
-        Of joint attention, which has one window, `first` is that, and `second` is not read.
+        With joint attention, `first` is its only window, and `second` is not read.
         """
         base, limits = self.base, self.studio.limits
         columns, rows = ("cross", first), ("self_attention", second)
@@ -116,12 +116,12 @@ class Session:
             columns, rows = ("joint", first), ("seed", (base.recipe.seed,))
         if len(columns[1]) * len(rows[1]) > limits.cells:
             raise TooMuch(
-                f"A grid may have {limits.cells} pictures. Received {len(columns[1])} x {len(rows[1])}. Take fewer."
+                f"A grid may have {limits.cells} images. Received {len(columns[1])} x {len(rows[1])}. Give fewer."
             )
         with self._running():
             recording = self.studio.recording(base.model, base.recipe, base.row, self._progress(watch))
             if recording is None:
-                raise TooMuch("A sweep needs a recording, and this picture's would not fit. Take fewer steps.")
+                raise TooMuch("A sweep needs a recording, and this image's is too large. Use fewer steps.")
             options = self._options(settings, base)
             fixed = {name: value for name, value in options.items() if name not in (rows[0], columns[0])}
             self.swept = sweep(
@@ -132,9 +132,9 @@ class Session:
         return self.swept
 
     def adopt(self, index: int, watch: Watch | None = None) -> Node:
-        """Make a cell of the sweep, counted row by row, the edit on the page."""
+        """Show the edit of a cell of the sweep, counted row by row."""
         if self.swept is None:
-            raise NothingYet("There is no grid yet. Run a sweep first.")
+            raise NothingYet("There is no sweep yet. Run one first.")
         row, column = divmod(index, len(self.swept.columns[1]))
         recipe, base = self.swept.cells[row][column].recipe, self.base
         with self._running():
@@ -145,12 +145,14 @@ class Session:
     def open(
         self, path: Path | str, prompt: str, seed: int, steps: int, watch: Watch | None = None
     ) -> tuple[Node, str]:
-        """An uploaded picture, and what became of it: made again from the recipe that it carries, or a source that the
-        prompt describes."""
+        """Open an upload: regenerate it from its recipe, or else make it the source, described by the prompt.
+
+        Returns the node and a sentence for the visitor. Raises BadUpload, BrokenRecipe and TooMuch.
+        """
         upload = read_upload(path, self.studio.limits)
         if upload.recipe is None:
             node = self.bring(upload.picture, prompt, seed, steps, watch)
-            return node, "Your picture is the source. The source prompt should say what it shows."
+            return node, "Your image is the source. Describe it in the source prompt."
         return self._restored(upload.recipe, upload.record, upload.picture, watch)
 
     def _restored(
@@ -159,7 +161,7 @@ class Session:
         model = self.studio.named(recipe)
         row = record.get("picture", {}).get("prompt", 0) if isinstance(record.get("picture"), dict) else 0
         row = row if isinstance(row, int) and 0 < row < len(recipe.prompts) else 0
-        while row == 0 and recipe.base is not None:  # the source of a chained edit is the edit below
+        while row == 0 and recipe.base is not None:  # the source of a chained edit is the edit that it builds on
             recipe, row = recipe.base, recipe.base_row
         recipe = replace(recipe, images=1) if row else replace(recipe, images=1, targets=(), controls=())
         with self._running():
@@ -169,19 +171,19 @@ class Session:
         if row:
             node = self.tree.add(made, row, model, node.number)
         same = np.array_equal(np.asarray(old), node.pixels)
-        differ = "The pixels differ from the upload, which was made with other versions or on another machine."
+        differ = "Restored, but the pixels differ: the upload was made with other versions or on another machine."
         return node, "Restored: the pixels match the upload." if same else differ
 
     def go(self, number: int) -> Node:
-        """Show the picture of the history that has this number, counted in the order of making."""
+        """Show the image with this number in the history, in order of creation."""
         if number not in self.tree.nodes:
-            raise NothingYet(f"There is no picture {number} in the history any more. Choose one that is shown there.")
+            raise NothingYet(f"There is no image {number} in the history. Choose one that is shown there.")
         node = self.tree.show(number)
         self.model = node.model
         return node
 
     def undo(self) -> Node:
-        """Back to the picture before."""
+        """Show the previous image."""
         node = self.tree.undo()
         if node is None:
             raise NothingYet("There is nothing to undo.")
@@ -189,38 +191,38 @@ class Session:
         return node
 
     def before(self) -> Node:
-        """What the picture on the page is compared with: the one that it was edited from, or itself."""
+        """The image that the one on the page was edited from, or that one itself."""
         parent = self.shown.parent
         return self.tree.nodes[parent] if parent in self.tree.nodes else self.shown
 
     def heat(self, word: str) -> Image.Image:
-        """The picture on the page under a word's map; the word is kept in `looked` for the next picture."""
+        """The image on the page with a word's map drawn over it; `looked` keeps the word for the next image."""
         node = self.shown
         known = selectors(self.studio.words(node.model, node.prompt))
         if word not in known:
-            raise ValueError(f"{word!r} is not a word of this picture's prompt. Words: {', '.join(known)}.")
+            raise ValueError(f"{word!r} is not a word of this image's prompt. Choose one of {', '.join(known)}.")
         self.looked = word
         return Image.fromarray(over(node.maps.attention[..., list(known[word])].sum(-1), node.pixels))
 
     def matched(self, source: str, target: str) -> dict[str, Any]:
-        """What becomes of each word of the source in the target, and the kind of edit that this is."""
+        """The alignment of source and target, and the kind of edit that it suggests."""
         old, new = self.studio.words(self.model, source), self.studio.words(self.model, target)
         return {"kind": suggest(old, new), "pairs": [asdict(pair) for pair in alignment(old, new)]}
 
     def names(self, prompt: str) -> list[str]:
-        """The words of a prompt, by the names that sliders and blends know them by."""
+        """The words of a prompt, as named by sliders and blends."""
         return list(selectors(self.studio.words(self.model, prompt))) if prompt.strip() else []
 
     def save(self, folder: Path) -> tuple[Path, Path]:
-        """The picture on the page as a PNG that carries its recipe, and the recipe as JSON."""
+        """The image on the page as a PNG that carries its recipe, and the recipe as JSON."""
         node = self.shown
         picture, recipe = folder / f"promptweave-{node.number}.png", folder / f"promptweave-{node.number}.json"
         node.result.save_picture(picture, node.row, 0)
-        recipe.write_text(json.dumps(node.result.record, indent=1, ensure_ascii=False) + "\n")
+        recipe.write_text(as_json(node.result.record, indent=1) + "\n")
         return picture, recipe
 
     def report(self, folder: Path) -> Path:
-        """The page of how the picture was made, with what every word looks at; it takes a part of a second."""
+        """Write the HTML report of the image, with all word maps; this takes a fraction of a second."""
         node = self.shown
         return write_report(node.result, folder / f"promptweave-{node.number}.html")
 

@@ -1,4 +1,4 @@
-"""What a visitor sets for an edit, as data: from the page's sliders, and back from a picture's recipe."""
+"""The settings of an edit on the page: from its sliders to options, and back from a recipe."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ USUAL = PromptToPrompt()
 
 
 def usual(name: str) -> Number:
-    """The end of a window as it usually is."""
+    """The default end of a window."""
     return Window.of(getattr(USUAL, name)).end
 
 
 @dataclass(frozen=True)
 class Form:
-    """Windows are fractions of the steps in which the source's attention is used; `weights` and `windows` are by word.
+    """Windows are fractions of the steps in which the source's attention is used; `weights`, `windows`: by word.
 
-    `blend`: words in whose region alone the picture may change; `mask`: a painted region, which joins it.
+    `blend`: words whose regions may change; `mask`: a painted region, in addition.
     """
 
     target: str
@@ -44,7 +44,7 @@ class Form:
     mask: Mask | None = None
 
     def options(self, joint: bool) -> dict[str, Any]:
-        """Those of the page that count, as `edit` takes them; `joint`: in a network of joint attention."""
+        """The options of `edit` for these settings; `joint`: for a network with joint attention."""
         weights = {word: factor for word, factor in self.weights.items() if factor != 1}
         given: dict[str, Any] = {"joint": self.joint}
         if not joint:
@@ -57,7 +57,7 @@ class Form:
 
     @classmethod
     def of(cls, recipe: Recipe, row: int = 1) -> Form:
-        """What a recipe was made with, as far as the page has it."""
+        """The settings of a recipe, as far as the page shows them."""
         found = asked(recipe.controls)
         values = {name: found[name] for name in ("weights", "threshold", "mask") if name in found}
         cross = found.get("cross", USUAL.cross)
@@ -79,13 +79,13 @@ def _pair(span: Any) -> tuple[Number, Number]:
 
 
 def bounds(name: str) -> dict[str, Any]:
-    """The range of an option and its usual value, for a slider or a box of numbers."""
+    """The range and default of an option, for a slider or number field."""
     listed = LISTED[name]
     return {"minimum": listed.option.low, "maximum": listed.option.high, "value": listed.default}
 
 
 def selectors(words: Words) -> dict[str, tuple[int, ...]]:
-    """A name for each word that the model reads, and its tokens: "cat", or "cat#1" and "cat#2" where it is twice."""
+    """Name -> tokens of each word that the model reads: "cat", or "cat#1" and "cat#2" if it is repeated."""
     readable = [word for word in words.words if word.tokens and word not in words.truncated]
     texts = [key(word.text) for word in words.words]
     named: dict[str, tuple[int, ...]] = {}

@@ -1,4 +1,4 @@
-"""Recordings of sources, kept while there is room: the least recently used goes first."""
+"""A cache of source recordings with a memory budget; the least recently used are dropped first."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Key = tuple[str, str, int]
 
 
 def key_of(model: str, recipe: Recipe, row: int) -> Key:
-    """What a recording follows from: the same for everybody who asks for the same picture."""
+    """The cache key of a recording, equal for all visitors who request the same image."""
     return model, json.dumps(recipe.as_dict(), sort_keys=True), row
 
 
 class Shelf:
-    """At most `budget` bytes of recordings, those of all visitors together."""
+    """At most `budget` bytes of recordings, for all visitors together."""
 
     def __init__(self, budget: int) -> None:
         self.budget = budget
@@ -26,14 +26,14 @@ class Shelf:
         self._lock = Lock()
 
     def get(self, key: Key) -> Recording | None:
-        """The recording, which is now the most recently used one."""
+        """The recording, marked as most recently used."""
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
             return self._kept.get(key)
 
     def put(self, key: Key, recording: Recording) -> None:
-        """Keep it if it fits at all, and drop the oldest until the budget holds."""
+        """Store a recording if it fits, and drop the least recently used ones beyond the budget."""
         with self._lock:
             self._kept.pop(key, None)
             if recording.bytes > self.budget:
@@ -44,7 +44,7 @@ class Shelf:
 
     @property
     def bytes(self) -> int:
-        """Size of everything that is kept."""
+        """Total size in bytes."""
         with self._lock:
             return self._bytes()
 

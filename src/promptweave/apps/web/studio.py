@@ -1,4 +1,4 @@
-"""What all visitors share: the networks that were named at the start, one lock, and the room for recordings."""
+"""Shared by all visitors: the models given at the start, a lock, and the cache of recordings."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from promptweave.sampling.walk import Progress
 from promptweave.words import Words
 
 PATIENCE = 25  # steps
-WIDE, USUAL = Kept(1.0, 1.0, 1.0), Kept()  # any window can be asked of the first, the usual ones of the second
+WIDE, USUAL = Kept(1.0, 1.0, 1.0), Kept()  # the first allows any window, the second the default ones
 
 
 class UnknownModel(ValueError):
-    """A model that is not on the page's list."""
+    """The page does not offer this model."""
 
 
 class Studio:
-    """`models`: names for `load`, or loaded models; the first is the one that the page opens with."""
+    """`models`: names for `load`, or loaded models; the first is selected at the start."""
 
     def __init__(
         self, models: Sequence[Model | str] = ("toybox",), *, device: str = "auto", limits: Limits | None = None
@@ -46,8 +46,8 @@ class Studio:
         self.device = device
         self.shelf = Shelf(self.limits.recordings)
         self.lock = RLock()  # one run at a time
-        self._loading = RLock()  # a running network can still be asked for its words and its preview
-        self._words = Lock()  # tokenizers are not made for several threads
+        self._loading = RLock()  # words and previews are available during a run
+        self._words = Lock()  # tokenizers are not thread-safe
         self._given: dict[str, Model | str] = {}
         for model in models:
             name = _label(model)
@@ -58,13 +58,15 @@ class Studio:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The models that a visitor may choose from."""
+        """The names of the models."""
         return tuple(self._given)
 
     def network(self, name: str) -> Model:
-        """A model of the list; loaded when it is first asked for."""
+        """A model by name, loaded at first use. Raises UnknownModel."""
         if name not in self._given:
-            raise UnknownModel(f"This page offers the models {', '.join(self._given)}. Received {name!r}.")
+            raise UnknownModel(
+                f"This page offers the models {', '.join(self._given)}. Received {name!r}. Choose one of them."
+            )
         with self._loading:
             found = self._given[name]
             if isinstance(found, str):
@@ -72,39 +74,39 @@ class Studio:
             return found
 
     def steps(self, name: str) -> int:
-        """How many steps the page proposes: those that suit the model, but not so many that one has to wait."""
+        """The default number of steps on the page: the model's, but limited to keep waiting short."""
         return min(self.network(name).defaults[0], PATIENCE)
 
     def joint(self, name: str) -> bool:
-        """Whether a model has joint attention in the place of cross- and self-attention, as SD3 and FLUX have."""
+        """Whether a model has joint attention instead of cross- and self-attention, like SD3 and FLUX."""
         network = self.network(name)
         return any(site.kind == "joint" for site in network.sites(latent_grid(network)))
 
     def named(self, recipe: Recipe) -> str:
-        """The name on the list of the model that made a recipe."""
+        """The name of the model that made a recipe. Raises UnknownModel."""
         for name, given in self._given.items():
             if recipe.model == (given if isinstance(given, str) else given.name):
                 return name
         raise UnknownModel(
-            f"This page offers the models {', '.join(self._given)}, and the picture was made with another. Start the "
+            f"This page offers the models {', '.join(self._given)}, and the image was made with another. Start the "
             "page with that model in its list: promptweave app --model ..."
         )
 
     def words(self, name: str, prompt: str) -> Words:
-        """A prompt as a model reads it."""
+        """The words of a prompt, as tokenised by a model."""
         network = self.network(name)
         with self._words:
             return network.words(prompt)
 
     def preview(self, name: str) -> Preview:
-        """The rough colours of a model's latents."""
+        """The preview of a model's latents."""
         with self._loading:
             if name not in self._previews:
                 self._previews[name] = Preview.fit(self.network(name))
             return self._previews[name]
 
     def make(self, name: str, recipe: Recipe, source: Recording | None, progress: Progress | None = None) -> Result:
-        """Run a recipe and watch its words; a plain source is recorded on the way, for the edits to come."""
+        """Run a recipe and record its word maps; a source without edits is also recorded for later edits."""
         network = self.network(name)
         self.limits.check(recipe)
         kept = None if recipe.targets or recipe.base else self._kept(network, recipe)
@@ -130,7 +132,7 @@ class Studio:
         options: Mapping[str, Any],
         progress: Progress | None = None,
     ) -> Result:
-        """Edit row `row` of a run with some of `PromptToPrompt`'s options; its recording saves the source's rows."""
+        """Edit row `row` of a run with options of `PromptToPrompt`; its recording replaces the source's rows."""
         network = self.network(name)
         same = Settings(
             seed=recipe.seed, steps=recipe.steps, guidance=recipe.guidance, size=recipe.size, negative=recipe.negative,
@@ -150,7 +152,7 @@ class Studio:
         return self.make(name, planned, recording, progress)
 
     def recording(self, name: str, recipe: Recipe, row: int, progress: Progress | None = None) -> Recording | None:
-        """The recording of a picture: from the shelf, or made now; None where there is no room for one."""
+        """The recording of an image, cached or made now; None if it is too large."""
         network = self.network(name)
         if row == 0:
             recipe = replace(recipe, targets=(), controls=())
@@ -174,7 +176,7 @@ class Studio:
         return found
 
     def _kept(self, network: Model, recipe: Recipe) -> Kept | None:
-        """The widest windows that fit into half of the room."""
+        """The widest windows whose recording fits into half of the budget."""
         for kept in (WIDE, USUAL):
             if estimate(network, recipe, kept) <= self.shelf.budget // 2:
                 return kept
@@ -182,6 +184,6 @@ class Studio:
 
 
 def _label(model: Model | str) -> str:
-    """A model's name without the folders above it, which are nobody's business."""
+    """A model's name without its parent folders, which stay private."""
     name = model if isinstance(model, str) else model.name
     return Path(name).name if Path(name).is_absolute() or Path(name).exists() else name

@@ -1,4 +1,4 @@
-"""The history of a visitor's pictures: a tree, for an edit can be the source of further edits."""
+"""The history of a visitor's images: a tree, since edits can be edited further."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from promptweave.editing.recorders import columns
 from promptweave.editing.result import Result
 from promptweave.maps.word_maps import WordMaps, words_of
 
-THUMBNAIL = 128  # pixels of the longer side
+THUMBNAIL = 128  # longer side, in pixels
 
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """A picture: row `row` of a run. `parent` is the picture that it was edited from."""
+    """An image: row `row` of a run. `parent`: the number of the image that it was edited from."""
 
     number: int
     parent: int | None
@@ -30,7 +30,7 @@ class Node:
 
     @property
     def maps(self) -> WordMaps:
-        """What each word looks at."""
+        """The word maps of the image."""
         return words_of(self.result, self.row, kept=columns(self.result.sample.run.words[self.row]))
 
     @property
@@ -39,12 +39,12 @@ class Node:
 
     @property
     def prompt(self) -> str:
-        """What the picture shows."""
+        """The prompt of the image."""
         return self.recipe.prompts[self.row]
 
     @property
     def pixels(self) -> np.ndarray:
-        """uint8 [height, width, 3]."""
+        """The image, uint8 [height, width, 3]."""
         return self.result.sample.pictures[self.row, 0]
 
     @property
@@ -53,7 +53,7 @@ class Node:
 
     @cached_property
     def thumbnail(self) -> str:
-        """The picture, small, as the address of an image."""
+        """A thumbnail as a data URL."""
         small, buffer = self.picture, io.BytesIO()
         small.thumbnail((THUMBNAIL, THUMBNAIL))
         small.save(buffer, "WEBP", quality=80)
@@ -62,7 +62,7 @@ class Node:
 
 @dataclass
 class Tree:
-    """Nodes in the order in which they were made; `shown` is on the page and edits start at `base`."""
+    """Nodes in order of creation; `shown` is on the page, and edits start at `base`."""
 
     most: int = 30
     nodes: dict[int, Node] = field(default_factory=dict[int, Node])
@@ -72,7 +72,7 @@ class Tree:
     made: int = 0
 
     def add(self, result: Result, row: int, model: str, parent: int | None) -> Node:
-        """A new picture, shown at once; the oldest that nothing stands on goes when there are too many."""
+        """Add an image and show it; beyond the limit, the oldest image without edits is dropped."""
         self.made += 1
         node = Node(self.made, parent, result, row, model)
         self.nodes[node.number] = node
@@ -86,7 +86,7 @@ class Tree:
         return node
 
     def show(self, number: int, base: int | None = None) -> Node:
-        """Go to a picture; edits start at `base`, or at the picture that this one was edited from."""
+        """Show an image; edits start at `base`, by default the image that this one was edited from."""
         node = self.nodes[number]
         if self.shown is not None and self.base is not None:
             self.past.append((self.shown, self.base))
@@ -95,7 +95,7 @@ class Tree:
         return node
 
     def undo(self) -> Node | None:
-        """Back to what was shown before; None if nothing was."""
+        """Return to the image shown before; None if there was none."""
         while self.past:
             shown, base = self.past.pop()
             if shown in self.nodes and base in self.nodes:
@@ -104,7 +104,7 @@ class Tree:
         return None
 
     def ordered(self) -> list[tuple[str, Node]]:
-        """Every picture under the one that it was edited from, numbered 1, 1.1, 1.2, 1.1.1 ..."""
+        """The number of every image in the tree: 1, 1.1, 1.2, 1.1.1 ..."""
         found: list[tuple[str, Node]] = []
 
         def walk(parent: int | None, prefix: str) -> None:

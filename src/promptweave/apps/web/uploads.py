@@ -1,4 +1,4 @@
-"""Files that a stranger sends: checked by size, by kind and by number of pixels before anything is decoded."""
+"""Uploads from untrusted visitors: size, format and number of pixels are checked before decoding."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ KINDS = ("PNG", "JPEG", "WEBP")
 
 
 class BadUpload(ValueError):
-    """A file that the page does not take."""
+    """The page does not accept this file."""
 
 
 @dataclass(frozen=True, eq=False)
 class Upload:
-    """A picture, and the recipe and the whole record that it carries if promptweave saved it."""
+    """An image; if promptweave saved it, also its recipe and record."""
 
     picture: Image.Image
     recipe: Recipe | None = None
@@ -31,12 +31,13 @@ class Upload:
 
 
 def read_upload(path: Path | str, limits: Limits | None = None) -> Upload:
-    """A PNG, JPEG or WebP file."""
+    """Read a PNG, JPEG or WebP file. Raises BadUpload and BrokenRecipe."""
     path, limits = Path(path), limits or Limits()
     size = path.stat().st_size
     if size > limits.upload_bytes:
         raise BadUpload(
-            f"An upload may have {limits.upload_bytes / 1e6:.0f} MB. This one has {size / 1e6:.1f} MB. Send a smaller."
+            f"An upload may have at most {limits.upload_bytes / 1e6:.0f} MB. This one has {size / 1e6:.1f} MB. "
+            "Send a smaller file."
         )
     try:
         with warnings.catch_warnings():
@@ -45,18 +46,18 @@ def read_upload(path: Path | str, limits: Limits | None = None) -> Upload:
                 pixels = image.width * image.height
                 if pixels > limits.upload_pixels:
                     raise BadUpload(
-                        f"A picture may have {limits.upload_pixels / 1e6:.0f} million pixels. This one has "
+                        f"An image may have at most {limits.upload_pixels / 1e6:.0f} million pixels. This one has "
                         f"{image.width} x {image.height}. Send a smaller one."
                     )
-                image.load()  # which may find a text behind the pixels
+                image.load()  # also finds text chunks after the pixels
                 text = image.info.get(KEY) if image.format == "PNG" else None
                 picture = upright(image)
     except BadUpload:
         raise
     except UnidentifiedImageError as error:
-        raise BadUpload("An upload must be a PNG, JPEG or WebP picture. This file is none.") from error
-    except Exception as error:  # whatever a broken or hostile file makes of the decoder
-        raise BadUpload("This picture cannot be read: it is broken, or it is not what it says.") from error
+        raise BadUpload("An upload must be a PNG, JPEG or WebP image. This file is not. Choose another.") from error
+    except Exception as error:  # any error of the decoder on a broken or hostile file
+        raise BadUpload("This image cannot be decoded; the file is damaged. Choose another.") from error
     if not text:
         return Upload(picture)
     record, recipe = _recipe(text)
@@ -66,13 +67,11 @@ def read_upload(path: Path | str, limits: Limits | None = None) -> Upload:
 
 
 def _of_the_library(recipe: Recipe | None) -> None:
-    """A stranger's recipe may not make controls of the host's own."""
+    """Reject controls that are not the library's: an upload must not create others."""
     while recipe is not None:
         for control in recipe.controls:
             if not type(control).__module__.startswith("promptweave.methods"):
-                raise BrokenRecipe(
-                    f"The picture was made with {type(control).__name__}, which this page does not have."
-                )
+                raise BrokenRecipe(f"The image was made with {type(control).__name__}, which this page does not have.")
         recipe = recipe.base
 
 
@@ -80,13 +79,13 @@ def _recipe(text: str) -> tuple[dict[str, Any], Recipe]:
     try:
         record = parse(text)
         if not isinstance(record.get("recipe"), Mapping):
-            raise BrokenRecipe("The picture's record holds no recipe.")
+            raise BrokenRecipe("The image's record has no recipe. Generate the image anew.")
         recipe = Recipe.from_dict(record["recipe"])
         _of_the_library(recipe)
         if not isinstance(recipe.source, str) or not all(isinstance(p, str) for p in recipe.targets):
-            raise BrokenRecipe("The prompts of the picture's recipe are no text.")
+            raise BrokenRecipe("The prompts in the image's recipe are not text. Generate the image anew.")
         return record, recipe
     except ValueError:
         raise
     except (RecursionError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise BrokenRecipe("The picture's recipe cannot be read. Generate the picture anew.") from error
+        raise BrokenRecipe("The image's recipe cannot be read. Generate the image anew.") from error

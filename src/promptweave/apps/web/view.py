@@ -1,4 +1,4 @@
-"""What the page shows of a session: values for its parts."""
+"""What the page shows of a session: values for its components."""
 
 from __future__ import annotations
 
@@ -15,31 +15,33 @@ from promptweave.apps.web.session import Session
 from promptweave.apps.web.settings import Form
 from promptweave.apps.web.words import matched_html, note_html, steps_html
 
-SMALL = {"a", "an", "the", "of", "in", "on", "at", "to", "and", "with"}  # words without sliders
-SHOWN = 512  # pixels: smaller pictures are enlarged
+SMALL = {"a", "an", "the", "of", "in", "on", "at", "to", "and", "with"}  # words that get no slider
+SHOWN = 512  # pixels: smaller images are enlarged
 
 
 def large(image: Image.Image, side: int = SHOWN) -> Image.Image:
-    """Enlarged for the screen."""
+    """The image, enlarged for the screen."""
     factor = side / min(image.size)
     size = (round(image.width * factor), round(image.height * factor))
     return image.resize(size, Image.Resampling.LANCZOS) if factor > 1 else image
 
 
 def numbers(text: str) -> tuple[float, ...]:
-    """Values of an axis, "0, 0.4, 0.8"."""
+    """The values of an axis, from "0, 0.4, 0.8"."""
     from promptweave.apps.forms import series
 
     found = series(text or "", "An axis")
     if any(not 0 <= value <= 1 for value in found):
-        raise ValueError(f"The values of an axis are shares from 0 to 1. Received {text!r}.")
+        raise ValueError(
+            f"The values of an axis are fractions from 0 to 1. Received {text!r}. Write 0, 0.4, 0.8, for example."
+        )
     return found
 
 
 def words(
     events: Any, session: Session, names: Sequence[str], pool: Sequence[Any], prompt: str, target: str, blend: Any
 ) -> dict[Any, Any]:
-    """How the prompts match, and a slider for each word of the edited one; a word keeps what was set for it."""
+    """The alignment of the prompts, and a slider for each word of the edited one; words keep their values."""
     try:
         found = session.names(target)
         match = matched_html(session.matched(prompt, target)) if prompt.strip() and found else ""
@@ -55,12 +57,12 @@ def words(
 
 
 def telling(found: Sequence[str]) -> list[str]:
-    """Without articles and the like, unless there is nothing else."""
+    """The words without articles and the like, unless there are no others."""
     return [name for name in found if name.partition("#")[0].lower() not in SMALL] or list(found)
 
 
 def windows(events: Any, session: Session, settings: Form | None = None) -> dict[Any, Any]:
-    """The windows that the model has, at `settings` or as they are."""
+    """The sliders of the model's windows, set to `settings` if given."""
     p, joint = events.parts, session.studio.joint(session.model)
 
     def at(name: str) -> dict[str, Any]:
@@ -75,13 +77,13 @@ def windows(events: Any, session: Session, settings: Form | None = None) -> dict
 
 
 def choices(found: Sequence[str], chosen: Sequence[str]) -> Any:
-    """The words that may change."""
+    """The words that may be selected for the region."""
     shown = telling(found)
     return gr.update(choices=shown, value=[name for name in chosen if name in shown])
 
 
 def sliders(events: Any, names: Sequence[str], values: dict[str, tuple[Any, ...]]) -> dict[Any, Any]:
-    """Labels and values of the sliders of single words."""
+    """Labels and values of the sliders for single words."""
     changes: dict[Any, Any] = {}
     p = events.parts
     for kind, (label, usual) in enumerate((("{}", 1), ("{}: from", 0), ("{}: until", 1))):
@@ -95,7 +97,7 @@ def sliders(events: Any, names: Sequence[str], values: dict[str, tuple[Any, ...]
 
 
 def preview(events: Any, session: Session, latents: Tensor, edit: bool) -> dict[Any, Any]:
-    """A rough picture in the place of the one to come."""
+    """Show a preview in place of the final image."""
     p = events.parts
     height, width = latents.shape[-2:]
     longest = max(height, width)
@@ -110,7 +112,7 @@ def preview(events: Any, session: Session, latents: Tensor, edit: bool) -> dict[
 
 
 def summary(session: Session) -> str:
-    """What happened, in a sentence."""
+    """A sentence about the last run."""
     node = session.shown
     if node.parent is None and "picture" in node.result.report:
         near = node.result.report["picture"]["psnr"]
@@ -118,11 +120,11 @@ def summary(session: Session) -> str:
     if node.parent is None:
         return f"Made with seed {node.recipe.seed} in {node.recipe.steps} steps. Change words of the edited prompt."
     distance = node.result.report["distance"][node.row - 1][0]
-    return f"{distance['changed_pixels']:.0%} of the pixels changed. The line in the picture can be moved."
+    return f"{distance['changed_pixels']:.0%} of the pixels changed. Drag the line in the image to compare."
 
 
 def everything(events: Any, session: Session, *, controls: bool = False) -> dict[Any, Any]:
-    """All that depends on the picture on the page; with `controls` also the fields that it was made with."""
+    """Updates for all that depends on the image; with `controls`, also the fields that it was made with."""
     p, node, before = events.parts, session.shown, session.before()
     edited = node is not before
     picture, recipe = session.save(events.outbox.folder())
@@ -156,10 +158,10 @@ def everything(events: Any, session: Session, *, controls: bool = False) -> dict
 
 
 def fields(events: Any, session: Session) -> dict[Any, Any]:
-    """The page's fields as the picture was made."""
+    """The page's fields, set to what the image was made with."""
     p, node, base = events.parts, session.shown, session.base
     source = {p.model: session.model, p.prompt: base.prompt, p.seed: base.recipe.seed, p.steps: base.recipe.steps}
-    if node is base and node.recipe.picture is not None:  # what is to become of a picture that was brought stays
+    if node is base and node.recipe.picture is not None:  # keep the edited prompt for an input image
         return {**source, **windows(events, session)}
     settings = Form.of(node.recipe, node.row) if node is not base else Form(node.prompt)
     names = telling(session.names(settings.target))[:POOL]
@@ -173,7 +175,7 @@ def fields(events: Any, session: Session) -> dict[Any, Any]:
 
 
 def details(session: Session) -> str:
-    """How the picture was made."""
+    """The facts of the run that made the image."""
     node = session.shown
     recipe, report = node.recipe, node.result.report
     facts = [

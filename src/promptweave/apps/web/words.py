@@ -1,4 +1,4 @@
-"""Words on the page: how those of two prompts match, in colour and in letters."""
+"""The alignment of two prompts as HTML, and other small pieces of the page."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from html import escape
 from typing import Any
 
 KINDS = {
-    "replace": "Words are swapped one for one: each new word takes over the place of the old one.",
-    "refine": "Words were added or dropped: what both prompts share keeps its place.",
-    "same": "The prompts say the same: change a word, or move a strength below.",
+    "replace": "Words are swapped one for one: each new word takes the place of the old one.",
+    "refine": "Words are added or dropped: what both prompts share keeps its place.",
+    "same": "The prompts are equal: change a word, or move a strength below.",
 }
 SIGNS = {"kept": "", "swapped": "⇄", "added": "+", "dropped": "−"}
 
 
 def matched_html(matched: Mapping[str, Any]) -> str:
-    """The edited prompt word by word; colours are explained by signs, for those who do not see them."""
+    """The edited prompt word by word; signs repeat what the colours say."""
     words = "".join(_word(pair) for pair in matched["pairs"])
     return f'<div class="pw-match" aria-live="polite"><p>{words}</p><small>{KINDS[matched["kind"]]}</small></div>'
 
@@ -33,12 +33,12 @@ def _word(pair: Mapping[str, Any]) -> str:
 
 
 def note_html(text: str, kind: str = "quiet") -> str:
-    """A sentence of the page's status line."""
+    """A sentence for the status line."""
     return f'<div class="pw-note pw-{kind}" role="status">{escape(text)}</div>'
 
 
 def progress_html(done: int, count: int, what: str) -> str:
-    """Steps as numbers and as a bar."""
+    """Progress in steps, as text and as a bar."""
     share = round(100 * done / max(1, count))
     return (
         f'<div class="pw-note" role="status">{escape(what)}: step {done} of {count}'

@@ -1,4 +1,4 @@
-"""A run in a thread of its own, watched from the page: what it shows now, and how it ended."""
+"""A run in its own thread, with its progress and its outcome."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from torch import Tensor
 
 from promptweave.apps.web.session import Cancelled, Session
 
-PAUSE = 0.3  # seconds between two looks
+PAUSE = 0.3  # seconds between two progress reports
 
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """Steps done, steps in all, and the latents of the last prompt."""
+    """Steps done, total steps, and the latents of the last prompt."""
 
     done: int
     count: int
@@ -26,7 +26,7 @@ class Look:
 
 
 class Work:
-    """`for look in work` yields while it runs; then `value` is the outcome. Leaving the loop early stops the run."""
+    """`for look in work` yields progress; then `value` is the outcome. Leaving the loop early stops the run."""
 
     def __init__(self, session: Session, action: Callable[[Any], Any]) -> None:
         self.session, self.action = session, action
@@ -66,7 +66,7 @@ class Work:
 
 
 def sentence(error: Exception) -> str:
-    """An error for the page. Ours say what to do; others stay in the terminal, for they may tell of the machine."""
+    """The message for an error. Those of other libraries go to the terminal only: they may reveal private data."""
     if isinstance(error, Cancelled) or (isinstance(error, ValueError) and type(error).__module__ != "builtins"):
         return str(error)
     if isinstance(error, ValueError) and _ours(error):
@@ -74,10 +74,10 @@ def sentence(error: Exception) -> str:
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
         return "The machine is out of memory. Ask for fewer steps or a smaller grid."
     traceback.print_exception(error, file=sys.stderr)
-    return f"This is a defect of promptweave ({type(error).__name__}). Your settings are kept; the terminal shows more."
+    return f"This is a bug in promptweave ({type(error).__name__}). Your settings are kept; the terminal has details."
 
 
 def _ours(error: Exception) -> bool:
-    """Whether the error was raised by a line of promptweave's."""
+    """Whether the error was raised by code of promptweave."""
     frames = traceback.extract_tb(error.__traceback__)
     return bool(frames) and "promptweave" in frames[-1].filename.replace("\\", "/").split("/")
