@@ -67,9 +67,7 @@ def test_the_command_writes_its_table_after_each_family(known, monkeypatch, tmp_
     with pytest.raises(SystemExit) as end:
         main(["bench", "gpu", "--families", "sd15, sd15", "--quick", "--repeats", "1", "-o", str(path)])
     assert end.value.code == 0
-    assert (
-        "| flux-dev, 32 x 32, 5 steps | diffusers | " in path.read_text() and f"wrote {path}" in capsys.readouterr().out
-    )
+    assert path.read_text().count("| plain | ") == 2 and f"wrote {path}" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what it says where there is no GPU")

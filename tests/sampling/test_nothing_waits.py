@@ -11,6 +11,7 @@ from collections import Counter
 import pytest
 import torch
 from families import BUILDERS
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -50,9 +51,33 @@ class Waits(TorchDispatchMode):
             self.seen[name] += 1
         return made
 
+    def __enter__(self):
+        self.made = Made(self)
+        self.made.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *error):
+        super().__exit__(*error)
+        self.made.__exit__(*error)
+
     def watch(self, step, z) -> None:
         """From the end of the first step, which makes what is kept, to the beginning of the last."""
         self.on = step.index < STEPS - 1
+
+
+class Made(TorchFunctionMode):
+    """Counts tensors that are made of numbers for a device: `torch.tensor` copies them there."""
+
+    def __init__(self, waits: Waits) -> None:
+        super().__init__()
+        self.waits = waits
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        new = func in (torch.tensor, torch.as_tensor) and not isinstance(args[0], torch.Tensor)
+        if self.waits.on and new and torch.device(kwargs.get("device") or "cpu") == META:
+            self.waits.seen[func.__name__] += 1
+        return func(*args, **kwargs)
 
 
 def controls():
@@ -122,9 +147,10 @@ def test_nothing_is_copied_between_the_steps(models):
 def test_a_copy_and_a_read_number_are_seen():
     with Waits() as waits:
         torch.zeros(3).to(META)
+        torch.tensor([1.0], device=META)
         torch.zeros(()).item()
         torch.full((3,), 0.5, device=META) * torch.tensor(2.0)  # a number that the host has
-    assert waits.seen == {"_to_copy.default": 1, "_local_scalar_dense.default": 1}
+    assert waits.seen == {"_to_copy.default": 1, "tensor": 1, "_local_scalar_dense.default": 1}
 
 
 class Unsolved:

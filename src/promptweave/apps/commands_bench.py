@@ -158,6 +158,33 @@ def targets(*, timing: Timing, speaking: Speaking) -> None:
     terminal.say(table(title, ("", "seconds", "ratio", "rows alone"), lines))
 
 
+@dataclass(frozen=True)
+class Counted:
+    """How often `bench host` runs."""
+
+    repeats: Annotated[int, Option("Runs of each, of which the median counts.", low=1)] = 7
+
+
+@bench.command
+@command(asked=Flags(Counted), speaking=SPEAKING)
+def host(*, asked: Counted, speaking: Speaking) -> None:
+    """Operations and host time of a step, in networks with next to no arithmetic: what a GPU would wait for."""
+    from promptweave.benchmarks import bench_host
+
+    terminal, repeats = speaking.terminal, asked.repeats
+    with terminal.progress("timing", 2 * repeats * (len(bench_host.VARIANTS) + 3)) as advance:
+        figures = bench_host.bench_host(repeats=repeats, progress=advance)
+    terminal.give(figures)
+    columns = ("", "ms a step", "over diffusers", "ms a run", "operations a step", "over plain")
+    for family, found in figures.items():
+        lines = [
+            (name, f"{f['step']:.1f}", f"{f['step over']:.2f}", f"{f['run']:.1f}",
+             f"{f['operations']:.0f}", f"{f['operations over']:.2f}")
+            for name, f in found.items()
+        ]  # fmt: skip
+        terminal.say(table(f"{family}'s layers, medians of {repeats}; a recording: over a fresh edit", columns, lines))
+
+
 @bench.command
 @command(asked=Flags(Card), speaking=SPEAKING)
 def gpu(*, asked: Card, speaking: Speaking) -> None:

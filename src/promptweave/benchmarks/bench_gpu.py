@@ -167,10 +167,11 @@ class _Bench:
                 figures.append(Figure(self.family, name, failed=failed.get(name, "not reached")))
                 continue
             growths = [growth for _, growth in runs if growth is not None]
-            over = [seconds[name] / seconds[base] if base in seconds else None for base in (DIFFUSERS, "plain")]
-            figures.append(
-                Figure(self.family, name, seconds[name], statistics.median(growths) if growths else None, *over)
+            theirs, plain = (
+                seconds[name] / seconds[base] if base in seconds else None for base in (DIFFUSERS, "plain")
             )
+            growth = statistics.median(growths) if growths else None
+            figures.append(Figure(self.family, name, seconds[name], growth, theirs, plain))
         return figures
 
     def _measured(self, run: Run) -> tuple[float, float | None]:

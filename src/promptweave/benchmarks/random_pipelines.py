@@ -167,6 +167,69 @@ def random_flux(double: int = 2, single: int = 4) -> FluxPipeline:
     )
 
 
+def narrow_vae() -> AutoencoderKL:
+    """An autoencoder of Stable Diffusion's form with 8 channels."""
+    return AutoencoderKL(
+        block_out_channels=(8,) * 4,
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=512,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+    )
+
+
+def narrow_sd15() -> StableDiffusionPipeline:
+    """The layers of Stable Diffusion 1.5 with 32 channels, two heads of 16: next to no arithmetic."""
+    tokenizer = clip_tokenizer()
+    return StableDiffusionPipeline(
+        vae=narrow_vae(),
+        text_encoder=CLIPTextModel(clip_config(tokenizer, 24, 1, 2)),
+        tokenizer=tokenizer,
+        unet=UNet2DConditionModel(
+            sample_size=64,
+            block_out_channels=(32,) * 4,
+            norm_num_groups=8,
+            cross_attention_dim=24,
+            attention_head_dim=2,  # the number of heads, as in Stable Diffusion's own configuration
+        ),
+        scheduler=build_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def narrow_sdxl() -> StableDiffusionXLPipeline:
+    """The layers of Stable Diffusion XL with 32 channels, two heads of 16."""
+    tokenizer = clip_tokenizer()
+    unet = UNet2DConditionModel(
+        sample_size=128,
+        block_out_channels=(32,) * 3,
+        norm_num_groups=8,
+        layers_per_block=2,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        transformer_layers_per_block=(1, 2, 10),
+        attention_head_dim=2,
+        cross_attention_dim=48,
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=24 + 6 * 8,
+    )
+    return StableDiffusionXLPipeline(
+        vae=narrow_vae(),
+        unet=unet,
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer,
+        text_encoder=CLIPTextModel(clip_config(tokenizer, 24, 1, 2)),
+        text_encoder_2=CLIPTextModelWithProjection(clip_config(tokenizer, 24, 1, 2)),
+        scheduler=build_scheduler(),
+    )
+
+
 RANDOM: dict[str, Callable[[], Any]] = {
     "sd15-random": random_sd15,
     "sdxl-random": random_sdxl,

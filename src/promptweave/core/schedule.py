@@ -56,4 +56,4 @@ class Schedule:
 
     @cached_property
     def _levels(self) -> list[float]:
-        return self.alpha_bar.tolist()
+        return [float(level) for level in self.alpha_bar]

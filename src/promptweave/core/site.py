@@ -47,11 +47,11 @@ class Site:
         if self.image is None or self.text is None:
             return tokens
         size = self.queries + tokens.shape[-1]
-        like = {"device": tokens.device, "dtype": tokens.dtype}
-        wide = torch.ones(size, **like) if tokens.ndim == 1 else torch.eye(size, **like)
         if tokens.ndim == 1:
+            wide = torch.ones(size, device=tokens.device, dtype=tokens.dtype)
             wide[self.text] = tokens
         else:
+            wide = torch.eye(size, device=tokens.device, dtype=tokens.dtype)
             wide[self.text, self.text] = tokens
         return wide
 

@@ -1,0 +1,78 @@
+"""Operations of a step, exactly: a change that launches more is seen here, on any machine."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from tiny import build_tiny
+
+from promptweave.apps.cli import main
+from promptweave.benchmarks import bench_host
+
+# With the versions of constraints.txt. Fewer than here is a gain to be written down; more is one to be explained.
+OPERATIONS = {
+    "sd15": {
+        "diffusers": 764,
+        "plain": 753,
+        "word swap": 787,
+        "word swap, local blend": 823,
+        "word maps": 744,
+        "refine": 819,
+        "re-weight": 779,
+        "a fresh edit": 787,
+        "a target on a recording": 788,
+    },
+    "sdxl": {
+        "diffusers": 1890,
+        "plain": 1874,
+        "word swap": 2014,
+        "word swap, local blend": 2070,
+        "word maps": 1774,
+        "refine": 2154,
+        "re-weight": 1951,
+        "a fresh edit": 2014,
+        "a target on a recording": 2015,
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def pipelines():
+    return bench_host.built()
+
+
+@pytest.mark.parametrize("family", OPERATIONS)
+def test_operations_of_a_step(pipelines, family):
+    counted = {name: bench_host.operations(run) for name, run in bench_host.runs(pipelines[family]).items()}
+    assert counted == OPERATIONS[family]
+
+
+def test_ten_word_maps_fit_into_a_head(pipelines):
+    """Else they are read apart, and what is counted is another thing."""
+    from promptweave import load
+
+    for pipeline in pipelines.values():
+        assert {site.dim for site in load(pipeline).sites((8, 8))} == {16}
+
+
+def test_views_are_not_counted():
+    with bench_host.Operations() as seen:
+        x = torch.zeros(2, 3)
+        (x.transpose(0, 1)[0].unsqueeze(0).reshape(1, 2) + 1).sum()
+    assert seen.count == 3  # zeros, add, sum
+
+
+def test_the_command(tokenizer, monkeypatch, capsys):
+    monkeypatch.setattr(bench_host, "FEW", 1)
+    monkeypatch.setattr(bench_host, "MORE", 2)
+    monkeypatch.setattr(bench_host, "built", lambda: {"tiny": build_tiny(tokenizer)})
+    with pytest.raises(SystemExit) as end:
+        main(["bench", "host", "--repeats", "1", "--json"])
+    assert end.value.code == 0
+    found = json.loads(capsys.readouterr().out)["tiny"]
+    assert set(found) == set(OPERATIONS["sd15"])
+    edit, plain = found["word swap"], found["plain"]
+    assert edit["operations over"] == edit["operations"] / plain["operations"] > 1
+    assert plain["step over"] == pytest.approx(plain["step"] / found["diffusers"]["step"])
