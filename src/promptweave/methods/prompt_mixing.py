@@ -43,10 +43,8 @@ from promptweave.words import counterparts, replace_map
 class PromptMixing(Control):
     """Vary a shape: `edit(prompt, prompt, controls=[PromptMixing("bowl", "vase")])`. Raises ValueError or NoEffect."""
 
-    command: ClassVar[Command] = Command(
-        "mix", "Vary the shape of an object (prompt mixing).", prompts="repeated", counted="proxies",
-        example='"a red car in the snow" --word car --proxy house --proxy bike',
-    )  # fmt: skip
+    command: ClassVar[Command] = Command("mix", "Vary the shape of an object (prompt mixing).", prompts="repeated",
+        counted="proxies", example='"a red car in the snow" --word car --proxy house --proxy bike')  # fmt: skip
     word: Annotated[str, Option("Word of the object whose shape changes.", group="What changes")]
     proxies: Annotated[tuple[str, ...] | str, Option("Its proxy in each target.", group="What changes", flag="--proxy")]
     window: Annotated[Span, Option("Fraction of the steps in which the proxy acts.", low=0, high=1)] = (0.14, 0.34)
