@@ -84,7 +84,7 @@ def test_report(tiny):
         ((SOURCE,), {"weights": {"dog": 2.0}}, "dog"),
         ((SOURCE, SWAP), {"blend": "horse"}, "horse"),
         ((SOURCE, SWAP), {"cross": 1.2}, "0 <= start <= end <= 1"),
-        ((SOURCE, SWAP), {"cross": float("nan")}, "fractions of the steps. Received nan"),
+        ((SOURCE, SWAP), {"cross": float("nan")}, "fractions of the steps.. Received nan"),
         ((SOURCE, SWAP), {"guidance": float("nan")}, "finite"),
         ((SOURCE, SWAP), {"steps": 0}, "steps"),
         ((SOURCE, SWAP), {"steps": -3}, "steps"),

@@ -85,6 +85,10 @@ UNET: tuple[Control, ...] = (
     pw.SemanticGuidance({"a lion": 4.0}, attention=True),
     pw.AttendAndExcite(("bike",), share=1.0, thresholds=((0, 0.9),), iterations=2),
     pw.Pix2PixZero("cat", "dog"),
+    pw.PerturbedAttentionGuidance(),
+    pw.SmoothedEnergyGuidance(),
+    pw.SkipLayerGuidance(layers=(2,), window=(0, 1)),
+    pw.PromptMixing("bike", "car", window=1.0, preserve="dog"),
     pw.RecordMaps(),
     pw.RecordMaps(by_step=True, by_site=True, by_head=True, own=True),
     Capture(),
@@ -96,6 +100,8 @@ JOINT: tuple[Control, ...] = (
     pw.LocalBlend(("cat", "dog")),
     pw.Consist("cat"),
     pw.FlowEdit(),
+    pw.PerturbedAttentionGuidance(),
+    pw.SkipLayerGuidance(layers=(1,), window=(0, 1)),
     pw.RecordMaps(),
     Capture(),
 )
@@ -106,9 +112,9 @@ def pairs() -> list[Any]:
     return [pytest.param(*pair, id=f"{pair[0]}-{type(pair[1]).__name__}-{number}") for number, pair in enumerate(named)]
 
 
-def made(model, controls, target=TARGET, steps=STEPS, guidance=3.0):
+def made(model, controls, target=TARGET, source=SOURCE, steps=STEPS, guidance=3.0):
     noise = pw.noise_for(model, 0).to(model.dtype)
-    return pw.sample(model, [SOURCE, target], noise=noise, steps=steps, guidance=guidance, controls=controls, seed=5)
+    return pw.sample(model, [source, target], noise=noise, steps=steps, guidance=guidance, controls=controls, seed=5)
 
 
 @pytest.fixture(scope="module")
@@ -120,10 +126,11 @@ def joint(tokenizer):
 def test_a_control_that_probes_changes_nothing_that_another_keeps(tiny, joint, kind, control):
     model = tiny if kind == "unet" else joint
     target = SOURCE if isinstance(control, pw.Pix2PixZero) else TARGET
-    plain = made(model, [control], target)
+    source = TARGET if isinstance(control, pw.PromptMixing) else SOURCE  # which keeps the shape of the dog
+    plain = made(model, [control], target, source)
     for controls in ([control, Probing()], [Probing(), control]):
         place = controls.index(control)
-        probed = made(model, controls, target)
+        probed = made(model, controls, target, source)
         assert torch.equal(probed.latents, plain.latents)
         assert_same(kept(probed.hooks[place]), kept(plain.hooks[0]), type(control).__name__)
         assert probed.reports[place] == plain.reports[0]

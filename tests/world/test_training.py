@@ -110,10 +110,10 @@ def vae_psnr_of(folder: Path) -> float:
 
 
 def test_install_copies_pipeline_and_oracle(trained, tmp_path, monkeypatch):
-    (tmp_path / "evaluate").mkdir()
+    (tmp_path / "world").mkdir()
     monkeypatch.setattr(train, "embedded_folder", lambda *_: tmp_path / "models" / "toybox")
     Oracle.create(NAMES).save(trained / "oracle.safetensors")
-    judge = tmp_path / "evaluate" / "oracle.safetensors"
+    judge = tmp_path / "world" / "oracle.safetensors"
     assert train.install(trained, ("oracle",)) == [judge] and judge.is_file()
     judge.unlink()
     target, with_it = train.install(trained, ("diffusion",))

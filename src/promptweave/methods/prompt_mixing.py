@@ -11,8 +11,7 @@ of a word of `preserve` (regions B of `LocalBlend`), a target has, in the window
 
     A_t <- m A_s + (1 - m) A_t,    m_ij = (1 - o_i) (1 - o_j) max(p_i, p_j).
 
-After the fraction `background` of the steps, `LocalBlend` keeps the source's latents outside the regions of w.
-
+and after the fraction `background` of the steps, `LocalBlend` keeps the source's latents outside the regions of w.
 Differs from the authors' code: regions come from the mean map of the steps so far (theirs: o and p from each layer in
 an earlier run, the background from clustered self-attention, blended once); there M is the identity for every proxy.
 """
