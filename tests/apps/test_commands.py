@@ -135,7 +135,7 @@ SMALL = {
     "sega": ["--concept", "a hat=4"],
     "translate": ["--from", "cat", "--to", "dog", "--keep", "0"],
     "masactrl": ["--start", "0"],
-    "skip-layer": ["--layer", "3", "--window", "1"],
+    "skip-layer": ["--layer", "2", "--layer", "3", "--window", "1"],
     "mix": ["--word", "cat", "--proxy", "dog", "--proxy", "fox", "--window", "1"],
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, get_args
 
 from promptweave.core.clock import Window
 from promptweave.core.control import Run
@@ -88,6 +88,8 @@ def text_of(listed: Listed, value: Any) -> list[str]:
         return [listed.flag, "x".join(map(str, value))]
     if isinstance(value, Mapping):
         return [part for item in value.items() for part in (listed.flag, _pair(*item))]
+    if isinstance(value, tuple) and int in get_args(listed.type) and Ellipsis in get_args(listed.type):
+        return [part for number in value for part in (listed.flag, str(number))]
     if isinstance(value, tuple) and not (len(value) == 2 and all(isinstance(each, int | float) for each in value)):
         texts = [each if isinstance(each, str) else _pair(*each) if len(each) == 2 else None for each in value]
         if None in texts:
