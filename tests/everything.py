@@ -115,6 +115,8 @@ def acts(name: str, model: Any) -> bool:
     """Whether a family has what a thing acts on."""
     if name in GUIDED:
         return model.guided
+    if name == "given image":  # these solvers alone can be walked backwards
+        return model.scheduler in ("ddim", "flow-euler")
     return name in EVERYWHERE or (name in JOINT) == joint(model)
 
 

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from families import BUILDERS
 from PIL import Image
 
 import promptweave as pw
@@ -16,7 +17,9 @@ from promptweave.apps.forms import byte_count, series
 from promptweave.editing.edit import run_many
 from promptweave.editing.jobs import BadJobs, batches, read_jobs, run_jobs
 from promptweave.editing.result import read_record
+from promptweave.editing.sweep import usual_axes
 
+UNET = ("cross", "self_attention")
 SOURCE, TARGET = "a photo of a cat riding a bike in the snow", "a photo of a dog riding a bike in the snow"
 STEPS = 5
 
@@ -75,7 +78,7 @@ def test_axes_that_are_none(tiny):
         with pytest.raises(ValueError, match=f"one of cross, .*guidance or weight:word. Received '{name}'"):
             pw.sweep(SOURCE, TARGET, rows=(name, (1, 2)), model=tiny)
     with pytest.raises(ValueError, match="must differ"):
-        pw.sweep(SOURCE, TARGET, rows=("cross", (1, 2)), model=tiny)
+        pw.sweep(SOURCE, TARGET, rows=("cross", (1, 2)), columns=("cross", (1, 2)), model=tiny)
     with pytest.raises(ValueError, match="each once"):
         pw.sweep(SOURCE, TARGET, rows=("threshold", (0.5, 0.5)), model=tiny)
 
@@ -88,10 +91,10 @@ def test_numbers_of_an_axis():
             series(text, "--cross")
     assert [byte_count(text) for text in ("100", "2k", "1.5M", "2G")] == [100, 2000, 1_500_000, 2_000_000_000]
     options = {"cross": Axis((0, 1)), "threshold": 0.5}
-    rows, columns, fixed = axes_of({**options, "weights": {"snow": 2.0}})
+    rows, columns, fixed = axes_of({**options, "weights": {"snow": 2.0}}, UNET)
     assert (rows[0], columns[0], fixed) == ("self_attention", "cross", {"threshold": 0.5, "weights": {"snow": 2.0}})
     with pytest.raises(ValueError, match="two axes"):
-        axes_of({**options, "threshold": Axis((0.1, 0.2)), "weights": {"snow": Axis((1, 2))}})
+        axes_of({**options, "threshold": Axis((0.1, 0.2)), "weights": {"snow": Axis((1, 2))}}, UNET)
 
 
 JOBS = [
@@ -149,3 +152,11 @@ def test_every_wrong_line_is_named_before_anything_runs(tiny, tmp_path):
     path.write_text("\n")
     with pytest.raises(BadJobs, match="holds no jobs"):
         read_jobs(path, tiny)
+
+
+def test_the_usual_axes_are_those_of_the_models_attention(tiny, tokenizer):
+    assert usual_axes(tiny) == ("cross", "self_attention")
+    model = pw.load(BUILDERS["Stable Diffusion 3"](tokenizer))
+    made = pw.sweep(SOURCE, TARGET, columns=("seed", (0,)), model=model, steps=STEPS, guidance=3.0)
+    assert made.rows == ("joint", (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)) and made.pictures.shape[:2] == (6, 1)
+    assert usual_axes(model) == ("shared_start", "joint")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,8 +14,6 @@ from promptweave.apps.common import SETTINGS, FileOutput, Given, Opening, Output
 from promptweave.apps.flags import Axis, Flags, command
 from promptweave.apps.forms import byte_count
 from promptweave.core.fields import Option
-
-USUAL = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # default values of an axis
 
 
 @dataclass(frozen=True)
@@ -85,14 +83,15 @@ def sweep(
 ) -> None:  # fmt: skip
     """Edit with all combinations of two settings, from one recording: a labelled grid and single images.
 
-    Options with several values are the two axes; by default --cross and --self.
+    Options with several values are the two axes; by default --cross and --self, in joint attention --shared-start
+    and --joint.
     """
-    from promptweave.editing.sweep import check_sweep
+    from promptweave.editing.sweep import check_sweep, usual_axes
     from promptweave.editing.sweep import sweep as make
 
     check_sweep(output.output, force=output.force)
-    rows, columns, fixed = axes_of({**options, **settings})
     network = opening.load()
+    rows, columns, fixed = axes_of({**options, **settings}, usual_axes(network))
     steps = fixed.get("steps") or network.defaults[0]
     recordings = max((len(axis[1]) for axis in (rows, columns) if axis[0] == "seed"), default=1)
     total = given.passes(steps) - steps + steps * (recordings + len(rows[1]) * len(columns[1]))
@@ -106,8 +105,10 @@ def sweep(
     output.terminal.say(f"wrote {output.output / 'sweep.png'} and {len(files) - 1} more files beside it")
 
 
-def axes_of(given: Mapping[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
-    """The two axes (rows, columns) and the remaining options."""
+def axes_of(given: Mapping[str, Any], usual: Sequence[str]) -> tuple[Any, Any, dict[str, Any]]:
+    """The two axes (rows, columns) and the remaining options; `usual` are those that fill up."""
+    from promptweave.editing.sweep import USUAL
+
     found: dict[str, tuple[float, ...]] = {}
     fixed: dict[str, Any] = {}
     for name, value in given.items():
@@ -119,7 +120,7 @@ def axes_of(given: Mapping[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
             fixed |= {"weights": single} if single else {}
         else:
             fixed[name] = value
-    for name in ("cross", "self_attention"):
+    for name in usual:
         if len(found) < 2 and name not in found and name not in fixed:
             found[name] = USUAL
     if len(found) != 2:
@@ -128,5 +129,5 @@ def axes_of(given: Mapping[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
             "Write, for example, --cross 0,0.4,0.8 --self 0,0.5,1."
         )
     names = list(found)
-    rows, columns = (names[1], names[0]) if names[0] == "cross" else names
+    rows, columns = (names[1], names[0]) if names[0] == usual[0] else names
     return (rows, found[rows]), (columns, found[columns]), fixed

@@ -37,6 +37,7 @@ AXES = {  # the numbers with a range; of several images a cell shows the first
     for listed in options_of(kind)
     if numeric(listed) and listed.name != "images"
 }
+USUAL = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # values of an axis that is not given
 WEIGHT = "weight:"  # an axis over the weight of a word, "weight:snow"
 
 
@@ -103,12 +104,20 @@ def check_sweep(folder: Path, *, force: bool) -> None:
         )
 
 
+def usual_axes(model: Model) -> tuple[str, str]:
+    """The axes of a sweep that names none, columns and rows: windows of the model's kind of attention."""
+    height, width = model.default_size
+    sites = model.sites((height // model.factor, width // model.factor))
+    joint = any(site.kind == "joint" for site in sites)
+    return ("shared_start", "joint") if joint else ("cross", "self_attention")
+
+
 def sweep(
     source: str | Recording,
     target: str,
     *,
-    rows: tuple[str, Sequence[Number]] = ("self_attention", (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)),
-    columns: tuple[str, Sequence[Number]] = ("cross", (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)),
+    rows: tuple[str, Sequence[Number]] | None = None,
+    columns: tuple[str, Sequence[Number]] | None = None,
     model: Model | str = "toybox",
     batch: int = 4,
     place: Place = "cpu",
@@ -124,11 +133,14 @@ def sweep(
     `source` may be a recording whose windows hold all those of the grid; its seed, steps and guidance are no axes then.
 
     An axis is a name and values: any number among the options of `edit` (cross, self_attention, threshold, seed,
-    guidance, ...), or "weight:word". `batch`: cells in one forward pass. `place` and `budget` are the recording's;
-    options, `settings`, `image` and `inversion` those of `edit`. A cell whose windows are all closed shows the target
-    without injection.
+    guidance, ...), or "weight:word". None: an axis that suits the model's attention (`usual_axes`). `batch`: cells in
+    one forward pass. `place` and `budget` are the recording's; options, `settings`, `image` and `inversion` those of
+    `edit`. A cell whose windows are all closed shows the target without injection.
     """
     network = load_cached(model) if isinstance(model, str) else model
+    left = [name for name in usual_axes(network) if name not in (rows or columns or ("",))]
+    rows = rows or (left.pop(), USUAL)
+    columns = columns or (left[0], USUAL)
     if rows[0] == columns[0]:
         raise ValueError(f"The two axes of a sweep must differ. Received {rows[0]} for both.")
     axes = _axis(rows), _axis(columns)
