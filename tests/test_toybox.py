@@ -8,7 +8,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 import promptweave as pw
-from promptweave.editing.plan import settings
+from promptweave.editing.plan import usual
 from promptweave.evaluate.metrics import psnr
 from promptweave.models.embedded import embedded_folder
 from promptweave.models.load import load_cached
@@ -45,7 +45,7 @@ def test_diffusers_makes_the_same_picture(toybox):
 
 def test_it_has_its_own_guidance(toybox):
     """Which edits, their recipes and plain sampling take unless told otherwise."""
-    assert settings(toybox, None, None) == (50, 2.0) and settings(toybox, 10, 7.5) == (10, 7.5)
+    assert usual(toybox, None, None) == (50, 2.0) and usual(toybox, 10, 7.5) == (10, 7.5)
     assert pw.generate(CAT, steps=2).recipe.guidance == 2.0
     noise = pw.noise_for(toybox, 0)
     made = [pw.sample(toybox, [CAT], noise=noise, steps=3, **given).latents for given in ({}, {"guidance": 2.0})]

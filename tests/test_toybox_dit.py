@@ -10,7 +10,7 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusion3Pipeline
 
 import promptweave as pw
-from promptweave.editing.plan import settings
+from promptweave.editing.plan import usual
 from promptweave.evaluate.metrics import psnr
 from promptweave.models.embedded import JOINT, embedded_folder
 from promptweave.models.load import load_cached
@@ -37,7 +37,7 @@ def test_it_is_small_and_safe():
 def test_what_it_is(dit):
     assert dit.scheduler == "flow-euler" and dit.default_size == (128, 128)
     assert dit.t5_length == 0, "no places for the T5 encoder that it has not"
-    assert settings(dit, None, None) == (
+    assert usual(dit, None, None) == (
         28,
         json.loads((embedded_folder(JOINT) / "model_index.json").read_text())["_guidance"],
     )

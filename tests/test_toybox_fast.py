@@ -12,7 +12,7 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline
 
 import promptweave as pw
 from promptweave.core.clock import Window
-from promptweave.editing.plan import settings
+from promptweave.editing.plan import usual
 from promptweave.evaluate.metrics import psnr
 from promptweave.models import low_rank
 from promptweave.models.embedded import FAST, embedded_folder
@@ -33,7 +33,7 @@ def test_it_is_small_and_safe():
 
 
 def test_it_asks_for_eight_steps_without_guidance(fast):
-    assert settings(fast, None, None) == (8, 1.0) and settings(fast, 4, 2.0) == (4, 2.0)
+    assert usual(fast, None, None) == (8, 1.0) and usual(fast, 4, 2.0) == (4, 2.0)
     assert fast.scheduler == "ddim" and fast.schedule().spacing == "trailing"
     assert [step.t for step in fast.schedule().steps(8)] == [999, 874, 749, 624, 499, 374, 249, 124]
     assert fast.fingerprint() != load_cached("toybox").fingerprint()
