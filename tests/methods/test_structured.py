@@ -246,7 +246,8 @@ def test_compose(tiny_folder, tmp_path, capsys):
              "--variant", "keys", "-o", str(tmp_path / "run")]
         )  # fmt: skip
     out = capsys.readouterr().out
-    assert "└── next to a red car\n    └── a red car" in out and "keys of the prompt and of 3 separately encoded phrases" in out
+    assert "└── next to a red car\n    └── a red car" in out
+    assert "keys of the prompt and of 3 separately encoded phrases" in out
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"source.png", "comparison.png", "edit.json"}
     assert pw.replay(tmp_path / "run" / "source.png", model=pw.load(str(tiny_folder))).matches
     for prompt, message in (("[a cat", "Every bracket must be closed"), ("dogs", "Put brackets around it")):
