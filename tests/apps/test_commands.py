@@ -255,3 +255,13 @@ def test_a_class_that_cannot_be_read_is_imported(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     assert [one.default for one in declared("computed_options:Odd")] == [3]
     assert Path(sys.modules["computed_options"].__file__ or "").parent == tmp_path
+
+
+def test_infinity_is_written_where_it_is_the_default() -> None:
+    from promptweave.methods import SmoothedEnergyGuidance
+
+    sigma, scale = ({one.name: one for one in options_of(SmoothedEnergyGuidance)}[name] for name in ("sigma", "scale"))
+    assert form_of(sigma).read(["inf"], "--sigma") == float("inf") and form_of(sigma).read(["2"], "--sigma") == 2.0
+    for listed, text in ((scale, "inf"), (sigma, "nan")):
+        with pytest.raises(ValueError, match="takes a finite number"):
+            form_of(listed).read([text], listed.flag)

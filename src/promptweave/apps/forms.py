@@ -37,6 +37,10 @@ def form_of(listed: Listed) -> Form:
         kind = reduce(or_, parts)
     if get_origin(kind) is Literal:
         return Form(str, "|".join(get_args(kind)), _first(lambda text, flag: choice(text, flag, get_args(kind))))
+    if listed.default == math.inf:  # then infinity is a value that may be written, too
+        return Form(
+            str, "NUMBER|inf", _first(lambda text, flag: math.inf if text == "inf" else number(text, flag)), _plain
+        )
     if kind not in FORMS:
         raise TypeError(f"The option {listed.flag} has the type {kind}, which has no form. Give it one in apps.forms.")
     return FORMS[kind]
