@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -52,10 +52,23 @@ class Maps:
     by_head: bool = False
     steps: frozenset[int] | None = None
     of: Literal["text", "image"] = "text"
-    sums: dict[Key, Float[Tensor, "images *heads height width channels"]] = field(default_factory=dict[Key, Tensor])
     counts: dict[Key, int] = field(default_factory=dict[Key, int])
-    _together: dict[Together, Tensor] = field(default_factory=dict[Together, Tensor])  # `sums` holds views of these
+    _sums: dict[Key, Tensor] = field(default_factory=dict[Key, Tensor])
+    _together: dict[Together, Tensor] = field(default_factory=dict[Together, Tensor])  # not yet in `_sums`
     _columns: dict[Together, Tensor] = field(default_factory=dict[Together, Tensor])
+
+    @property
+    def sums(self) -> dict[Key, Float[Tensor, "images *heads height width channels"]]:
+        """The sum under each key."""
+        for (prompts, where, at), found in self._together.items():
+            assert self.weights is not None
+            for prompt, part in zip(prompts, found, strict=True):
+                self._put((prompt, where, at), part[..., : self.weights[prompt].shape[-1]])
+        self._together.clear()
+        return self._sums
+
+    def _put(self, key: Key, maps: Tensor) -> None:
+        self._sums[key] = self._sums[key] + maps if key in self._sums else maps
 
     def add(self, step: Step, site: Site, rows: Rows) -> None:
         """Add the maps of a site, unless its site or step was not asked for."""
@@ -74,8 +87,7 @@ class Maps:
                     row = replace(rows.original("cond", prompt), edited=None)
                 attention: Tensor = self._read(row, site, prompt)
                 attention = attention.reshape(*attention.shape[:-2], *site.grid, attention.shape[-1])
-                self.sums[key] = self.sums[key] + attention if key in self.sums else attention
-                self._forget([key], ((), "", 0))
+                self._put(key, attention)
             self.counts[key] = self.counts.get(key, 0) + 1
 
     def _fused(self, site: Site, rows: Rows) -> tuple[int, ...]:
@@ -102,27 +114,12 @@ class Maps:
             self._columns[of] = torch.stack(padded).repeat_interleave(rows.layout.images, 0)[:, None]
         columns = self._columns[of].expand(-1, q.shape[1], -1, -1)
         read = F.scaled_dot_product_attention(q, k, columns).mean(1, dtype=precision(q.dtype))
+        read = read.view(len(prompts), rows.layout.images, *site.grid, read.shape[-1])
         here = (prompts, where, at)
         if here in self._together:
             self._together[here] += read
-            return
-        parts = read.view(len(prompts), rows.layout.images, *site.grid, read.shape[-1])
-        keys = [(prompt, where, at) for prompt in prompts]
-        if not any(key in self.sums for key in keys):
+        else:
             self._together[here] = read
-        for key, part in zip(keys, parts, strict=True):
-            part = part[..., : self.weights[key[0]].shape[-1]]
-            self.sums[key] = self.sums[key] + part if key in self.sums else part
-        self._forget(keys, here)
-
-    def _forget(self, keys: Sequence[Key], here: Together) -> None:
-        """Dissolve every shared sum other than `here` that has a part under one of `keys`."""
-        for other in [other for other in self._together if other != here]:
-            if any((prompt, *other[1:]) in keys for prompt in other[0]):
-                for prompt in other[0]:
-                    key = (prompt, *other[1:])
-                    self.sums[key] = self.sums[key].clone()
-                del self._together[other]
 
     def _read(self, row: Row, site: Site, prompt: int) -> Float[Tensor, "images *heads queries channels"]:
         """The image's attention to the text, weighted if weights were given."""
