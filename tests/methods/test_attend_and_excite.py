@@ -13,7 +13,7 @@ from promptweave.core.site import Sites
 from promptweave.editing.plan import recipe_for
 from promptweave.editing.recorders import bound
 from promptweave.methods import AttendAndExcite
-from promptweave.methods.attend_and_excite import gaussian, peaks
+from promptweave.methods.attend_and_excite import patches, peaks
 from promptweave.sampling.passes import Pass
 from promptweave.sampling.probe import Prober
 from promptweave.sampling.solver import Ddim
@@ -29,12 +29,12 @@ def excited(model, control, steps: int = 4, images: int = 1, prompts=(PROMPT,), 
 
 
 def test_the_gaussian():
-    compat = gaussian(0.5, reference_compat=True)
+    compat = patches(0.5, reference_compat=True)
     corner, edge, centre = 0.04492, 0.12210, 0.33191  # of the published code at sigma = 0.5
     wanted = torch.tensor([[corner, edge, corner], [edge, centre, edge], [corner, edge, corner]], dtype=torch.float64)
     torch.testing.assert_close(compat, wanted, atol=1e-5, rtol=0)
     line = torch.exp(torch.tensor([-2.0, 0.0, -2.0], dtype=torch.float64))
-    torch.testing.assert_close(gaussian(0.5), torch.outer(line, line) / line.sum() ** 2, atol=1e-15, rtol=0)
+    torch.testing.assert_close(patches(0.5), torch.outer(line, line) / line.sum() ** 2, atol=1e-15, rtol=0)
 
 
 def test_peaks_by_hand():
@@ -57,7 +57,7 @@ def test_a_higher_logit_lowers_the_loss():
     for extra in (0.0, 0.5, 1.0):
         raised = scores.clone()
         raised[..., 3] += extra
-        values.append(float(peaks(raised.softmax(-1), [(3,)], 10, gaussian(0.5))))
+        values.append(float(peaks(raised.softmax(-1), [(3,)], 10, patches(0.5))))
     assert values[0] < values[1] < values[2]
 
 
@@ -71,7 +71,7 @@ def test_the_gradient_is_that_of_finite_differences(tiny64):
 
         def before_step(self, step, z, probe):
             def losses(maps):
-                return torch.stack([peaks(maps.mean(row), [(3,), (7,)], 76, gaussian(0.5)).sum(-1) for row in (0, 1)])
+                return torch.stack([peaks(maps.mean(row), [(3,), (7,)], 76, patches(0.5)).sum(-1) for row in (0, 1)])
 
             value, gradient = probe.gradient(z, self.sites, losses)
             way = torch.randn(z.shape, generator=torch.Generator().manual_seed(1), dtype=z.dtype)
@@ -185,7 +185,7 @@ def test_other_solvers_take_the_same_step(tiny64):
     text, z = tiny64.encode([PROMPT], [""]), noise_for(tiny64, 0, 2).double()[None]
 
     def losses(maps):
-        return 1 - peaks(maps.mean(0), [(3,), (7,)], 76, gaussian(0.5), 20).amin(-1)[None]
+        return 1 - peaks(maps.mean(0), [(3,), (7,)], 76, patches(0.5), 20).amin(-1)[None]
 
     moves = []
     for solver, size in ((Ddim(tiny64.schedule(), 4), 1), (Large(tiny64.schedule(), 4), 5)):

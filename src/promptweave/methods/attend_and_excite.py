@@ -31,14 +31,15 @@ from promptweave.core.accumulator import Maps
 from promptweave.core.clock import Number, Step, Window, fraction
 from promptweave.core.control import Control, Hooks, NoEffect, Probe, Run
 from promptweave.core.fields import Command, Option
+from promptweave.core.gaussian import gaussian
 from promptweave.words import Words
 
 
-def gaussian(sigma: Number, *, reference_compat: bool = False) -> Float[Tensor, "3 3"]:
+def patches(sigma: Number, *, reference_compat: bool = False) -> Float[Tensor, "3 3"]:
     """The weights of 3 x 3 patches, whose sum is 1; `sigma` is the standard deviation in patches."""
     deviation = sigma * 2**0.5 if reference_compat else sigma
-    line = torch.exp(-(torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64) ** 2) / (2 * deviation**2))
-    return torch.outer(line, line) / line.sum() ** 2
+    line = gaussian(deviation, 1)
+    return torch.outer(line, line)
 
 
 def peaks(
@@ -161,7 +162,7 @@ class _Exciting(Hooks):
     repeats: dict[int, int] = field(default_factory=dict[int, int])
 
     def __post_init__(self) -> None:
-        self.kernel = gaussian(self.control.sigma, reference_compat=self.control.reference_compat)
+        self.kernel = patches(self.control.sigma, reference_compat=self.control.reference_compat)
 
     def before_step(self, step: Step, z: Tensor, probe: Probe) -> Tensor:
         size = self.control.scale * (1 - 0.5 * step.index / max(1, step.count - 1)) ** 0.5

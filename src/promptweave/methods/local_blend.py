@@ -30,6 +30,7 @@ from promptweave.core.accumulator import Maps
 from promptweave.core.clock import Step, Window, fraction
 from promptweave.core.control import Control, Hooks, NoEffect, Run
 from promptweave.core.fields import Option
+from promptweave.core.gaussian import gaussian
 from promptweave.core.kept import NOTHING, Kept
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site
@@ -43,8 +44,7 @@ Mask = Bool[Tensor, "images rows columns"]
 
 def smooth(maps: Heat) -> Heat:
     """Smooth by a Gaussian of standard deviation 1 on 7 x 7 cells, with zero padding."""
-    line = torch.exp(-0.5 * torch.arange(-3, 4, device=maps.device, dtype=maps.dtype) ** 2)
-    line = line / line.sum()
+    line = gaussian(1, 3, device=maps.device, dtype=maps.dtype)
     across = F.conv2d(maps[:, None], line.view(1, 1, 7, 1), padding=(3, 0))
     return F.conv2d(across, line.view(1, 1, 1, 7), padding=(0, 3))[:, 0]
 

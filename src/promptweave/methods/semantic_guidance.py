@@ -35,10 +35,11 @@ from promptweave.core.accumulator import Maps
 from promptweave.core.clock import Number, Step, Window
 from promptweave.core.control import Control, Extra, Hooks, Latents, NoEffect, Predictions, Run, Text
 from promptweave.core.fields import Command, Option
-from promptweave.methods.attend_and_excite import gaussian
+from promptweave.core.gaussian import gaussian
 
 EARLY = 800  # above this time the image has no shapes yet
-KERNEL = gaussian(0.5, reference_compat=True)  # LEDITS++ smooths like the code of Attend-and-Excite
+LINE = gaussian(0.5**0.5, 1)
+KERNEL = torch.outer(LINE, LINE)  # LEDITS++ smooths like the code of Attend-and-Excite
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, ClassVar
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
@@ -29,6 +28,7 @@ from torch import Tensor
 from promptweave.core.clock import Number, Span
 from promptweave.core.control import Control, Hooks, NoEffect, Run
 from promptweave.core.fields import Command, Option
+from promptweave.core.gaussian import gaussian
 from promptweave.core.pattern import Pattern, Softmax
 from promptweave.core.rows import Row
 from promptweave.core.site import Site
@@ -97,7 +97,5 @@ def reach(sigma: Number, side: int) -> int:
 
 def _along(x: Float[Tensor, "lines 1 side"], sigma: Number) -> Float[Tensor, "lines 1 side"]:
     far = reach(sigma, x.shape[-1])
-    places = torch.arange(-far, far + 1, dtype=torch.float64, device=x.device)
-    weights = (-0.5 * (places / sigma) ** 2).exp()
-    kernel = (weights / weights.sum()).to(x.dtype)
+    kernel = gaussian(sigma, far, device=x.device).to(x.dtype)
     return F.conv1d(F.pad(x, (far, far), mode="reflect"), kernel[None, None])
