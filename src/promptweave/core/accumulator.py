@@ -54,21 +54,29 @@ class Maps:
     of: Literal["text", "image"] = "text"
     counts: dict[Key, int] = field(default_factory=dict[Key, int])
     _sums: dict[Key, Tensor] = field(default_factory=dict[Key, Tensor])
-    _together: dict[Together, Tensor] = field(default_factory=dict[Together, Tensor])  # not yet in `_sums`
+    _together: dict[Together, Tensor] = field(default_factory=dict[Together, Tensor])  # of several prompts at once
     _columns: dict[Together, Tensor] = field(default_factory=dict[Together, Tensor])
 
     @property
     def sums(self) -> dict[Key, Float[Tensor, "images *heads height width channels"]]:
-        """The sum under each key."""
-        for (prompts, where, at), found in self._together.items():
-            assert self.weights is not None
-            for prompt, part in zip(prompts, found, strict=True):
-                self._put((prompt, where, at), part[..., : self.weights[prompt].shape[-1]])
-        self._together.clear()
-        return self._sums
+        """The sum under each key, computed when it is read: reading never changes how later maps are added up."""
+        return {key: self._sum(key) for key in self.counts}
 
-    def _put(self, key: Key, maps: Tensor) -> None:
-        self._sums[key] = self._sums[key] + maps if key in self._sums else maps
+    def _sum(self, key: Key) -> Tensor:
+        prompt, *rest = key
+        alone = self._sums.get(key)
+        for (prompts, *others), found in self._together.items():
+            if prompt in prompts and others == rest:
+                assert self.weights is not None
+                part = found[prompts.index(prompt)][..., : self.weights[prompt].shape[-1]]
+                alone = part if alone is None else alone + part
+        assert alone is not None
+        return alone
+
+    def offload(self, step: int) -> None:
+        """Move the sums of a step, which is over, to main memory."""
+        self._sums = {key: part.cpu() if key[2] == step else part for key, part in self._sums.items()}
+        self._together = {key: part.cpu() if key[2] == step else part for key, part in self._together.items()}
 
     def add(self, step: Step, site: Site, rows: Rows) -> None:
         """Add the maps of a site, unless its site or step was not asked for."""
@@ -87,7 +95,7 @@ class Maps:
                     row = replace(rows.original("cond", prompt), edited=None)
                 attention: Tensor = self._read(row, site, prompt)
                 attention = attention.reshape(*attention.shape[:-2], *site.grid, attention.shape[-1])
-                self._put(key, attention)
+                self._sums[key] = self._sums[key] + attention if key in self._sums else attention
             self.counts[key] = self.counts.get(key, 0) + 1
 
     def _fused(self, site: Site, rows: Rows) -> tuple[int, ...]:
@@ -116,10 +124,7 @@ class Maps:
         read = F.scaled_dot_product_attention(q, k, columns).mean(1, dtype=precision(q.dtype))
         read = read.view(len(prompts), rows.layout.images, *site.grid, read.shape[-1])
         here = (prompts, where, at)
-        if here in self._together:
-            self._together[here] += read
-        else:
-            self._together[here] = read
+        self._together[here] = self._together[here] + read if here in self._together else read
 
     def _read(self, row: Row, site: Site, prompt: int) -> Float[Tensor, "images *heads queries channels"]:
         """The image's attention to the text, weighted if weights were given."""
@@ -142,7 +147,7 @@ class Maps:
         """The keys of a prompt's sums; only those of one site or grid (`where`) and of one step, if these are given."""
         return [
             key
-            for key in self.sums
+            for key in self.counts
             if key[0] == prompt and (where is None or key[1] == where) and (step is None or key[2] == step)
         ]
 
@@ -161,12 +166,13 @@ class Maps:
                 else f"No maps were recorded for prompt {prompt} at {where or 'any site'}, step {step}. "
                 f"Recorded: {', '.join(sorted({key[1] for key in self.keys(prompt)}))}."
             )
-        if len({self.sums[key].shape for key in found}) > 1:
+        sums = [self._sum(key) for key in found]
+        if len({part.shape for part in sums}) > 1:
             names = ", ".join(dict.fromkeys(key[1] for key in found))
             raise ValueError(f"Only maps of one shape can be summed. Received maps of {names}. Choose one of them.")
-        total = self.sums[found[0]]
-        for key in found[1:]:
-            total = total + self.sums[key]
+        total = sums[0]
+        for part in sums[1:]:
+            total = total + part
         return total
 
     def mean(

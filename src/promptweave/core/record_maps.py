@@ -86,6 +86,5 @@ class RecordedMaps(Hooks):
 
     def after_step(self, step: Step, z: torch.Tensor) -> torch.Tensor:
         if self.maps.by_step:
-            for key in [key for key in self.maps.sums if key[2] == step.index]:
-                self.maps.sums[key] = self.maps.sums[key].cpu()
+            self.maps.offload(step.index)
         return z

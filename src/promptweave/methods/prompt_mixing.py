@@ -103,7 +103,7 @@ class _Mixing(Hooks):
 
     def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
         wanted = self.control.preserve and site in self.where and step in Window.of(self.control.self_attention)
-        if not wanted or not self.maps.sums:
+        if not wanted or not self.maps.counts:
             return rows
         heat, source = self.maps.total(SOURCE), rows["cond"][SOURCE].pattern.dense
         o, p = (region(heat[..., c], site.grid, self.control.threshold).flatten(1) for c in (0, 1))
