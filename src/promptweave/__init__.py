@@ -26,6 +26,8 @@ if _TYPE_CHECKING:
     from promptweave.editing.edit import record as record
     from promptweave.editing.edit import run as run
     from promptweave.editing.edit import run_many as run_many
+    from promptweave.editing.invert import invert as invert
+    from promptweave.editing.inverted_file import InvertedImage as InvertedImage
     from promptweave.editing.options import PromptToPrompt as PromptToPrompt
     from promptweave.editing.recipe import Recipe as Recipe
     from promptweave.editing.record import Recording as Recording
@@ -75,6 +77,8 @@ _HOMES = {
     "core.record_maps": "RecordMaps",
     "core.site": "Site Sites",
     "editing.edit": "edit generate record run run_many",
+    "editing.invert": "invert",
+    "editing.inverted_file": "InvertedImage",
     "editing.options": "PromptToPrompt",
     "editing.recipe": "Recipe",
     "editing.record": "Recording",

@@ -34,7 +34,7 @@ class Sources:
 
     recording: Annotated[
         Path | None,
-        Option("Edit a recording; all prompts are then targets.", group="Image", metavar="FILE"),
+        Option("Edit a recording or an inverted image; all prompts are then targets.", group="Image", metavar="FILE"),
     ] = None  # fmt: skip
     jobs: Annotated[
         Path | None, Option("Run a file of edits, one JSON object per line.", group="Advanced", metavar="FILE")
@@ -85,10 +85,10 @@ def edit(
             "An edit needs a source prompt and a target. Received none. Write promptweave edit SOURCE TARGET."
         )
     from promptweave.editing.edit import edit as make
-    from promptweave.editing.record import Recording
+    from promptweave.editing.sources import load_source
 
     network = opening.load()
-    recorded = None if sources.recording is None else Recording.load(sources.recording, network.device)
+    recorded = None if sources.recording is None else load_source(sources.recording, network.device)
     steps = steps_of(settings, network) if recorded is None else recorded.recipe.steps
     with output.terminal.progress("editing", given.passes(steps)) as advance:
         result = make(

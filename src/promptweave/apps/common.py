@@ -123,7 +123,8 @@ class Given:
     inversion: Annotated[
         str | None,
         Option(
-            "How --image is inverted to noise. [direct]", group="Advanced", metavar="direct|ddim|regularised"
+            "How --image is inverted: direct, ddim, negative-prompt, null-text ... [direct]",
+            group="Advanced", metavar="NAME[:OPTION=VALUE,...]",
         ),
     ] = None  # fmt: skip
 
@@ -134,7 +135,11 @@ class Given:
 
     def passes(self, steps: int) -> int:
         """Steps for the progress bar, with those of the inversion of an input image."""
-        return steps if self.image is None else 2 * steps
+        if self.image is None:
+            return steps
+        from promptweave.editing.inversions import read_inversion
+
+        return steps + read_inversion(self.inversion or "direct").passes(steps)
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,7 @@ class Predictions:
 
     `uncond`: None without classifier-free guidance. `guided`: the prediction after guidance, as earlier controls left
     it. `extra` and `maps`: what this control asked for in `extras`, by name. `call`: number of the solver's call within
-    the step, from 0; a second-order solver makes two.
+    the step, from 0; a second-order solver makes two. `latents`: where they were made, in the solver's scale.
     """
 
     cond: Latents
@@ -134,6 +134,7 @@ class Predictions:
     guided: Latents
     extra: Mapping[str, Latents]
     maps: Mapping[str, Maps]
+    latents: Latents
     call: int = 0
 
 

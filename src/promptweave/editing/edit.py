@@ -8,6 +8,7 @@ from typing import Unpack
 
 from promptweave.core.clock import Span
 from promptweave.core.control import Control
+from promptweave.editing.inverted_file import InvertedImage
 from promptweave.editing.options import EditOptions, PromptToPrompt, Unread
 from promptweave.editing.picture import Given, Picture
 from promptweave.editing.plan import PromptTooLong as PromptTooLong
@@ -20,6 +21,7 @@ from promptweave.editing.result import Result
 from promptweave.editing.settings import RunOptions, Settings, split
 from promptweave.editing.start import Start, start
 from promptweave.editing.values import read_options
+from promptweave.inversion import Inversion
 from promptweave.models.base import Model
 from promptweave.models.load import load_cached
 from promptweave.sampling.loop import Job, Progress, latent_grid, sample_jobs
@@ -45,7 +47,7 @@ def record(
     place: Place = "cpu",
     budget: int | None = None,
     image: Given | Picture | None = None,
-    inversion: str | None = None,
+    inversion: str | Inversion | None = None,
     settings: Settings | None = None,
     progress: Progress | None = None,
     **options: Unpack[RecordOptions],
@@ -70,11 +72,9 @@ def record(
         for name, value in given.items():
             if value is not None:
                 raise Unread(f"Nothing reads {name} here: a result has the settings of its own run. Leave {name} out.")
-        base = base_of(prompt.recipe, network, progress)
-        source = None if base is None else base.track
         return record_run(
             prompt.recipe, network, row=1 if row is None else row, kept=kept, place=place, budget=budget,
-            progress=progress, source=source,
+            progress=progress, source=base_of(prompt.recipe, network, progress),
         )  # fmt: skip
     if row is not None:
         raise Unread("row selects a row of a result, but a prompt was given. Leave row out, or record a result.")
@@ -85,12 +85,12 @@ def record(
 
 
 def edit(
-    source: str | Recording,
+    source: str | Recording | InvertedImage,
     *targets: str,
     model: Model | str = "toybox",
     controls: Sequence[Control] | None = None,
     image: Given | Picture | None = None,
-    inversion: str | None = None,
+    inversion: str | Inversion | None = None,
     settings: Settings | None = None,
     compare: bool = False,
     maps: bool = False,
@@ -100,17 +100,16 @@ def edit(
     """Generate `source` and, from the same noise, each target, changed only where the words differ.
 
     Prompt-to-Prompt (Hertz et al. 2022, arXiv 2208.01626), unless `controls` are given. Without targets, the words of
-    the source are re-weighted (`weights`). `source` may be a `Recording`.
+    the source are re-weighted (`weights`). `source` may be a `Recording`, or an `InvertedImage`.
 
     Options: the fields of `PromptToPrompt`, which documents each (`kind`, `cross`, `self_attention`, `weights`,
     `blend`, ...), and of `Settings` (`seed`, `steps`, `guidance`, ...), as keywords or as `settings`. `controls`
     replace those that the options request. Raises Unread for an option that nothing reads, NoEffect for a control that
     could not act, PromptTooLong for a prompt that the model would cut, WordNotFound for a word that is in no prompt.
 
-    `image`: a file, a Pillow image or uint8 [height, width, 3] that `source` describes. It is inverted to noise (DDIM
-    inversion; Euler's method for flow models) and edited. `inversion`: "direct" pins the source to the inverted
-    trajectory; "ddim" generates the source again from the noise; "regularised" is "direct" with pix2pix-zero's noise
-    regularisation. `compare` also generates the targets without controls. `maps` records the word maps of all prompts
+    `image`: a file, a Pillow image or uint8 [height, width, 3] that `source` describes. It is inverted to the start of
+    a run and edited. `inversion`: an `inversion.Inversion`, or its name and options, "null-text:rounds=5"; by default
+    "direct". `compare` also generates the targets without controls. `maps` records the word maps of all prompts
     (`edit_maps`).
     """
     network = load_cached(model) if isinstance(model, str) else model
@@ -119,7 +118,7 @@ def edit(
         source, targets, network, asked, (settings or Settings()).with_(run_options), controls=controls, image=image,
         inversion=inversion,
     )  # fmt: skip
-    recording = source if isinstance(source, Recording) else None
+    recording = None if isinstance(source, str) else source
     watch = edit_watch(recipe, network) if maps else ()
     return run(recipe, network, compare=compare, recording=recording, watch=watch, progress=progress)
 
@@ -154,7 +153,7 @@ def run(
     model: Model,
     *,
     compare: bool = False,
-    recording: Recording | None = None,
+    recording: Recording | InvertedImage | None = None,
     watch: Sequence[Control] = (),
     progress: Progress | None = None,
 ) -> Result:
@@ -167,7 +166,7 @@ def run_many(
     model: Model,
     *,
     compare: bool = False,
-    recordings: Sequence[Recording | None] | None = None,
+    recordings: Sequence[Recording | InvertedImage | None] | None = None,
     watch: Sequence[Control] = (),
     progress: Progress | None = None,
 ) -> list[Result]:
@@ -179,23 +178,40 @@ def run_many(
         check_lengths(recipe, model)
         recording = given or base_of(recipe, model, progress)
         source = None if recording is None else recording.track
-        begin = start(recipe, model, source, progress)
+        begin = start(recipe, model, source, progress, inverted=None if recording is None else recording.inverted)
         starts.append(begin)
         jobs.append(
             Job(
                 recipe.prompts, begin.noise, recipe.steps, recipe.guidance, (*begin.controls, *recipe.controls, *watch),
-                recipe.negative, recipe.seed, source, progress, begin.first_pass,
+                recipe.negative, recipe.seed, source, progress, begin.first_pass, begin.inverted,
             )
         )  # fmt: skip
-        if compare and (recipe.targets or recipe.controls):
-            prompts = recipe.targets or recipe.prompts
-            jobs.append(Job(prompts, begin.noise, recipe.steps, recipe.guidance, (), recipe.negative, recipe.seed))
+        if compare and _compared(recipe):
+            jobs.append(_uncontrolled(recipe, begin))
     made = iter(sample_jobs(model, jobs))
     results: list[Result] = []
     for recipe, begin in zip(recipes, starts, strict=True):
         one = next(made)
         one = replace(one, hooks=one.hooks[len(begin.controls) :])
-        plain = next(made).pictures if compare and (recipe.targets or recipe.controls) else None
-        report = effect_report(recipe, one, plain)
-        results.append(Result(recipe, one, plain, report, model.fingerprint(), latent_grid(model, recipe.size)))
+        plain = next(made).pictures[-shown:] if compare and (shown := _compared(recipe)) else None
+        report = effect_report(recipe, one, plain, begin.inverted)
+        results.append(
+            Result(recipe, one, plain, report, model.fingerprint(), latent_grid(model, recipe.size), begin.inverted)
+        )
     return results
+
+
+def _compared(recipe: Recipe) -> int:
+    """How many images a comparison without controls shows."""
+    return len(recipe.targets) or (1 if recipe.controls else 0)
+
+
+def _uncontrolled(recipe: Recipe, begin: Start) -> Job:
+    """The run without the recipe's controls; the inversion of an input image has its own."""
+    prompts, acting = recipe.targets or recipe.prompts, () if begin.inverted is None else begin.inverted.further
+    if acting:  # row 0 is the source to them
+        prompts = recipe.prompts
+    return Job(
+        prompts, begin.noise, recipe.steps, recipe.guidance, acting, recipe.negative, recipe.seed,
+        inverted=begin.inverted,
+    )  # fmt: skip

@@ -8,12 +8,15 @@ from typing import Any, Unpack
 
 from promptweave.core.clock import Number
 from promptweave.core.control import Control, NoEffect, Run
+from promptweave.editing.inversions import read_inversion
+from promptweave.editing.inverted_file import InvertedImage
 from promptweave.editing.options import PromptToPrompt, Unread, check_read
 from promptweave.editing.picture import Given, Picture
 from promptweave.editing.recipe import Recipe
 from promptweave.editing.record import Recording, recipe_of
 from promptweave.editing.settings import RunOptions, Settings, split
 from promptweave.editing.values import read_options
+from promptweave.inversion import Inversion
 from promptweave.models.base import Model
 from promptweave.sampling.loop import Job, noise_for
 
@@ -35,7 +38,7 @@ def recipe_for(
     settings: Settings | None = None,
     *,
     image: Given | Picture | None = None,
-    inversion: str | None = None,
+    inversion: str | Inversion | None = None,
     **options: Unpack[RunOptions],
 ) -> Recipe:
     """A recipe without controls; settings that are None take their default, or the model's."""
@@ -62,12 +65,12 @@ def recipe_for(
         chunks=model.reading.chunks,
         prompt_weights=model.reading.weights,
         picture=picture,
-        inversion=inversion or "direct",
+        inversion=read_inversion(inversion or "direct").spec,
     )
 
 
 def plan(
-    source: str | Recording,
+    source: str | Recording | InvertedImage,
     targets: Sequence[str],
     model: Model,
     options: Mapping[str, Any],
@@ -75,9 +78,9 @@ def plan(
     *,
     controls: Sequence[Control] | None = None,
     image: Given | Picture | None = None,
-    inversion: str | None = None,
+    inversion: str | Inversion | None = None,
 ) -> Recipe:
-    """The recipe of an edit; if `source` is a recording, with the recording's settings.
+    """The recipe of an edit; if `source` is a recording or an inverted image, with its settings.
 
     `options`: the fields of `PromptToPrompt` that were given. Raises Unread for one that nothing reads, unless it
     requests nothing (None, no words). `controls` replace those that the options request.
@@ -89,11 +92,11 @@ def plan(
             "Give one or the other."
         )
     edit = PromptToPrompt(**read_options(PromptToPrompt, options))
-    prompt = source.prompt if isinstance(source, Recording) else source
+    prompt = source if isinstance(source, str) else source.prompt
     targets = tuple(targets) or ((prompt,) if edit.weights else ())
     if not targets:
         raise NoEffect("An edit needs a target prompt, or weights for words of the source. Received neither.")
-    if isinstance(source, Recording):
+    if not isinstance(source, str):
         if image is not None:
             raise ValueError("A recording already has its image. Leave image out, or record it: record(image=...).")
         recipe = _on_recording(source, targets, model, settings or Settings(), inversion)
@@ -116,14 +119,18 @@ def _nothing(value: Any) -> bool:
 
 
 def _on_recording(
-    recording: Recording, targets: tuple[str, ...], model: Model, settings: Settings, inversion: str | None
+    recording: Recording | InvertedImage,
+    targets: tuple[str, ...],
+    model: Model,
+    settings: Settings,
+    inversion: str | Inversion | None,
 ) -> Recipe:
     """The recipe of an edit of a recording. Raises ValueError for settings that differ from the recording's."""
     recording.check(model)
     recipe = recipe_of(recording, targets)
     if inversion is not None and recipe.root.picture is None:
         raise Unread("inversion says how an input image is turned into noise; the recording has none. Leave it out.")
-    given = {**vars(settings), "inversion": inversion}
+    given = {**vars(settings), "inversion": None if inversion is None else read_inversion(inversion).spec}
     for name, value in given.items():
         if name != "truncate" and value is not None and value != getattr(recipe, name):
             raise ValueError(

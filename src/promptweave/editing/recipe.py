@@ -13,6 +13,7 @@ import promptweave.methods as methods
 from promptweave.core.clock import Window
 from promptweave.core.control import Control
 from promptweave.core.registry import KNOWN, path_of
+from promptweave.editing.inversions import read_inversion
 from promptweave.editing.picture import Picture
 from promptweave.editing.values import BadValue, nearest, read_value, strict
 
@@ -21,7 +22,6 @@ KEY = "promptweave"  # of the PNG's text chunk
 CONTROLS: dict[str, type[Control]] = {
     name: found for name, found in vars(methods).items() if isinstance(found, type) and issubclass(found, Control)
 }
-INVERSIONS = ("direct", "ddim", "regularised")
 PACKAGES = ("promptweave", "torch", "diffusers", "transformers", "numpy", "pillow")
 
 
@@ -36,7 +36,7 @@ class Recipe:
     `size`: (height, width) in pixels, None for the model's own. `truncate` allows prompts longer than the model reads.
     `chunks` and `prompt_weights`: how prompts are read (see `load`). `base`: another run; the source is then its batch
     row `base_row`, as edited there, and not generated anew. `picture`: an input image; the source is then that image,
-    turned into noise by the method `inversion` (see `start`).
+    turned into the start of a run by `inversion` (see `inversions`).
     """
 
     source: str
@@ -77,8 +77,7 @@ class Recipe:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < low:
                 raise ValueError(f"{name} must be a whole number, at least {low}. Received {value!r}.")
-        if self.inversion not in INVERSIONS:
-            raise ValueError(f"inversion is one of {', '.join(INVERSIONS)}. Received {self.inversion!r}.")
+        read_inversion(self.inversion)
         if self.root.picture is not None and self.images != 1:
             raise ValueError(f"An input image has a single result: images must be 1. Received {self.images}.")
 

@@ -15,9 +15,11 @@ from torch import Tensor
 from promptweave.core.pattern import Pattern, Softmax, Term
 from promptweave.core.precision import precision
 from promptweave.core.rows import Row
+from promptweave.editing.inverted_file import InvertedImage, inverted_record, inverted_tensors, read_inverted
 from promptweave.editing.recipe import BrokenRecipe, Recipe
 from promptweave.editing.start import start
 from promptweave.editing.values import as_json
+from promptweave.inversion import Inverted
 from promptweave.models.base import Model
 from promptweave.sampling.loop import Job, latent_grid, noise_for, sample
 from promptweave.sampling.recording import Capture, Captured, Kept, Key, Place, Track
@@ -38,6 +40,7 @@ class Recording:
     row: int
     track: Track
     hash: str
+    inverted: Inverted | None = None  # of the input image
 
     @property
     def prompt(self) -> str:
@@ -86,9 +89,11 @@ class Recording:
             rows.append([step, call, site, name(row.q), name(row.k), name(row.values), terms])
         tensors["path"] = torch.stack([x.cpu() for x in self.track.path])
         tensors["pictures"] = torch.from_numpy(self.track.pictures.copy())
+        tensors |= {} if self.inverted is None else inverted_tensors(self.inverted)
         record = {
             "format": FORMAT, "recipe": self.recipe.as_dict(), "row": self.row, "hash": self.hash, "rows": rows,
             "kept": asdict(self.track.kept),
+            "inverted": None if self.inverted is None else inverted_record(self.inverted),
         }  # fmt: skip
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.partial")
@@ -123,7 +128,8 @@ class Recording:
             key: tuple(value) if isinstance(value, list) else value for key, value in record["kept"].items()
         }
         track = Track(Kept(**kept), list(tensors["path"]), rows, tensors["pictures"].numpy(), torch.device(device))
-        return cls(Recipe.from_dict(record["recipe"]), record["row"], track, record["hash"])
+        inverted = read_inverted(record.get("inverted"), tensors)
+        return cls(Recipe.from_dict(record["recipe"]), record["row"], track, record["hash"], inverted)
 
 
 def estimate(model: Model, recipe: Recipe, kept: Kept, *, row: int = 0) -> int:
@@ -146,7 +152,7 @@ def record_run(
     place: Place = "cpu",
     budget: int | None = None,
     progress: Progress | None = None,
-    source: Track | None = None,
+    source: Recording | InvertedImage | None = None,
 ) -> Recording:
     """Run a recipe and record one of its rows. Raises TooLarge before the run if it exceeds `budget` bytes."""
     recipe.check()
@@ -157,8 +163,10 @@ def record_run(
             f"A recording must fit into its budget of {megabytes(budget)}. This one needs {megabytes(needed)}. "
             "Narrow its windows (cross, self_attention, joint), leave out maps, or allow more."
         )
-    begin = start(recipe, model, source, progress)
-    alone = bool(begin.controls) and len(recipe.prompts) == 1 and not recipe.controls and model.guided
+    track, known = (None, None) if source is None else (source.track, source.inverted)
+    begin = start(recipe, model, track, progress, inverted=known)
+    pinned = begin.inverted is not None and begin.inverted.pinned and not begin.recorded
+    alone = pinned and len(recipe.prompts) == 1 and not recipe.controls and model.guided
     made = sample(
         model,
         recipe.prompts,
@@ -168,12 +176,13 @@ def record_run(
         controls=[*begin.controls, *recipe.controls, Capture(kept, row, place)],
         negative=recipe.negative,
         seed=recipe.seed,
-        source=source,
+        source=track,
+        inverted=begin.inverted,
         progress=progress,
     )
     captured = made.hooks[-1]
     assert isinstance(captured, Captured)
-    return Recording(recipe, row, captured.track(made.pictures[row]), model.fingerprint())
+    return Recording(recipe, row, captured.track(made.pictures[row]), model.fingerprint(), begin.inverted)
 
 
 def megabytes(count: int) -> str:
@@ -181,7 +190,7 @@ def megabytes(count: int) -> str:
     return f"{count / 1e6:.1f} MB" if count < 1e9 else f"{count / 1e9:.2f} GB"
 
 
-def recipe_of(recording: Recording, targets: tuple[str, ...]) -> Recipe:
+def recipe_of(recording: Recording | InvertedImage, targets: tuple[str, ...]) -> Recipe:
     """The recipe of an edit of a recording: one joint run, or a chained edit with the recorded run as its `base`."""
     recipe = recording.recipe
     if recording.row == 0 and recipe.base is None and not recipe.controls:
@@ -197,10 +206,7 @@ def base_of(recipe: Recipe, model: Model, progress: Progress | None = None) -> R
         return None
     below = base_of(recipe.base, model, progress)
     everything = Kept(1.0, 1.0, 1.0, latent_pixels(model, recipe))
-    return record_run(
-        recipe.base, model, row=recipe.base_row, kept=everything, progress=progress,
-        source=None if below is None else below.track,
-    )  # fmt: skip
+    return record_run(recipe.base, model, row=recipe.base_row, kept=everything, progress=progress, source=below)
 
 
 def latent_pixels(model: Model, recipe: Recipe) -> int:

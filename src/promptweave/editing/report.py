@@ -9,13 +9,16 @@ import numpy as np
 
 from promptweave.editing.recipe import Recipe
 from promptweave.evaluate.metrics import mse, psnr
+from promptweave.inversion import Inverted
 from promptweave.sampling.loop import Sample
 from promptweave.words import alignment
 
 CHANGED = 8 / 255  # a pixel counts as changed when its mean difference is above this
 
 
-def effect_report(recipe: Recipe, made: Sample, plain: np.ndarray | None) -> dict[str, Any]:
+def effect_report(
+    recipe: Recipe, made: Sample, plain: np.ndarray | None, inverted: Inverted | None = None
+) -> dict[str, Any]:
     """As JSON values: `controls`, `alignment` of each target, `distance` of each target and image to the source."""
     words = made.run.words
     return {
@@ -29,19 +32,21 @@ def effect_report(recipe: Recipe, made: Sample, plain: np.ndarray | None) -> dic
             [_distance(made.pictures[0, i], made.pictures[row, i]) for i in range(recipe.images)]
             for row in range(1, len(words))
         ],
-        **_given(recipe, made.pictures[0, 0]),
+        **_given(recipe, made.pictures[0, 0], inverted),
         "distance_uncontrolled": None
         if plain is None
         else [[_distance(made.pictures[0, i], row[i]) for i in range(recipe.images)] for row in plain],
     }
 
 
-def _given(recipe: Recipe, source: np.ndarray) -> dict[str, Any]:
-    """The PSNR of the source to the input image, if there is one."""
+def _given(recipe: Recipe, source: np.ndarray, inverted: Inverted | None) -> dict[str, Any]:
+    """The PSNR of the source to the input image, if there is one, and how it was inverted."""
     picture = recipe.root.picture
     if picture is None or recipe.base is not None:
         return {}
-    return {"picture": {"inversion": recipe.inversion, "psnr": round(psnr(picture.pixels(), source), 3)}}
+    how = recipe.inversion if inverted is None else inverted.method.spec
+    figures = {"figures": dict(inverted.figures)} if inverted is not None and inverted.figures else {}
+    return {"picture": {"inversion": how, "psnr": round(psnr(picture.pixels(), source), 3), **figures}}
 
 
 def _distance(source: np.ndarray, target: np.ndarray) -> dict[str, float]:

@@ -20,6 +20,7 @@ from PIL.PngImagePlugin import PngInfo
 from promptweave.core.control import Hooks
 from promptweave.editing.recipe import FORMAT, KEY, BrokenRecipe, Recipe, parse, versions
 from promptweave.editing.values import as_json
+from promptweave.inversion import Inverted
 from promptweave.sampling.loop import Sample
 from promptweave.view.sheet import sheet
 
@@ -34,6 +35,7 @@ class Result:
     report: dict[str, Any]
     model_hash: str
     grid: tuple[int, int]
+    inverted: Inverted | None = None  # of the input image
 
     @property
     def source(self) -> Image.Image:

@@ -1,4 +1,4 @@
-"""The starting noise of a run: seeded, or found by inverting an input image."""
+"""The start of a run: seeded noise, a recording, or what the inversion of an input image found."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import torch
 
 from promptweave.core.control import Control, FirstPass
 from promptweave.core.precision import precision
+from promptweave.editing.inversions import read_inversion
 from promptweave.editing.recipe import Recipe
-from promptweave.inversion.ddim import invert
-from promptweave.inversion.regularised import Regularised
+from promptweave.inversion import Inverted
+from promptweave.inversion.method import Task
 from promptweave.models.base import Model
 from promptweave.sampling.loop import noise_for
 from promptweave.sampling.recording import Track
@@ -19,29 +20,53 @@ from promptweave.sampling.walk import Progress
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """`noise` [images, channels, h, w], the controls that pin the source, and what is known of it before the run."""
+    """`noise` [images, channels, h, w], the inversion of the source's image, and what is known of it before the run.
+
+    `recorded`: the source comes from a recording, so that nothing has to keep it on its path.
+    """
 
     noise: torch.Tensor
-    controls: tuple[Control, ...] = ()
+    inverted: Inverted | None = None
     first_pass: FirstPass | None = None
+    recorded: bool = False
+
+    @property
+    def controls(self) -> tuple[Control, ...]:
+        """The controls that the inversion puts before all others."""
+        if self.inverted is None:
+            return ()
+        return self.inverted.further if self.recorded else self.inverted.controls
 
 
-def start(recipe: Recipe, model: Model, source: Track | None = None, progress: Progress | None = None) -> Start:
-    """The start of a recipe's run; `source`: the recording of its source, if there is one.
+def start(
+    recipe: Recipe,
+    model: Model,
+    source: Track | None = None,
+    progress: Progress | None = None,
+    *,
+    inverted: Inverted | None = None,
+) -> Start:
+    """The start of a recipe's run.
 
-    An input image is inverted under the source's prompt without guidance. With "direct" and "regularised" the source
-    is pinned to the inverted trajectory; with "ddim" it is generated again from the noise. Controls that start from
-    the image itself (FlowEdit) need no inversion.
+    `source`: the recording of its source, if there is one. `inverted`: the inversion of its image, if it is known.
+
+    An input image is inverted under the source's prompt. Controls that start from the image itself (FlowEdit) need no
+    inversion.
     """
     picture = recipe.root.picture
     if picture is None:
         return Start(noise_for(model, recipe.seed, recipe.images, recipe.size))
+    known = None if inverted is None else inverted.on(model.device)
     if source is not None:
-        return Start(source.latents(0))
+        return Start(source.latents(0), known, recorded=True)
     latents = model.to_latent(torch.from_numpy(picture.pixels().copy())[None].to(precision(model.dtype)) / 255)
     if any("noise" not in control.needs for control in recipe.controls):
-        known = FirstPass(latents.to(model.device))
-        return Start(noise_for(model, recipe.seed, recipe.images, recipe.size), (), known)
-    correct = Regularised(seed=recipe.seed) if recipe.inversion == "regularised" else None
-    found = invert(model, latents, recipe.source, steps=recipe.steps, correct=correct, progress=progress)
-    return Start(found.noise, () if recipe.inversion == "ddim" else (found.pin,))
+        first = FirstPass(latents.to(model.device))
+        return Start(noise_for(model, recipe.seed, recipe.images, recipe.size), first_pass=first)
+    if known is not None:
+        return Start(known.noise, known)
+    task = Task(
+        model, latents, recipe.source, recipe.steps, recipe.guidance, recipe.negative, recipe.seed, progress
+    )  # fmt: skip
+    found = read_inversion(recipe.inversion).find(task)
+    return Start(found.noise, found)

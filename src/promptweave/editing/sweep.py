@@ -17,6 +17,7 @@ from promptweave.core.clock import Number
 from promptweave.core.fields import options_of
 from promptweave.core.kept import together
 from promptweave.editing.edit import run_many
+from promptweave.editing.inverted_file import InvertedImage
 from promptweave.editing.options import EditOptions, PromptToPrompt
 from promptweave.editing.picture import Given, Picture
 from promptweave.editing.plan import bind, plan
@@ -25,6 +26,7 @@ from promptweave.editing.record import Recording, record_run
 from promptweave.editing.result import Result
 from promptweave.editing.settings import Settings, split
 from promptweave.editing.values import as_json, numeric, read_option, whole
+from promptweave.inversion import Inversion
 from promptweave.models.base import Model
 from promptweave.models.load import load_cached
 from promptweave.sampling.recording import Place
@@ -113,7 +115,7 @@ def usual_axes(model: Model) -> tuple[str, str]:
 
 
 def sweep(
-    source: str | Recording,
+    source: str | Recording | InvertedImage,
     target: str,
     *,
     rows: tuple[str, Sequence[Number]] | None = None,
@@ -123,14 +125,15 @@ def sweep(
     place: Place = "cpu",
     budget: int | None = None,
     image: Given | Picture | None = None,
-    inversion: str | None = None,
+    inversion: str | Inversion | None = None,
     settings: Settings | None = None,
     progress: Progress | None = None,
     **options: Unpack[EditOptions],
 ) -> Sweep:
     """Edit `source` into `target` with every pair of settings from two axes, on one recording of each source.
 
-    `source` may be a recording whose windows hold all those of the grid; its seed, steps and guidance are no axes then.
+    `source` may be an inverted image, or a recording whose windows hold all those of the grid; its seed, steps and
+    guidance are no axes then.
 
     An axis is a name and values: any number among the options of `edit` (cross, self_attention, threshold, seed,
     guidance, ...), or "weight:word". None: an axis that suits the model's attention (`usual_axes`). `batch`: cells in
@@ -202,7 +205,7 @@ def _without_idle(cells: Sequence[Recipe], model: Model) -> list[Recipe]:
 
 
 def _recordings(
-    source: str | Recording,
+    source: str | Recording | InvertedImage,
     recipes: Sequence[Recipe],
     model: Model,
     place: Place,
@@ -220,7 +223,10 @@ def _recordings(
     for alone, cells in groups.items():
         run = bind(alone, model)
         kept = together([control.reads(run) for cell in cells for control in recipes[cell].controls], run)
-        recording = record_run(alone, model, kept=kept, place=place, budget=budget, progress=progress)
+        recording = record_run(
+            alone, model, kept=kept, place=place, budget=budget, progress=progress,
+            source=source if isinstance(source, InvertedImage) else None,
+        )  # fmt: skip
         for cell in cells:
             found[cell] = recording
     return found

@@ -8,56 +8,58 @@ With a(t) the noise level of a step and a(s) that of the step after it, which is
     z_t = z_s + (sigma_t - sigma_s) v,         v = network(z_s, t)    in a flow model.
 
 The network is evaluated at z_s, which is not yet at the level t, so sampling forward again does not reproduce the image
-exactly, and guidance increases the error. `Inverted.pin` therefore keeps the source of a run on the path found here
-(Direct Inversion, Ju et al. 2024, arXiv 2310.01506): its latents are then exactly the image's, and the targets read
-their maps from the image's own path.
+exactly, and guidance increases the error. `Direct` therefore keeps the source of a run on the path found here (Direct
+Inversion, Ju et al. 2024, arXiv 2310.01506): its latents are then exactly the image's, and the targets read their maps
+from the image's own path.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from promptweave.core.clock import Step
-from promptweave.core.precision import precision
-from promptweave.core.rows import Layout
-from promptweave.inversion.pinned import Pinned
+from promptweave.core.control import Control
+from promptweave.inversion.method import CannotInvert, Inversion, Inverted, Latent, Task
 from promptweave.models.base import Model
-from promptweave.sampling.loop import FLOW, Job
-from promptweave.sampling.passes import Pass, answer
-from promptweave.sampling.steps import clean_and_noise, ddim_step, guide
-from promptweave.sampling.walk import Progress, branches
+from promptweave.sampling.loop import FLOW
+from promptweave.sampling.steps import clean_and_noise, ddim_step
+from promptweave.sampling.walk import Progress
 
-Latent = Float[Tensor, "images channels height width"]
 Correct = Callable[[Latent, Step], Latent]  # predicted noise to corrected noise
 
 
-class CannotInvert(ValueError):
-    """Raised for a model whose sampler cannot be inverted."""
+@dataclass(frozen=True)
+class Direct(Inversion):
+    """DDIM inversion, and the source kept on its path (Direct Inversion)."""
+
+    name: ClassVar[str] = "direct"
+    about: ClassVar[str] = "The source is kept on the path of DDIM inversion, and so is exactly the image."
+    flow: ClassVar[bool] = True
+
+    def find(self, task: Task) -> Inverted:
+        return Inverted(ddim_path(task), self)
+
+    def controls(self, found: Inverted) -> tuple[Control, ...]:
+        return (found.pin,)
 
 
-@dataclass(frozen=True, eq=False)
-class Inverted:
-    """`path` [steps + 1]: the latents from noise (0) to the image (last), [images, channels, height, width] each."""
+@dataclass(frozen=True)
+class Plain(Inversion):
+    """DDIM inversion alone: the source is generated again from the noise."""
 
-    path: tuple[Latent, ...]
+    name: ClassVar[str] = "ddim"
+    about: ClassVar[str] = "The source is generated again from the noise of DDIM inversion."
+    flow: ClassVar[bool] = True
 
-    @property
-    def noise(self) -> Latent:
-        """The starting noise of a run."""
-        return self.path[0]
-
-    @property
-    def pin(self) -> Pinned:
-        """A control, to be put first: row 0 follows the path."""
-        return Pinned(self.path)
+    def find(self, task: Task) -> Inverted:
+        return Inverted(ddim_path(task), self)
 
 
-@torch.no_grad()
 def invert(
     model: Model,
     latents: Latent,
@@ -75,44 +77,31 @@ def invert(
     noise that a diffusion model predicts. Raises CannotInvert for any solver but DDIM and the Euler solver of flow
     models.
     """
-    z = latents.to(model.device, precision(latents.dtype, model.dtype))
-    job = Job([prompt], z, steps, guidance, negative=negative)
-    job.bind(model)
-    solver = job.solver(model)
-    back = _way_back(model, correct)
-    text = model.encode([prompt], [negative])
-    layout = Layout(branches(model, guidance), 1, len(z))
-    strength = torch.full((1,), float(guidance), device=z.device, dtype=z.dtype)
+    task = Task(model, latents, prompt, steps, guidance, negative, progress=progress)
+    return Inverted(ddim_path(task, guidance, correct), Direct())
+
+
+@torch.no_grad()
+def ddim_path(task: Task, guidance: int | float = 1, correct: Correct | None = None) -> tuple[Latent, ...]:
+    """The latents [steps + 1] from noise to the image."""
+    z, back = task.latents, way_back(task, correct)
     path = [z]
-    for step in reversed(solver.steps):
-        here = Pass(model, step, text, strength, (), layout)
-        output = answer(model, [here.request(z[None], step.t)])[0].unflatten(0, (len(layout.branches), len(z)))
-        guided = guide(output[0], output[1], guidance) if len(output) == 2 else output[0]
-        z = back(guided.to(z.dtype), z, step)
+    for step in reversed(task.steps_of_run):
+        z = back(task.predict(z, step, guidance), z, step)
         path.append(z)
-        if progress:
-            progress(step, z[None])
-    return Inverted(tuple(reversed(path)))
+        task.tell(step, z)
+    return tuple(reversed(path))
 
 
-def _way_back(model: Model, correct: Correct | None) -> Callable[[Tensor, Tensor, Step], Tensor]:
-    """The function that takes one step towards the noise."""
-    if model.scheduler == FLOW:
+def way_back(task: Task, correct: Correct | None = None) -> Callable[[Tensor, Tensor, Step], Tensor]:
+    """The function (output, latent at the step's end, step) that takes one step towards the noise."""
+    if task.model.scheduler == FLOW:
         if correct is not None:
             raise CannotInvert(
                 "A correction changes predicted noise, and a flow model predicts velocities. Invert without one."
             )
         return lambda v, z, step: z + (step.t - max(step.t_next, 0.0)) / 1000 * v
-    if model.scheduler != "ddim":
-        raise CannotInvert(
-            f"Only DDIM and the Euler solver of flow models can be inverted. Received {model.scheduler!r}. "
-            'Load the model with scheduler="ddim" (--scheduler ddim).'
-        )
-    schedule = model.schedule()
-    if schedule.prediction == "sample":
-        raise CannotInvert(
-            "DDIM inversion needs a prediction of the noise, and this network predicts the image. Choose another model."
-        )
+    schedule = task.schedule()
 
     def ddim(output: Tensor, z: Tensor, step: Step) -> Tensor:
         here, there = schedule.level(step.t_next), schedule.level(step.t)

@@ -15,30 +15,41 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from promptweave.core.clock import Step
+from promptweave.core.clock import Number, Step
+from promptweave.core.control import Control
+from promptweave.core.fields import Option
+from promptweave.inversion.ddim import ddim_path
+from promptweave.inversion.method import Inversion, Inverted, Task
 
 TINY = 1e-7
 COARSEST = 8  # the pyramid ends with a level whose shorter side has at most so many cells
 
 
 @dataclass(frozen=True)
-class Regularised:
-    """A correction for `invert`. `pair` and `kl`: weights of the losses; `rounds`: how often both act in a step;
-    `draws`: random shifts per round; `seed`: of the shifts. Raises ValueError for numbers out of range."""
+class Regularised(Inversion):
+    """DDIM inversion whose noise is moved towards Gaussian noise, and the source kept on its path.
 
-    pair: int | float = 20.0
-    kl: int | float = 20.0
-    rounds: int = 5
-    draws: int = 5
-    seed: int = 0
+    `pair` and `kl`: weights of the losses; `rounds`: how often both act in a step; `draws`: random shifts per round;
+    `seed`: of the shifts; None: the run's. Called with a step's noise, it corrects it. Raises ValueError for numbers
+    out of range.
+    """
+
+    name: ClassVar[str] = "regularised"
+    about: ClassVar[str] = "As direct, with noise that each step makes more like Gaussian noise (pix2pix-zero)."
+    pair: Annotated[Number, Option("Weight of the loss on neighbours' correlation.", low=0)] = 20.0
+    kl: Annotated[Number, Option("Weight of the loss on mean and variance.", low=0)] = 20.0
+    rounds: Annotated[int, Option("How often both losses act in a step.", low=0)] = 5
+    draws: Annotated[int, Option("Random shifts in each round.", low=1)] = 5
+    seed: Annotated[int | None, Option("Seed of the shifts. [the run's]", low=0)] = None
 
     def __post_init__(self) -> None:
         if self.pair < 0 or self.kl < 0 or self.rounds < 0 or self.draws < 1:
@@ -47,11 +58,18 @@ class Regularised:
                 f"pair={self.pair}, kl={self.kl}, rounds={self.rounds}, draws={self.draws}."
             )
 
+    def find(self, task: Task) -> Inverted:
+        correct = self if self.seed is not None else replace(self, seed=task.seed)
+        return Inverted(ddim_path(task, correct=correct), self)
+
+    def controls(self, found: Inverted) -> tuple[Control, ...]:
+        return (found.pin,)
+
     def __call__(self, noise: Float[Tensor, "images *shape"], step: Step) -> Float[Tensor, "images *shape"]:
         """The corrected noise of a step. The shifts depend on the step's index."""
         parts: list[Tensor] = []
         for one in noise.split(1):
-            rng, e = random.Random(f"{self.seed} {step.index}"), one
+            rng, e = random.Random(f"{self.seed or 0} {step.index}"), one
             for _ in range(self.rounds):
                 for _ in range(self.draws if self.pair else 0):
                     e = _moved(e, partial(auto_correlation, rng=rng), self.pair / self.draws)

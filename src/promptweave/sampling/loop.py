@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -69,6 +69,14 @@ def noise_for(
     return torch.cat(draws)
 
 
+class Solving(Protocol):
+    """An inversion whose runs may need a solver of their own."""
+
+    def solver(self, model: Model, prompts: int) -> Solver | None:
+        """The solver for so many computed prompts; None: the model's."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Job:
     """A run to do: its prompts (row 0 is the source), its starting noise and its settings."""
@@ -83,6 +91,7 @@ class Job:
     source: Source | None = None
     progress: Progress | None = None
     first_pass: FirstPass | None = None  # of a source that is already known
+    inverted: Solving | None = None  # what brings a solver of its own
 
     def bind(self, model: Model, first_pass: FirstPass | None = None) -> tuple[Run, tuple[Hooks, ...]]:
         """Bind the controls to a run; everything that can be checked before the first step is checked here."""
@@ -130,6 +139,9 @@ class Job:
     def solver(self, model: Model) -> Solver:
         """A fresh solver."""
         computed = len(self.prompts) - (0 if self.source is None else 1)
+        own = None if self.inverted is None else self.inverted.solver(model, computed)
+        if own is not None:
+            return own
         made = model.solver(self.steps, tuple(self.noise.shape), computed, self.seed)
         return made or Ddim(model.schedule(), self.steps)
 
@@ -145,18 +157,23 @@ def sample(
     negative: str = "",
     seed: int = 0,
     source: Source | None = None,
+    inverted: Solving | None = None,
     progress: Progress | None = None,
 ) -> Sample:
     """Generate an image for each prompt and each noise. For controls, row 0 is the source and the others are targets.
 
     `noise` is shared by all prompts. `steps` and `guidance` default to those that suit the model (`model.defaults`);
     `negative` is the negative prompt. `seed`: of the noise that some solvers add on the way. A recorded `source`
-    takes the place of row 0, which is then not computed. `progress` is called after every step with the step and the
+    takes the place of row 0, which is then not computed. `inverted`: an inversion whose runs may need a solver of
+    their own; its controls are given with the others. `progress` is called after every step with the step and the
     latents. Raises ValueError if a parameter or control does not fit the model, before anything is computed.
     """
     usual = model.defaults
     steps, guidance = usual[0] if steps is None else steps, usual[1] if guidance is None else guidance
-    return sample_jobs(model, [Job(prompts, noise, steps, guidance, controls, negative, seed, source, progress)])[0]
+    job = Job(
+        prompts, noise, steps, guidance, controls, negative, seed, source, progress, inverted=inverted
+    )  # fmt: skip
+    return sample_jobs(model, [job])[0]
 
 
 @torch.no_grad()

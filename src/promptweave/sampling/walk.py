@@ -73,7 +73,7 @@ def walk(
             output = output.unflatten(0, (len(others) + len(layout.branches), *moving.shape[:2]))
             found = dict(zip(wanted, output, strict=False))
             seen = {key: look.maps for key, look in looks.items() if look is not None}
-            output = _predicted(hooks, step, output[len(others) :], strength[first:], found, seen, call)
+            output = _predicted(hooks, step, output[len(others) :], strength[first:], found, seen, moving, call)
             moving = solver.advance(output.flatten(0, 1), moving.flatten(0, 1), t).unflatten(0, moving.shape[:2])
         z = moving if source is None else torch.cat([source.latents(step.index + 1).to(before)[None], moving])
         for hook in hooks:
@@ -90,6 +90,7 @@ def _predicted(
     strength: Tensor,
     extra: Mapping[tuple[int, str], Tensor],
     maps: Mapping[tuple[int, str], Maps],
+    latents: Tensor,
     call: int,
 ) -> Tensor:
     """The prediction after guidance and the controls, each of which sees the extra predictions that it asked for."""
@@ -100,7 +101,7 @@ def _predicted(
             continue
         mine = {name: found for (owner, name), found in extra.items() if owner == index}
         seen = {name: found for (owner, name), found in maps.items() if owner == index}
-        guided = hook.prediction(step, Predictions(cond, uncond, guided, mine, seen, call))
+        guided = hook.prediction(step, Predictions(cond, uncond, guided, mine, seen, latents, call))
     return guided
 
 

@@ -117,7 +117,9 @@ class Studio:
         if kept is not None:
             captured = done.sample.hooks[-1]
             assert isinstance(captured, Captured)
-            recording = Recording(recipe, 0, captured.track(done.sample.pictures[0]), network.fingerprint())
+            recording = Recording(
+                recipe, 0, captured.track(done.sample.pictures[0]), network.fingerprint(), done.inverted
+            )
             self.shelf.put(key_of(name, recipe, 0), recording)
         report = {**done.report, "controls": done.report["controls"][:count]}
         sample = replace(done.sample, hooks=done.sample.hooks[: count + 1])
@@ -169,8 +171,7 @@ class Studio:
         else:
             first = self.recording(name, recipe, 0, progress)
             kept = self._kept(network, recipe) or USUAL
-            track = None if first is None else first.track
-            found = record_run(recipe, network, row=row, kept=kept, progress=progress, source=track)
+            found = record_run(recipe, network, row=row, kept=kept, progress=progress, source=first)
         if found is not None:
             self.shelf.put(key, found)
         return found

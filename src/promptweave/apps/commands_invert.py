@@ -1,0 +1,51 @@
+"""The command invert."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from promptweave.apps.common import SETTINGS, FileOutput, Opening, steps_of
+from promptweave.apps.flags import Flags, command
+from promptweave.core.fields import Option
+
+
+@dataclass(frozen=True)
+class Inverting:
+    """Which inversion."""
+
+    inversion: Annotated[
+        str,
+        Option("How the image is inverted: direct, ddim, null-text ...", metavar="NAME[:OPTION=VALUE,...]"),
+    ] = "direct"  # fmt: skip
+
+
+@command(
+    settings=SETTINGS, inverting=Flags(Inverting), opening=Flags(Opening),
+    output=Flags(FileOutput, {"output": Path("out/inverted.safetensors")}),
+)  # fmt: skip
+def invert(
+    image: Annotated[str, Parameter(help="Image file.")], prompt: Annotated[str, Parameter(help="What it shows.")],
+    /, *, settings: dict[str, Any], inverting: Inverting, opening: Opening, output: FileOutput,
+) -> None:  # fmt: skip
+    """Invert an image once: `edit --recording FILE TARGET` and sweeps then start from it."""
+    output.check()
+    if output.output.suffix != ".safetensors":
+        raise ValueError(f"An inverted image is saved as a .safetensors file. Received {output.output}.")
+    from promptweave.editing.inversions import read_inversion
+    from promptweave.editing.invert import invert as make
+
+    method = read_inversion(inverting.inversion)
+    network, terminal = opening.load(), output.terminal
+    with terminal.progress("inverting", method.passes(steps_of(settings, network))) as advance:
+        made = make(prompt, image, model=network, inversion=method, progress=advance, **settings)
+    made.save(output.output)
+    chosen, figures = made.inverted.method.spec, dict(made.inverted.figures)
+    terminal.give({"file": str(output.output), "inversion": chosen, "psnr": made.psnr, "figures": figures})
+    terminal.say(f"  inversion {chosen}: PSNR of the source to the input image {made.psnr:.1f} dB")
+    for name, value in figures.items():
+        terminal.say(f"  {name}: {value:.4g}")
+    terminal.say(f"wrote {output.output}")

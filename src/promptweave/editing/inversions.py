@@ -1,0 +1,42 @@
+"""Inversions as text, NAME[:OPTION=VALUE,...]: how the command line, job files, recipes and the page name them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from promptweave.core.fields import options_of
+from promptweave.editing.values import nearest, read_option
+from promptweave.inversion import KNOWN, Inversion
+
+
+def read_inversion(given: str | Inversion) -> Inversion:
+    """The inversion of a text. Raises ValueError for an unknown name or option, or a value out of range.
+
+    >>> read_inversion("null-text:rounds=5,pin=true")
+    NullText(rounds=5, rate=0.01, tolerance=1e-05, checkpointing=False, source_only=False, pin=True)
+    """
+    if isinstance(given, Inversion):
+        return given
+    name, _, options = given.partition(":")
+    if name not in KNOWN:
+        raise ValueError(f"inversion is one of {', '.join(KNOWN)}. Received {given!r}. {nearest(name, list(KNOWN))}")
+    kind = KNOWN[name]
+    known = {listed.name: listed for listed in options_of(kind)}
+    values: dict[str, Any] = {}
+    for part in filter(None, options.split(",")):
+        option, equals, text = (piece.strip() for piece in part.partition("="))
+        if option not in known or not equals:
+            raise ValueError(
+                f"The options of an inversion are written NAME:OPTION=VALUE,OPTION=VALUE. Received {part!r} of "
+                f"{name}, which has {', '.join(known) or 'no options'}. {nearest(option, list(known)) if known else ''}"
+            )
+        values[option] = read_option(known[option], _value(text))
+    return kind(**values)
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
