@@ -229,7 +229,7 @@ def test_jobs_hold_pictures_of_their_own(tiny, tmp_path):
     ("options", "message"),
     [
         ({"images": 2}, "images must be 1"),
-        ({"inversion": "magic"}, "direct, ddim, regularised"),
+        ({"inversion": "magic"}, "There are auto, direct, ddim"),
         ({"image": np.zeros((8, 8), np.uint8)}, "uint8 \\[height, width, 3\\]"),
         ({"image": np.zeros((8, 8, 3), np.float32)}, "Received float32"),
     ],

@@ -20,7 +20,7 @@ def read_inversion(given: str | Inversion) -> Inversion:
         return given
     name, _, options = given.partition(":")
     if name not in KNOWN:
-        raise ValueError(f"inversion is one of {', '.join(KNOWN)}. Received {given!r}. {nearest(name, list(KNOWN))}")
+        raise ValueError(f"There is no inversion {name!r}. {nearest(name, list(KNOWN))}")
     kind = KNOWN[name]
     known = {listed.name: listed for listed in options_of(kind)}
     values: dict[str, Any] = {}

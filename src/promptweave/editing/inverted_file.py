@@ -99,7 +99,7 @@ def holds_inversion(path: Path | str) -> bool:
 def inverted_tensors(inverted: Inverted) -> dict[str, Tensor]:
     """The tensors of an inversion by name, for a file."""
     more = {f"inverted.more.{name}": x.detach().cpu().contiguous() for name, x in inverted.more.items()}
-    return {"inverted.path": torch.stack([z.detach().cpu() for z in inverted.path]), **more}
+    return {"inverted.path": torch.stack([z.detach().cpu() for z in inverted.path]).contiguous(), **more}
 
 
 def inverted_record(inverted: Inverted) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from promptweave.core.precision import precision
 from promptweave.editing.inversions import read_inversion
 from promptweave.editing.recipe import Recipe
 from promptweave.inversion import Inverted
-from promptweave.inversion.method import Task
+from promptweave.inversion.inverting import Task
 from promptweave.models.base import Model
 from promptweave.sampling.loop import noise_for
 from promptweave.sampling.recording import Track

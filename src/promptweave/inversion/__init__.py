@@ -7,10 +7,10 @@ from promptweave.inversion.auto import Auto as Auto
 from promptweave.inversion.ddim import Direct as Direct
 from promptweave.inversion.ddim import Plain as Plain
 from promptweave.inversion.edit_friendly import EditFriendly as EditFriendly
-from promptweave.inversion.method import KNOWN as KNOWN
-from promptweave.inversion.method import CannotInvert as CannotInvert
-from promptweave.inversion.method import Inversion as Inversion
-from promptweave.inversion.method import Inverted as Inverted
+from promptweave.inversion.inverting import KNOWN as KNOWN
+from promptweave.inversion.inverting import CannotInvert as CannotInvert
+from promptweave.inversion.inverting import Inversion as Inversion
+from promptweave.inversion.inverting import Inverted as Inverted
 from promptweave.inversion.negative_prompt import NegativePrompt as NegativePrompt
 from promptweave.inversion.null_text import NullLatent as NullLatent
 from promptweave.inversion.null_text import NullText as NullText

@@ -10,7 +10,7 @@ import torch
 
 from promptweave.core.control import NoEffect
 from promptweave.core.fields import Option
-from promptweave.inversion.method import KNOWN, CannotInvert, Inversion, Inverted, Task, names
+from promptweave.inversion.inverting import KNOWN, CannotInvert, Inversion, Inverted, Task, names
 from promptweave.sampling.loop import FLOW, Job, sample_jobs
 
 LEFT_OUT = ("auto", "null-text", "null-latent", "regularised")  # that take gradients, or aim at something else

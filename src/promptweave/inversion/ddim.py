@@ -24,7 +24,7 @@ from torch import Tensor
 
 from promptweave.core.clock import Step
 from promptweave.core.control import Control
-from promptweave.inversion.method import CannotInvert, Inversion, Inverted, Latent, Task
+from promptweave.inversion.inverting import CannotInvert, Inversion, Inverted, Latent, Task
 from promptweave.models.base import Model
 from promptweave.sampling.loop import FLOW
 from promptweave.sampling.steps import clean_and_noise, ddim_step

@@ -29,7 +29,7 @@ from promptweave.core.control import Control, Hooks, NoEffect, Run
 from promptweave.core.fields import Option
 from promptweave.core.kept import NOTHING, Kept
 from promptweave.core.schedule import Prediction, Schedule
-from promptweave.inversion.method import CannotInvert, Inversion, Inverted, Latent, Task
+from promptweave.inversion.inverting import CannotInvert, Inversion, Inverted, Latent, Task
 from promptweave.models.base import Model, Solver
 from promptweave.sampling.solver import Ddim
 from promptweave.sampling.steps import clean_and_noise, roots

@@ -23,7 +23,7 @@ from promptweave.core.clock import Number
 from promptweave.core.control import Control
 from promptweave.core.fields import Option
 from promptweave.inversion.ddim import ddim_path
-from promptweave.inversion.method import CannotInvert, Inversion, Inverted, Task
+from promptweave.inversion.inverting import CannotInvert, Inversion, Inverted, Task
 from promptweave.inversion.unconditional import Unconditional
 
 

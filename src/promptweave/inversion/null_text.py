@@ -33,7 +33,7 @@ from promptweave.core.fields import Option
 from promptweave.core.kept import NOTHING, Kept
 from promptweave.core.schedule import Schedule
 from promptweave.inversion.ddim import ddim_path
-from promptweave.inversion.method import CannotInvert, Inversion, Inverted, Latent, Task
+from promptweave.inversion.inverting import CannotInvert, Inversion, Inverted, Latent, Task
 from promptweave.inversion.unconditional import Unconditional
 from promptweave.sampling.steps import ddim_step, guide
 
@@ -185,7 +185,7 @@ def optimised(
 
 
 def _round(
-    moved: Callable[[Tensor], Latent], u: Tensor, goal: Latent, rounds: int, rate: float, limit: float
+    moved: Callable[[Tensor], Latent], u: Tensor, goal: Latent, rounds: int, rate: Number, limit: Number
 ) -> tuple[Tensor, float, int]:
     """A step's text, its last loss, and the rounds that it took."""
     u = u.detach().clone().requires_grad_()

@@ -34,7 +34,7 @@ from promptweave.core.control import Control, Hooks, Latents, NoEffect, Predicti
 from promptweave.core.fields import Option
 from promptweave.core.kept import NOTHING, Kept
 from promptweave.inversion.ddim import ddim_path
-from promptweave.inversion.method import Inversion, Inverted, Task
+from promptweave.inversion.inverting import Inversion, Inverted, Task
 from promptweave.inversion.negative_prompt import as_negative, unconditional
 from promptweave.sampling.steps import clean_and_noise
 

@@ -28,7 +28,7 @@ from promptweave.core.clock import Number, Step
 from promptweave.core.control import Control
 from promptweave.core.fields import Option
 from promptweave.inversion.ddim import ddim_path
-from promptweave.inversion.method import Inversion, Inverted, Task
+from promptweave.inversion.inverting import Inversion, Inverted, Task
 
 TINY = 1e-7
 COARSEST = 8  # the pyramid ends with a level whose shorter side has at most so many cells

@@ -23,7 +23,7 @@ import torch
 from promptweave.core.clock import Number, Step
 from promptweave.core.control import Control
 from promptweave.core.fields import Option
-from promptweave.inversion.method import CannotInvert, Inversion, Inverted, Latent, Task
+from promptweave.inversion.inverting import CannotInvert, Inversion, Inverted, Latent, Task
 from promptweave.inversion.regularised import Regularised
 from promptweave.sampling.loop import FLOW
 from promptweave.sampling.steps import clean_and_noise, ddim_step

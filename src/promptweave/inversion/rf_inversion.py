@@ -26,7 +26,7 @@ from promptweave.core.clock import Number, Step, Window
 from promptweave.core.control import Control, Hooks, Latents, Predictions, Run
 from promptweave.core.fields import Option
 from promptweave.core.kept import NOTHING, Kept
-from promptweave.inversion.method import Inversion, Inverted, Task
+from promptweave.inversion.inverting import Inversion, Inverted, Task
 from promptweave.inversion.second_order import at, span
 
 

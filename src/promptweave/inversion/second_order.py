@@ -33,7 +33,7 @@ from promptweave.core.kept import Kept, everything
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site
 from promptweave.core.targets import SOURCE
-from promptweave.inversion.method import Inversion, Inverted, Latent, Task
+from promptweave.inversion.inverting import Inversion, Inverted, Latent, Task
 from promptweave.models.base import Model, Solver
 
 

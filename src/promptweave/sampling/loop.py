@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -69,6 +69,7 @@ def noise_for(
     return torch.cat(draws)
 
 
+@runtime_checkable
 class Solving(Protocol):
     """An inversion whose runs may need a solver of their own."""
 
