@@ -237,3 +237,64 @@ def methods(
         for f in figures
     ]  # fmt: skip
     terminal.say(table(f"{model}, {steps} steps, guidance {strength:g}", columns, lines))
+
+
+@dataclass(frozen=True)
+class Inversions:
+    """The pairs of `bench inversions`."""
+
+    count: Annotated[int, Option("Drawn images.", low=1, group="What changes")] = 100
+    first: Annotated[int, Option("The first of them to measure.", low=0, group="What changes")] = 0
+    steps: Annotated[int, Option("Sampling steps.", low=1, group="Image")] = 20
+    guidance: Annotated[float | None, Option("Guidance scale. [the model's own]", low=0, group="Image")] = None
+    seed: Annotated[int, Option("Seed.", low=0, group="Image")] = 5000
+    rows: Annotated[
+        Path | None, Option("File to append the figures of each image to.", group="Output", metavar="FILE")
+    ] = None
+    pictures: Annotated[
+        Path | None, Option("Folder for a sheet of each of the first twelve images.", group="Output", metavar="FOLDER")
+    ] = None
+
+
+@bench.command(usage="Usage: promptweave bench inversions [OPTIONS] [NAMES...]")
+@command(asked=Flags(Inversions), opening=OPENING, speaking=SPEAKING)
+def inversions(
+    *names: Annotated[str, Parameter(help="Inversions to measure. [all without gradients]")],
+    asked: Inversions,
+    opening: Opening,
+    speaking: Speaking,
+) -> None:
+    """Measure inversions on drawn images: does the edit succeed, what stays, and what does it cost?"""
+    from dataclasses import asdict
+
+    from promptweave.benchmarks import bench_inversions as bench
+    from promptweave.editing.inversions import read_inversion
+    from promptweave.editing.plan import usual
+    from promptweave.inversion import Auto
+    from promptweave.sampling.loop import FLOW
+
+    for name in names:
+        read_inversion(name)
+    terminal, network = speaking.terminal, opening.load()
+    chosen = names or tuple(Auto().tried(flow=network.scheduler == FLOW))
+    strength = usual(network, asked.steps, asked.guidance)[1]
+    found: list[bench.Row] = []
+    shown: list[bench.Pictures] = []
+    with terminal.progress("measuring", max(0, asked.count - asked.first) * len(chosen)) as advance:
+        for rows, pictures in bench.bench_inversions(
+            network, chosen, count=asked.count, steps=asked.steps, guidance=strength, seed=asked.seed,
+            first=asked.first, progress=lambda: advance(None, None),
+        ):  # fmt: skip
+            found += rows
+            shown.append(pictures)
+            if asked.rows:
+                bench.write_rows(asked.rows, rows)
+            if len(shown) == len(chosen):
+                if asked.pictures and pictures.pair < asked.first + 12:
+                    asked.pictures.mkdir(parents=True, exist_ok=True)
+                    bench.inversion_sheet(shown).save(asked.pictures / f"inversions-{pictures.pair}.webp", quality=80)
+                shown = []
+    terminal.give({"rows": [asdict(row) for row in found]})
+    terminal.say(
+        table(f"{opening.model}, {asked.steps} steps, guidance {strength:g}", bench.COLUMNS, bench.cells(found))
+    )
