@@ -267,7 +267,7 @@ def inversions(
     """Measure inversions on drawn images: does the edit succeed, what stays, and what does it cost?"""
     from dataclasses import asdict
 
-    from promptweave.benchmarks import bench_inversions as bench
+    from promptweave.benchmarks import bench_inversions
     from promptweave.editing.inversions import read_inversion
     from promptweave.editing.plan import usual
     from promptweave.inversion import Auto
@@ -278,23 +278,29 @@ def inversions(
     terminal, network = speaking.terminal, opening.load()
     chosen = names or tuple(Auto().tried(flow=network.scheduler == FLOW))
     strength = usual(network, asked.steps, asked.guidance)[1]
-    found: list[bench.Row] = []
-    shown: list[bench.Pictures] = []
+    found: list[bench_inversions.Row] = []
+    shown: list[bench_inversions.Pictures] = []
     with terminal.progress("measuring", max(0, asked.count - asked.first) * len(chosen)) as advance:
-        for rows, pictures in bench.bench_inversions(
+        for rows, pictures in bench_inversions.bench_inversions(
             network, chosen, count=asked.count, steps=asked.steps, guidance=strength, seed=asked.seed,
             first=asked.first, progress=lambda: advance(None, None),
         ):  # fmt: skip
             found += rows
             shown.append(pictures)
             if asked.rows:
-                bench.write_rows(asked.rows, rows)
+                bench_inversions.write_rows(asked.rows, rows)
             if len(shown) == len(chosen):
                 if asked.pictures and pictures.pair < asked.first + 12:
                     asked.pictures.mkdir(parents=True, exist_ok=True)
-                    bench.inversion_sheet(shown).save(asked.pictures / f"inversions-{pictures.pair}.webp", quality=80)
+                    bench_inversions.inversion_sheet(shown).save(
+                        asked.pictures / f"inversions-{pictures.pair}.webp", quality=80
+                    )
                 shown = []
     terminal.give({"rows": [asdict(row) for row in found]})
     terminal.say(
-        table(f"{opening.model}, {asked.steps} steps, guidance {strength:g}", bench.COLUMNS, bench.cells(found))
+        table(
+            f"{opening.model}, {asked.steps} steps, guidance {strength:g}",
+            bench_inversions.COLUMNS,
+            bench_inversions.cells(found),
+        )
     )
