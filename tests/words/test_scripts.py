@@ -1,4 +1,4 @@
-"""Words in scripts without spaces, emoji and invisible characters, for byte-level, word-piece and unigram tokenizers."""
+"""Words in scripts without spaces, emoji and invisible characters, with tokenizers of three kinds."""
 
 from __future__ import annotations
 
