@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -322,3 +324,15 @@ def test_bad_questions_leave_nothing(run, arguments, message):
     code, out, err = run("maps", SOURCE, *arguments, "--steps", "2")
     assert code == 2 and not out and message in err and "Traceback" not in err, err
     assert not files()
+
+
+def test_a_table_shows_any_prompt_as_it_is_on_any_terminal(run, monkeypatch):
+    """Rich's markup and emoji codes are text of the prompt here; an encoding without a character gets its code."""
+    code, out, _ = run("words", "a [red] :cat: 猫", "a [blue] :cat: 猫")
+    assert code == 0 and "prompt 1: a [red] :cat: 猫" in out and re.search(r"swapped +red +blue", out)
+    raw = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    with pytest.raises(SystemExit) as ended:
+        main(["words", "a [red] :cat: 猫"])
+    sys.stdout.flush()
+    assert ended.value.code == 0 and rb"[red] :cat: \u732b" in raw.getvalue()

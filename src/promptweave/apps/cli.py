@@ -18,7 +18,7 @@ os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
 
 from promptweave import __version__
 from promptweave.apps.declared import method_commands
-from promptweave.apps.failures import explain
+from promptweave.apps.failures import explain, speak
 
 EDITS, METHODS, VIEWS, TOOLS, OPTIONS = (
     Group(name, sort_key=place)
@@ -91,6 +91,7 @@ def build() -> App:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; errors become one message and an exit code."""
     tokens = list(sys.argv[1:] if arguments is None else arguments)
+    speak()
     if tokens[:1] in (["edit"], ["sweep"]):
         tokens = [word for token in tokens for word in ALIASES.get(token, (token,))]
     try:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
+import warnings
+from typing import Any
 
 from cyclopts import CycloptsError, MissingArgumentError, RepeatArgumentError
 
@@ -48,6 +51,20 @@ def misused(error: CycloptsError) -> str:
     if isinstance(error, RepeatArgumentError):
         message = f"{error.token.keyword} takes one value. Received two. Give it once."
     return f"{message} See {chain} --help."
+
+
+def speak() -> None:
+    """Print any text on any terminal, and the library's own warnings as the sentences that they are."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # where the terminal's encoding lacks a character
+    usual = warnings.formatwarning
+
+    def sentence(message: Warning | str, category: type[Warning], *place: Any, **line: Any) -> str:
+        own = category.__module__.startswith("promptweave")
+        return f"{message}\n" if own else usual(message, category, *place, **line)
+
+    warnings.formatwarning = sentence
 
 
 def fail(message: str, code: int) -> int:

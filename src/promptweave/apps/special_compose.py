@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rich.markup import escape
 from rich.tree import Tree
 
 from promptweave.apps.method import Asked, Made, Special
@@ -41,14 +40,14 @@ class Compose(Special):
 
 def tree(prompt: str, phrases: Sequence[tuple[int, int]]) -> Tree:
     """The phrases, each under the smallest one that contains it."""
-    root = Tree(escape(prompt))
+    root = Tree(prompt)
     open_at: list[tuple[tuple[int, int], Tree]] = [((0, len(prompt)), root)]
     for span in phrases:
         if span == (0, len(prompt)):
             continue
         while not (open_at[-1][0][0] <= span[0] and span[1] <= open_at[-1][0][1]):
             open_at.pop()
-        open_at.append((span, open_at[-1][1].add(escape(prompt[slice(*span)]))))
+        open_at.append((span, open_at[-1][1].add(prompt[slice(*span)])))
     return root
 
 

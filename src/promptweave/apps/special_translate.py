@@ -57,7 +57,7 @@ class Translate(Special):
 def _bank(path: Path) -> tuple[str, ...]:
     """The sentences of a file."""
     try:
-        lines = tuple(line.strip() for line in path.read_text().splitlines() if line.strip())
+        lines = tuple(line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip())
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(
             f"Sentences are read from a text file, one per line. {path} cannot be read: {error}."

@@ -26,8 +26,8 @@ class Terminal:
 
     @property
     def console(self) -> Console:
-        """The console for readable output."""
-        return Console(quiet=self.json or self.quiet, highlight=False, soft_wrap=True)
+        """The console for readable output; what is printed is text as it is, without Rich's markup."""
+        return Console(quiet=self.json or self.quiet, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
     def say(self, *values: Any) -> None:
         """Print readable output, unless it is switched off."""
@@ -43,7 +43,7 @@ class Terminal:
         """A progress bar on standard error, hidden if that is not a terminal."""
         shown = not (self.json or self.quiet) and sys.stderr.isatty()
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TaskProgressColumn(),
             TimeElapsedColumn(),

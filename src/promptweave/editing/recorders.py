@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -17,6 +18,7 @@ from promptweave.editing.settings import Settings, split
 from promptweave.models.base import Model
 from promptweave.sampling.loop import Job, noise_for
 from promptweave.words import Words
+from promptweave.words.units import loose
 
 BUDGET = 2_000_000_000  # default budget: bytes of maps that a run may keep
 Grid = int | tuple[int, int] | Literal["all"] | None
@@ -28,13 +30,34 @@ def named(words: Words, special: bool = False) -> Named:
     """The words that the model reads, with the start and end tokens; a repeated word gets the suffix "#2"."""
     found: list[tuple[str, tuple[int, ...]]] = []
     for word in words.words:
-        if word.tokens and word not in words.truncated:
+        if words.own(word) and word not in words.truncated:
             count = sum(name.partition("#")[0] == word.text for name, _ in found)
-            found.append((f"{word.text}#{count + 1}" if count else word.text, word.tokens))
+            found.append((f"{word.text}#{count + 1}" if count else word.text, words.own(word)))
     if special:
         start = words.places[:1] if words.places[0] not in _tokens(words) else ()
         found = [*([(SPECIAL[0], start)] if start else []), *found, (SPECIAL[1], words.places[-1:])]
     return tuple(found)
+
+
+def of_word(names: Named, word: str) -> tuple[int, ...] | None:
+    """The tokens of a word among named ones, or of neighbours that make up a phrase; None if there are none.
+
+    >>> of_word((("草", (1, 2)), ("地", (3,)), ("red", (4,)), ("car#2", (5,))), "草地")
+    (1, 2, 3)
+    """
+    known = dict(names)
+    if word in known:
+        return known[word]
+    plain = [re.sub(r"#[0-9]+$", "", name) for name, _ in names]
+    wanted = loose("".join(word.split()))
+    for first in range(len(plain)):
+        for last in range(first + 1, len(plain) + 1):
+            text = loose("".join(plain[first:last]))
+            if wanted and text == wanted:
+                return tuple(token for _, tokens in names[first:last] for token in tokens)
+            if not wanted.startswith(text):
+                break
+    return None
 
 
 def columns(words: Words) -> tuple[int, ...]:

@@ -114,7 +114,7 @@ class Result:
             for name, (row, image) in self.files().items():
                 self.save_picture(fresh / name, row, image)
             self.comparison().save(fresh / "comparison.png", pnginfo=self._info(0, 0))
-            (fresh / "edit.json").write_text(as_json(self.record, indent=1) + "\n")
+            (fresh / "edit.json").write_text(as_json(self.record, indent=1) + "\n", "utf-8")
             for name, text in (pages or {}).items():
                 (fresh / name).write_text(text, "utf-8")
             written = sorted(fresh.iterdir())
@@ -167,7 +167,7 @@ def read_record(path: Path | str) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}. Give the path of a saved PNG or edit.json.")
     if path.suffix == ".json":
-        return parse(path.read_text())
+        return parse(path.read_text("utf-8"))
     try:
         with Image.open(path) as image:
             text = image.info.get(KEY)

@@ -89,7 +89,7 @@ class Sweep:
                 "source": self.source, "target": self.target, "rows": self.rows, "columns": self.columns,
                 "files": names, "distance": [[cell.report["distance"][0][0] for cell in row] for row in self.cells],
             }  # fmt: skip
-            (fresh / "sweep.json").write_text(as_json(record, indent=1) + "\n")
+            (fresh / "sweep.json").write_text(as_json(record, indent=1) + "\n", "utf-8")
             written = sorted(fresh.iterdir())
             for path in written:
                 os.replace(path, folder / path.name)

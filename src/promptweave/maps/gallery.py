@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from promptweave.core.record_maps import RecordedMaps
-from promptweave.editing.recorders import Named, at, columns, named
+from promptweave.editing.recorders import Named, at, columns, named, of_word
 from promptweave.editing.result import Result
 from promptweave.view.heat import coloured, heat, over
 from promptweave.view.names import clamped, map_name
@@ -46,14 +46,14 @@ class Gallery:
 
     def of(self, word: str, step: int, place: str | None = None, head: int | None = None) -> Tensor:
         """The map [height, width] of a word, summed over its tokens. `place` may be left out if there is only one."""
-        known = dict(self.every)
-        if word not in known:
-            raise ValueError(f"{word!r} has no map. Choose one of {', '.join(known)}.")
+        tokens = of_word(self.every, word)
+        if tokens is None:
+            raise ValueError(f"{word!r} has no map. Choose one of {', '.join(dict(self.every))}.")
         key = (step, self.places[0][0] if place is None else place, head)
         if key not in self.maps:
             names = ", ".join(map_name(*key) for key in list(self.maps)[:12])
             raise ValueError(f"There is no map {map_name(*key)}. There are {names} ...")
-        return self.maps[key][..., list(known[word])].sum(-1)
+        return self.maps[key][..., list(tokens)].sum(-1)
 
     def sheet(
         self, word: str | None = None, *, words: Sequence[str] | None = None, on_picture: bool = False

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from promptweave.editing.recorders import of_word
 from promptweave.editing.values import as_json
 from promptweave.maps.gallery import Gallery
 from promptweave.view.aggregate import enlarged
@@ -40,12 +41,12 @@ def statistics(
     """Statistics of every map and word, start and end tokens included. `masks`: for words, bool [height, width]."""
     known = dict(gallery.every)
     for word in masks or ():
-        if word not in known:
+        if of_word(gallery.every, word) is None:
             raise ValueError(f"{word!r} has no map. Choose one of {', '.join(known)}.")
     rows: list[Statistic] = []
     for step, place, head in gallery.maps:
         time = float(gallery.steps[step][1])
-        for word in known:
+        for word in dict.fromkeys((*known, *(masks or ()))):
             values = gallery.of(word, step, place, head)
             found = None if masks is None or word not in masks else covering(values, masks[word], threshold)
             where = place if head is None else f"{place}_head_{head}"
@@ -68,9 +69,9 @@ def write_statistics(rows: list[Statistic], path: Path | str) -> Path:
         raise ValueError(f"Statistics are written as .csv or .json. Received {path}.")
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".json":
-        path.write_text(as_json([asdict(row) for row in rows], indent=1) + "\n")
+        path.write_text(as_json([asdict(row) for row in rows], indent=1) + "\n", "utf-8")
         return path
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(Statistic)])
         writer.writeheader()
         writer.writerows(asdict(row) for row in rows)

@@ -13,7 +13,18 @@ from torch import Tensor
 
 from promptweave.core.record_maps import RecordedMaps, RecordMaps
 from promptweave.editing.edit import run
-from promptweave.editing.recorders import BUDGET, SPECIAL, Grid, bound, check_budget, columns, named, single, text_sites
+from promptweave.editing.recorders import (
+    BUDGET,
+    SPECIAL,
+    Grid,
+    bound,
+    check_budget,
+    columns,
+    named,
+    of_word,
+    single,
+    text_sites,
+)
 from promptweave.editing.result import Result
 from promptweave.editing.settings import RunOptions, Settings
 from promptweave.models.base import Model
@@ -37,11 +48,11 @@ class WordMaps:
     words: tuple[tuple[str, tuple[int, ...]], ...]
 
     def of(self, word: str) -> Float[Tensor, "height width"]:
-        """The map [height, width] of a word, summed over its tokens. Raises ValueError for other words."""
-        known = dict(self.words)
-        if word not in known:
-            raise ValueError(f"{word!r} has no map. Choose one of {', '.join(known)}.")
-        return self.attention[..., list(known[word])].sum(-1)
+        """The map [height, width] of a word or phrase, summed over its tokens. Raises ValueError for other words."""
+        tokens = of_word(self.words, word)
+        if tokens is None:
+            raise ValueError(f"{word!r} has no map. Choose one of {', '.join(dict(self.words))}.")
+        return self.attention[..., list(tokens)].sum(-1)
 
     def over(self, word: str) -> np.ndarray:
         """A word's map drawn over the image, uint8 [height, width, 3]."""

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 from PIL import Image, ImageDraw
 
-from promptweave.view.sheet import enlarged, font
+from promptweave.view.sheet import enlarged
+from promptweave.view.text import length, write
 
 Number = int | float
 Box = tuple[Number, Number, Number, Number]  # left, top, right, bottom, as fractions of the image
@@ -28,7 +29,7 @@ def boxed(picture: np.ndarray | Image.Image, boxes: Mapping[str, Box]) -> Image.
         x0, y0 = round(left * image.width), round(top * image.height)
         x1, y1 = round(right * image.width) - 1, round(bottom * image.height) - 1
         draw.rectangle((x0, y0, x1, y1), outline=colour, width=3)
-        width = font(text).getlength(name)
+        width = length(name, text)
         draw.rectangle((x0, y0, x0 + width + 9, y0 + text + 6), fill=colour)
-        draw.text((x0 + 5, y0 + 3), name, (255, 255, 255), font(text))
+        write(image, (x0 + 5, y0 + 3), name, (255, 255, 255), text)
     return image

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from PIL import Image, ImageDraw
 
-from promptweave.view.sheet import INK, PAPER, font
+from promptweave.view.sheet import INK, PAPER
+from promptweave.view.text import length, write
 
 # The colour-blind-safe palette of Okabe and Ito.
 COLOURS = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233), (0, 0, 0))
@@ -24,7 +25,7 @@ def curves(
     (width, height), text = size, 14
     page = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(page)
-    right = max((int(font(text).getlength(name)) for name in lines), default=0) + 20
+    right = max((int(length(name, text)) for name in lines), default=0) + 20
     left, top, bottom = 56, 40, height - 48
     count = max((len(values) for values in lines.values()), default=1)
     highest = max((max(values) for values in lines.values() if values), default=0) or 1.0
@@ -32,14 +33,14 @@ def curves(
     def place(index: int, value: int | float) -> tuple[float, float]:
         return left + (width - left - right) * index / max(1, count - 1), bottom - (bottom - top) * value / highest
 
-    draw.text((left, 10), title, INK, font(text))
+    write(page, (left, 10), title, INK, text)
     for part in range(5):
         value = highest * part / 4
         draw.line([place(0, value), place(count - 1, value)], FAINT)
-        draw.text((left - 8, place(0, value)[1]), f"{value:.2g}", INK, font(text - 2), anchor="rm")
+        write(page, (left - 8, place(0, value)[1]), f"{value:.2g}", INK, text - 2, "rm")
     for index in sorted({round((count - 1) * part / 5) for part in range(6)}):
-        draw.text((place(index, 0)[0], bottom + 6), str(index), INK, font(text - 2), anchor="ma")
-    draw.text(((left + width - right) / 2, height - 22), across, INK, font(text), anchor="ma")
+        write(page, (place(index, 0)[0], bottom + 6), str(index), INK, text - 2, "ma")
+    write(page, ((left + width - right) / 2, height - 22), across, INK, text, "ma")
     taken: list[float] = []
     for number, (name, values) in enumerate(lines.items()):
         colour, points = COLOURS[number % len(COLOURS)], [place(i, value) for i, value in enumerate(values)]
@@ -48,5 +49,5 @@ def curves(
         while any(abs(y - other) < text + 2 for other in taken):
             y -= text + 2
         taken.append(y)
-        draw.text((width - right + 8, y), name, colour, font(text), anchor="lm")
+        write(page, (width - right + 8, y), name, colour, text, "lm")
     return page

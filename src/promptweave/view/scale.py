@@ -6,7 +6,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from promptweave.view.heat import BOTH_WAYS, coloured
-from promptweave.view.sheet import INK, PAPER, font
+from promptweave.view.sheet import INK, PAPER
+from promptweave.view.text import write
 
 LENGTH, HEIGHT, ROOM = 260, 14, 60  # pixels
 
@@ -23,6 +24,6 @@ def with_scale(
     draw = ImageDraw.Draw(made)
     draw.rectangle((x - 1, y - 1, x + LENGTH, y + HEIGHT), outline=INK)
     for place, label in ((0, f"-{top:.2g}"), (0.5, "0"), (1, f"+{top:.2g}")):
-        draw.text((x + place * LENGTH, y + HEIGHT + 6), label, INK, font(14), anchor="ma")
-    draw.text((x + LENGTH + 24, y + HEIGHT / 2), text, INK, font(14), anchor="lm")
+        write(made, (x + place * LENGTH, y + HEIGHT + 6), label, INK, 14, "ma")
+    write(made, (x + LENGTH + 24, y + HEIGHT / 2), text, INK, 14, "lm")
     return made

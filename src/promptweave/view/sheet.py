@@ -2,39 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
+
+from promptweave.view.fonts import faces
+from promptweave.view.fonts import font as font
+from promptweave.view.text import length, write
+from promptweave.view.text import wrapped as wrapped
 
 INK, PAPER = (30, 30, 34), (255, 255, 255)
 SMALLEST = 192  # pixels: smaller images are enlarged to this side on a sheet, so that labels fit
-
-
-def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Pillow's default font."""
-    return ImageFont.load_default(size)
-
-
-def wrapped(text: str, width: int, size: int, at: str = " ") -> list[str]:
-    """Wrap text to `width` pixels, after one of the characters `at`; a word that is too long is cut."""
-    lines: list[str] = []
-    face = font(size)
-    for word in re.findall(f"[^{at}]+[{at}]?", " ".join(text.split())):
-        if lines and face.getlength((lines[-1] + word).rstrip()) <= width:
-            lines[-1] += word
-            continue
-        while face.getlength(word.rstrip()) > width and len(word) > 1:
-            word = word.rstrip()[:-2] + "…"
-        lines.append(word)
-    return [line.rstrip() for line in lines]
 
 
 def sheet(
     rows: Sequence[Sequence[np.ndarray | Image.Image]], labels: Sequence[Sequence[str]], gap: int = 12
 ) -> Image.Image:
     """A sheet with rows of images, each with its label below."""
+    faces("".join(label for row in labels for label in row))  # says at once what no font has
     images = [[enlarged(picture) for picture in row] for row in rows]
     width, height = images[0][0].size
     text = 14
@@ -42,13 +28,13 @@ def sheet(
     heights = [max((len(label) for label in row), default=0) * (text + 4) + 8 for row in lines]
     columns = max(map(len, images))
     page = Image.new("RGB", (columns * (width + gap) + gap, sum(heights) + len(images) * (height + gap) + gap), PAPER)
-    draw, y = ImageDraw.Draw(page), gap
+    y = gap
     for row, texts, extra in zip(images, lines, heights, strict=True):
         for column, (image, label) in enumerate(zip(row, texts, strict=True)):
             x = gap + column * (width + gap)
             page.paste(image, (x, y))
             for number, line in enumerate(label):
-                draw.text((x + width / 2, y + height + 6 + number * (text + 4)), line, INK, font(text), anchor="ma")
+                write(page, (x + width / 2, y + height + 6 + number * (text + 4)), line, INK, text, "ma")
         y += height + extra + gap
     return page
 
@@ -64,10 +50,11 @@ def grid_sheet(
     smallest: int = SMALLEST,
 ) -> Image.Image:
     """A grid of images with labels for rows and columns, under a title and the source."""
+    faces("".join((*rows, *columns, *title)))
     images = [[enlarged(picture, smallest) for picture in row] for row in pictures]
     width, height = images[0][0].size
     text = 16
-    side = max(int(font(text).getlength(label)) for label in rows) + 2 * gap
+    side = max(int(length(label, text)) for label in rows) + 2 * gap
     full = max(side + len(columns) * (width + gap), 3 * width)
     left = gap if source is None else side + width + 2 * gap
     lines = [line for part in title for line in wrapped(part, full - left - gap, text)]
@@ -76,19 +63,18 @@ def grid_sheet(
     deepest = max(map(len, heads))
     top = banner + deepest * (text + 2) + 2 * gap
     page = Image.new("RGB", (full, top + len(rows) * (height + gap)), PAPER)
-    draw = ImageDraw.Draw(page)
     if source is not None:
         page.paste(enlarged(source), (side, gap))
     for number, line in enumerate(lines):
-        draw.text((left, gap + number * (text + 6)), line, INK, font(text))
+        write(page, (left, gap + number * (text + 6)), line, INK, text)
     for column, parts in enumerate(heads):
         x = side + column * (width + gap) + width / 2
         for number, part in enumerate(parts):
             y = banner + gap + (deepest - len(parts) + number) * (text + 2) + text / 2
-            draw.text((x, y), part, INK, font(text), anchor="mm")
+            write(page, (x, y), part, INK, text, "mm")
     for row, (label, line) in enumerate(zip(rows, images, strict=True)):
         y = top + row * (height + gap)
-        draw.text((side - gap, y + height / 2), label, INK, font(text), anchor="rm")
+        write(page, (side - gap, y + height / 2), label, INK, text, "rm")
         for column, image in enumerate(line):
             page.paste(image, (side + column * (width + gap), y))
     return page

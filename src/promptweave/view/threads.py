@@ -8,7 +8,8 @@ from html import escape
 
 from PIL import Image, ImageDraw
 
-from promptweave.view.sheet import INK, PAPER, font
+from promptweave.view.sheet import INK, PAPER
+from promptweave.view.text import cells, length, write
 
 Color = tuple[int, int, int]
 Spots = list[tuple[float | None, float | None]]  # centres of a word above and of its counterpart below
@@ -34,7 +35,7 @@ def threads(pairs: Sequence[Mapping[str, str | None]]) -> list[Thread]:
 
 def drawn(lines: Sequence[Thread]) -> Image.Image:
     """Source above, target below; grey: kept, orange: swapped, green: added, red: dropped."""
-    spots, width = _places(lines, font(TEXT).getlength)
+    spots, width = _places(lines, lambda text: length(text, TEXT))
     page = Image.new("RGB", (round(width), APART + 2 * TEXT + 2 * MARGIN + 26), PAPER)
     draw = ImageDraw.Draw(page)
     top, bottom = MARGIN, MARGIN + TEXT + APART
@@ -44,19 +45,19 @@ def drawn(lines: Sequence[Thread]) -> Image.Image:
             draw.line((above, top + TEXT + 10, below, bottom - 6), colour, 3 if line.kind != "kept" else 2)
         for text, x, y in ((line.source, above, top), (line.target, below, bottom)):
             if text is not None and x is not None:
-                draw.text((x, y), text, INK if line.kind == "kept" else colour, font(TEXT), anchor="ma")
+                write(page, (x, y), text, INK if line.kind == "kept" else colour, TEXT, "ma")
     x = MARGIN
     for kind in dict.fromkeys(line.kind for line in lines):
         draw.line((x, page.height - 14, x + 18, page.height - 14), COLOURS[kind], 3)
-        draw.text((x + 24, page.height - 14), kind, INK, font(14), anchor="lm")
-        x += 24 + round(font(14).getlength(kind)) + 18
+        write(page, (x + 24, page.height - 14), kind, INK, 14, "lm")
+        x += 24 + round(length(kind, 14)) + 18
     return page
 
 
 def svg(lines: Sequence[Thread]) -> str:
     """The same as an <svg> element, styled by the page: classes kept, swapped, added and dropped."""
     advance = 0.6 * TEXT  # letter width of a monospaced font; textLength enforces it in any font
-    spots, width = _places(lines, lambda text: advance * len(text))
+    spots, width = _places(lines, lambda text: advance * cells(text))
     top, bottom = MARGIN + TEXT, MARGIN + 2 * TEXT + APART
     parts: list[str] = []
     for line, (above, below) in zip(lines, spots, strict=True):
@@ -67,7 +68,7 @@ def svg(lines: Sequence[Thread]) -> str:
         for text, x, y in ((line.source, above, top), (line.target, below, bottom)):
             if text is not None and x is not None:
                 parts.append(
-                    f'<text class="{line.kind}" x="{x:.1f}" y="{y}" textLength="{advance * len(text):.1f}" '
+                    f'<text class="{line.kind}" x="{x:.1f}" y="{y}" textLength="{advance * cells(text):.1f}" '
                     f'lengthAdjust="spacingAndGlyphs">{escape(text)}</text>'
                 )
     height = bottom + MARGIN

@@ -14,7 +14,7 @@ token of a kept word can be matched with one of another word); padding is aligne
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Literal
@@ -23,10 +23,10 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from promptweave.words.tokens import Word, Words, is_punctuation, key
-
-Units = tuple[Word, ...]
-Tokens = tuple[int, ...]
+from promptweave.words.runs import Tokens, Units, keys_of, one_for_one, runs, same_shape, tokens_of
+from promptweave.words.runs import common_tokens as common_tokens
+from promptweave.words.tokens import Words
+from promptweave.words.units import is_spaceless
 
 
 @dataclass(frozen=True)
@@ -43,66 +43,38 @@ class Pair:
     target_tokens: Tokens = ()
 
 
-def common_tokens(source: Sequence[Hashable], target: Sequence[Hashable]) -> list[int]:
-    """For each item of the target, the index of the matching item of the source, or -1.
-
-    Global alignment (Needleman & Wunsch 1970) with gap 0, match 1, mismatch -1: a mismatch never pays off, so the
-    matches are a longest common subsequence. Of equally long ones, the earliest in the target is taken.
-
-    >>> common_tokens("a cat".split(), "a black cat".split())
-    [0, -1, 1]
-    """
-    rows, columns = len(source), len(target)
-    score = [[0] * (columns + 1) for _ in range(rows + 1)]
-    for i in range(1, rows + 1):
-        for j in range(1, columns + 1):
-            diagonal = score[i - 1][j - 1] + (1 if source[i - 1] == target[j - 1] else -1)
-            score[i][j] = max(score[i][j - 1], score[i - 1][j], diagonal)
-    mapper = [-1] * columns
-    i, j = rows, columns
-    while i and j:
-        if score[i][j] == score[i][j - 1]:
-            j -= 1
-        elif score[i][j] == score[i - 1][j]:
-            i -= 1
-        else:
-            i, j = i - 1, j - 1
-            mapper[j] = i
-    return mapper
-
-
 def alignment(source: Words, target: Words) -> list[Pair]:
     """The token alignment table: what became of each word and punctuation mark, in order.
 
     Words that are swapped one for one have a row each; words swapped for more or fewer words share one row.
     """
     pairs: list[Pair] = []
-    for old, new in _runs(source.units, target.units):
+    for old, new in runs(source.units, target.units):
         if not old or not new:
             kind = "dropped" if old else "added"
             pairs += [Pair(kind, word.text, None, word.tokens, ()) for word in old]
             pairs += [Pair(kind, None, word.text, (), word.tokens) for word in new]
         else:
-            kind = "kept" if _keys(old) == _keys(new) else "swapped"
+            kind = "kept" if keys_of(old) == keys_of(new) else "swapped"
             pairs += [
                 Pair(
                     kind,
                     source.prompt[a[0].start : a[-1].end],
                     target.prompt[b[0].start : b[-1].end],
-                    _tokens(a),
-                    _tokens(b),
+                    tokens_of(a),
+                    tokens_of(b),
                 )
-                for a, b in _one_for_one(old, new)
+                for a, b in one_for_one(old, new)
             ]
     return pairs
 
 
 def suggest(source: Words, target: Words) -> Literal["replace", "refine", "same"]:
     """The edit that suits two prompts: replace if words are only swapped one for one, refine if their counts differ."""
-    runs = [(old, new) for old, new in _runs(source.units, target.units) if _keys(old) != _keys(new)]
-    if not runs:
+    differing = [(old, new) for old, new in runs(source.units, target.units) if keys_of(old) != keys_of(new)]
+    if not differing:
         return "same"
-    return "replace" if all(_same_shape(old, new) for old, new in runs) else "refine"
+    return "replace" if all(same_shape(old, new) for old, new in differing) else "refine"
 
 
 def replace_map(source: Words, target: Words, *, reference_compat: bool = False) -> Float64[Tensor, "source target"]:
@@ -167,67 +139,30 @@ def refine_matrix(mapper: Sequence[int], alphas: Float64[Tensor, "target"]) -> F
     return matrix
 
 
-def _keys(units: Units) -> list[str]:
-    return [key(unit.text) for unit in units]
-
-
-def _tokens(units: Units) -> Tokens:
-    return tuple(token for unit in units for token in unit.tokens)
-
-
-def _same_shape(old: Units, new: Units) -> bool:
-    """Whether both have words and punctuation marks in the same order."""
-    return [is_punctuation(unit.text) for unit in old] == [is_punctuation(unit.text) for unit in new]
-
-
-def _one_for_one(old: Units, new: Units) -> list[tuple[Units, Units]]:
-    """Pairs of single units if the shapes agree, else both runs as one pair."""
-    return [((a,), (b,)) for a, b in zip(old, new, strict=True)] if _same_shape(old, new) else [(old, new)]
-
-
-def _runs(source: Units, target: Units) -> list[tuple[Units, Units]]:
-    """Shared units one by one, and between them the pairs of runs that differ; one of a pair may be empty."""
-    old, new = _keys(source), _keys(target)
-    mapper = common_tokens(old, new)
-    in_place = [i if i < len(old) and old[i] == new[i] else -1 for i in range(len(new))]
-    if len(old) == len(new) and sum(i >= 0 for i in in_place) == sum(i >= 0 for i in mapper):
-        mapper = in_place  # "red car, blue sky" -> "blue car, red sky": nothing moved
-    runs: list[tuple[Units, Units]] = []
-    i = j = 0
-    for column, row in [*enumerate(mapper), (len(target), len(source))]:
-        if row < 0:
-            continue
-        if i < row or j < column:
-            runs.append((source[i:row], target[j:column]))
-        if column < len(target):
-            runs.append((source[row : row + 1], target[column : column + 1]))
-        i, j = row + 1, column + 1
-    return runs
-
-
 def _swaps(source: Words, target: Words) -> list[tuple[Units, Units]]:
     """Corresponding runs of a word swap: word by word for equal counts, else between the shared words."""
-    if len(source.chunks) == len(target.chunks):
-        return [pair for old, new in zip(source.chunks, target.chunks, strict=True) for pair in _one_for_one(old, new)]
-    runs = _runs(source.units, target.units)
-    for old, new in runs:
+    spaced = not any(is_spaceless(unit.text) for unit in (*source.units, *target.units))
+    if spaced and len(source.chunks) == len(target.chunks):
+        return [pair for old, new in zip(source.chunks, target.chunks, strict=True) for pair in one_for_one(old, new)]
+    parts = runs(source.units, target.units)
+    for old, new in parts:
         if not old or not new:
             words, prompts = (old or new), (source.prompt, target.prompt)
             raise ValueError(
                 f"Replace needs a replacement for every word that it removes. Received {words[0].text!r}, which was "
                 f'{"dropped" if old else "added"} between "{prompts[0]}" and "{prompts[1]}". Use Refine.'
             )
-    return [pair for old, new in runs for pair in _one_for_one(old, new)]
+    return [pair for old, new in parts for pair in one_for_one(old, new)]
 
 
 def _segments(source: Words, target: Words) -> list[tuple[Tokens, Tokens]]:
     """Corresponding source and target tokens, from BOS to the last padding token, in order."""
     segments: list[tuple[Tokens, Tokens]] = [((0,), (0,))]
     for old, new in _swaps(source, target):
-        if _keys(old) == _keys(new) and _same_tokens(source, _tokens(old), target, _tokens(new)):
-            segments += _token_by_token(_tokens(old), _tokens(new))
+        if keys_of(old) == keys_of(new) and _same_tokens(source, tokens_of(old), target, tokens_of(new)):
+            segments += _token_by_token(tokens_of(old), tokens_of(new))
         else:
-            segments.append((_tokens(old), _tokens(new)))
+            segments.append((tokens_of(old), tokens_of(new)))
     segments.append((source.places[-1:], target.places[-1:]))
     segments += [((place,), (place,)) for place in target.frame if place in source.frame]
     return segments + _token_by_token(source.pads, target.pads)
@@ -248,7 +183,7 @@ def _ids(words: Words, columns: Tokens) -> list[int]:
 
 def _specials(words: Words) -> list[int]:
     """The columns of the start and end tokens, which belong to no word."""
-    taken = set(_tokens(words.units))
+    taken = set(tokens_of(words.units))
     return [place for place in words.places if place not in taken]
 
 
@@ -267,7 +202,7 @@ def _token_by_token(rows: Tokens, columns: Tokens) -> list[tuple[Tokens, Tokens]
 def _reference_replace_map(source: Words, target: Words) -> Float64[Tensor, "source target"]:
     """M as the authors' code builds it: after the last swapped word, each column takes the row of the same number."""
     matrix = torch.zeros(source.limit, target.limit, dtype=torch.float64)
-    swapped = [(_tokens(old), _tokens(new)) for old, new in _reference_swaps(source, target)]
+    swapped = [(tokens_of(old), tokens_of(new)) for old, new in _reference_swaps(source, target)]
     i = j = 0
     while i < source.limit and j < target.limit:
         if swapped and swapped[0][0][0] == i:
@@ -293,7 +228,7 @@ def _reference_swaps(source: Words, target: Words) -> list[tuple[Units, Units]]:
         )
     pairs = zip(*texts, source.chunks, target.chunks, strict=True)
     swaps = [(old, new) for before, after, old, new in pairs if before != after]
-    if not all(_tokens(old) and _tokens(new) for old, new in swaps):
+    if not all(tokens_of(old) and tokens_of(new) for old, new in swaps):
         raise ValueError(
             f"Swapped words must lie within the {source.limit} tokens that the model reads. Shorten the prompts."
         )

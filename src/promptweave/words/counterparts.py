@@ -55,10 +55,13 @@ def counterparts(word: str, source: Words, target: Words) -> Sides:
     if len(found) == 1:
         side, tokens = next(iter(found.items()))
         other = "target" if side == "source" else "source"
+        met: list[tuple[str, tuple[int, ...]]] = []
         for row in alignment(source, target):
             here, there = (
                 (row.source_tokens, row.target_tokens) if side == "source" else (row.target_tokens, row.source_tokens)
             )
-            if row.kind == "swapped" and set(here) & set(tokens):
-                found[other] = (*found.get(other, ()), *there)
+            if set(here) & set(tokens):
+                met.append((row.kind, there))
+        if any(kind == "swapped" for kind, _ in met):  # what a phrase keeps belongs to its counterpart, too
+            found[other] = tuple(token for _, there in met for token in there)
     return found

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
-import re
 from copy import copy
 from dataclasses import KW_ONLY, InitVar, dataclass, field, replace
 from typing import Any
 
-from promptweave.words.units import is_punctuation, key, owners, pieces, split
+from promptweave.core.shown import shown
+from promptweave.words.selecting import AmbiguousWord as AmbiguousWord
+from promptweave.words.selecting import BadSelector as BadSelector
+from promptweave.words.selecting import WordNotFound as WordNotFound
+from promptweave.words.selecting import chosen, occurrences
+from promptweave.words.units import is_punctuation as is_punctuation
+from promptweave.words.units import joined, owners, pieces
+from promptweave.words.units import key as key
 
 Selector = str | int | tuple[int, int]
 
 LONGEST = 100_000  # a tokenizer without a limit reports a huge one
-
-
-class WordNotFound(ValueError):
-    """Raised for a selector that names no word of the prompt."""
-
-
-class AmbiguousWord(ValueError):
-    """Raised for a selector that names several words of the prompt."""
 
 
 class TruncatedWord(ValueError):
@@ -69,6 +66,8 @@ class Words:
     frame: tuple[int, ...] = field(init=False, default=())
     places: tuple[int, ...] = field(init=False)
     _cut: frozenset[Word] = field(init=False, repr=False)
+    _offsets: tuple[tuple[int, int, int], ...] = field(init=False, repr=False)  # columns of tokens, their characters
+    _unknown: frozenset[int] = field(init=False, repr=False)  # columns of tokens that stand for unknown characters
 
     def __post_init__(self, tokenizer: Any, allow_empty: bool, at_most: int | None) -> None:
         _check(self.prompt, tokenizer, allow_empty, at_most)
@@ -81,7 +80,13 @@ class Words:
         specials = len(whole["input_ids"]) - len(body)
         first = body[0] if body else 0
         end = first + min(len(body), limit - specials)  # after the last token that the model reads
-        spans = split(self.prompt)
+        offsets = {index: tuple(whole["offset_mapping"][index]) for index in body}
+        unknown = {index for index in body if whole["input_ids"][index] == getattr(tokenizer, "unk_token_id", None)}
+        for index in sorted(unknown):  # with the marker of a word's start before it
+            if index - 1 in offsets and not tokenizer.decode([whole["input_ids"][index - 1]]).strip():
+                unknown.add(index - 1)
+                offsets[index - 1] = offsets[index]
+        spans = joined(self.prompt, [span for index, span in offsets.items() if index not in unknown])
         owned = owners(whole["offset_mapping"], body, spans, len(self.prompt))
         units = [
             Word(self.prompt[a:b], a, b, tuple(t for t in mine if t < end))
@@ -94,6 +99,8 @@ class Words:
         values: dict[str, Any] = {
             "limit": limit, "ids": ids, "length": length, "places": tuple(range(length)), "units": tuple(units),
             "words": words, "_cut": cut, "truncated": tuple(word for word in words if word in cut),
+            "_offsets": tuple((index, *span) for index, span in offsets.items() if index < end),
+            "_unknown": frozenset(unknown),
             "pieces": pieces(tokenizer, ids[:length], whole["offset_mapping"], self.prompt),
         }  # fmt: skip
         for name, value in values.items():
@@ -120,22 +127,44 @@ class Words:
 
         A word is cut off only if both encoders cut it off.
         """
-        merged = {
-            (unit.start, unit.end): replace(unit, tokens=unit.tokens + tuple(t + self.limit for t in twin.tokens))
-            for unit, twin in zip(self.units, other.units, strict=True)
-        }
-        cut = {(unit.start, unit.end) for unit in self._cut} & {(unit.start, unit.end) for unit in other._cut}
-        units = tuple(merged[unit.start, unit.end] for unit in self.units)
-        words = tuple(merged[unit.start, unit.end] for unit in self.words)
+        starts = {unit.start for unit in self.units} & {unit.start for unit in other.units}
+        mine, theirs = self._divided(starts), other._divided(starts)
+        units = tuple(
+            replace(unit, tokens=unit.tokens + tuple(t + self.limit for t in twin.tokens))
+            for (unit, _), (twin, _) in zip(mine, theirs, strict=True)
+        )
+        both_cut = [a and b for (_, a), (_, b) in zip(mine, theirs, strict=True)]
+        cut = frozenset(unit for unit, gone in zip(units, both_cut, strict=True) if gone)
+        words = tuple(unit for unit in units if not is_punctuation(unit.text))
         values: dict[str, Any] = {
             "limit": self.limit + other.limit, "ids": self.ids + other.ids, "units": units, "words": words,
-            "_cut": frozenset(unit for span, unit in merged.items() if span in cut),
-            "truncated": tuple(word for word in words if (word.start, word.end) in cut),
+            "_cut": cut, "truncated": tuple(word for word in words if word in cut),
+            "_offsets": (*self._offsets, *((token + self.limit, a, b) for token, a, b in other._offsets)),
+            "_unknown": self._unknown | {token + self.limit for token in other._unknown},
         }  # fmt: skip
         both = copy(self)
         for name, value in values.items():
             object.__setattr__(both, name, value)
         return both
+
+    def _divided(self, starts: set[int]) -> list[tuple[Word, bool]]:
+        """The units, joined so that they begin at `starts` alone, and whether each is cut off."""
+        groups: list[list[Word]] = []
+        for unit in self.units:
+            if unit.start in starts:
+                groups.append([unit])
+            else:
+                groups[-1].append(unit)
+        return [
+            (
+                group[0] if len(group) == 1 else Word(
+                    self.prompt[group[0].start : group[-1].end], group[0].start, group[-1].end,
+                    tuple(token for unit in group for token in unit.tokens),
+                ),
+                any(unit in self._cut for unit in group),
+            )
+            for group in groups
+        ]  # fmt: skip
 
     @property
     def pads(self) -> tuple[int, ...]:
@@ -162,6 +191,8 @@ class Words:
             "limit": count * (size + 2), "places": places, "units": tuple(map(moved, self.units)),
             "words": tuple(map(moved, self.words)), "truncated": tuple(map(moved, self.truncated)),
             "_cut": frozenset(map(moved, self._cut)),
+            "_offsets": tuple((column(token), a, b) for token, a, b in self._offsets),
+            "_unknown": frozenset(map(column, self._unknown)),
             "frame": tuple(edge for edge in edges if edge not in places),
         }  # fmt: skip
         made = copy(self)
@@ -175,89 +206,61 @@ class Words:
         object.__setattr__(wider, "limit", self.limit + tokens)
         return wider
 
-    def find(self, selector: Selector, number: int | None = None) -> tuple[int, ...]:
+    def find(self, selector: Any, number: int | None = None) -> tuple[int, ...]:
         """Token positions (BOS is 0) of what a selector names, ignoring case.
 
         A selector is a word or a phrase, "cat#2" (the second cat), the position of a word in `words`, from 0, or a pair
-        of character offsets [start, end). Raises WordNotFound, AmbiguousWord or TruncatedWord.
+        of character offsets [start, end). Where words are not separated by spaces, as in Chinese, or carry particles,
+        as in Korean, any part of the text is a word. Raises WordNotFound, AmbiguousWord, TruncatedWord or BadSelector.
         """
         number = self.number if number is None else number
         place = "the prompt" if number is None else f"prompt {number}"
-        chosen = self._select(selector, place)
-        cut = [unit.text for unit in chosen if unit in self._cut]
+        named = chosen(self, selector, place)
+        cut = [unit.text for unit in named if unit in self._cut]
         if cut:
             raise TruncatedWord(
                 f"A chosen word must lie within the {self.limit} tokens that the model reads. "
                 f"Received {selector!r} of {place}: {cut[0]!r} is cut off. Shorten the prompt."
             )
-        tokens = tuple(token for unit in chosen for token in unit.tokens)
+        tokens = self.own(*named)
         if not tokens:
-            raise WordNotFound(f"{selector!r} of {place} has no token of its own. Choose a word next to it.")
+            raise WordNotFound(
+                f"{shown(selector)} of {place} has no token of its own: the model reads it together with what stands "
+                "before it, or does not know its characters. Choose a word next to it, or write it in other letters."
+            )
         return tokens
 
+    def own(self, *units: Word) -> tuple[int, ...]:
+        """The tokens of units, without those that stand for unknown characters of other units too.
+
+        A tokenizer that lacks a script may read a whole sentence in it as one unknown token, whose map is no word's.
+        """
+        tokens = tuple(token for unit in units for token in unit.tokens)
+        if self._unknown.isdisjoint(tokens):
+            return tokens
+        start, end = units[0].start, units[-1].end
+        outside = [unit for unit in self.units if unit.end <= start or unit.start >= end]
+        spans = {token: (a, b) for token, a, b in self._offsets if token in self._unknown}
+        shared = {token for token, (a, b) in spans.items() if any(u.start < b and u.end > a for u in outside)}
+        return tuple(token for token in tokens if token not in shared)
+
     def occurrences(self, text: str) -> tuple[tuple[Word, ...], ...]:
-        """All runs of units that read as `text`, ignoring case."""
-        wanted = [key(text[a:b]) for a, b in split(text)]
-        have = [key(unit.text) for unit in self.units]
-        count = len(wanted)
-        starts = [i for i in range(len(have) - count + 1) if wanted and have[i : i + count] == wanted]
-        return tuple(self.units[i : i + count] for i in starts)
+        """All runs of units that read as `text`, ignoring case; in a script without spaces, all parts that do."""
+        return occurrences(self, text)
 
-    def _select(self, selector: Selector, place: str) -> tuple[Word, ...]:
-        if isinstance(selector, str):
-            return self._named(selector, place)
-        if isinstance(selector, tuple):
-            return self._between(*selector, place)
-        if isinstance(selector, bool):
-            raise ValueError(
-                f"A word is chosen by its text, its position or two character offsets. Received {selector}."
-            )
-        if not 0 <= selector < len(self.words):
-            raise WordNotFound(f"The words of {place} have positions 0 to {len(self.words) - 1}. Received {selector}.")
-        return (self.words[selector],)
+    def part(self, start: int, end: int) -> tuple[Word, ...]:
+        """The characters [start, end) as one word with the tokens that begin or end in them.
 
-    def _between(self, start: int, end: int, place: str) -> tuple[Word, ...]:
-        if not 0 <= start < end <= len(self.prompt):
-            raise WordNotFound(
-                f"A span must satisfy 0 <= start < end <= {len(self.prompt)}, the length of {place}. "
-                f"Received {(start, end)}."
-            )
-        inside = tuple(unit for unit in self.units if unit.start < end and unit.end > start)
-        if not inside:
-            raise WordNotFound(
-                f"A span must contain a part of a word. Received {(start, end)} of {place}, {self._quoted}."
-            )
-        return inside
-
-    def _named(self, selector: str, place: str) -> tuple[Word, ...]:
-        found, text, which = self.occurrences(selector), selector, None
-        numbered = re.fullmatch(r"(.*\S)#([0-9]+)", selector, re.DOTALL)
-        if numbered and not found:
-            text, which = numbered[1], int(numbered[2])
-            found = self.occurrences(text)
-        if not found:
-            raise WordNotFound(self._not_found(text, place))
-        if which is not None and not 1 <= which <= len(found):
-            raise WordNotFound(
-                f"{text!r} occurs {len(found)} time(s) in {place}, {self._quoted}. Received {selector!r}."
-            )
-        if which is None and len(found) > 1:
-            options = " or ".join(f'"{text}#{k}"' for k in range(1, len(found) + 1))
-            raise AmbiguousWord(f"{text!r} occurs {len(found)} times in {place}, {self._quoted}. Write {options}.")
-        return found[(which or 1) - 1]
-
-    def _not_found(self, text: str, place: str) -> str:
-        count = max(1, len(split(text)))
-        runs = [self.units[i : i + count] for i in range(len(self.units) - count + 1)]
-        near = {key(self.prompt[run[0].start : run[-1].end]): self.prompt[run[0].start : run[-1].end] for run in runs}
-        close = difflib.get_close_matches(key(text), near, 1)
-        hint = f" Did you mean {near[close[0]]!r}?" if close else ""
-        names = ", ".join(dict.fromkeys(word.text for word in self.words))
-        return f"{text!r} is not a word of {place}, {self._quoted}.\nWords: {names}.{hint}"
-
-    @property
-    def _quoted(self) -> str:
-        return f'"{self.prompt}"'
+        A unit that the model does not read to its end is returned whole instead.
+        """
+        around = tuple(unit for unit in self.units if unit.start < end and unit.end > start)
+        if any(unit in self._cut for unit in around):
+            return around
+        if around[0].start == start and around[-1].end == end:
+            return around
+        own = {token for unit in around for token in unit.tokens}
+        tokens = tuple(token for token, a, b in self._offsets if token in own and a < end and b > start)
+        return (Word(self.prompt[start:end], start, end, tokens),)
 
 
 def _check(prompt: str, tokenizer: Any, allow_empty: bool, at_most: int | None) -> None:

@@ -1,4 +1,10 @@
-"""Words and runs of punctuation in a text, found by its characters alone."""
+"""Words and runs of punctuation in a text, found by its characters alone.
+
+A word is what stands between spaces and punctuation. Chinese, Japanese, Thai, Lao, Khmer and Burmese are written
+without spaces; where a word ends there only a dictionary knows, and two dictionaries disagree. So each of their
+characters, with the marks that belong to it, is a unit of its own, as in the default rules of Unicode (UAX 29), and a
+run of katakana is one. A word of several characters is named as what it is, a part of the text: see `places`.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +12,23 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
+from promptweave.words.scripts import (
+    HAN,
+    HANGUL,
+    HIRAGANA,
+    JOINER,
+    KATAKANA,
+    PICTURES,
+    SPELT,
+    clusters,
+    follows,
+    within,
+)  # fmt: skip
+
 JOINERS = frozenset("'’-‐‑_")  # these stay inside a word: "o'clock", "t-shirt"
 DIGIT_JOINERS = frozenset(".,:/")  # and these between two digits: "1.5", "16:9"
+BREAK = "\u200b"  # zero width space: between words, in Khmer and Thai
+SELECTORS = range(0xFE00, 0xFE10)  # variation selectors: the same character in another look
 
 
 def key(text: str) -> str:
@@ -15,49 +36,125 @@ def key(text: str) -> str:
     return unicodedata.normalize("NFC", text).lower()
 
 
+def loose(text: str) -> str:
+    """The form in which a selector is compared if no word equals it: without width and invisible characters, too.
+
+    >>> loose("ＥTUDE") == loose("etude"), loose("Straße") == loose("STRASSE"), loose("❤\ufe0f") == loose("❤")
+    (True, True, True)
+    """
+    seen = "".join(
+        unicodedata.normalize("NFKC", c) if unicodedata.east_asian_width(c) in "FH" else c
+        for c in text
+        if (unicodedata.category(c) != "Cf" or c == JOINER) and ord(c) not in SELECTORS
+    )
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", seen).casefold())
+
+
 def is_punctuation(text: str) -> bool:
     """Whether a unit of `split` is a run of punctuation."""
     return unicodedata.category(text[0])[0] == "P" and not any(c.isalnum() for c in text)
 
 
+def is_spelt(text: str) -> bool:
+    """Whether a unit is a letter of a script that spells its words without spaces: Thai, Lao, Khmer, Burmese."""
+    return within(text[0], SPELT)
+
+
+def is_spaceless(text: str) -> bool:
+    """Whether a unit belongs to a script that is written without spaces."""
+    return within(text[0], HAN, HIRAGANA, KATAKANA, SPELT)
+
+
 def split(text: str) -> list[tuple[int, int]]:
     """Character spans of the units: words, and the runs of punctuation beside them.
 
-    >>> text = "don't, well-known 1.5!"
+    >>> text = "don't, well-known 1.5! 一只猫"
     >>> [text[a:b] for a, b in split(text)]
-    ["don't", ',', 'well-known', '1.5', '!']
+    ["don't", ',', 'well-known', '1.5', '!', '一', '只', '猫']
     """
     kinds = _kinds(text)
+    starts = {start for start, _ in clusters(text)}
     spans: list[tuple[int, int]] = []
     for index, kind in enumerate(kinds):
         if kind == "space":
             continue
-        if index and kinds[index - 1] == kind:
+        alone = kind == "alone" and index in starts and not follows(text[index])
+        if index and kinds[index - 1] == kind and not alone:
             spans[-1] = (spans[-1][0], index + 1)
         else:
             spans.append((index, index + 1))
     return spans
 
 
+def places(text: str, wanted: str) -> list[tuple[int, int]]:
+    """Character spans at which `wanted` is a part of the text, from character to character, ignoring case.
+
+    Only a text in a script without spaces, in Korean, whose words carry their particles, or of emoji has such parts:
+    "cat" is no part of "category".
+
+    >>> places("두 고양이가", "고양이"), places("category", "cat")
+    ([(2, 5)], [])
+    """
+    wanted = wanted.strip()
+    if not any(within(character, HAN, HIRAGANA, KATAKANA, SPELT, HANGUL, PICTURES) for character in wanted):
+        return []
+    sought = [loose(wanted[a:b]) for a, b in clusters(wanted)]
+    spans = clusters(text)
+    have = [loose(text[a:b]) for a, b in spans]
+    found: list[tuple[int, int]] = []
+    for first in range(len(have) - len(sought) + 1):
+        if have[first : first + len(sought)] == sought and (not found or spans[first][0] >= found[-1][1]):
+            found.append((spans[first][0], spans[first + len(sought) - 1][1]))
+    return found
+
+
 def _kinds(text: str) -> list[str]:
-    """The kind of each character: "word", "punctuation" or "space"; combining marks have that of their character."""
+    """The kind of each character: "word", "alone", "katakana", "punctuation" or "space".
+
+    "alone" is a unit by itself. Combining marks, joiners and what else belongs to a character have that one's kind.
+    """
+    starts = {start for start, _ in clusters(text)}
     kinds: list[str] = []
-    for character in text:
-        category = unicodedata.category(character)
-        if character.isspace():
+    for index, character in enumerate(text):
+        if character.isspace() or character == BREAK:
             kinds.append("space")
-        elif category[0] == "P":
+        elif (index not in starts or follows(character)) and kinds and kinds[-1] != "space":
+            kinds.append(kinds[-1])
+        elif unicodedata.category(character)[0] == "P":
             kinds.append("punctuation")
-        elif category[0] == "M" or category == "Cf":
-            kinds.append(kinds[-1] if kinds and kinds[-1] != "space" else "word")
+        elif within(character, KATAKANA):
+            kinds.append("katakana")
+        elif within(character, HAN, HIRAGANA, SPELT, PICTURES) and not character.isdigit():
+            kinds.append("alone")
         else:
             kinds.append("word")
+    if set(kinds) == {"space"}:
+        return ["space" if character.isspace() else "word" for character in text]
     for i in range(1, len(text) - 1):
         between_words = kinds[i - 1] == kinds[i + 1] == "word"
         between_digits = text[i - 1].isdigit() and text[i + 1].isdigit()
         if between_words and (text[i] in JOINERS or (between_digits and text[i] in DIGIT_JOINERS)):
             kinds[i] = "word"
     return kinds
+
+
+def joined(text: str, tokens: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The units of `split`, but two words that touch are one if a token reads them together, as no map can part them.
+
+    `tokens`: character spans. A vocabulary with whole Chinese words has such tokens.
+
+    >>> joined("小猫。", [(0, 2), (2, 3)])
+    [(0, 2), (2, 3)]
+    """
+    across = {place for start, end in tokens for place in range(start + 1, end)}
+    made: list[tuple[int, int]] = []
+    for start, end in split(text):
+        touching = made and made[-1][1] == start and start in across
+        if touching and not any(is_punctuation(text[a:b]) for a, b in (made[-1], (start, end))):
+            made[-1] = (made[-1][0], end)
+        else:
+            made.append((start, end))
+    return made
 
 
 def owners(

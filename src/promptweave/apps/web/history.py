@@ -75,6 +75,7 @@ def _button(tree: Tree, node: Node, name: str, models: Sequence[str]) -> str:
     current = ' aria-current="true"' if shown else ""
     return (
         f'<button type="button" data-number="{node.number}"{current}><img alt="" src="{node.thumbnail}">'
-        f"<span><b>{name}</b><span>{escape(' · '.join(facts))}</span>{said}<small>{escape(node.prompt)}</small></span>"
+        f"<span><b>{name}</b><span dir=auto>{escape(' · '.join(facts))}</span>{said}"
+        f"<small dir=auto>{escape(node.prompt)}</small></span>"
         "</button>"
     )

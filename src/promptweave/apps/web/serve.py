@@ -70,7 +70,7 @@ def launch(
         server_name=host, server_port=port, inbrowser=browser, share=False, show_error=False, quiet=True,
         prevent_thread_lock=True, allowed_paths=[], max_file_size=studio.limits.upload_bytes, ssr_mode=False,
         state_session_capacity=32, enable_monitoring=False, footer_links=[], theme=theme(), pwa=False,
-        css=(Path(__file__).parent / "style.css").read_text(), max_threads=8, mcp_server=False,
+        css=(Path(__file__).parent / "style.css").read_text("utf-8"), max_threads=8, mcp_server=False,
     )  # fmt: skip
     if block:
         print(f"promptweave shows its page at {page.local_url} (Ctrl-C stops it).", flush=True)

@@ -218,7 +218,7 @@ class Session:
         node = self.shown
         picture, recipe = folder / f"promptweave-{node.number}.png", folder / f"promptweave-{node.number}.json"
         node.result.save_picture(picture, node.row, 0)
-        recipe.write_text(as_json(node.result.record, indent=1) + "\n")
+        recipe.write_text(as_json(node.result.record, indent=1) + "\n", "utf-8")
         return picture, recipe
 
     def report(self, folder: Path) -> Path:

@@ -86,7 +86,7 @@ def bounds(name: str) -> dict[str, Any]:
 
 def selectors(words: Words) -> dict[str, tuple[int, ...]]:
     """Name -> tokens of each word that the model reads: "cat", or "cat#1" and "cat#2" if it is repeated."""
-    readable = [word for word in words.words if word.tokens and word not in words.truncated]
+    readable = [word for word in words.words if words.own(word) and word not in words.truncated]
     texts = [key(word.text) for word in words.words]
     named: dict[str, tuple[int, ...]] = {}
     seen: dict[str, int] = {}
@@ -94,5 +94,5 @@ def selectors(words: Words) -> dict[str, tuple[int, ...]]:
         text = key(word.text)
         seen[text] = seen.get(text, 0) + 1
         if word in readable:
-            named[word.text if texts.count(text) == 1 else f"{word.text}#{seen[text]}"] = word.tokens
+            named[word.text if texts.count(text) == 1 else f"{word.text}#{seen[text]}"] = words.own(word)
     return named

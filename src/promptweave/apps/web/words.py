@@ -17,7 +17,9 @@ SIGNS = {"kept": "", "swapped": "⇄", "added": "+", "dropped": "−"}
 def matched_html(matched: Mapping[str, Any]) -> str:
     """The edited prompt word by word; signs repeat what the colours say."""
     words = "".join(_word(pair) for pair in matched["pairs"])
-    return f'<div class="pw-match" aria-live="polite"><p>{words}</p><small>{KINDS[matched["kind"]]}</small></div>'
+    return (
+        f'<div class="pw-match" aria-live="polite"><p dir=auto>{words}</p><small>{KINDS[matched["kind"]]}</small></div>'
+    )
 
 
 def _word(pair: Mapping[str, Any]) -> str:
@@ -29,12 +31,12 @@ def _word(pair: Mapping[str, Any]) -> str:
     else:
         text = new
     sign = f'<b aria-hidden="true">{SIGNS[kind]}</b> ' if SIGNS[kind] else ""
-    return f'<span class="pw-{kind}" title="{kind}">{sign}{text}</span> '
+    return f'<span class="pw-{kind}" title="{kind}">{sign}<bdi>{text}</bdi></span> '
 
 
 def note_html(text: str, kind: str = "quiet") -> str:
     """A sentence for the status line."""
-    return f'<div class="pw-note pw-{kind}" role="status">{escape(text)}</div>'
+    return f'<div class="pw-note pw-{kind}" role="status" dir=auto>{escape(text)}</div>'
 
 
 def progress_html(done: int, count: int, what: str) -> str:
@@ -48,5 +50,5 @@ def progress_html(done: int, count: int, what: str) -> str:
 
 def steps_html(items: Sequence[tuple[str, str]]) -> str:
     """A table of facts."""
-    rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in items)
+    rows = "".join(f"<tr><th>{escape(name)}</th><td dir=auto>{escape(value)}</td></tr>" for name, value in items)
     return f'<table class="pw-facts">{rows}</table>'
