@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from typing import Any
 
 JUNK: list[Any] = [
-    None, True, False, 0, -1, 3, 2**31, 2**63, 10**30, -(10**400), 1e300, -0.5, float("nan"), float("inf"), "", "x", "NaN",
-    "../../etc/passwd", "/etc", "a/b", "https://example.com/m", "\x00", "\ud800", "猫", "a" * 5000, [], [[]], [[[[[[]]]]]], {}, {"": 0},
-    [1, "2", None], ["a", "b"], [0.2, 0.8], {"cat": 1}, {"cat": [0, 1, 2]}, {"default": "x"}, [{"control": "Replace"}], [None] * 50,
-    {"control": "Replace", "class": "os:system"}, "promptweave.methods:Replace", [[0, 1], [2]], b"\xff".decode("latin-1"),
+    None, True, False, 0, -1, 3, 2**31, 2**63, 10**30, -(10**400), 1e300, -0.5, float("nan"), float("inf"), "", "x",
+    "NaN", "../../etc/passwd", "/etc", "a/b", "https://example.com/m", "\x00", "\ud800", "猫", "a" * 5000,
+    "promptweave.methods:Replace", "ÿ", [], [[]], [[[[[[]]]]]], [1, "2", None], ["a", "b"], [0.2, 0.8], [None] * 50,
+    [[0, 1], [2]], [{"control": "Replace"}], {}, {"": 0}, {"cat": 1}, {"cat": [0, 1, 2]}, {"default": "x"},
+    {"control": "Replace", "class": "os:system"},
 ]  # fmt: skip
 
 

@@ -78,6 +78,8 @@ def check_place(path: Path, cure: str = "Choose another with -o.") -> None:
 def check_folder(folder: Path, cure: str = "Choose another with -o.") -> None:
     """Raise CannotWrite, before any work is done, if no files could be written to `folder`; it need not exist."""
     parent = folder
+    if folder.exists() and not folder.is_dir():
+        raise CannotWrite(f"{folder} is a file, and files are to be written to a folder of that name. {cure}")
     try:
         while not parent.exists() and parent != parent.parent:
             parent = parent.parent

@@ -30,7 +30,7 @@ def control_as_dict(control: Control) -> dict[str, Any]:
     return {"control": type(control).__name__, "class": path_of(type(control)), **values}
 
 
-def control_from_dict(values: Mapping[str, Any], allow: Sequence[str] = ()) -> Control:
+def control_from_dict(values: Any, allow: Sequence[str] = ()) -> Control:
     """The inverse of `control_as_dict`. `allow`: modules of your own controls that may be imported.
 
     Every parameter is checked against its type, and its range if it is an option. Raises BrokenRecipe.

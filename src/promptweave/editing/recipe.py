@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, get_type_hints
+
+from PIL import Image
 
 from promptweave.core.control import Control
 from promptweave.core.fields import options_of
@@ -20,6 +23,7 @@ from promptweave.editing.values import BadValue, nearest, read_option, read_valu
 FORMAT = 1
 KEY = "promptweave"  # of the PNG's text chunk
 INVERSIONS = ("direct", "ddim", "regularised")
+PIXELS = 2**26  # of an input image
 CHAIN = 100  # edits of edits
 PACKAGES = ("promptweave", "torch", "diffusers", "transformers", "numpy", "pillow")
 
@@ -112,7 +116,7 @@ class Recipe:
         return {**values, "targets": list(self.targets), "controls": controls, "base": base, "picture": picture}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any], *, allow: Sequence[str] = ()) -> Recipe:
+    def from_dict(cls, values: Any, *, allow: Sequence[str] = ()) -> Recipe:
         """The inverse of `as_dict`, for data that anybody may have written: every field is checked.
 
         `allow`: modules of your own controls that may be imported. Raises BrokenRecipe, which names the field. No model
@@ -148,7 +152,7 @@ def _read(values: Any, allow: Sequence[str], younger: Sequence[str], chain: int 
     given = read_value(tuple[Any, ...], values["controls"], "controls")
     controls = tuple(control_from_dict(one, allow) for one in given)
     base = None if values["base"] is None else _read(values["base"], allow, younger, chain + 1)
-    picture = None if values["picture"] is None else Picture.from_text(read_value(str, values["picture"], "picture"))
+    picture = None if values["picture"] is None else _picture(read_value(str, values["picture"], "picture"))
     recipe = Recipe(**plain, controls=controls, base=base, picture=picture)
     try:
         recipe.check()
@@ -157,6 +161,18 @@ def _read(values: Any, allow: Sequence[str], younger: Sequence[str], chain: int 
     except ValueError as error:
         raise BrokenRecipe(f"This recipe cannot be read: {error}") from error
     return recipe
+
+
+def _picture(text: str) -> Picture:
+    """The input image in a recipe, decoded once to see that it can be. Raises BadPicture."""
+    picture = Picture.from_text(text)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is lower
+        height, width = picture.size
+        if height * width > PIXELS:
+            raise BadPicture(f"An input image in a recipe has at most {PIXELS} pixels. Received {height} x {width}.")
+        picture.pixels()
+    return picture
 
 
 def _hints_of_recipe() -> dict[str, Any]:

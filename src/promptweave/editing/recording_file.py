@@ -87,12 +87,18 @@ def read_recording(path: Path | str, device: torch.device | str = "cpu") -> tupl
     def gate(name: str | None) -> Tensor | None:
         return None if name is None else get(name, tensors[name].ndim if name in tensors else 4)
 
+    def pair(first: str, second: str) -> tuple[Tensor, Tensor]:
+        q, k = get(first), get(second)
+        if (*q.shape[:2], q.shape[3]) != (*k.shape[:2], k.shape[3]):
+            raise BrokenRecipe(f"{path} is damaged: {first} and {second} do not belong together. Record anew.")
+        return q, k
+
     rows: dict[Key, Row] = {}
     for step, call, site, q, k, v, terms in lines:
         edited = None
         if terms is not None:
-            edited = Pattern(tuple(Term(Softmax(get(a), get(b)), gate(c), gate(d)) for a, b, c, d in terms))
-        rows[step, call, site] = Row(get(q), get(k), None if v is None else get(v), edited)
+            edited = Pattern(tuple(Term(Softmax(*pair(a, b)), gate(c), gate(d)) for a, b, c, d in terms))
+        rows[step, call, site] = Row(*pair(q, k), None if v is None else pair(q, v)[1], edited)
     track = Track(kept, list(tensors["path"]), rows, tensors["pictures"].numpy(), torch.device(device))
     return recipe, header["row"], track, header["hash"]
 

@@ -53,6 +53,8 @@ def read_value(kind: Any, value: Any, name: str = "The value") -> Any:
 
 def read_option(listed: Listed, value: Any, owner: str = "") -> Any:
     """The value of an option; also checks its range. `owner`: what has the option, for the message."""
+    if value is listed.default:
+        return value
     name = f"{owner}{listed.name}"
     read, option = read_value(listed.type, value, name), listed.option
     if Window in _members(listed.type):
@@ -85,6 +87,21 @@ def whole(listed: Listed) -> bool:
     """Whether an option is a whole number."""
     members = _members(listed.type)
     return int in members and float not in members
+
+
+def size_of(text: str, name: str = "size") -> tuple[int, int]:
+    """ "128x192" (height x width) or "128" in pixels. Raises BadValue, which names the field.
+
+    >>> size_of("128x192"), size_of("128")
+    ((128, 192), (128, 128))
+    """
+    height, _, width = text.lower().replace("×", "x").partition("x")
+    try:
+        return int(height), int(width or height)
+    except ValueError:
+        raise BadValue(
+            f"{name} takes pixels, such as 512 or 512x768 (height x width). Received {shown(text)}."
+        ) from None
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
