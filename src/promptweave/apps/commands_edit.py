@@ -22,7 +22,7 @@ from promptweave.apps.common import (
     tell,
 )
 from promptweave.apps.flags import Flags, command
-from promptweave.apps.terminal import Terminal, table
+from promptweave.apps.terminal import table
 from promptweave.core.fields import Option
 
 PROMPT_TO_PROMPT = "promptweave.editing.options:PromptToPrompt"
@@ -40,6 +40,14 @@ class Sources:
         Path | None, Option("Run a file of edits, one JSON object per line.", group="Advanced", metavar="FILE")
     ] = None
     rows: Annotated[int, Option("Images per forward pass with --jobs.", low=1, group="Advanced")] = 8
+    at_once: Annotated[
+        bool,
+        Option(
+            "With --jobs: start with the first lines while later ones are not checked yet; wrong lines are named at "
+            "the end, and the others are run.",
+            group="Advanced",
+        ),
+    ] = False
 
 
 @command(settings=SETTINGS, opening=Flags(Opening), output=folder("generate"))
@@ -77,8 +85,15 @@ def edit(
     if sources.jobs is not None:
         if source is not None:
             raise ValueError(f"--jobs takes its prompts from the file. Received {source!r} too. Leave it out.")
-        _jobs(output.terminal, sources.jobs, opening.load(), output.output, sources.rows, output.force)
+        without = {"--recording": sources.recording, "--compare": comparing.compare, "--report": output.report}
+        for flag, asked in without.items():
+            if asked:
+                raise ValueError(f"--jobs runs without {flag}. Leave {flag} out, or edit that line alone.")
+        image = {} if given.image is None else {"image": str(given.image.absolute())}
+        _jobs(sources, {**options, **settings, **given.options, **image}, opening, output)
         return
+    if sources.at_once:
+        raise ValueError("--at-once is an option of --jobs, and there is none. Leave it out, or give --jobs FILE.")
     output.check()
     if source is None:
         raise ValueError(
@@ -108,11 +123,19 @@ def edit(
     output.save(result)
 
 
-def _jobs(terminal: Terminal, path: Path, network: Any, output: Path, rows: int, force: bool) -> None:
-    """Run a file of jobs, each into its own subfolder of `output`."""
+def _jobs(sources: Sources, defaults: dict[str, Any], opening: Opening, output: Output) -> None:
+    """Run a file of jobs, each into its own subfolder of the output; `defaults` are for lines without these options."""
+    from promptweave.editing.job_file import check_file
     from promptweave.editing.jobs import read_jobs, run_jobs
 
-    jobs = read_jobs(path, network)
+    assert sources.jobs is not None
+    check_file(sources.jobs)
+    output.check_folder()
+    network, terminal = opening.load(), output.terminal
+    jobs = read_jobs(sources.jobs, network, defaults=defaults, check=False)
+    if not sources.at_once:
+        with terminal.progress("checking", len(jobs)) as advance:
+            jobs.check(advance)
     there: list[str] = []
 
     def note(job: Any, result: Any) -> None:
@@ -121,6 +144,8 @@ def _jobs(terminal: Terminal, path: Path, network: Any, output: Path, rows: int,
         advance(None, None)
 
     with terminal.progress("jobs", len(jobs)) as advance:
-        folders = run_jobs(jobs, network, output, rows=rows, force=force, done=note)
+        folders = run_jobs(
+            jobs, network, output.output, rows=sources.rows, force=output.force, check=not sources.at_once, done=note
+        )  # fmt: skip
     terminal.give({"folders": [str(folder) for folder in folders], "there_already": there})
-    terminal.say(f"{len(folders) - len(there)} jobs run, {len(there)} already done, in {output}")
+    terminal.say(f"{len(folders) - len(there)} jobs run, {len(there)} already done, in {output.output}")

@@ -134,17 +134,13 @@ def replay(
     speaking: Speaking,
 ) -> None:
     """Regenerate a saved image from its recipe and say whether the pixels match."""
-    from promptweave.editing.recipe import Recipe
     from promptweave.editing.replay import replay as again
-    from promptweave.editing.result import read_record
-    from promptweave.models.load import load
+    from promptweave.editing.stored import read_stored
 
-    terminal, model = speaking.terminal, replaying.model
-    recipe = Recipe.from_dict(read_record(picture)["recipe"], allow=replaying.allow_module)
+    terminal = speaking.terminal
+    recipe = read_stored(picture, allow=replaying.allow_module).recipe
     with terminal.progress("replaying", recipe.steps) as advance:
-        made = again(
-            picture, model=load(model) if model else None, allow=replaying.allow_module, progress=advance
-        )  # fmt: skip
+        made = again(picture, model=replaying.model, allow=replaying.allow_module, progress=advance)
     terminal.give({"matches": made.matches, "largest_difference": made.difference, "notes": list(made.notes)})
     terminal.say(
         "The pixels match." if made.matches else f"The pixels differ, by up to {made.difference} of 255.", *made.notes

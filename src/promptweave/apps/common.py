@@ -81,6 +81,12 @@ class Output(Speaking, Folder):
 
         check_output(self.output, force=self.force)
 
+    def check_folder(self) -> None:
+        """Raise before any work is done if no folders can be made in the output folder."""
+        from promptweave.core.files import check_folder
+
+        check_folder(self.output)
+
     def save(self, made: Any, pictures: Mapping[str, Any] | None = None) -> None:
         """Write a result, its page if requested, and further images; print their paths."""
         from promptweave.maps.html_report import html_report

@@ -129,13 +129,9 @@ def boxes(texts: Texts, flag: str) -> tuple[tuple[str, Box], ...]:
 
 def size(text: str, flag: str = "--size") -> tuple[int, int]:
     """ "128x192" (height x width) or "128"."""
-    height, _, width = text.lower().partition("x")
-    try:
-        return int(height), int(width or height)
-    except ValueError:
-        raise ValueError(
-            f"{flag} takes pixels, such as 512 or 512x768 (height x width). Received {text!r}."
-        ) from None  # fmt: skip
+    from promptweave.editing.values import size_of
+
+    return size_of(text, flag)
 
 
 def drawn(text: str, flag: str) -> Drawn:

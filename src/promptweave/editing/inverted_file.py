@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +12,16 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from promptweave.core.files import write_file
 from promptweave.editing.inversions import read_inversion
+from promptweave.editing.json_text import read_json
 from promptweave.editing.recipe import BrokenRecipe, Recipe
-from promptweave.editing.values import as_json
+from promptweave.editing.values import BadValue, as_json, read_value
 from promptweave.inversion import Inverted
 from promptweave.models.base import Model
 
 FORMAT = 1
+HEADER = {"recipe": Mapping[str, Any], "hash": str, "psnr": float, "inverted": Mapping[str, Any]}
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,29 +62,31 @@ class InvertedImage:
             "format": FORMAT, "recipe": self.recipe.as_dict(), "hash": self.hash, "psnr": self.psnr,
             "inverted": inverted_record(self.inverted),
         }  # fmt: skip
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
-        save_file(inverted_tensors(self.inverted), partial, metadata={"promptweave-inverted": as_json(record)})
-        partial.replace(path)
-        return path
+        header, tensors = {"promptweave-inverted": as_json(record)}, inverted_tensors(self.inverted)
+        return write_file(path, lambda fresh: save_file(tensors, fresh, metadata=header))
 
     @classmethod
     def load(cls, path: Path | str) -> InvertedImage:
-        """Load a file that `save` wrote. Raises BrokenRecipe."""
+        """Load a file that `save` wrote. Raises BrokenRecipe, and FileNotFoundError."""
         try:
             with safe_open(str(path), framework="pt") as file:
-                record = json.loads((file.metadata() or {})["promptweave-inverted"])
+                text = (file.metadata() or {}).get("promptweave-inverted", "{}")
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-            if record["format"] != FORMAT:
-                raise ValueError(f"it has format {record['format']!r}, not {FORMAT}")
-            inverted = read_inverted(record["inverted"], tensors)
-            if inverted is None:
-                raise ValueError("it holds no inversion")
-            return cls(Recipe.from_dict(record["recipe"]), str(record["hash"]), inverted, float(record["psnr"]))
-        except (OSError, BrokenRecipe):
+            record = read_value(Mapping[str, Any], read_json(text), "its header")
+            if record.get("format") != FORMAT:
+                raise BadValue(f"it has no header of format {FORMAT}")
+            header = {name: read_value(kind, record.get(name), name) for name, kind in HEADER.items()}
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"There is no file {path}. Give the path of a .safetensors file.") from error
+        except OSError:
             raise
-        except Exception as error:
+        except Exception as error:  # any error of the reader on a damaged file
             raise BrokenRecipe(f"{path} is not an inverted image: {error}. Invert the image anew.") from error
+        recipe = Recipe.from_dict(header["recipe"])
+        inverted = read_inverted(path, header["inverted"], tensors, recipe)
+        if inverted is None or recipe.picture is None:
+            raise BrokenRecipe(f"{path} holds no image, or no inversion of it. Invert the image anew.")
+        return cls(recipe, header["hash"], inverted, header["psnr"])
 
 
 def holds_inversion(path: Path | str) -> bool:
@@ -107,14 +111,24 @@ def inverted_record(inverted: Inverted) -> dict[str, Any]:
     return {"inversion": inverted.method.spec, "figures": dict(inverted.figures)}
 
 
-def read_inverted(record: Mapping[str, Any] | None, tensors: Mapping[str, Tensor]) -> Inverted | None:
-    """The inverse of `inverted_record` and `inverted_tensors`. Raises BrokenRecipe."""
+def read_inverted(path: Path | str, record: Any, tensors: Mapping[str, Tensor], recipe: Recipe) -> Inverted | None:
+    """The inverse of `inverted_record` and `inverted_tensors`, checked. Raises BrokenRecipe."""
     if record is None:
         return None
+    begin = "inverted.more."
+    more = {name.removeprefix(begin): x for name, x in tensors.items() if name.startswith(begin)}
     try:
-        begin = "inverted.more."
-        more = {name.removeprefix(begin): x for name, x in tensors.items() if name.startswith(begin)}
-        figures = {str(name): value for name, value in record["figures"].items()}
-        return Inverted(tuple(tensors["inverted.path"]), read_inversion(record["inversion"]), more, figures)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise BrokenRecipe(f"The inversion in this file cannot be read: {error}. Invert the image anew.") from error
+        read = read_value(Mapping[str, Any], record, "inverted")
+        method = read_inversion(read_value(str, read.get("inversion"), "inverted.inversion"))
+        figures = read_value(Mapping[str, float], read.get("figures"), "inverted.figures")
+    except ValueError as error:
+        raise BrokenRecipe(f"The inversion in {path} cannot be read: {error} Invert the image anew.") from error
+    latents = tensors.get("inverted.path")
+    if latents is None or latents.ndim != 5 or latents.shape[:2] != (recipe.steps + 1, recipe.images):
+        raise BrokenRecipe(
+            f"{path} is damaged: it lacks the latents of its {recipe.steps} steps. Invert the image anew."
+        )
+    missing = [name for name, axes in method.tensors.items() if name not in more or more[name].ndim != axes]
+    if missing:
+        raise BrokenRecipe(f"{path} is damaged: its inversion lacks {', '.join(missing)}. Invert the image anew.")
+    return Inverted(tuple(latents), method, more, figures)

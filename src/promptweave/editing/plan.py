@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Unpack
 
+import torch
+
 from promptweave.core.clock import Number
 from promptweave.core.control import Control, NoEffect, Run
 from promptweave.editing.inversions import read_inversion
@@ -18,7 +20,7 @@ from promptweave.editing.settings import RunOptions, Settings, split
 from promptweave.editing.values import read_options
 from promptweave.inversion import Inversion
 from promptweave.models.base import Model
-from promptweave.sampling.loop import Job, noise_for
+from promptweave.sampling.loop import Job, latent_grid
 
 
 class PromptTooLong(ValueError):
@@ -142,7 +144,8 @@ def _on_recording(
 
 def bind(recipe: Recipe, model: Model) -> Run:
     """Bind the recipe's controls to its run. Raises whatever running it would raise before its first step."""
-    noise = noise_for(model, recipe.seed, recipe.images, recipe.size)
+    shape = (recipe.images, model.channels, *latent_grid(model, recipe.size))
+    noise = torch.empty(shape, device="meta")  # its shape is all that is read
     return Job(recipe.prompts, noise, recipe.steps, recipe.guidance, recipe.controls).bind(model)[0]
 
 

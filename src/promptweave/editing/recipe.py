@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, get_type_hints
 
-import promptweave.methods as methods
-from promptweave.core.clock import Window
+from PIL import Image
+
 from promptweave.core.control import Control
-from promptweave.core.registry import KNOWN, path_of
+from promptweave.core.fields import options_of
+from promptweave.editing.control_data import BrokenRecipe as BrokenRecipe
+from promptweave.editing.control_data import control_as_dict as control_as_dict
+from promptweave.editing.control_data import control_from_dict as control_from_dict
 from promptweave.editing.inversions import read_inversion
-from promptweave.editing.picture import Picture
-from promptweave.editing.values import BadValue, nearest, read_value, strict
+from promptweave.editing.json_text import BadJson, read_json, shown
+from promptweave.editing.picture import BadPicture, Picture
+from promptweave.editing.settings import Settings
+from promptweave.editing.values import BadValue, nearest, read_option, read_value
 
 FORMAT = 1
 KEY = "promptweave"  # of the PNG's text chunk
-CONTROLS: dict[str, type[Control]] = {
-    name: found for name, found in vars(methods).items() if isinstance(found, type) and issubclass(found, Control)
-}
+PIXELS = 2**26  # of an input image
+CHAIN = 100  # edits of edits
 PACKAGES = ("promptweave", "torch", "diffusers", "transformers", "numpy", "pillow")
-
-
-class BrokenRecipe(ValueError):
-    """A recipe that cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +79,32 @@ class Recipe:
         read_inversion(self.inversion)
         if self.root.picture is not None and self.images != 1:
             raise ValueError(f"An input image has a single result: images must be 1. Received {self.images}.")
+        if self.picture is not None and self.size is not None and self.picture.size != self.size:
+            raise ValueError(f"The input image must have the size {self.size}. Received {self.picture.size}.")
+        if self.base is not None:
+            self._check_base(self.base)
+
+    def _check_base(self, base: Recipe) -> None:
+        """Raise ValueError for a base that this run could not follow."""
+        if not 0 <= self.base_row < len(base.prompts):
+            raise ValueError(
+                f"base_row is a row of the run before, 0 to {len(base.prompts) - 1}. Received {self.base_row}."
+            )
+        for name in (
+            "seed",
+            "images",
+            "steps",
+            "guidance",
+            "size",
+            "negative",
+            "model",
+            "scheduler",
+            "chunks",
+            "prompt_weights",
+        ):
+            ours, theirs = getattr(self, name), getattr(base, name)
+            if ours != theirs:
+                raise ValueError(f"An edit of another run has its {name}, {shown(theirs)}. Received {shown(ours)}.")
 
     def as_dict(self) -> dict[str, Any]:
         """The recipe as values that JSON can hold."""
@@ -90,111 +115,68 @@ class Recipe:
         return {**values, "targets": list(self.targets), "controls": controls, "base": base, "picture": picture}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any], *, allow: Sequence[str] = ()) -> Recipe:
-        """The inverse of `as_dict`. `allow`: modules of your own controls that may be imported. Raises BrokenRecipe."""
+    def from_dict(cls, values: Any, *, allow: Sequence[str] = ()) -> Recipe:
+        """The inverse of `as_dict`, for data that anybody may have written: every field is checked.
+
+        `allow`: modules of your own controls that may be imported. Raises BrokenRecipe, which names the field. No model
+        is loaded, and no file is read.
+        """
+        younger = ("scheduler", "base", "base_row", "chunks", "prompt_weights", "picture", "inversion")
+        # the first version of recipes lacks these
         try:
-            controls = tuple(control_from_dict(c, allow) for c in values["controls"])
-            younger = ("scheduler", "base", "base_row", "chunks", "prompt_weights", "picture", "inversion")
-            # the first version of recipes lacks these
-            values = {**{field.name: field.default for field in fields(cls) if field.name in younger}, **values}
-            plain = {field.name: values[field.name] for field in fields(cls) if field.name != "controls"}
-            hints = _hints_of_recipe()
-            plain |= {name: read_value(hint, plain[name], name) for name, hint in hints.items()}
-            base = None if plain["base"] is None else cls.from_dict(plain["base"], allow=allow)
-            picture = None if plain["picture"] is None else Picture.from_text(plain["picture"])
-            return cls(**{**plain, "base": base, "picture": picture}, controls=controls)
-        except BadValue as error:
+            return _read(values, allow, younger)
+        except (BadValue, BadPicture) as error:
             raise BrokenRecipe(f"This recipe cannot be read: {error}") from error
-        except (KeyError, TypeError, AttributeError) as error:
-            raise BrokenRecipe(
-                f"A recipe holds {', '.join(f.name for f in fields(cls))}. This one does not: {error}."
-            ) from error
+        except RecursionError:
+            raise BrokenRecipe("This recipe cannot be read: its lists are nested too deeply.") from None
+
+
+def _read(values: Any, allow: Sequence[str], younger: Sequence[str], chain: int = 1) -> Recipe:
+    """The recipe of a JSON object. Raises BadValue, BadPicture and BrokenRecipe."""
+    if not isinstance(values, Mapping):
+        raise BrokenRecipe(f"A recipe is a JSON object. Received {shown(values)}.")
+    if chain > CHAIN:
+        raise BrokenRecipe(f"A recipe is a chain of at most {CHAIN} edits. This one is longer.")
+    known = {field.name: field for field in fields(Recipe)}
+    for name in values:
+        if name not in known:
+            raise BrokenRecipe(f"A recipe has no field {shown(name)}. {nearest(name, list(known))}")
+    missing = [name for name in known if name not in values and name not in younger]
+    if missing:
+        raise BrokenRecipe(f"A recipe holds {', '.join(known)}. This one lacks {', '.join(missing)}.")
+    values = {**{name: known[name].default for name in younger}, **values}
+    plain = {name: read_value(hint, values[name], name) for name, hint in _hints_of_recipe().items()}
+    ranged = {listed.name: listed for listed in options_of(Settings)}
+    plain |= {name: read_option(ranged[name], value) for name, value in plain.items() if name in ranged}
+    given = read_value(tuple[Any, ...], values["controls"], "controls")
+    controls = tuple(control_from_dict(one, allow) for one in given)
+    base = None if values["base"] is None else _read(values["base"], allow, younger, chain + 1)
+    picture = None if values["picture"] is None else _picture(read_value(str, values["picture"], "picture"))
+    recipe = Recipe(**plain, controls=controls, base=base, picture=picture)
+    try:
+        recipe.check()
+    except BrokenRecipe:
+        raise
+    except ValueError as error:
+        raise BrokenRecipe(f"This recipe cannot be read: {error}") from error
+    return recipe
+
+
+def _picture(text: str) -> Picture:
+    """The input image in a recipe, decoded once to see that it can be. Raises BadPicture."""
+    picture = Picture.from_text(text)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is lower
+        height, width = picture.size
+        if height * width > PIXELS:
+            raise BadPicture(f"An input image in a recipe has at most {PIXELS} pixels. Received {height} x {width}.")
+        picture.pixels()
+    return picture
 
 
 def _hints_of_recipe() -> dict[str, Any]:
     """The types of a recipe's fields that are plain values."""
     return {name: hint for name, hint in get_type_hints(Recipe).items() if name not in ("controls", "base", "picture")}
-
-
-def control_as_dict(control: Control) -> dict[str, Any]:
-    """A control as its name, the path of its class, and its parameters."""
-    values = {field.name: _plain(getattr(control, field.name), field.name, control) for field in fields(control)}
-    return {"control": type(control).__name__, "class": path_of(type(control)), **values}
-
-
-def control_from_dict(values: Mapping[str, Any], allow: Sequence[str] = ()) -> Control:
-    """The inverse of `control_as_dict`. `allow`: modules of your own controls that may be imported."""
-    kind = _class_of(values["control"], values.get("class"), allow)
-    hints = _hints(kind)
-    known = [field.name for field in fields(kind)]
-    given = {name: value for name, value in values.items() if name not in ("control", "class")}
-    for name in given:
-        if name not in known:
-            raise BrokenRecipe(f"{kind.__name__} has no parameter {name!r}. {nearest(name, known)}")
-    read = {name: read_value(hints.get(name, Any), value, f"{kind.__name__}.{name}") for name, value in given.items()}
-    try:
-        return kind(**read)
-    except TypeError as error:  # a required parameter is missing
-        raise BrokenRecipe(f"A recipe's {kind.__name__} cannot be made: {error}.") from error
-
-
-def _class_of(name: str, path: str | None, allow: Sequence[str]) -> type[Control]:
-    """The library's classes by name, others by path; a module is imported only if it is in `allow`."""
-    if path is None or path.startswith("promptweave."):
-        if name in CONTROLS:
-            return CONTROLS[name]
-        if path is not None:
-            raise BrokenRecipe(f"This version has no control {name!r}. There are {', '.join(CONTROLS)}.")
-        named = [
-            kind for found, kind in KNOWN.items() if kind.__name__ == name and not found.startswith("promptweave.")
-        ]
-        if len(named) == 1:
-            return named[0]
-        raise BrokenRecipe(f"There is no control {name!r}. There are {', '.join(CONTROLS)}.")
-    if path not in KNOWN:
-        module = path.partition(":")[0]
-        if not any(module == other or module.startswith(f"{other}.") for other in allow):
-            raise BrokenRecipe(
-                f"The control {name} is defined in the module {module}, which is not imported. Replaying a recipe "
-                f'imports no code by itself. Import it first, or, if you trust it, allow it: allow=["{module}"] '
-                f"(--allow-module {module})."
-            )
-        try:
-            import_module(module)
-        except ImportError as error:
-            raise BrokenRecipe(
-                f"The control {name} is defined in the module {module}, which cannot be imported: {error}. "
-                "Put its folder on PYTHONPATH."
-            ) from error
-        if path not in KNOWN:
-            raise BrokenRecipe(f"The module {module} no longer defines a control {name!r}.")
-    return KNOWN[path]
-
-
-def _hints(kind: type[Control]) -> dict[str, Any]:
-    """The types of a control's fields; empty if an annotation cannot be resolved."""
-    try:
-        return get_type_hints(kind)
-    except Exception:  # an annotation that is imported under TYPE_CHECKING only
-        return {}
-
-
-def _plain(value: Any, name: str, control: Control) -> Any:
-    """A parameter as a value that JSON can hold."""
-    if isinstance(value, Window):
-        return [value.start, value.end]
-    if isinstance(value, Mapping):
-        return {str(key): _plain(inner, name, control) for key, inner in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(inner, name, control) for inner in value]
-    if hasattr(value, "tolist"):  # NumPy scalars
-        value = value.tolist()
-    if value is None or isinstance(value, str | int | float | list):
-        return strict(value)
-    raise TypeError(
-        f"{name} of {type(control).__name__} is a {type(value).__name__}, which a recipe cannot hold. Use "
-        "numbers, text, and tuples or mappings of these."
-    )
 
 
 def versions() -> dict[str, str]:
@@ -208,15 +190,15 @@ def versions() -> dict[str, str]:
     return found
 
 
-def parse(text: str) -> dict[str, Any]:
+def parse(text: str | bytes) -> dict[str, Any]:
     """Parse the record from a PNG's text chunk or from a JSON file. Raises BrokenRecipe."""
     try:
-        record = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise BrokenRecipe(f"The recipe is not JSON: {error}.") from error
+        record = read_json(text)
+    except BadJson as error:
+        raise BrokenRecipe(f"The recipe cannot be read. {error}") from error
     found = record.get("format") if isinstance(record, dict) else None
-    if found != FORMAT:
+    if isinstance(found, bool) or found != FORMAT:
         raise BrokenRecipe(
-            f"A recipe must have format {FORMAT}. Received {found!r}. Update promptweave, or make the image anew."
+            f"A recipe must have format {FORMAT}. Received {shown(found)}. Update promptweave, or make the image anew."
         )
     return record

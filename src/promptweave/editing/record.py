@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
-from promptweave.core.pattern import Pattern, Softmax, Term
 from promptweave.core.precision import precision
 from promptweave.core.rows import Row
-from promptweave.editing.inverted_file import InvertedImage, inverted_record, inverted_tensors, read_inverted
+from promptweave.core.site import Site
+from promptweave.editing.inverted_file import InvertedImage
 from promptweave.editing.recipe import BrokenRecipe, Recipe
+from promptweave.editing.recording_file import read_recording, write_recording
 from promptweave.editing.start import start
-from promptweave.editing.values import as_json
 from promptweave.inversion import Inverted
 from promptweave.models.base import Model
 from promptweave.sampling.loop import Job, latent_grid, noise_for, sample
-from promptweave.sampling.recording import Capture, Captured, Kept, Key, Place, Track
+from promptweave.sampling.recording import Capture, Captured, Kept, Place, Track
 from promptweave.sampling.walk import Progress
-
-FORMAT = 1
 
 
 class TooLarge(ValueError):
@@ -60,76 +53,36 @@ class Recording:
                 f"and scheduler {self.recipe.scheduler}. Received {model.name}, {model.fingerprint()}, "
                 f"{model.scheduler}. Load that model, or record anew."
             )
+        grid = latent_grid(model, self.recipe.size)
+        sites, images = {site.name: site for site in model.sites(grid)}, self.recipe.images
+        fits = self.track.path[0].shape == (images, model.channels, *grid)
+        for (step, _, name), row in self.track.rows.items():
+            site = sites.get(name)
+            fits &= site is not None and step < self.recipe.steps and _fits(row, site, images)
+        if not fits:
+            raise BrokenRecipe("This recording is damaged: its tensors are not those of its model. Record anew.")
 
     def save(self, path: Path | str) -> Path:
         """Write a .safetensors file."""
         path = Path(path)
         if path.suffix != ".safetensors":
             raise ValueError(f"A recording is saved as a .safetensors file. Received {path}.")
-        tensors: dict[str, Tensor] = {}
-        names: dict[int, str] = {}
-
-        def name(x: Tensor | None) -> str | None:
-            if x is None:
-                return None
-            if id(x) not in names:
-                names[id(x)] = f"t{len(names)}"
-                tensors[names[id(x)]] = x.detach().cpu().contiguous()
-            return names[id(x)]
-
-        rows: list[Any] = []
-        for (step, call, site), row in self.track.rows.items():
-            terms = None
-            if row.edited is not None:
-                terms = [
-                    [name(t.kernel.q), name(t.kernel.k), name(t.tokens), name(t.gate)]
-                    for t in row.edited.terms
-                    if isinstance(t.kernel, Softmax)
-                ]
-            rows.append([step, call, site, name(row.q), name(row.k), name(row.values), terms])
-        tensors["path"] = torch.stack([x.cpu() for x in self.track.path])
-        tensors["pictures"] = torch.from_numpy(self.track.pictures.copy())
-        tensors |= {} if self.inverted is None else inverted_tensors(self.inverted)
-        record = {
-            "format": FORMAT, "recipe": self.recipe.as_dict(), "row": self.row, "hash": self.hash, "rows": rows,
-            "kept": asdict(self.track.kept),
-            "inverted": None if self.inverted is None else inverted_record(self.inverted),
-        }  # fmt: skip
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
-        save_file(tensors, partial, metadata={"promptweave": as_json(record)})
-        partial.replace(path)
+        write_recording(path, self.recipe, self.row, self.track, self.hash, self.inverted)
         return path
 
     @classmethod
     def load(cls, path: Path | str, device: torch.device | str = "cpu") -> Recording:
         """Load a memory-mapped recording. `device`: where the edits will run. Raises BrokenRecipe."""
-        try:
-            with safe_open(str(path), framework="pt") as file:
-                record = json.loads((file.metadata() or {}).get("promptweave", "{}"))
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-        except OSError:
-            raise
-        except Exception as error:
-            raise BrokenRecipe(f"{path} is not a recording: {error}. Record anew.") from error
-        if record.get("format") != FORMAT:
-            raise BrokenRecipe(f"{path} is not a recording of format {FORMAT}. Record anew.")
+        return cls(*read_recording(path, device))
 
-        def get(name: str | None) -> Tensor | None:
-            return None if name is None else tensors[name]
 
-        rows: dict[Key, Row] = {}
-        for step, call, site, q, k, v, terms in record["rows"]:
-            edited = None
-            if terms is not None:
-                edited = Pattern(tuple(Term(Softmax(tensors[a], tensors[b]), get(c), get(d)) for a, b, c, d in terms))
-            rows[step, call, site] = Row(tensors[q], tensors[k], get(v), edited)
-        kept: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in record["kept"].items()
-        }
-        track = Track(Kept(**kept), list(tensors["path"]), rows, tensors["pictures"].numpy(), torch.device(device))
-        inverted = read_inverted(record.get("inverted"), tensors)
-        return cls(Recipe.from_dict(record["recipe"]), record["row"], track, record["hash"], inverted)
+def _fits(row: Row, site: Site, images: int) -> bool:
+    """Whether the tensors of a row can be those of a site."""
+    queries = site.queries + (0 if site.text is None else site.text.stop - site.text.start)
+    shape = (images, site.heads, queries, site.dim)
+    keys = [x.shape for x in (row.k, row.values) if x is not None]
+    same = len({x[2] for x in keys}) == 1 and (site.kind == "cross" or keys[0][2] == queries)
+    return row.q.shape == shape and same and all((*x[:2], x[3]) == (*shape[:2], shape[3]) for x in keys)
 
 
 def estimate(model: Model, recipe: Recipe, kept: Kept, *, row: int = 0) -> int:
@@ -206,7 +159,10 @@ def base_of(recipe: Recipe, model: Model, progress: Progress | None = None) -> R
         return None
     below = base_of(recipe.base, model, progress)
     everything = Kept(1.0, 1.0, 1.0, latent_pixels(model, recipe))
-    return record_run(recipe.base, model, row=recipe.base_row, kept=everything, progress=progress, source=below)
+    return record_run(
+        recipe.base, model, row=recipe.base_row, kept=everything, progress=progress,
+        source=below,
+    )  # fmt: skip
 
 
 def latent_pixels(model: Model, recipe: Recipe) -> int:

@@ -10,10 +10,13 @@ import numpy as np
 from PIL import Image
 
 from promptweave.editing.edit import run
+from promptweave.editing.json_text import shown
 from promptweave.editing.recipe import BrokenRecipe, Recipe, versions
-from promptweave.editing.result import Result, read_record
+from promptweave.editing.result import Result
+from promptweave.editing.stored import read_stored
 from promptweave.models.base import Model
-from promptweave.models.load import load_cached
+from promptweave.models.embedded import NAMES
+from promptweave.models.load import CALLED, load_cached
 from promptweave.sampling.loop import Progress
 
 
@@ -33,35 +36,51 @@ class Replay:
 
 
 def replay(
-    path: Path | str, *, model: Model | None = None, allow: Sequence[str] = (), progress: Progress | None = None
+    path: Path | str,
+    *,
+    model: Model | str | None = None,
+    allow: Sequence[str] = (),
+    progress: Progress | None = None,
 ) -> Replay:
     """Run the recipe stored in a PNG again and compare the pixels. `model` replaces the one that the recipe names.
 
-    Your own controls are found if their module is imported already. Otherwise name it in `allow`: it is then imported,
-    which runs its code. Nothing else is imported. Raises BrokenRecipe for a file without a readable recipe.
+    The whole record is checked before a model is loaded. A recipe may name an embedded model, or one that this program
+    has loaded before; any other is loaded only if you name it as `model`, since a file of a stranger must not choose
+    which folders are read and what is downloaded. Your own controls are found if their module is imported already.
+    Otherwise name it in `allow`: it is then imported, which runs its code. Nothing else is imported. Raises
+    BrokenRecipe for a file without a readable recipe.
     """
-    record = read_record(path)
-    if "picture" not in record:
-        raise BrokenRecipe(f"{path} holds no image to compare with. Replay a PNG of that run.")
-    recipe = Recipe.from_dict(record["recipe"], allow=allow)
-    network = model or load_cached(recipe.model, recipe.scheduler, recipe.chunks, recipe.prompt_weights)
+    stored = read_stored(path, allow=allow)
+    recipe = stored.recipe
+    network = _network(recipe, model)
     notes = [
         f"{package} was {old}, is {versions()[package]}"
-        for package, old in record["versions"].items()
-        if versions().get(package) != old
+        for package, old in stored.versions.items()
+        if versions().get(package, old) != old
     ]
-    if network.fingerprint() != record["model"]["hash"]:
-        notes.insert(0, f"the model's weights were {record['model']['hash']}, are {network.fingerprint()}")
+    if network.fingerprint() != stored.hash:
+        notes.insert(0, f"the model's weights were {stored.hash}, are {network.fingerprint()}")
     if network.scheduler != recipe.scheduler:
         notes.insert(0, f"the scheduler was {recipe.scheduler}, is {network.scheduler}")
     result = run(recipe, network, progress=progress)
-    prompt, image = record["picture"]["prompt"], record["picture"]["image"]
-    again = result.sample.pictures[prompt, image]
-    with Image.open(path) as opened:
-        old = np.asarray(opened.convert("RGB"))
+    again, old = result.sample.pictures[stored.prompt, stored.image], stored.pixels
     if old.shape != again.shape:
         return Replay(
             result, Image.fromarray(again), 255, (*notes, f"the image's size is {old.shape}, not {again.shape}")
         )
     difference = int(np.abs(old.astype(int) - again.astype(int)).max())
     return Replay(result, Image.fromarray(again), difference, tuple(notes))
+
+
+def _network(recipe: Recipe, model: Model | str | None) -> Model:
+    """The model that was given, or the recipe's, if it is embedded or this program has loaded it before."""
+    if model is not None and not isinstance(model, str):
+        return model
+    name = recipe.model if model is None else model
+    if model is None and name not in NAMES and name not in CALLED:
+        named = shown(name)
+        raise BrokenRecipe(
+            f"The recipe names the model {named}. A file that is replayed loads no model by itself, only "
+            f"{', '.join(NAMES)}. If you trust that model, name it: model={named} (--model {name[:100]})."
+        )
+    return load_cached(name, recipe.scheduler, recipe.chunks, recipe.prompt_weights)

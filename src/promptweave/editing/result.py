@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,11 +15,15 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from promptweave.core.control import Hooks
-from promptweave.editing.recipe import FORMAT, KEY, BrokenRecipe, Recipe, parse, versions
+from promptweave.core.files import Write, check_folder, write_files
+from promptweave.editing.recipe import FORMAT, KEY, Recipe, versions
+from promptweave.editing.stored import read_record as read_record
 from promptweave.editing.values import as_json
 from promptweave.inversion import Inverted
 from promptweave.sampling.loop import Sample
 from promptweave.view.sheet import sheet
+
+EARLIER = ("edit*.png", "source-seed-*.png", "report.html")  # of an earlier run, which may have had more of them
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,24 +109,16 @@ class Result:
         """
         folder = Path(folder)
         check_output(folder, force=force)
-        folder.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=".promptweave-", dir=folder))
-        try:
-            for name, (row, image) in self.files().items():
-                self.save_picture(fresh / name, row, image)
-            self.comparison().save(fresh / "comparison.png", pnginfo=self._info(0, 0))
-            (fresh / "edit.json").write_text(as_json(self.record, indent=1) + "\n", "utf-8")
-            for name, text in (pages or {}).items():
-                (fresh / name).write_text(text, "utf-8")
-            written = sorted(fresh.iterdir())
-            if force:
-                for old in (*folder.glob("edit*.png"), *folder.glob("source-seed-*.png"), *folder.glob("report.html")):
-                    old.unlink()
-            for path in written:
-                os.replace(path, folder / path.name)
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
-        return [folder / path.name for path in written]
+        files: dict[str, Write] = {name: self._writer(row, image) for name, (row, image) in self.files().items()}
+        files["comparison.png"] = lambda path: self.comparison().save(path, pnginfo=self._info(0, 0))
+        for name, text in (pages or {}).items():
+            files[name] = lambda path, text=text: path.write_text(text, "utf-8")
+        # the last, for it says that a run is there
+        files["edit.json"] = lambda path: path.write_text(as_json(self.record, indent=1) + "\n", "utf-8")
+        return write_files(folder, files, without=EARLIER if force else ())
+
+    def _writer(self, row: int, image: int) -> Write:
+        return lambda path: self.save_picture(path, row, image)
 
     def save_picture(self, path: Path, row: int, image: int) -> None:
         """Write one image as a PNG that carries the record."""
@@ -152,27 +145,4 @@ def check_output(folder: Path, *, force: bool = False) -> None:
         raise FileExistsError(
             f"{folder} already holds a run. Choose another folder with -o, or replace it with --force."
         )
-    parent = folder
-    while not parent.exists():
-        parent = parent.parent
-    try:
-        tempfile.TemporaryFile(dir=parent).close()
-    except OSError as error:
-        raise PermissionError(f"{folder} cannot be written to ({error.strerror}). Choose another with -o.") from error
-
-
-def read_record(path: Path | str) -> dict[str, Any]:
-    """Read the record of a saved PNG or an edit.json. Raises FileNotFoundError and BrokenRecipe."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}. Give the path of a saved PNG or edit.json.")
-    if path.suffix == ".json":
-        return parse(path.read_text("utf-8"))
-    try:
-        with Image.open(path) as image:
-            text = image.info.get(KEY)
-    except OSError as error:
-        raise BrokenRecipe(f"{path} cannot be read as an image: {error}.") from error
-    if not text:
-        raise BrokenRecipe(f"{path} carries no recipe. Give a PNG as promptweave saved it: other programs drop it.")
-    return parse(text)
+    check_folder(folder)

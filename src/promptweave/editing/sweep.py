@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +12,7 @@ from PIL import Image
 
 from promptweave.core.clock import Number
 from promptweave.core.fields import options_of
+from promptweave.core.files import Write, check_folder, write_files
 from promptweave.core.kept import together
 from promptweave.editing.edit import run_many
 from promptweave.editing.inverted_file import InvertedImage
@@ -73,37 +71,35 @@ class Sweep:
         """Write sweep.png, sweep.json and a PNG for each cell that carries its own recipe; all of them or none."""
         folder = Path(folder)
         check_sweep(folder, force=force)
-        folder.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=".promptweave-", dir=folder))
-        try:
-            names: list[list[str]] = []
-            for value, row in zip(self.rows[1], self.cells, strict=True):
-                names.append([])
-                for other, cell in zip(self.columns[1], row, strict=True):
-                    name = f"{_label(self.rows[0])}-{value:g}-{_label(self.columns[0])}-{other:g}.png".replace(" ", "-")
-                    cell.save_picture(fresh / name, 1, 0)
-                    names[-1].append(name)
-            self.cells[0][0].save_picture(fresh / "source.png", 0, 0)
-            self.sheet().save(fresh / "sweep.png")
-            record = {
-                "source": self.source, "target": self.target, "rows": self.rows, "columns": self.columns,
-                "files": names, "distance": [[cell.report["distance"][0][0] for cell in row] for row in self.cells],
-            }  # fmt: skip
-            (fresh / "sweep.json").write_text(as_json(record, indent=1) + "\n", "utf-8")
-            written = sorted(fresh.iterdir())
-            for path in written:
-                os.replace(path, folder / path.name)
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
-        return [folder / path.name for path in written]
+        files: dict[str, Write] = {}
+        names: list[list[str]] = []
+        for value, row in zip(self.rows[1], self.cells, strict=True):
+            names.append([])
+            for other, cell in zip(self.columns[1], row, strict=True):
+                name = f"{_label(self.rows[0])}-{value:g}-{_label(self.columns[0])}-{other:g}.png"
+                name = name.replace(" ", "-").replace("/", "-")
+                files[name] = lambda path, cell=cell: cell.save_picture(path, 1, 0)
+                names[-1].append(name)
+        files["source.png"] = lambda path: self.cells[0][0].save_picture(path, 0, 0)
+        files["sweep.png"] = lambda path: self.sheet().save(path)
+        record = {
+            "source": self.source, "target": self.target, "rows": self.rows, "columns": self.columns,
+            "files": names, "distance": [[cell.report["distance"][0][0] for cell in row] for row in self.cells],
+        }  # fmt: skip
+        text = as_json(record, indent=1) + "\n"
+        files["sweep.json"] = lambda path: path.write_text(text, "utf-8")  # the last: it says that a sweep is there
+        return write_files(folder, files)
 
 
 def check_sweep(folder: Path, *, force: bool) -> None:
-    """Raise before any work is done if the folder holds a sweep."""
+    """Raise before any work is done if the folder holds a sweep or cannot be written to."""
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"A sweep goes to a folder, and {folder} is a file. Choose another with -o.")
     if (folder / "sweep.json").exists() and not force:
         raise FileExistsError(
             f"{folder} already holds a sweep. Choose another folder with -o, or replace it with --force."
         )
+    check_folder(folder)
 
 
 def usual_axes(model: Model) -> tuple[str, str]:

@@ -6,13 +6,14 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
-from math import isfinite
+from math import inf, isfinite
 from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from promptweave.core.clock import Window
 from promptweave.core.fields import Listed, options_of
+from promptweave.editing.json_text import shown
 
 SEQUENCES = (Sequence, tuple, list)
 MAPPINGS = (Mapping, dict)
@@ -41,25 +42,32 @@ def read_value(kind: Any, value: Any, name: str = "The value") -> Any:
     try:
         return _read(kind, value)
     except _Other:
-        raise BadValue(f"{name} must be {told(kind)}. Received {value!r}.") from None
+        raise BadValue(f"{name} must be {told(kind)}. Received {shown(value)}.") from None
+    except RecursionError:
+        raise BadValue(f"{name} must be {told(kind)}. Received lists nested too deeply to read.") from None
     except BadValue:
         raise
     except ValueError as error:  # of a window
         raise BadValue(f"{name}: {error}") from error
 
 
-def read_option(listed: Listed, value: Any) -> Any:
-    """The value of an option; also checks its range."""
-    read, option = read_value(listed.type, value, listed.name), listed.option
+def read_option(listed: Listed, value: Any, owner: str = "") -> Any:
+    """The value of an option; also checks its range. `owner`: what has the option, for the message."""
+    if value is listed.default:
+        return value
+    name = f"{owner}{listed.name}"
+    read, option = read_value(listed.type, value, name), listed.option
     if Window in _members(listed.type):
         return read  # windows check themselves
     low, high = option.low, option.high
+    unbounded = listed.default in (inf, -inf)  # then infinity is a value that may be given, too
     for number in _numbers(read):
-        if not isfinite(number) or (low is not None and number < low) or (high is not None and number > high):
-            limits = [] if isfinite(number) else ["finite"]
+        finite = isfinite(number) or (unbounded and number == listed.default)
+        if not finite or (low is not None and number < low) or (high is not None and number > high):
+            limits = [] if finite else ["finite"]
             limits += [f"at least {low}"] if low is not None else []
             limits += [f"at most {high}"] if high is not None and high < 2**31 else []
-            raise BadValue(f"{listed.name} must be {', '.join([told(listed.type), *limits])}. Received {value!r}.")
+            raise BadValue(f"{name} must be {', '.join([told(listed.type), *limits])}. Received {shown(value)}.")
     return read
 
 
@@ -79,6 +87,21 @@ def whole(listed: Listed) -> bool:
     """Whether an option is a whole number."""
     members = _members(listed.type)
     return int in members and float not in members
+
+
+def size_of(text: str, name: str = "size") -> tuple[int, int]:
+    """ "128x192" (height x width) or "128" in pixels. Raises BadValue, which names the field.
+
+    >>> size_of("128x192"), size_of("128")
+    ((128, 192), (128, 128))
+    """
+    height, _, width = text.lower().replace("×", "x").partition("x")
+    try:
+        return int(height), int(width or height)
+    except ValueError:
+        raise BadValue(
+            f"{name} takes pixels, such as 512 or 512x768 (height x width). Received {shown(text)}."
+        ) from None
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
@@ -155,7 +178,11 @@ def _window(value: Any) -> Any:
 def _number(value: Any) -> int | float:
     if isinstance(value, bool) or not isinstance(value, Real):
         raise _Other
-    return int(value) if isinstance(value, Integral) else float(value)
+    if isinstance(value, Integral):
+        if not -(2**63) <= value < 2**63:  # all that a tensor holds
+            raise _Other
+        return int(value)
+    return float(value)
 
 
 def _numbers(read: Any) -> Iterator[int | float]:
@@ -190,8 +217,19 @@ def _one(kind: Any, value: Any) -> Any:
         if isinstance(value, Sequence) and not isinstance(value, str | bytes):
             return _sequence(origin, inner, value)
     elif isinstance(kind, type) and isinstance(value, kind):
+        if kind is str and not (value.isascii() or _written(value)):
+            raise BadValue(f"{shown(value)} is no text: half of a pair of surrogates stands in it. Take it out.")
         return value
     raise _Other
+
+
+def _written(text: str) -> bool:
+    """Whether a text can be written as UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _sequence(origin: Any, inner: tuple[Any, ...], value: Sequence[Any]) -> tuple[Any, ...]:

@@ -17,6 +17,7 @@ noise of the last step, which they drop, is kept, so that the source is exact.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -40,9 +41,8 @@ class EditFriendly(Inversion):
     """The noise maps of a stochastic sampler that lead to the image (edit-friendly DDPM inversion)."""
 
     name: ClassVar[str] = "edit-friendly"
-    about: ClassVar[str] = (
-        "The noise that the stochastic sampler adds in each step is found, independent between steps."
-    )
+    about: ClassVar[str] = "The noise that the stochastic sampler adds in each step is found."
+    tensors: ClassVar[Mapping[str, int]] = {"noises": 5}
     skip: Annotated[Number, Option("Fraction of the steps that are left out.", low=0, high=1)] = 0.24
     eta: Annotated[Number, Option("Fraction of the full noise of DDPM.", low=0, high=1)] = 1.0
     source_guidance: Annotated[Number, Option("Guidance scale of the source.", low=0)] = 1.0
@@ -50,7 +50,7 @@ class EditFriendly(Inversion):
     @torch.no_grad()
     def find(self, task: Task) -> Inverted:
         schedule, steps = task.schedule(), task.steps_of_run
-        begin = int(self.skip * len(steps) + 1e-6)
+        begin = self._begin(len(steps))
         if begin >= len(steps):
             raise CannotInvert(f"skip must leave at least one of the {len(steps)} steps. Received {self.skip}.")
         clean, generator = task.latents, torch.Generator().manual_seed(task.seed)
@@ -70,9 +70,11 @@ class EditFriendly(Inversion):
         path[: begin + 1] = [path[begin]] * (begin + 1)
         return Inverted(tuple(path), self, {"noises": torch.stack(noises)}, {"skipped steps": begin})
 
+    def _begin(self, steps: int) -> int:
+        return int(self.skip * steps + 1e-6)
+
     def controls(self, found: Inverted) -> tuple[Control, ...]:
-        begin = int(found.figures["skipped steps"])
-        return (SourceGuidance(self.source_guidance, begin),)
+        return (SourceGuidance(self.source_guidance, self._begin(len(found.path) - 1)),)
 
     def solver(self, found: Inverted, model: Model, prompts: int) -> Solver:
         return Ddpm(model.schedule(), len(found.path) - 1, found.more["noises"], self.eta)

@@ -118,13 +118,15 @@ class Task:
 class Inversion:
     """The parameters of an inversion. Its options are fields with an `Option`; `name` is how it is chosen.
 
-    `about`: one sentence. `flow`: whether it is for flow models; `diffusion`: for the others.
+    `about`: one sentence. `flow`: whether it is for flow models; `diffusion`: for the others. `tensors`: what its
+    `Inverted.more` holds, with the number of axes.
     """
 
     name: ClassVar[str] = ""
     about: ClassVar[str] = ""
     flow: ClassVar[bool] = False
     diffusion: ClassVar[bool] = True
+    tensors: ClassVar[Mapping[str, int]] = {}
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

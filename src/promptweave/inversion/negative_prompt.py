@@ -12,6 +12,7 @@ towards that of the negative prompt, by spherical interpolation (section 3.3).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -33,6 +34,7 @@ class NegativePrompt(Inversion):
 
     name: ClassVar[str] = "negative-prompt"
     about: ClassVar[str] = "The source prompt becomes the negative prompt, so that guidance leads back to the image."
+    tensors: ClassVar[Mapping[str, int]] = {"uncond": 3}
     null: Annotated[
         Number, Option("Fraction of the way from the source prompt's text to the negative prompt's.", low=0, high=1)
     ] = 0.0

@@ -18,7 +18,7 @@ Differs from the authors' code: its rate is 0.01 (1 - i / 100) whatever the numb
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
@@ -44,6 +44,7 @@ class NullText(Inversion):
 
     name: ClassVar[str] = "null-text"
     about: ClassVar[str] = "The unconditional text of each step is optimised, so that guidance leads back to the image."
+    tensors: ClassVar[Mapping[str, int]] = {"uncond": 3}
     rounds: Annotated[int, Option("Largest number of optimisation rounds in a step.", low=0)] = 10
     rate: Annotated[Number, Option("Learning rate of the first step.", low=0)] = 0.01
     tolerance: Annotated[Number, Option("Loss at which the first step ends; 0: after all rounds.", low=0)] = 1e-5
@@ -77,6 +78,7 @@ class NullLatent(Inversion):
 
     name: ClassVar[str] = "null-latent"
     about: ClassVar[str] = "What the texts of null-text inversion change in the source's latents is added to its row."
+    tensors: ClassVar[Mapping[str, int]] = {"offsets": 5}
     rounds: Annotated[int, Option("Largest number of optimisation rounds in a step.", low=0)] = 10
     rate: Annotated[Number, Option("Learning rate of the first step.", low=0)] = 0.01
     tolerance: Annotated[Number, Option("Loss at which the first step ends; 0: after all rounds.", low=0)] = 1e-5

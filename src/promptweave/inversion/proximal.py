@@ -22,6 +22,7 @@ published runs, because the flag is lost on the way, so both are off by default.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -47,6 +48,7 @@ class Proximal(Inversion):
 
     name: ClassVar[str] = "proximal"
     about: ClassVar[str] = "Negative-prompt inversion, with guidance only where the prompts clearly differ."
+    tensors: ClassVar[Mapping[str, int]] = {"uncond": 3, "levels": 2, "velocity": 0}
     quantile: Annotated[Number, Option("Quantile of the differences that are left out.", low=0, high=1)] = 0.7
     norm: Annotated[Norm, Option("Threshold: l0 (hard) or l1 (soft).")] = "l0"
     reconstruction: Annotated[

@@ -45,6 +45,7 @@ FAMILIES: dict[str, type[UNetModel] | type[SD3Model] | type[FluxModel]] = {
     "StableDiffusion3Pipeline": SD3Model,
     "FluxPipeline": FluxModel,
 }
+CALLED: set[str] = set()  # the models that this program has named so far; a recipe may name them, too
 CHECKED = ("StableDiffusionPipeline", "StableDiffusionControlNetPipeline")  # these bring a safety checker
 
 
@@ -89,6 +90,7 @@ def load(
     dtype = dtype or (torch.float32 if place == "cpu" else torch.float16)
     pipeline = _read(str(model), dtype, offline, allow_pickle, config)
     found = _steered(pipeline, str(model), scheduler)
+    CALLED.add(str(model))
     try:
         pipeline.to(place)
     except (RuntimeError, AssertionError) as error:

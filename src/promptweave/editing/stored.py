@@ -1,0 +1,80 @@
+"""What a file of a run says of it, as foreign data: checked whole before a model is loaded."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from promptweave.editing.recipe import KEY, BrokenRecipe, Recipe, parse
+from promptweave.editing.values import BadValue, read_value
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """A saved image: uint8 `pixels` [height, width, 3], the row `prompt` and the image `image` of a run of `recipe`.
+
+    `versions`: of the packages that made it; `hash`: of the model's weights.
+    """
+
+    recipe: Recipe
+    versions: Mapping[str, str]
+    hash: str
+    prompt: int
+    image: int
+    pixels: np.ndarray
+
+
+def read_record(path: Path | str) -> dict[str, Any]:
+    """Read the record of a saved PNG or an edit.json. Raises FileNotFoundError and BrokenRecipe."""
+    return _read(path, pixels=False)[0]
+
+
+def read_stored(path: Path | str, *, allow: Sequence[str] = ()) -> Stored:
+    """Read a saved PNG with its record. `allow`: modules of your own controls that may be imported.
+
+    Raises FileNotFoundError and BrokenRecipe. Nothing else is read, and nothing that the record names.
+    """
+    record, pixels = _read(path, pixels=True)
+    if "picture" not in record or pixels is None:
+        raise BrokenRecipe(f"{path} holds no image to compare with. Replay a PNG of that run.")
+    try:
+        parts = {
+            name: read_value(kind, record.get(name), name)
+            for name, kind in (("recipe", Mapping[str, Any]), ("model", Mapping[str, str]),
+                               ("picture", Mapping[str, int]), ("versions", Mapping[str, str]))
+        }  # fmt: skip
+        place = [read_value(int, parts["picture"].get(name), f"picture.{name}") for name in ("prompt", "image")]
+        hash = read_value(str, parts["model"].get("hash"), "model.hash")
+    except BadValue as error:
+        raise BrokenRecipe(f"The record of {path} cannot be read: {error}") from error
+    recipe = Recipe.from_dict(record["recipe"], allow=allow)
+    for name, value, count in (("prompt", place[0], len(recipe.prompts)), ("image", place[1], recipe.images)):
+        if not 0 <= value < count:
+            raise BrokenRecipe(f"picture.{name} must be one of {count}, counted from 0. Received {value}.")
+    return Stored(recipe, parts["versions"], hash, place[0], place[1], pixels)
+
+
+def _read(path: Path | str, *, pixels: bool) -> tuple[dict[str, Any], np.ndarray | None]:
+    """The record of a file and, if asked, the pixels of a PNG."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}. Give the path of a saved PNG or edit.json.")
+    if path.suffix == ".json":
+        return parse(path.read_bytes()), None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=["PNG"]) as image:
+                text = image.info.get(KEY)
+                found = np.asarray(image.convert("RGB")) if pixels and text else None
+    except Exception as error:  # any error of the decoder on a damaged or hostile file
+        raise BrokenRecipe(f"{path} cannot be read as an image: {error}. Give a PNG that promptweave saved.") from error
+    if not text:
+        raise BrokenRecipe(f"{path} carries no recipe. Give a PNG as promptweave saved it: other programs drop it.")
+    return parse(str(text)), found
