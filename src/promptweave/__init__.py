@@ -26,6 +26,7 @@ if _TYPE_CHECKING:
     from promptweave.editing.edit import record as record
     from promptweave.editing.edit import run as run
     from promptweave.editing.edit import run_many as run_many
+    from promptweave.editing.masks import read_mask as read_mask
     from promptweave.editing.options import PromptToPrompt as PromptToPrompt
     from promptweave.editing.recipe import Recipe as Recipe
     from promptweave.editing.record import Recording as Recording
@@ -75,6 +76,7 @@ _HOMES = {
     "core.record_maps": "RecordMaps",
     "core.site": "Site Sites",
     "editing.edit": "edit generate record run run_many",
+    "editing.masks": "read_mask",
     "editing.options": "PromptToPrompt",
     "editing.recipe": "Recipe",
     "editing.record": "Recording",

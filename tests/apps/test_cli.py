@@ -314,7 +314,7 @@ def test_maps_of_an_edit(run):
         (["--grid", "5"], "have the grids"),
         (["--grid", "wide"], "takes a number"),
         (["--layers", "all", "--budget", "1K"], "budget of 0.0 MB"),
-        (["--stats", "s.csv", "--mask", "cat=none.png"], "cannot be read"),
+        (["--stats", "s.csv", "--mask", "cat=none.png"], "no image at none.png"),
         (["--stats", "s.csv", "--mask", "none.png"], "word=PICTURE"),
     ],
 )

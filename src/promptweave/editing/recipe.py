@@ -14,6 +14,7 @@ from promptweave.core.clock import Window
 from promptweave.core.control import Control
 from promptweave.core.registry import KNOWN, path_of
 from promptweave.editing.picture import Picture
+from promptweave.editing.settings import Fit
 from promptweave.editing.values import BadValue, nearest, read_value, strict
 
 FORMAT = 1
@@ -67,6 +68,12 @@ class Recipe:
     def prompts(self) -> tuple[str, ...]:
         """Source and targets."""
         return (self.source, *self.targets)
+
+    @property
+    def fit(self) -> Fit | None:
+        """How the input image got its size; None without one."""
+        picture = self.root.picture
+        return None if picture is None else picture.fit
 
     def check(self) -> None:
         """Raise ValueError for values that no model could run."""

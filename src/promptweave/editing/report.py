@@ -37,11 +37,12 @@ def effect_report(recipe: Recipe, made: Sample, plain: np.ndarray | None) -> dic
 
 
 def _given(recipe: Recipe, source: np.ndarray) -> dict[str, Any]:
-    """The PSNR of the source to the input image, if there is one."""
+    """What became of the input image, if there is one, and the PSNR of the source to it."""
     picture = recipe.root.picture
     if picture is None or recipe.base is not None:
         return {}
-    return {"picture": {"inversion": recipe.inversion, "psnr": round(psnr(picture.pixels(), source), 3)}}
+    near = round(psnr(picture.pixels(), source), 3)
+    return {"picture": {"inversion": recipe.inversion, "psnr": near, **picture.report()}}
 
 
 def _distance(source: np.ndarray, target: np.ndarray) -> dict[str, float]:
