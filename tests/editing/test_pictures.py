@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -95,6 +96,12 @@ def test_transparent_is_white(tmp_path):
     assert np.asarray(open_image(grey).rgb())[0, 0, 0] == 255
 
 
+def closed() -> Image.Image:
+    image = Image.new("RGB", (4, 4))
+    image.close()
+    return image
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -111,6 +118,10 @@ def test_transparent_is_white(tmp_path):
         (np.zeros(8), "is one image"),
         (7, "Received int"),
         ("https://example.org/a.png", "Download it first"),
+        (Path("https://example.org/a.png"), "address https:/example.org/a.png"),
+        ("data:image/png;base64,AAAA", "Download it first"),
+        ("x" * 5000, "no path"),
+        (closed(), "Load it"),
         (b"", "not an image"),
     ],
 )  # fmt: skip
@@ -172,6 +183,7 @@ def masks(mask: np.ndarray) -> dict[str, object]:
         "booleans": mask,
         "floats": mask.astype(float),
         "soft": mask * 0.9,
+        "floats to 255": mask * 255.0,
         "16 bits": white.astype(np.uint16) * 257,
         "1 bit": Image.fromarray(mask),
         "palette": Image.fromarray(mask.astype(np.uint8)).convert("P"),

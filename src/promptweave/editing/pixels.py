@@ -1,7 +1,8 @@
 """Whatever is given as an image, as numbers: files that Pillow reads, their bytes, Pillow images, arrays and tensors.
 
 Which number is white: of whole numbers 255 if none is larger, else 65535; of floating-point numbers 1, or 255 if most
-are larger than 1. Other ranges have no agreed white and are refused: HDR images, negative numbers, NaN.
+are larger than 1 or all are whole. Other ranges have no agreed white and are refused: HDR images,
+negative numbers, NaN.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from promptweave.editing.signatures import named
 
 SLACK = 0.1  # by which resampling may leave the range of floating-point numbers
 HEAD = 1024  # bytes by which a file is recognised
+ADDRESS = re.compile(r"data:|[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # that a path has lost a slash of
 
 
 class BadPicture(ValueError):
@@ -65,7 +67,12 @@ def open_image(given: Any, name: str | None = None) -> Opened:
     if isinstance(given, Opened):
         return given
     if isinstance(given, Image.Image):
-        return _read(given, name)
+        try:
+            return _read(given, name)
+        except (BadPicture, MemoryError):
+            raise
+        except Exception as error:  # pixels are decoded only now, or the file was closed
+            raise BadPicture(f"{name} cannot be read: {error}. Load it: image.load().") from error
     if isinstance(given, bytes | bytearray | memoryview):
         return _file(io.BytesIO(bytes(given)), name)
     if isinstance(given, str | os.PathLike):
@@ -103,8 +110,9 @@ def white(values: np.ndarray, name: str = "The image") -> int:
         )
     if low >= -SLACK and high <= 1 + SLACK:
         return 1
-    if low >= -SLACK * 255 and high <= (1 + SLACK) * 255 and (values > 1).mean() > 0.5:
-        return 255
+    if low >= -SLACK * 255 and high <= (1 + SLACK) * 255:
+        if (values > 1).mean() > 0.5 or (low >= 0 and np.array_equal(values, np.rint(values))):
+            return 255
     cure = "Scale it: x / 2 + 0.5." if low >= -1 - SLACK and high <= 1 + SLACK else "Tone-map or scale it to 0 to 1."
     raise BadPicture(
         f"{name} of floating-point numbers goes from 0 to 1, or to 255. Received {low:.3g} to {high:.3g}. {cure}"
@@ -119,15 +127,22 @@ def _eight_bits(values: np.ndarray, name: str) -> np.ndarray:
 
 
 def _path(given: Any, name: str) -> Path:
-    path, text = Path(given), os.fspath(given)
-    if re.match(r"[a-z]+:/", str(text), re.IGNORECASE) and not path.exists():
-        raise BadPicture(f"{name} is read from a file. Received the address {text}. Download it first.")
-    if path.is_dir():
-        raise BadPicture(f"{path} is a folder. Give the path of one image in it.")
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no image at {path}. Give the path of a PNG, JPEG or WebP file.")
-    if not path.stat().st_size:
-        raise BadPicture(f"{path} is empty: it has 0 bytes. Save or download it again.")
+    path, text = Path(given), str(os.fspath(given))
+    if ADDRESS.match(text):
+        raise BadPicture(f"{name} is read from a file. Received the address {text[:80]}. Download it first.")
+    try:
+        if path.is_dir():
+            raise BadPicture(f"{path} is a folder. Give the path of one image in it.")
+        if not path.is_file():
+            raise FileNotFoundError(f"There is no image at {path}. Give the path of a PNG, JPEG or WebP file.")
+        if not path.stat().st_size:
+            raise BadPicture(f"{path} is empty: it has 0 bytes. Save or download it again.")
+    except (PermissionError, NotADirectoryError) as error:
+        raise BadPicture(f"{path} cannot be read: {error.strerror}. Allow it, or copy the file.") from error
+    except OSError as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise BadPicture(f"{name} is read from a file. Received a text that is no path: {text[:80]}.") from error
     return path
 
 
