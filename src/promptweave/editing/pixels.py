@@ -76,7 +76,7 @@ def open_image(given: Any, name: str | None = None) -> Opened:
     if isinstance(given, bytes | bytearray | memoryview):
         return _file(io.BytesIO(bytes(given)), name)
     if isinstance(given, str | os.PathLike):
-        path = _path(given, name)
+        path = _path(given, said)
         return _file(path, f"{said} {path}" if said else str(path))
     if hasattr(given, "read"):
         return _file(io.BytesIO(given.read()), name)
@@ -126,15 +126,16 @@ def _eight_bits(values: np.ndarray, name: str) -> np.ndarray:
     return np.rint(values.clip(0, top) * np.float32(255 / top)).clip(0, 255).astype(np.uint8)
 
 
-def _path(given: Any, name: str) -> Path:
-    path, text = Path(given), str(os.fspath(given))
+def _path(given: Any, said: str | None) -> Path:
+    path, text, name = Path(given), str(os.fspath(given)), said or "The image"
     if ADDRESS.match(text):
         raise BadPicture(f"{name} is read from a file. Received the address {text[:80]}. Download it first.")
     try:
         if path.is_dir():
             raise BadPicture(f"{path} is a folder. Give the path of one image in it.")
         if not path.is_file():
-            raise FileNotFoundError(f"There is no image at {path}. Give the path of a PNG, JPEG or WebP file.")
+            whose = "There" if said is None else f"{said}: there"
+            raise FileNotFoundError(f"{whose} is no image at {path}. Give the path of a PNG, JPEG or WebP file.")
         if not path.stat().st_size:
             raise BadPicture(f"{path} is empty: it has 0 bytes. Save or download it again.")
     except (PermissionError, NotADirectoryError) as error:
