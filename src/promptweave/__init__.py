@@ -28,6 +28,7 @@ if _TYPE_CHECKING:
     from promptweave.editing.edit import run_many as run_many
     from promptweave.editing.invert import invert as invert
     from promptweave.editing.inverted_file import InvertedImage as InvertedImage
+    from promptweave.editing.masks import read_mask as read_mask
     from promptweave.editing.options import PromptToPrompt as PromptToPrompt
     from promptweave.editing.recipe import Recipe as Recipe
     from promptweave.editing.record import Recording as Recording
@@ -79,6 +80,7 @@ _HOMES = {
     "editing.edit": "edit generate record run run_many",
     "editing.invert": "invert",
     "editing.inverted_file": "InvertedImage",
+    "editing.masks": "read_mask",
     "editing.options": "PromptToPrompt",
     "editing.recipe": "Recipe",
     "editing.record": "Recording",

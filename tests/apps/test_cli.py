@@ -67,7 +67,7 @@ def test_edit_and_replay(run):
 
 
 def test_every_option_reaches_the_recipe(run):
-    Image.new("L", (32, 32), 255).save("mask.png")
+    Image.new("L", (32, 16), 255).save("mask.png")
     code, out, err = run(
         "edit", SOURCE, SWAP, "a dog", "--refine", "--weight", "dog=2", "--blend", "dog", "--subtract", "photo",
         "--mask", "mask.png", "--threshold", "0.4", "--cross", "0.8", "--cross", "dog=0.2:0.6", "--self", "0.1:0.5",
@@ -86,7 +86,7 @@ def test_every_option_reaches_the_recipe(run):
     assert (refine["self_attention"], refine["self_grid"], refine["reference_compat"]) == ([0.1, 0.5], 64, True)
     assert weight["weights"] == {"dog": 2.0}
     assert (blend["words"], blend["subtract"], blend["threshold"]) == (["dog"], ["photo"], 0.4)
-    assert np.array(blend["mask"]).shape == (32, 32)
+    assert np.array(blend["mask"]).shape == (16, 32)
     assert width_and_height("all/edit-2-seed-5.png") == (32, 16)
 
 
@@ -161,7 +161,7 @@ def test_doctor(run, tiny_folder):
         (["edit", SOURCE, SWAP, "--guidance", "nan"], "finite"),
         (["edit", SOURCE, SWAP, "--size", "33"], "multiples of 2"),
         (["edit", SOURCE, SWAP, "--size", "big"], "--size takes pixels"),
-        (["edit", SOURCE, SWAP, "--mask", "nothing.png"], "--mask takes an image"),
+        (["edit", SOURCE, SWAP, "--mask", "nothing.png"], "--mask: there is no image at nothing.png"),
         (["edit", SOURCE, SWAP, "-o", "/proc/run"], "cannot be written"),
         (["edit", SOURCE, SWAP, "--device", "cuda:9"], "cannot be used"),
         (["edit", SOURCE, SWAP, "--no-such-option"], "Unknown option: --no-such-option. See promptweave edit --help"),
@@ -316,7 +316,7 @@ def test_maps_of_an_edit(run):
         (["--grid", "5"], "have the grids"),
         (["--grid", "wide"], "takes a number"),
         (["--layers", "all", "--budget", "1K"], "budget of 0.0 MB"),
-        (["--stats", "s.csv", "--mask", "cat=none.png"], "cannot be read"),
+        (["--stats", "s.csv", "--mask", "cat=none.png"], "no image at none.png"),
         (["--stats", "s.csv", "--mask", "none.png"], "word=PICTURE"),
     ],
 )

@@ -230,8 +230,8 @@ def test_jobs_hold_pictures_of_their_own(tiny, tmp_path):
     [
         ({"images": 2}, "images must be 1"),
         ({"inversion": "magic"}, "There are auto, direct, ddim"),
-        ({"image": np.zeros((8, 8), np.uint8)}, "uint8 \\[height, width, 3\\]"),
-        ({"image": np.zeros((8, 8, 3), np.float32)}, "Received float32"),
+        ({"image": np.zeros((2, 8, 8, 3), np.uint8)}, "is one image, .* Received uint8 \\[2, 8, 8, 3\\]"),
+        ({"image": np.full((8, 8, 3), -0.5, np.float32)}, "Received -0.5 to -0.5"),
     ],
 )
 def test_what_cannot_be(tiny, options, message):

@@ -74,6 +74,15 @@ def test_a_controlnet_acts_under_controls(tokenizer):
     assert model.fingerprint() != other.fingerprint()
 
 
+def test_a_control_picture_is_cropped_as_an_input_image_is(tokenizer):
+    wide = Image.fromarray(np.random.default_rng(0).integers(0, 255, (32, 64, 3), np.uint8))
+    made = []
+    for picture in (wide, wide.crop((16, 0, 48, 32)), wide.resize((32, 32))):
+        model = load(control_pipeline(tokenizer), control=picture)
+        made.append(sample(model, [SOURCE], noise=noise_for(model, 0), steps=2).latents)
+    assert torch.equal(made[0], made[1]) and not torch.equal(made[0], made[2])
+
+
 def test_a_control_picture_is_needed_and_only_by_a_controlnet(tokenizer, tiny):
     with pytest.raises(ValueError, match="needs a control image"):
         model = load(control_pipeline(tokenizer))

@@ -57,7 +57,7 @@ def record(
     from promptweave.sampling.recording import Kept
 
     network, terminal = opening.load(), output.terminal
-    recipe = recipe_of(network, prompt, (), settings)
+    recipe = recipe_of(network, prompt, (), settings, **given.options)
     needed = estimate(network, recipe, Kept(**keeping))
     terminal.say(f"The recording will take {megabytes(needed)}.")
     with terminal.progress("recording", given.passes(recipe.steps)) as advance:

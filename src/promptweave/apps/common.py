@@ -192,9 +192,12 @@ def facts(report: Mapping[str, Any], hidden: tuple[str, ...] = ()) -> list[str]:
 
 
 def tell(terminal: Terminal, report: Mapping[str, Any], hidden: tuple[str, ...] = ()) -> None:
-    """Print the PSNR of the source to an input image, and what each control did."""
+    """Print what became of an input image, the PSNR of the source to it, and what each control did."""
+    from promptweave.editing.fitting import told
+
     found = report.get("picture")
     if found:
+        terminal.say(f"  image: {told(found)}")
         terminal.say(f"  inversion {found['inversion']}: PSNR of the source to the input image {found['psnr']:.1f} dB")
     for control in report["controls"]:
         terminal.say(f"  {control['control']}: {', '.join(facts(control, hidden)) or 'done'}")

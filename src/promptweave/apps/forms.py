@@ -127,6 +127,11 @@ def boxes(texts: Texts, flag: str) -> tuple[tuple[str, Box], ...]:
     return tuple(found)
 
 
+def size_or_auto(text: str, flag: str) -> tuple[int, int] | str:
+    """A size in pixels, or "auto"."""
+    return text if text == "auto" else size(text, flag)
+
+
 def size(text: str, flag: str = "--size") -> tuple[int, int]:
     """ "128x192" (height x width) or "128"."""
     from promptweave.editing.values import size_of
@@ -136,16 +141,9 @@ def size(text: str, flag: str = "--size") -> tuple[int, int]:
 
 def drawn(text: str, flag: str) -> Drawn:
     """A mask image as rows of zeros and ones."""
-    import numpy as np
-    from PIL import Image
+    from promptweave.editing.masks import read_mask
 
-    try:
-        with Image.open(text) as image:
-            grey = image.convert("L")
-            grey.thumbnail((256, 256))
-    except OSError as error:
-        raise ValueError(f"{flag} takes an image, and {text} cannot be read as one: {error}.") from error
-    return tuple(map(tuple, (np.asarray(grey) > 127).astype(float).tolist()))
+    return read_mask(Path(text).expanduser(), flag)
 
 
 def one_or_more(texts: Texts, flag: str) -> Any:
@@ -202,6 +200,7 @@ FORMS: dict[Any, Form] = {
     Span | Mapping[str, Span]: Form(list[str], f"[WORD=]{_WINDOW}", spans, _span),
     Mapping[str, Number]: Form(list[str], "WORD=NUMBER", factors),
     tuple[int, int]: Form(str, "PIXELS", _first(size), lambda value: "x".join(map(str, value))),
+    tuple[int, int] | Literal["auto"]: Form(str, "PIXELS|auto", _first(size_or_auto)),
     tuple[str, ...]: Form(list[str], "TEXT", lambda texts, flag: tuple(texts), ", ".join),
     tuple[int, ...]: Form(list[str], "INTEGER", lambda texts, flag: tuple(whole(text, flag) for text in texts)),
     tuple[str, ...] | str: Form(list[str], "TEXT", one_or_more),

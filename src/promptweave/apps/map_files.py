@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -131,7 +131,7 @@ def views(ask: Ask, prompt: str, general: Mapping[str, Any]) -> tuple[Files, dic
 
     if ask.video:
         check_video()
-    masks = dict(_mask(text) for text in ask.masks)
+    masks = _masks(ask.masks, general)
     pixels = [_pixel(text) for text in ask.self_attention if text != "components"]
     seen = look(
         prompt,
@@ -241,15 +241,21 @@ def _pixel(text: str) -> tuple[int, int]:
     return int(number(x, "--self pixel")), int(number(y, "--self pixel"))
 
 
-def _mask(text: str) -> tuple[str, np.ndarray]:
-    word, _, path = text.rpartition("=")
-    if not word:
-        raise ValueError(f"--mask takes word=PICTURE. Received {text!r}.")
+def _masks(texts: Sequence[str], general: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The masks of "word=FILE", in the frame of the run with these options; checked before it."""
     import numpy as np
-    from PIL import Image
 
-    try:
-        with Image.open(path) as image:
-            return word, np.asarray(image.convert("L")) > 127
-    except OSError as error:
-        raise ValueError(f"--mask takes an image, and {path} cannot be read as one: {error}.") from error
+    from promptweave.editing.masks import Frame, read_mask
+    from promptweave.editing.plan import recipe_for
+
+    read: dict[str, Any] = {}
+    for text in texts:
+        word, _, path = text.rpartition("=")
+        if not word:
+            raise ValueError(f"--mask takes word=PICTURE. Received {text!r}.")
+        read[word] = read_mask(Path(path).expanduser(), "--mask")
+    if not read:
+        return {}
+    options = {name: value for name, value in general.items() if name not in ("model", "progress")}
+    frame = Frame.of(recipe_for(general["model"], "a", (), **options), general["model"])
+    return {word: np.asarray(frame.mask(mask, f"--mask of {word}")) > 0.5 for word, mask in read.items()}

@@ -7,7 +7,7 @@ options that are not parameters of the control, and further images.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -164,6 +164,7 @@ def _steered(asked: Asked) -> Made:
 
 def _edited(asked: Asked, special: Special) -> Made:
     from promptweave.editing.edit import run
+    from promptweave.editing.masks import with_controls
     from promptweave.editing.recorders import edit_watch
 
     given: Mapping[str, Any] = asked.given.options
@@ -171,7 +172,7 @@ def _edited(asked: Asked, special: Special) -> Made:
         given = {"inversion": special.inversion, **given}
     source, *targets = asked.prompts
     recipe = recipe_of(asked.network, source, tuple(targets), asked.settings, **given)
-    recipe = replace(recipe, controls=(asked.control(),))
+    recipe = with_controls(recipe, [asked.control()], asked.network)
     watch = edit_watch(recipe, asked.network) if asked.output.report else ()
     with asked.output.terminal.progress("editing", asked.given.passes(recipe.steps)) as advance:
         return Made(run(recipe, asked.network, compare=asked.compare, watch=watch, progress=advance))

@@ -41,7 +41,9 @@ class Translate(Special):
             if path is not None:
                 asked.own[name] = _bank(path)
         if asked.extra.save_direction is not None:
-            run = bound(recipe_of(asked.network, asked.prompts[0], (), asked.settings), asked.network)
+            run = bound(
+                recipe_of(asked.network, asked.prompts[0], (), asked.settings, **asked.given.options), asked.network
+            )
             direction = Direction.of(asked.own["source"], asked.own["target"], run)
             asked.output.terminal.say(f"wrote {direction.save(asked.extra.save_direction)}")
 

@@ -12,6 +12,7 @@ from promptweave.apps.common import recipe_of
 from promptweave.apps.terminal import Terminal
 from promptweave.core.control import Control
 from promptweave.editing.edit import run
+from promptweave.editing.masks import with_controls
 from promptweave.editing.recorders import columns, edit_watch, for_words
 from promptweave.editing.result import Result
 from promptweave.maps.word_maps import WordMaps, words_of
@@ -25,7 +26,7 @@ def steer(
 ) -> tuple[Result, WordMaps, WordMaps]:  # fmt: skip
     """Run under the controls and without them. Returns the result and the word maps of both (with, without)."""
     recipe = recipe_of(network, prompt, (), settings)
-    controlled = replace(recipe, controls=tuple(controls))
+    controlled = with_controls(recipe, controls, network)
     watch = edit_watch(recipe, network) if report else (for_words(recipe, network),)
     kept = columns(network.words(prompt))
     with terminal.progress("steering", 2 * recipe.steps) as advance:

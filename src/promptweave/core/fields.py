@@ -23,7 +23,8 @@ class Option:
     """The help text of a field (one sentence), the range of its numbers, and the group in which it is listed.
 
     `low` and `high`: inclusive bounds. `flag`: its spelling on the command line, if that is not the field's name with
-    dashes; `short`: its one-letter form. `metavar`: the placeholder for its value in help texts.
+    dashes; `short`: its one-letter form. `metavar`: the placeholder for its value in help texts. `mask`: the value
+    is a mask (or several), which belongs to an image and is fitted as that is.
     """
 
     help: str
@@ -33,6 +34,7 @@ class Option:
     flag: str | None = None
     short: str | None = None
     metavar: str | None = None
+    mask: bool = False
 
 
 @dataclass(frozen=True)

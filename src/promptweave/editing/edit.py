@@ -9,6 +9,7 @@ from typing import Unpack
 from promptweave.core.clock import Span
 from promptweave.core.control import Control
 from promptweave.editing.inverted_file import InvertedImage
+from promptweave.editing.masks import with_controls
 from promptweave.editing.options import EditOptions, PromptToPrompt, Unread
 from promptweave.editing.picture import Given, Picture
 from promptweave.editing.plan import PromptTooLong as PromptTooLong
@@ -107,10 +108,11 @@ def edit(
     replace those that the options request. Raises Unread for an option that nothing reads, NoEffect for a control that
     could not act, PromptTooLong for a prompt that the model would cut, WordNotFound for a word that is in no prompt.
 
-    `image`: a file, a Pillow image or uint8 [height, width, 3] that `source` describes. It is inverted to the start of
-    a run and edited. `inversion`: an `inversion.Inversion`, or its name and options, "null-text:rounds=5"; by default
-    "direct". `compare` also generates the targets without controls. `maps` records the word maps of all prompts
-    (`edit_maps`).
+    `image`: a path, a Pillow image, an array or a tensor (`pixels.open_image`) that `source` describes. The result
+    shows its middle, unless `fit` says otherwise or `size="auto"` keeps its shape; masks go with it. It is inverted to
+    the start of a run and edited. `inversion`: an `inversion.Inversion`, or its name and options, "null-text:rounds=5";
+    by default "direct". `compare` also generates the targets without controls. `maps` records the word maps of all
+    prompts (`edit_maps`).
     """
     network = load_cached(model) if isinstance(model, str) else model
     asked, run_options = split("edit", options, PromptToPrompt, Settings)
@@ -141,7 +143,7 @@ def generate(
     """
     network = load_cached(model) if isinstance(model, str) else model
     chosen = (settings or Settings()).with_(*split("generate", options, Settings))
-    recipe = replace(recipe_for(network, prompt, (), chosen), controls=tuple(controls))
+    recipe = with_controls(recipe_for(network, prompt, (), chosen), controls, network)
     recipe.check()
     check_lengths(recipe, network)
     watch = edit_watch(recipe, network) if maps else ()

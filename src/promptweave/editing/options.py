@@ -119,7 +119,9 @@ class PromptToPrompt:
     ] = 0.2
     mask: Annotated[
         Sequence[Sequence[float]] | None,
-        Option("Mask of the region in which the image may change (white, or 1).", low=0, high=1, group="Where"),
+        Option(
+            "Mask of the region in which the image may change (white, or 1).", low=0, high=1, group="Where", mask=True
+        ),
     ] = None
     combine: Annotated[
         Combine,
@@ -255,7 +257,7 @@ class EditOptions(RunOptions, total=False):
     subtract: Sequence[str] | str
     threshold: Number
     blend_start: Number
-    mask: Sequence[Sequence[float]] | None
+    mask: Any  # what `masks.read_mask` reads: rows of zeros and ones, a path, a Pillow image, an array or a tensor
     combine: Combine
     shared_start: Number | None
     strength: Number | None

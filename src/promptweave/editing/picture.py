@@ -1,4 +1,4 @@
-"""Input images: read, cropped to the model's aspect ratio, and kept as data that a recipe can hold."""
+"""Input images: read, fitted to the size of the result, and kept as data that a recipe can hold."""
 
 from __future__ import annotations
 
@@ -6,43 +6,67 @@ import base64
 import binascii
 import hashlib
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-Given = Path | str | Image.Image | np.ndarray
+from promptweave.editing.fitting import Fitting, automatic, check_kept
+from promptweave.editing.pixels import BadPicture as BadPicture
+from promptweave.editing.pixels import open_image
+from promptweave.editing.settings import Fit, Size
 
-
-class BadPicture(ValueError):
-    """A file or an array that cannot be read as an image."""
+Given = Any  # what `pixels.open_image` reads: a path, bytes, a Pillow image, an array or a tensor
+HEADER = re.compile(
+    r"data:image/webp;given=(\d{1,9})x(\d{1,9});fit=(crop|pad|stretch);turned=([1-8]);frames=(\d{1,9});base64,"
+)
 
 
 @dataclass(frozen=True)
 class Picture:
-    """RGB pixels, as a lossless WebP file in `data`, so that a recipe can be replayed without the original file."""
+    """RGB pixels, as a lossless WebP file in `data`, so that a recipe can be replayed without the original file.
+
+    `given`: height and width of the original, upright; None for images of recipes that do not say so. `fit`, `turned`:
+    see `Fitting`. `frames`: of the file, of which this is the first.
+    """
 
     data: bytes
+    given: tuple[int, int] | None = None
+    fit: Fit = "crop"
+    turned: int = 1
+    frames: int = 1
 
     @classmethod
-    def of(cls, given: Given | Picture, size: tuple[int, int]) -> Picture:
-        """Read a file, a Pillow image or uint8 [height, width, 3]; centre-crop and scale it to `size` (height, width).
+    def of(cls, given: Given | Picture, size: tuple[int, int], fit: Fit | None = None) -> Picture:
+        """Read an image (see `open_image`) and fit it to `size` (height, width); `fit` None: crop.
 
-        EXIF rotation is applied; transparent pixels become white. Raises FileNotFoundError and BadPicture.
+        EXIF rotation is applied; transparent pixels become white. Raises FileNotFoundError, and BadPicture also for a
+        crop that was not asked for and would lose more than three quarters of the image.
         """
         if isinstance(given, Picture):
-            if given.size == size:
+            if given.size == size and fit in (None, given.fit):
                 return given
             given = given.image()
-        image = upright(_opened(given))
-        if image.size != (size[1], size[0]):
-            image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.LANCZOS)
+        opened = open_image(given)
+        fitting = Fitting(opened.size, size, fit or "crop", opened.turned)
+        if fit is None:
+            check_kept(fitting, opened.name)
         buffer = io.BytesIO()
-        image.save(buffer, "WEBP", lossless=True, quality=60, method=4)
-        return cls(buffer.getvalue())
+        fitting.picture(opened.rgb()).save(buffer, "WEBP", lossless=True, quality=60, method=4)
+        return cls(buffer.getvalue(), opened.size, fitting.fit, opened.turned, opened.frames)
+
+    @classmethod
+    def brought(
+        cls, given: Given | Picture, size: Size | None, fit: Fit | None, usual: tuple[int, int], unit: int
+    ) -> Picture:
+        """An image for a model whose own size is `usual` and whose sizes are multiples of `unit`; `size` as asked."""
+        if not isinstance(given, Picture):
+            given = open_image(given)
+        return cls.of(given, automatic(given.size, usual, unit) if size == "auto" else size or usual, fit)
 
     def image(self) -> Image.Image:
         """The pixels as a Pillow image."""
@@ -63,6 +87,15 @@ class Picture:
         with self._opened() as image:
             return image.height, image.width
 
+    @property
+    def fitting(self) -> Fitting:
+        """The way from the original to these pixels."""
+        return Fitting(self.given or self.size, self.size, self.fit, self.turned)
+
+    def report(self) -> dict[str, Any]:
+        """What became of the original, as JSON values; see `fitting.told`."""
+        return {**self.fitting.report(), **({"frames": self.frames} if self.frames > 1 else {})}
+
     def pixels(self) -> np.ndarray:
         """uint8 [height, width, 3]."""
         return np.asarray(self.image())
@@ -73,45 +106,32 @@ class Picture:
         return hashlib.sha256(self.data).hexdigest()[:16]
 
     def as_text(self) -> str:
-        """For JSON."""
-        return base64.b64encode(self.data).decode()
+        """For JSON: a data URL, whose parameters say where the pixels come from; without them plain base64."""
+        text = base64.b64encode(self.data).decode()
+        if self.given is None:
+            return text
+        said = f"given={self.given[0]}x{self.given[1]};fit={self.fit};turned={self.turned};frames={self.frames}"
+        return f"data:image/webp;{said};base64,{text}"
 
     @classmethod
     def from_text(cls, text: str) -> Picture:
         """The inverse of `as_text`."""
         try:
-            return cls(base64.b64decode(text, validate=True))
+            found = HEADER.match(text)
+            data = base64.b64decode(text[found.end() :] if found else text, validate=True)
         except (binascii.Error, ValueError, TypeError) as error:
             raise BadPicture(f"The input image stored in the recipe cannot be read: {error}.") from error
+        if found is None:
+            return cls(data)
+        height, width, fit, turned, frames = found.groups()
+        if not int(height) or not int(width):
+            raise BadPicture(f"The input image stored in the recipe has no pixels: {height} x {width}.")
+        return cls(data, (int(height), int(width)), fit, int(turned), int(frames))  # pyright: ignore[reportArgumentType]
 
     def __repr__(self) -> str:
         return f"Picture({self.digest})"
 
 
-def _opened(given: Given) -> Image.Image:
-    if isinstance(given, Image.Image):
-        return given
-    if isinstance(given, np.ndarray):
-        if given.dtype != np.uint8 or given.ndim != 3 or given.shape[-1] != 3 or not given.size:
-            raise BadPicture(
-                f"An image as an array is uint8 [height, width, 3]. Received {given.dtype} {list(given.shape)}."
-            )
-        return Image.fromarray(given)
-    path = Path(given)
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no image at {path}. Give the path of a PNG, JPEG or WebP file.")
-    try:
-        image = Image.open(path)
-        image.load()
-        return image
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise BadPicture(f"{path} cannot be read as an image: {error}. Give a PNG, JPEG or WebP file.") from error
-
-
 def upright(image: Image.Image) -> Image.Image:
-    """RGB on white, with EXIF rotation applied."""
-    image = ImageOps.exif_transpose(image)
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
+    """A Pillow image of any mode as 8-bit RGB on white, with EXIF rotation applied."""
+    return open_image(image).rgb()

@@ -12,6 +12,7 @@ from promptweave.core.clock import Number
 from promptweave.core.control import Control, NoEffect, Run
 from promptweave.editing.inversions import read_inversion
 from promptweave.editing.inverted_file import InvertedImage
+from promptweave.editing.masks import with_controls, with_read_mask
 from promptweave.editing.options import PromptToPrompt, Unread, check_read
 from promptweave.editing.picture import Given, Picture
 from promptweave.editing.recipe import Recipe
@@ -51,7 +52,7 @@ def recipe_for(
             f"inversion says how an input image is turned into noise; there is none. Received inversion={inversion!r}. "
             "Give an image, or leave inversion out."
         )
-    picture = None if image is None else Picture.of(image, chosen.size or model.default_size)
+    size, picture = fitted_image(model, image, chosen)
     return Recipe(
         source,
         targets,
@@ -59,7 +60,7 @@ def recipe_for(
         images=1 if chosen.images is None else chosen.images,
         steps=steps,
         guidance=guidance,
-        size=chosen.size,
+        size=size,
         negative=chosen.negative or "",
         model=model.name,
         truncate=chosen.truncate,
@@ -69,6 +70,28 @@ def recipe_for(
         picture=picture,
         inversion=read_inversion(inversion or "direct").spec,
     )
+
+
+def fitted_image(
+    model: Model, image: Given | Picture | None, settings: Settings
+) -> tuple[tuple[int, int] | None, Picture | None]:
+    """The size of the result, None for the model's own, and the input image in that size, if there is one.
+
+    Raises Unread for settings of an image without one, and what `Picture.of` raises.
+    """
+    size, fit = settings.size, settings.fit
+    if image is None:
+        for name, value, what in (("size", size if size == "auto" else None, "shape"), ("fit", fit, "way to the size")):
+            if value is not None:
+                raise Unread(
+                    f"{name}={value!r} is about the {what} of an input image; there is none. Give an image, or leave "
+                    f"{name} out."
+                )
+        return size if size != "auto" else None, None
+    if size is not None and size != "auto":
+        latent_grid(model, size)
+    picture = Picture.brought(image, size, fit, model.default_size, model.multiple)
+    return (picture.size if size == "auto" else size), picture
 
 
 def plan(
@@ -85,9 +108,10 @@ def plan(
     """The recipe of an edit; if `source` is a recording or an inverted image, with its settings.
 
     `options`: the fields of `PromptToPrompt` that were given. Raises Unread for one that nothing reads, unless it
-    requests nothing (None, no words). `controls` replace those that the options request.
+    requests nothing (None, no words). `controls` replace those that the options request. Masks, of options and of
+    controls, go the way of the input image.
     """
-    options = {name: value for name, value in options.items() if not _nothing(value)}
+    options = with_read_mask({name: value for name, value in options.items() if not _nothing(value)})
     if controls is not None and options:
         raise Unread(
             f"Nothing reads {next(iter(options))} here: controls replace those that the options request. "
@@ -106,14 +130,15 @@ def plan(
         recipe = recipe_for(model, source, targets, settings, image=image, inversion=inversion)
     recipe.check()
     check_lengths(recipe, model)
-    made = edit.build(model, recipe) if controls is None else tuple(controls)
+    planned = with_controls(recipe, edit.build(model, recipe) if controls is None else controls, model)
+    made = planned.controls
     check_read(options, made, bind(recipe, model))
     without = [type(control).__name__ for control in made if "noise" not in control.needs]
     if inversion is not None and without:
         raise Unread(
             f"Nothing reads inversion here: {without[0]} starts from the image itself, not from noise. Leave it out."
         )
-    return replace(recipe, controls=made)
+    return planned
 
 
 def _nothing(value: Any) -> bool:

@@ -18,7 +18,7 @@ from promptweave.editing.control_data import control_from_dict as control_from_d
 from promptweave.editing.inversions import read_inversion
 from promptweave.editing.json_text import BadJson, read_json, shown
 from promptweave.editing.picture import BadPicture, Picture
-from promptweave.editing.settings import Settings
+from promptweave.editing.settings import Fit, Settings
 from promptweave.editing.values import BadValue, nearest, read_option, read_value
 
 FORMAT = 1
@@ -66,6 +66,12 @@ class Recipe:
     def prompts(self) -> tuple[str, ...]:
         """Source and targets."""
         return (self.source, *self.targets)
+
+    @property
+    def fit(self) -> Fit | None:
+        """How the input image got its size; None without one."""
+        picture = self.root.picture
+        return None if picture is None else picture.fit
 
     def check(self) -> None:
         """Raise ValueError for values that no model could run."""

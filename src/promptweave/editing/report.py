@@ -40,13 +40,14 @@ def effect_report(
 
 
 def _given(recipe: Recipe, source: np.ndarray, inverted: Inverted | None) -> dict[str, Any]:
-    """The PSNR of the source to the input image, if there is one, and how it was inverted."""
+    """What became of the input image, if there is one, how it was inverted, and the PSNR of the source to it."""
     picture = recipe.root.picture
     if picture is None or recipe.base is not None:
         return {}
     how = recipe.inversion if inverted is None else inverted.method.spec
     figures = {"figures": dict(inverted.figures)} if inverted is not None and inverted.figures else {}
-    return {"picture": {"inversion": how, "psnr": round(psnr(picture.pixels(), source), 3), **figures}}
+    near = round(psnr(picture.pixels(), source), 3)
+    return {"picture": {"inversion": how, "psnr": near, **figures, **picture.report()}}
 
 
 def _distance(source: np.ndarray, target: np.ndarray) -> dict[str, float]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 
 from promptweave.core.clock import Number
 from promptweave.core.fields import Option, options_of
 from promptweave.editing.values import nearest, read_options
+
+Fit = Literal["crop", "pad", "stretch"]
+Size = tuple[int, int] | Literal["auto"]
 
 
 @dataclass(frozen=True)
@@ -32,11 +35,21 @@ class Settings:
         ),
     ] = None  # fmt: skip
     size: Annotated[
-        tuple[int, int] | None,
-        Option("Pixels, height x width, such as 128 or 128x192. [the model's own]", low=1, group="Image"),
-    ] = None
+        Size | None,
+        Option(
+            "Pixels, height x width, such as 128 or 128x192; auto: the model's area in the shape of --image. [the "
+            "model's own]",
+            low=1, group="Image", metavar="PIXELS|auto",
+        ),
+    ] = None  # fmt: skip
     negative: Annotated[str | None, Option("Negative prompt.", group="Image")] = None
     truncate: Annotated[bool, Option("Truncate prompts that are too long for the model.", group="Advanced")] = False
+    fit: Annotated[
+        Fit | None,
+        Option(
+            "How --image gets the size: crop to its middle, pad with its edges, or stretch. [crop]", group="Image"
+        ),
+    ] = None  # fmt: skip
 
     def __post_init__(self) -> None:
         for name, value in read_options(Settings, vars(self)).items():
@@ -59,9 +72,10 @@ class RunOptions(TypedDict, total=False):
     images: int | None
     steps: int | None
     guidance: Number | None
-    size: tuple[int, int] | None
+    size: Size | None
     negative: str | None
     truncate: bool
+    fit: Fit | None
 
 
 def split(call: str, given: Mapping[str, Any], *lists: type) -> list[dict[str, Any]]:

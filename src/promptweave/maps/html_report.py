@@ -17,6 +17,7 @@ from jinja2 import Environment, StrictUndefined, Template
 from PIL import Image
 
 from promptweave.editing.command import NoCommand, command_of, python_of
+from promptweave.editing.fitting import told
 from promptweave.editing.result import Result
 from promptweave.editing.values import as_json
 from promptweave.maps.edit_maps import EditMaps, edit_maps, masked, masks_of
@@ -38,6 +39,7 @@ def html_report(result: Result) -> str:
         f"guidance {recipe.guidance:g}", f"seed {recipe.seed}",
     ]  # fmt: skip
     facts += [f"negative prompt “{recipe.negative}”"] if recipe.negative else []
+    facts += [f"input image of {told(result.report['picture'])}"] if "picture" in result.report else []
     again, command = _again(result)
     return _template().render(
         title="An edit by promptweave" if recipe.targets else "An image by promptweave",

@@ -32,6 +32,7 @@ from promptweave.core.control import Control, Hooks, NoEffect, Run
 from promptweave.core.fields import Option
 from promptweave.core.gaussian import gaussian
 from promptweave.core.kept import NOTHING, Kept
+from promptweave.core.mask import check_covers, on_grid
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site
 from promptweave.core.targets import SOURCE, chosen
@@ -117,9 +118,10 @@ class LocalBlend(Control):
     mask: Annotated[
         tuple[tuple[float, ...], ...] | None,
         Option(
-            "Drawn region in which the image may change (white, or 1).", low=0, high=1, group="Where", metavar="FILE"
+            "Drawn region in which the image may change (white, or 1).",
+            low=0, high=1, group="Where", metavar="FILE", mask=True,
         ),
-    ] = None
+    ] = None  # fmt: skip
     combine: Annotated[
         Literal["intersection", "union"],
         Option("How the mask is combined with the region of the words.", group="Where"),
@@ -141,6 +143,8 @@ class LocalBlend(Control):
         marks = self._marks(run, rows)
         if self.mask is None and not any(marks[row, 0]["target"] or marks[row, 0]["source"] for row in rows):
             raise NoEffect("LocalBlend needs a word whose region may change, or a mask. Received neither.")
+        if self.mask is not None:
+            check_covers(self.mask, run.latent_grid, "LocalBlend")
         weights = {SOURCE: torch.zeros(run.tokens, len(rows), 2), **{row: torch.zeros(run.tokens, 2) for row in rows}}
         for (row, channel), sides in marks.items():
             weights[SOURCE][list(sides["source"]), rows.index(row), channel] = 1
@@ -239,8 +243,7 @@ class _Blending(Hooks):
         if control.mask is None:
             return mask
         if size not in self.drawn:
-            given = torch.tensor(control.mask, device=mask.device)[None, None].float()
-            self.drawn[size] = F.adaptive_avg_pool2d(given, size)[0] > 0.5
+            self.drawn[size] = on_grid(control.mask, size, mask.device)[None]
         drawn = self.drawn[size]
         return mask | drawn if control.combine == "union" and control.words else mask & drawn
 

@@ -33,6 +33,7 @@ from promptweave.core.accumulator import Maps
 from promptweave.core.clock import Number, Step, Window, fraction
 from promptweave.core.control import Control, Hooks, NoEffect, Run
 from promptweave.core.fields import Command, Option
+from promptweave.core.mask import check_covers, on_grid
 from promptweave.core.pattern import Dense, Pattern, Term
 from promptweave.core.precision import precision
 from promptweave.core.rows import Rows
@@ -41,7 +42,7 @@ from promptweave.core.targets import SOURCE, chosen
 from promptweave.words.counterparts import marked, none_of
 
 TARGET = 1  # index of the target's mask
-Drawn = tuple[tuple[float, ...], ...]  # [height, width] of zeros and ones
+Drawn = tuple[tuple[float, ...], ...]  # core.mask.Mask, as the command line reads it without importing torch
 Region = Bool[Tensor, "images height width"]
 
 
@@ -94,6 +95,7 @@ class MasaCtrl(Control):
             high=1,
             group="Where",
             metavar="FILE",
+            mask=True,
         ),
     ] = None
     targets: tuple[int, ...] | None = None
@@ -147,13 +149,9 @@ def foreground(heat: Float[Tensor, "images height width"], threshold: Number) ->
 
 def drawn_region(mask: Drawn, run: Run) -> Region:
     """A drawn foreground, for all images of a run. Raises NoEffect if foreground or background is empty."""
-    widths = {len(row) for row in mask}
-    if len(widths) != 1 or not widths.pop():
-        raise ValueError(
-            "A mask of MasaCtrl has rows of zeros and ones, all of one length. Received rows of different lengths."
-        )
-    found = torch.tensor(mask, device=run.device)[None] > 0.5
-    if found.all() or not found.any():
+    check_covers(mask, run.latent_grid, "MasaCtrl")
+    found = on_grid(mask, run.latent_grid, run.device)[None]
+    if found.all():
         raise NoEffect("A mask of MasaCtrl needs a foreground and a background. Received one that is all the same.")
     return found.expand(run.images, -1, -1)
 
@@ -208,11 +206,11 @@ class _Mutual(Hooks):
     def _region(self, prompt: int, row: int, site: Site) -> Bool[Tensor, "images pixels"]:
         """The foreground of the source or of a target, by the words that count for target `row`."""
         if self.drawn is not None:
-            found = self.drawn[SOURCE if prompt == SOURCE else TARGET]
-        else:
-            assert self.maps is not None
-            column = self.rows.index(row) if prompt == SOURCE else 0
-            found = foreground(self.maps.total(prompt)[..., column], self.control.threshold)
+            drawn = self.drawn[SOURCE if prompt == SOURCE else TARGET][:, None].float()
+            return F.adaptive_avg_pool2d(drawn, site.grid)[:, 0].flatten(1) > 0.5
+        assert self.maps is not None
+        column = self.rows.index(row) if prompt == SOURCE else 0
+        found = foreground(self.maps.total(prompt)[..., column], self.control.threshold)
         return F.interpolate(found[:, None].float(), size=site.grid)[:, 0].flatten(1) > 0.5
 
     def report(self) -> dict[str, Any]:

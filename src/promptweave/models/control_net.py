@@ -1,10 +1,15 @@
-"""ControlNet (Zhang et al. 2023): a second network reads an image of edges, depth, ... and adds to the UNet."""
+"""ControlNet (Zhang et al. 2023): a second network reads an image of edges, depth, ... and adds to the UNet.
+
+A Pillow image of another shape than the result is cropped to its middle, as an input image is, so that a drawing over a
+photo stays over it; diffusers' pipelines squeeze it.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 
@@ -24,7 +29,9 @@ class ControlPicture:
         key = (size, z.device, z.dtype)
         if key not in self._prepared:
             processor = self.pipeline.control_image_processor
-            made = processor.preprocess(self.picture, height=size[0], width=size[1])
+            drawn = self.picture if isinstance(self.picture, list) else [self.picture]
+            mode = "crop" if all(isinstance(one, Image.Image) for one in drawn) else "default"
+            made = processor.preprocess(self.picture, height=size[0], width=size[1], resize_mode=mode)
             self._prepared = {key: made.to(z.device, z.dtype)}
         picture = self._prepared[key].expand(len(z), -1, -1, -1)
         down, mid = self.pipeline.controlnet(

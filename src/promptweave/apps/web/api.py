@@ -46,7 +46,7 @@ def add(studio: Studio) -> None:
         }  # fmt: skip
         parts |= {name: field(LISTED[name]) for name in EDIT if name not in parts}
         run: dict[str, Any] = {"concurrency_id": "network", "concurrency_limit": 1}
-        names = ["prompt", *ALONE, "model", *MORE]
+        names = ["prompt", *ALONE, "model", *(name for name in MORE if name != "fit")]
         made = [parts[name] for name in names]
         gr.Button().click(named(calls.generate, names), made, [picture, data], api_name="generate", **run)
         edited = [parts[name] for name in EDIT]

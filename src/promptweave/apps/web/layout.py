@@ -17,6 +17,7 @@ POOL = 10  # words with sliders
 SOURCE, TARGET = "a photo of a cat riding a bike", "a photo of a cat riding a car"
 HELP = "Write a prompt and generate it. Then change its words: only what the changed words name changes."
 GRID = "0, 0.4, 0.8"
+SHAPES = (("crop its middle", "crop"), ("keep its shape", "auto"), ("pad", "pad"), ("stretch", "stretch"))
 KEPT = {  # by whether the model has joint attention
     False: "Fraction of the steps that use the source's words (cross-attention) and shapes (self-attention)",
     True: "Fraction of the steps that use the source's words and shapes (joint attention)",
@@ -83,6 +84,9 @@ def _source(n: dict[str, Any], studio: Studio) -> None:
             label="PNG, JPEG or WebP", file_types=[".png", ".jpg", ".jpeg", ".webp"], type="filepath",
             elem_id="upload", height=110,
         )  # fmt: skip
+        n["shape"] = gr.Radio(
+            list(SHAPES), value="crop", label="An image of another shape than the model's", elem_id="shape"
+        )
 
 
 def _edit(n: dict[str, Any]) -> None:

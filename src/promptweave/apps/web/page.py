@@ -14,10 +14,11 @@ from promptweave.apps.web import api, view
 from promptweave.apps.web.layout import Parts, lay_out
 from promptweave.apps.web.outbox import Outbox
 from promptweave.apps.web.session import Cancelled, Session
-from promptweave.apps.web.settings import Form, Mask
+from promptweave.apps.web.settings import Form, Mask, shaped
 from promptweave.apps.web.studio import Studio
 from promptweave.apps.web.words import note_html, progress_html
 from promptweave.apps.web.work import Work, sentence
+from promptweave.editing.settings import Settings
 
 ONE_AT_A_TIME: dict[str, Any] = {"concurrency_id": "network", "concurrency_limit": 1, "api_visibility": "private"}
 AT_ONCE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
@@ -90,7 +91,7 @@ class Events:
         gr.on([p.prompt.change, p.target.change], self.type, typed, words, trigger_mode="always_last", **AT_ONCE)
         p.model.input(self.choose, typed, [*words, *windows, p.steps], **AT_ONCE)
         p.stop.click(self.stop, [self.session], [p.status], **AT_ONCE)
-        p.upload.upload(self.upload, [*asked, p.upload], shown, show_progress="hidden", **ONE_AT_A_TIME)
+        p.upload.upload(self.upload, [*asked, p.shape, p.upload], shown, show_progress="hidden", **ONE_AT_A_TIME)
         p.sweep.click(self.sweep, [*edited, p.crosses, p.selves], shown, show_progress="hidden", **ONE_AT_A_TIME)
         p.grid.select(self.adopt, [self.session], shown, show_progress="hidden", **ONE_AT_A_TIME)
         p.look.input(self.look, [self.session, p.look], [p.heat, p.status], **AT_ONCE)
@@ -158,13 +159,13 @@ class Events:
         )
 
     def upload(
-        self, session: Any, names: Any, model: Any, prompt: Any, seed: Any, steps: Any, path: Any
+        self, session: Any, names: Any, model: Any, prompt: Any, seed: Any, steps: Any, shape: Any, path: Any
     ) -> Iterator[Any]:
         """Restore a PNG saved by promptweave; make any other image the source."""
         session = self._session(session, model)
 
         def action(watch: Any) -> str:
-            return session.open(path, prompt, int(seed or 0), int(steps), watch)[1]
+            return session.open(path, prompt, int(seed or 0), int(steps), watch, shaped(shape))[1]
 
         yield from self._work(session, "Opening", action, edit=False, controls=True)
 
@@ -225,7 +226,8 @@ class Events:
                 return
             picture = base.recipe.root.picture
             if picture is not None:
-                session.bring(picture, prompt, seed, steps, watch)
+                size = base.recipe.size if base.model == session.model else base.recipe.size and "auto"
+                session.bring(picture, prompt, seed, steps, watch, Settings(size=size))
                 return
         session.generate(prompt, seed, steps, watch)
 

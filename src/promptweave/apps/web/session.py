@@ -76,11 +76,12 @@ class Session:
         return self.tree.add(made, 0, self.model, None)
 
     def bring(
-        self, picture: Picture | Image.Image, prompt: str, seed: int, steps: int, watch: Watch | None = None
-    ) -> Node:
-        """Use an input image, described by the prompt, as the root of a new tree of edits."""
+        self, picture: Picture | Image.Image, prompt: str, seed: int, steps: int, watch: Watch | None = None,
+        more: Settings | None = None,
+    ) -> Node:  # fmt: skip
+        """Use an input image, described by the prompt, as the root of a new tree of edits; `more`: size and fit."""
         network = self.studio.network(self.model)
-        recipe = recipe_for(network, prompt, seed=seed, steps=steps, image=picture)
+        recipe = recipe_for(network, prompt, (), more, seed=seed, steps=steps, image=picture)
         self.studio.limits.check(recipe)
         recipe.check()
         with self._running():
@@ -143,15 +144,16 @@ class Session:
         return self.tree.add(made, 1, base.model, base.number)
 
     def open(
-        self, path: Path | str, prompt: str, seed: int, steps: int, watch: Watch | None = None
-    ) -> tuple[Node, str]:
+        self, path: Path | str, prompt: str, seed: int, steps: int, watch: Watch | None = None,
+        more: Settings | None = None,
+    ) -> tuple[Node, str]:  # fmt: skip
         """Open an upload: regenerate it from its recipe, or else make it the source, described by the prompt.
 
         Returns the node and a sentence for the visitor. Raises BadUpload, BrokenRecipe and TooMuch.
         """
         upload = read_upload(path, self.studio.limits)
         if upload.recipe is None:
-            node = self.bring(upload.picture, prompt, seed, steps, watch)
+            node = self.bring(upload.picture, prompt, seed, steps, watch, more)
             return node, "Your image is the source. Describe it in the source prompt."
         return self._restored(upload.recipe, upload.record, upload.picture, watch)
 

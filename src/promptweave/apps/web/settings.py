@@ -78,6 +78,13 @@ def _pair(span: Any) -> tuple[Number, Number]:
     return window.start, window.end
 
 
+def shaped(shape: str) -> Settings:
+    """The settings for what is chosen on the page for images of another shape than the model's."""
+    if shape == "auto":
+        return Settings(size="auto")
+    return Settings().with_({} if shape == "crop" else {"fit": shape})  # an unasked crop may not leave nearly nothing
+
+
 def bounds(name: str) -> dict[str, Any]:
     """The range and default of an option, for a slider or number field."""
     listed = LISTED[name]

@@ -14,6 +14,7 @@ from promptweave.apps.web.layout import COLUMNS, KEPT, POOL
 from promptweave.apps.web.session import Session
 from promptweave.apps.web.settings import Form
 from promptweave.apps.web.words import matched_html, note_html, steps_html
+from promptweave.editing.fitting import told
 
 SMALL = {"a", "an", "the", "of", "in", "on", "at", "to", "and", "with"}  # words that get no slider
 SHOWN = 512  # pixels: smaller images are enlarged
@@ -116,7 +117,11 @@ def summary(session: Session) -> str:
     node = session.shown
     if node.parent is None and "picture" in node.result.report:
         near = node.result.report["picture"]["psnr"]
-        return f"Inverted in {node.recipe.steps} steps, {near:.0f} dB from the file. Change words of the edited prompt."
+        size = told(node.result.report["picture"])
+        return (
+            f"Inverted in {node.recipe.steps} steps, {near:.0f} dB from the file ({size}). Change words of the edited "
+            "prompt."
+        )
     if node.parent is None:
         return f"Made with seed {node.recipe.seed} in {node.recipe.steps} steps. Change words of the edited prompt."
     distance = node.result.report["distance"][node.row - 1][0]
@@ -182,6 +187,7 @@ def details(session: Session) -> str:
         ("Prompt", node.prompt), ("Edited from", recipe.source if node.row else "-"), ("Model", session.model),
         ("Seed", str(recipe.seed)), ("Steps", str(recipe.steps)), ("Guidance", f"{recipe.guidance:g}"),
     ]  # fmt: skip
+    facts += [("Image", told(report["picture"]))] if "picture" in report else []
     for control in report["controls"]:
         values = [f"{key.replace('_', ' ')} {value}" for key, value in control.items() if value and key != "control"]
         facts.append((control["control"], ", ".join(v for v in values if len(v) < 200)))

@@ -1,0 +1,238 @@
+"""Whatever is given as an image, as numbers: files that Pillow reads, their bytes, Pillow images, arrays and tensors.
+
+Which number is white: of whole numbers 255 if none is larger, else 65535; of floating-point numbers 1, or 255 if most
+are larger than 1 or all are whole. Other ranges have no agreed white and are refused: HDR images,
+negative numbers, NaN.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+from promptweave.editing.signatures import named
+
+SLACK = 0.1  # by which resampling may leave the range of floating-point numbers
+HEAD = 1024  # bytes by which a file is recognised
+ADDRESS = re.compile(r"data:|[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # that a path has lost a slash of
+
+
+class BadPicture(ValueError):
+    """A file or an array that cannot be read as an image."""
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """An image as it is seen: `values` [height, width, 1 or 3] in the range of the file, `alpha` [height, width].
+
+    `turned`: the EXIF orientation that was applied, 1 for none. `frames`: of the file, of which this is the first.
+    """
+
+    values: np.ndarray
+    alpha: np.ndarray | None = None
+    turned: int = 1
+    frames: int = 1
+    name: str = "The image"
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.values.shape[0], self.values.shape[1]
+
+    def rgb(self) -> Image.Image:
+        """8-bit RGB, on white where it is transparent. Raises BadPicture for numbers without a known white."""
+        image = Image.fromarray(_eight_bits(self.values, self.name).repeat(4 - self.values.shape[-1], -1)[..., :3])
+        if self.alpha is None:
+            return image
+        image.putalpha(Image.fromarray(_eight_bits(self.alpha, self.name)))
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+
+
+def open_image(given: Any, name: str | None = None) -> Opened:
+    """Read a path, the bytes of a file, a file object, a Pillow image, an array or a tensor.
+
+    Arrays are [height, width], [height, width, channels] or [channels, height, width] of 1 to 4 channels (grey, grey
+    and alpha, RGB, RGBA), of any type of numbers. `name`: what the image is, for messages. Raises FileNotFoundError
+    and BadPicture.
+    """
+    said, name = name, name or "The image"
+    if isinstance(given, Opened):
+        return given
+    if isinstance(given, Image.Image):
+        try:
+            return _read(given, name)
+        except (BadPicture, MemoryError):
+            raise
+        except Exception as error:  # pixels are decoded only now, or the file was closed
+            raise BadPicture(f"{name} cannot be read: {error}. Load it: image.load().") from error
+    if isinstance(given, bytes | bytearray | memoryview):
+        return _file(io.BytesIO(bytes(given)), name)
+    if isinstance(given, str | os.PathLike):
+        path = _path(given, said)
+        return _file(path, f"{said} {path}" if said else str(path))
+    if hasattr(given, "read"):
+        return _file(io.BytesIO(given.read()), name)
+    if hasattr(given, "detach"):  # a tensor
+        given = given.detach().cpu()
+        given = (given.float() if given.is_floating_point() else given).numpy()
+    if hasattr(given, "__array__"):
+        return _array(np.asarray(given), name)
+    raise BadPicture(
+        f"{name} must be a path, a Pillow image, an array or a tensor. Received {type(given).__name__}. Open it first."
+    )
+
+
+def white(values: np.ndarray, name: str = "The image") -> int:
+    """The number that is white (see above). Raises BadPicture for a range that has no agreed white."""
+    if values.dtype.kind == "b":
+        return 1
+    if values.dtype.kind not in "uif":
+        raise BadPicture(f"{name} must hold numbers. Received the type {values.dtype}.")
+    if values.dtype == np.uint8:
+        return 255
+    low, high = values.min(), values.max()
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise BadPicture(f"{name} must hold finite numbers. Received NaN or infinity. Replace them first.")
+    if values.dtype.kind != "f":
+        if low >= 0 and high <= 65535:
+            return 255 if high <= 255 else 65535
+        raise BadPicture(
+            f"{name} of whole numbers goes from 0 to 255 or to 65535. Received {low} to {high}. Scale it to one of "
+            "these."
+        )
+    if low >= -SLACK and high <= 1 + SLACK:
+        return 1
+    if low >= -SLACK * 255 and high <= (1 + SLACK) * 255:
+        if (values > 1).mean() > 0.5 or (low >= 0 and np.array_equal(values, np.rint(values))):
+            return 255
+    cure = "Scale it: x / 2 + 0.5." if low >= -1 - SLACK and high <= 1 + SLACK else "Tone-map or scale it to 0 to 1."
+    raise BadPicture(
+        f"{name} of floating-point numbers goes from 0 to 1, or to 255. Received {low:.3g} to {high:.3g}. {cure}"
+    )
+
+
+def _eight_bits(values: np.ndarray, name: str) -> np.ndarray:
+    if values.dtype == np.uint8:
+        return values
+    top = white(values, name)
+    return np.rint(values.clip(0, top) * np.float32(255 / top)).clip(0, 255).astype(np.uint8)
+
+
+def _path(given: Any, said: str | None) -> Path:
+    path, text, name = Path(given), str(os.fspath(given)), said or "The image"
+    if ADDRESS.match(text):
+        raise BadPicture(f"{name} is read from a file. Received the address {text[:80]}. Download it first.")
+    try:
+        if path.is_dir():
+            raise BadPicture(f"{path} is a folder. Give the path of one image in it.")
+        if not path.is_file():
+            whose = "There" if said is None else f"{said}: there"
+            raise FileNotFoundError(f"{whose} is no image at {path}. Give the path of a PNG, JPEG or WebP file.")
+        if not path.stat().st_size:
+            raise BadPicture(f"{path} is empty: it has 0 bytes. Save or download it again.")
+    except (PermissionError, NotADirectoryError) as error:
+        raise BadPicture(f"{path} cannot be read: {error.strerror}. Allow it, or copy the file.") from error
+    except OSError as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise BadPicture(f"{name} is read from a file. Received a text that is no path: {text[:80]}.") from error
+    return path
+
+
+def _file(source: Path | io.BytesIO, name: str) -> Opened:
+    format = None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what can be read is read
+            with Image.open(source) as image:
+                format = image.format
+                # a camera's JPEG may hold a preview behind the photo (MPO)
+                frames = 1 if format in ("MPO", "JPEG") else getattr(image, "n_frames", 1)
+                image.seek(0)
+                image.load()
+                return _read(image, name, frames)
+    except (BadPicture, MemoryError):
+        raise
+    except PermissionError as error:
+        raise BadPicture(f"{name} cannot be read: {error.strerror}. Allow it, or copy the file.") from error
+    except Image.DecompressionBombError as error:
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        raise BadPicture(
+            f"{name} has more than the {most / 1e6:.0f} million pixels that are read, since such files can exhaust the "
+            "memory. Save it smaller; if you trust it, raise PIL.Image.MAX_IMAGE_PIXELS in Python."
+        ) from error
+    except UnidentifiedImageError as error:
+        what, cure = named(_head(source))
+        raise BadPicture(f"{name} cannot be read: it is {what}. {cure}.") from error
+    except Exception as error:  # any error of a decoder on a damaged or hostile file
+        raise BadPicture(
+            f"{name} is a damaged or unusual {format or 'image'} file: {error}. Save or download it again, as PNG or "
+            "JPEG."
+        ) from error
+
+
+def _head(source: Path | io.BytesIO) -> bytes:
+    if isinstance(source, io.BytesIO):
+        return source.getvalue()[:HEAD]
+    with source.open("rb") as file:
+        return file.read(HEAD)
+
+
+def _read(image: Image.Image, name: str, frames: int = 1) -> Opened:
+    """A Pillow image of any mode, upright."""
+    if not image.width or not image.height:
+        raise BadPicture(f"{name} must have pixels. Received {image.width} x {image.height}.")
+    turned = image.getexif().get(ExifTags.Base.Orientation, 1)
+    upright = ImageOps.exif_transpose(image)
+    clear = upright.info.get("transparency")
+    if upright.mode in ("1", "F") or upright.mode.startswith("I"):
+        values = np.asarray(upright)
+        alpha = values != clear if isinstance(clear, int) else None
+        return Opened(values[..., None], alpha, _orientation(turned), frames, name)
+    if upright.mode in ("L", "RGB") and clear is None:
+        values = np.asarray(upright)
+        return Opened(values.reshape(*values.shape[:2], -1), None, _orientation(turned), frames, name)
+    try:
+        found = upright.convert("RGBA" if clear is not None or upright.mode in ALPHA else "RGB")
+    except ValueError as error:
+        raise BadPicture(f"{name} has colours that are not supported ({upright.mode}). Save it as RGB.") from error
+    values = np.asarray(found)
+    alpha = values[..., 3] if found.mode == "RGBA" else None
+    return Opened(values[..., :3], alpha, _orientation(turned), frames, name)
+
+
+ALPHA = ("RGBA", "LA", "PA", "La", "RGBa")
+
+
+def _orientation(value: Any) -> int:
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _array(values: np.ndarray, name: str) -> Opened:
+    shape = values.shape
+    while values.ndim > 3 and len(values) == 1:
+        values = values[0]
+    if values.ndim == 2:
+        values = values[..., None]
+    elif values.ndim == 3 and not 1 <= values.shape[-1] <= 4 and 1 <= len(values) <= 4:
+        values = np.moveaxis(values, 0, -1)
+    if values.ndim != 3 or not 1 <= values.shape[-1] <= 4 or not values.size:
+        raise BadPicture(
+            f"{name} as an array is one image, [height, width] or [height, width, channels] with 1 to 4 channels. "
+            f"Received {values.dtype} {list(shape)}."
+        )
+    white(values, name)
+    values = np.ascontiguousarray(values)
+    if values.shape[-1] in (2, 4):
+        # the colours may lie far below the alpha: both have its white
+        values = values if values.dtype.kind == "b" else _eight_bits(values, name)
+        return Opened(values[..., :-1], values[..., -1], name=name)
+    return Opened(values, name=name)
