@@ -156,10 +156,16 @@ def run(
     compare: bool = False,
     recording: Recording | None = None,
     watch: Sequence[Control] = (),
+    compared: bool = False,
     progress: Progress | None = None,
 ) -> Result:
-    """Run a recipe; a `recording` of its source replaces the source's rows. `watch`: recorders that run along."""
-    return run_many([recipe], model, compare=compare, recordings=[recording], watch=watch, progress=progress)[0]
+    """Run a recipe; a `recording` of its source replaces the source's rows. `watch`: recorders that run along.
+
+    `compared`: the run is one that others are compared with; its prompts may then have no say (guidance 0).
+    """
+    return run_many(
+        [recipe], model, compare=compare, recordings=[recording], watch=watch, compared=compared, progress=progress
+    )[0]
 
 
 def run_many(
@@ -169,6 +175,7 @@ def run_many(
     compare: bool = False,
     recordings: Sequence[Recording | None] | None = None,
     watch: Sequence[Control] = (),
+    compared: bool = False,
     progress: Progress | None = None,
 ) -> list[Result]:
     """Run independent recipes in shared forward passes; each result is what it would be alone."""
@@ -184,12 +191,16 @@ def run_many(
         jobs.append(
             Job(
                 recipe.prompts, begin.noise, recipe.steps, recipe.guidance, (*begin.controls, *recipe.controls, *watch),
-                recipe.negative, recipe.seed, source, progress, begin.first_pass,
+                recipe.negative, recipe.seed, source, progress, begin.first_pass, compared,
             )
         )  # fmt: skip
         if compare and (recipe.targets or recipe.controls):
             prompts = recipe.targets or recipe.prompts
-            jobs.append(Job(prompts, begin.noise, recipe.steps, recipe.guidance, (), recipe.negative, recipe.seed))
+            jobs.append(
+                Job(
+                    prompts, begin.noise, recipe.steps, recipe.guidance, (), recipe.negative, recipe.seed, compared=True
+                )
+            )  # fmt: skip
     made = iter(sample_jobs(model, jobs))
     results: list[Result] = []
     for recipe, begin in zip(recipes, starts, strict=True):

@@ -23,10 +23,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptweave.core.clock import Step
+from promptweave.core.finite import NotFinite, cure, finite
 from promptweave.core.precision import precision
 from promptweave.core.rows import Layout
 from promptweave.inversion.pinned import Pinned
 from promptweave.models.base import Model
+from promptweave.sampling.guidance import effective
 from promptweave.sampling.loop import FLOW, Job
 from promptweave.sampling.passes import Pass, answer
 from promptweave.sampling.steps import clean_and_noise, ddim_step, guide
@@ -73,9 +75,10 @@ def invert(
 
     `prompt` describes the image. A `guidance` other than 1 makes the inversion less accurate. `correct` may change the
     noise that a diffusion model predicts. Raises CannotInvert for any solver but DDIM and the Euler solver of flow
-    models.
+    models, and NotFinite if the network gives no numbers.
     """
     z = latents.to(model.device, precision(latents.dtype, model.dtype))
+    guidance = effective(model, guidance)
     job = Job([prompt], z, steps, guidance, negative=negative)
     job.bind(model)
     solver = job.solver(model)
@@ -92,6 +95,12 @@ def invert(
         path.append(z)
         if progress:
             progress(step, z[None])
+    if not finite(z):
+        wrong = next(number for number, latent in enumerate(path) if not finite(latent))
+        raise NotFinite(
+            f"The latents are not finite (NaN or infinity) from step {wrong} of {len(solver.steps)} of the inversion "
+            f"on. " + cure(model.dtype)
+        )
     return Inverted(tuple(reversed(path)))
 
 
