@@ -8,6 +8,7 @@ from typing import Unpack
 
 from promptweave.core.clock import Span
 from promptweave.core.control import Control
+from promptweave.core.typed import checked
 from promptweave.editing.options import EditOptions, PromptToPrompt, Unread
 from promptweave.editing.picture import Given, Picture
 from promptweave.editing.plan import PromptTooLong as PromptTooLong
@@ -37,6 +38,7 @@ class RecordOptions(RunOptions, total=False):
     values: bool
 
 
+@checked
 def record(
     prompt: str | Result,
     *,
@@ -84,6 +86,7 @@ def record(
     return record_run(recipe, network, kept=kept, place=place, budget=budget, progress=progress)
 
 
+@checked
 def edit(
     source: str | Recording,
     *targets: str,
@@ -124,6 +127,7 @@ def edit(
     return run(recipe, network, compare=compare, recording=recording, watch=watch, progress=progress)
 
 
+@checked
 def generate(
     prompt: str,
     *,
@@ -149,6 +153,7 @@ def generate(
     return run(recipe, network, compare=compare, watch=watch, progress=progress)
 
 
+@checked
 def run(
     recipe: Recipe,
     model: Model,
@@ -168,6 +173,7 @@ def run(
     )[0]
 
 
+@checked
 def run_many(
     recipes: Sequence[Recipe],
     model: Model,

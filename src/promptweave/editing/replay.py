@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from promptweave.core.typed import checked
 from promptweave.editing.edit import run
 from promptweave.editing.recipe import BrokenRecipe, Recipe, versions
 from promptweave.editing.result import Result, read_record
@@ -32,6 +33,7 @@ class Replay:
         return self.difference == 0
 
 
+@checked
 def replay(
     path: Path | str, *, model: Model | None = None, allow: Sequence[str] = (), progress: Progress | None = None
 ) -> Replay:

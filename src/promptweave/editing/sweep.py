@@ -16,6 +16,7 @@ from PIL import Image
 from promptweave.core.clock import Number
 from promptweave.core.fields import options_of
 from promptweave.core.kept import together
+from promptweave.core.typed import checked
 from promptweave.editing.edit import run_many
 from promptweave.editing.options import EditOptions, PromptToPrompt
 from promptweave.editing.picture import Given, Picture
@@ -112,6 +113,7 @@ def usual_axes(model: Model) -> tuple[str, str]:
     return ("shared_start", "joint") if joint else ("cross", "self_attention")
 
 
+@checked
 def sweep(
     source: str | Recording,
     target: str,

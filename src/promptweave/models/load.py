@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from promptweave.core.typed import checked
 from promptweave.models.base import ModelError as ModelError
 from promptweave.models.configs import INDEX, check_configs, culprit, read_index
 from promptweave.models.control_net import ControlPicture
@@ -38,6 +39,7 @@ from promptweave.models.solvers import scheduler_name, with_scheduler
 from promptweave.models.unet import UNetModel
 from promptweave.models.weights import check_weights, variant
 
+DTYPES = ("auto", "float32", "float16", "bfloat16", "float64")
 PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
 Loaded = UNetModel | SD3Model | FluxModel
 FAMILIES: dict[str, type[UNetModel] | type[SD3Model] | type[FluxModel]] = {
@@ -53,11 +55,12 @@ FAMILIES: dict[str, type[UNetModel] | type[SD3Model] | type[FluxModel]] = {
 CHECKED = ("StableDiffusionPipeline", "StableDiffusionControlNetPipeline")  # these bring a safety checker
 
 
+@checked
 def load(
     model: Any = EMBEDDED,
     *,
     device: str = "auto",
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
     offline: bool = False,
     scheduler: str | None = None,
     allow_pickle: bool = False,
@@ -72,7 +75,8 @@ def load(
 
     `model`: "toybox", "toybox-dit" or "toybox-fast" (the embedded models), a pipeline's folder, a single .safetensors
     file, a hub id, or a ready pipeline of one of the classes in FAMILIES, whose device and dtype stay as they are.
-    `device`: "auto" takes a GPU if there is one. `dtype`: None is float32 on a CPU and float16 elsewhere. The embedded
+    `device`: "auto" takes a GPU if there is one. `dtype`: torch's or its name, such as "bfloat16"; None and "auto":
+    float32 on a CPU and float16 elsewhere. The embedded
     models and folders never access the internet; `offline` looks for a hub id in the local cache only. `scheduler`:
     a name in `models.solvers.NAMES`; None: the model's own. `allow_pickle`: also read weights from pickle files, which
     can run any code; only for files that you trust. `config`: the pipeline folder that describes the parts of a single
@@ -87,8 +91,8 @@ def load(
         made = _steered(model, type(model).__name__, scheduler)
         return _reading(_pictured(_controlled(made, control, control_scale), image_prompt), reading)
     place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    dtype = dtype or (torch.float32 if place == "cpu" else torch.float16)
-    pipeline = _read(str(model), dtype, offline, allow_pickle, config)
+    kind = _dtype(dtype) or (torch.float32 if place == "cpu" else torch.float16)
+    pipeline = _read(str(model), kind, offline, allow_pickle, config)
     found = _steered(pipeline, str(model), scheduler)
     wrong = next(misfits(found), None)
     if wrong is not None:
@@ -100,6 +104,15 @@ def load(
             f"Device {device!r} cannot be used: {str(error).splitlines()[0]} Choose cpu or auto."
         ) from error
     return _reading(_pictured(_controlled(found, control, control_scale), image_prompt), reading)
+
+
+def _dtype(given: torch.dtype | str | None) -> torch.dtype | None:
+    """The precision of this name; None for "auto"."""
+    if given is None or isinstance(given, torch.dtype):
+        return given
+    if given not in DTYPES:
+        raise ModelError(f"dtype must be one of {', '.join(DTYPES)}. Received {given!r}.")
+    return None if given == "auto" else getattr(torch, given)
 
 
 def _reading(model: Loaded, reading: Reading) -> Loaded:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from promptweave.core.finite import finite
 from promptweave.core.precision import precision
 from promptweave.core.record_maps import RecordedMaps, RecordMaps
 from promptweave.core.site import Sites
+from promptweave.core.typed import checked
 from promptweave.models.base import Model, Solver
 from promptweave.sampling.guidance import check_heard, effective
 from promptweave.sampling.solver import Ddim
@@ -25,6 +27,7 @@ from promptweave.sampling.trace import not_finite
 from promptweave.sampling.walk import Progress, Request, Source, drive, walk
 
 FLOW = "flow-euler"  # the scheduler of flow models
+LAST_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,16 +64,25 @@ def _near(side: int, factor: int) -> int:
     return max(factor, round(side / factor) * factor)
 
 
+@checked
 def noise_for(
     model: Model, seed: int, images: int = 1, size: tuple[int, int] | None = None
 ) -> Float[Tensor, "images channels h w"]:
     """Starting noise: that of image i is drawn on the CPU by its own generator, seeded with seed + i.
 
-    `size`: (height, width) in pixels; None: the model's default. Raises ValueError for sizes it cannot generate.
+    `size`: (height, width) in pixels; None: the model's default. Raises ValueError for sizes it cannot generate, and
+    for seeds that are negative or have more than 63 bits.
     """
+    check_seed(seed)
     shape = (1, model.channels, *latent_grid(model, size))
     draws = [torch.randn(shape, generator=torch.Generator().manual_seed(seed + i)) for i in range(images)]
     return torch.cat(draws)
+
+
+def check_seed(seed: int) -> None:
+    """Raise ValueError for a seed that is no whole number from 0 to `LAST_SEED`."""
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed <= LAST_SEED:
+        raise ValueError(f"A seed must be a whole number from 0 to 2**63 - 1. Received {seed!r}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +115,7 @@ class Job:
             raise ValueError(
                 f"guidance must be a finite number (7.5 is usual, 1 switches it off). Received {guidance!r}."
             )
+        check_seed(self.seed)
         guidance = effective(model, guidance)
         grid = (noise.shape[-2], noise.shape[-1])
         words = tuple(model.words(prompt) for prompt in self.prompts)
@@ -143,6 +156,7 @@ class Job:
         return made or Ddim(model.schedule(), self.steps)
 
 
+@checked
 def sample(
     model: Model,
     prompts: Sequence[str],
