@@ -231,6 +231,14 @@ def test_mutated_configs_load_or_end_in_a_sentence_without_network(folders, clos
     assert not hub.constants.HF_HUB_OFFLINE
 
 
+@pytest.mark.parametrize(
+    "place", ["https://hub.example/owner/name", "https://hub.example/owner/name/blob/x.safetensors"]
+)
+def test_an_address_is_not_fetched(place, closed):
+    with pytest.raises(ModelError, match="not fetched.*hub id 'owner/name'"):
+        load(place)
+
+
 def test_a_borrowed_autoencoder_is_one_of_ours(folders, tmp_path, closed):
     shutil.copytree(folders / "sd", tmp_path / "model")
     path = tmp_path / "model" / "model_index.json"

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-ADDRESS = re.compile(r"(?i)[a-z][a-z0-9+.-]+:/")
+ADDRESS = re.compile(r"(?i)^([a-z][a-z0-9+.-]+):/+")
 Given = Path | str | Image.Image | np.ndarray
 
 
@@ -100,8 +100,9 @@ def _opened(given: Given) -> Image.Image:
             )
         return Image.fromarray(given)
     path = Path(given)
-    if ADDRESS.match(str(given)):  # of which a path has lost a slash
-        raise BadPicture(f"Addresses are not fetched. Received {given}. Download the image, and give the file.")
+    if ADDRESS.match(str(given)):
+        said = ADDRESS.sub(r"\1://", str(given))  # a path has lost a slash
+        raise BadPicture(f"Addresses are not fetched. Received {said}. Download the image, and give the file.")
     if not path.is_file():
         raise FileNotFoundError(f"There is no image at {path}. Give the path of a PNG, JPEG or WebP file.")
     try:

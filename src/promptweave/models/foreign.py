@@ -65,6 +65,8 @@ WHOLES: tuple[tuple[tuple[str, ...], str, str], ...] = (
      "a T5 encoder, which reads prompts for a model",
      "It is a part of a pipeline: give the pipeline's folder, or load(pipeline)."),
 )  # fmt: skip
+# By a part of the class's name in a config.
+CLASSES = {"ControlNet": PARTS[2], "Autoencoder": WHOLES[0], "CLIP": WHOLES[1], "T5": WHOLES[2]}
 NETWORK = (
     "the denoising network of a model alone, without its autoencoder and text encoder",
     "Give the folder of its pipeline, or build one with diffusers (from_single_file of the network, from_pretrained of "
@@ -176,6 +178,9 @@ def told_folder(path: Path) -> str:
     if "config.json" in names or "scheduler_config.json" in names:
         whole = path.parent if (path.parent / "model_index.json").is_file() else None
         called = _class_of(path)
+        alone = [found for sign, found in CLASSES.items() if sign in called]
+        if alone and whole is None:
+            return f"It is {alone[0][1]}. {alone[0][2]}"
         what = f"a part of a pipeline, {called}" if called else "a part of a pipeline"
         return f"It is {what}. Give {whole or 'the folder of the pipeline'}."
     if any(entry.suffix in ENDINGS for entry in entries) or list(path.glob("*/*.onnx")):

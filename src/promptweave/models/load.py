@@ -162,6 +162,10 @@ def load_cached(
 
 
 def _read(model: str, dtype: torch.dtype, offline: bool, allow_pickle: bool, config: Path | str | None) -> Any:
+    if "://" in model:
+        given = [part for part in model.partition("://")[2].split("/") if part][1:3]
+        instead = f"the hub id {'/'.join(given)!r}" if len(given) == 2 else "a hub id like 'owner/name', or a file"
+        raise ModelError(f"Addresses are not fetched. Received {model}. Give {instead}.")
     path = embedded_folder(model) if model in NAMES else Path(model).expanduser()
     if model in NAMES and not path.is_dir():
         raise ModelError(f"{model} is missing from this installation: no folder {path}. Reinstall the package.")
@@ -220,7 +224,11 @@ def _read_file(path: Path, dtype: torch.dtype, offline: bool, config: Path | Non
     """The pipeline of a single checkpoint, with the prediction and the schedule that it says it was trained for."""
     if config is not None:
         check_configs(config, _index(config))
-    made, changes = pipeline_class(path, config), trained_as(tensors_of(path))
+    tensors = tensors_of(path)
+    found = part_of(tensors)
+    if found is not None:  # in a pickle; other files have been looked at
+        raise ModelError(f"{path} is {found[0]}, not a model. {found[1]}")
+    made, changes = pipeline_class(path, config), trained_as(tensors)
     pipeline = made.from_single_file(
         str(path), torch_dtype=dtype, local_files_only=offline,
         **({"config": str(config)} if config else {}), **_unsafe(made.__name__),

@@ -199,7 +199,8 @@ def sample_jobs(model: Model, jobs: Sequence[Job]) -> list[Sample]:
         if not finite(z):
             run, hooks = job.bind(model, first)
             steps = range(max((hook.first_step for hook in hooks), default=0), run.steps)
-            raise not_finite(model, job.prompts, z, partial(_walk, model, job, hooks), steps)
+            named = {type(control).__name__: hook for control, hook in zip(job.controls, hooks, strict=True)}
+            raise not_finite(model, job.prompts, z, partial(_walk, model, job, hooks), steps, named)
     finished = zip(jobs, bound, latents, strict=True)
     return [Sample(z, _pictures(model, z, job.source), run, hooks) for job, (run, hooks), z in finished]
 

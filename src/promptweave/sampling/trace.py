@@ -5,11 +5,13 @@ The first run looks once, at its end: nothing waits for the device between the s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any
 
 from torch import Tensor
 
 from promptweave.core.clock import Step
+from promptweave.core.control import Hooks
 from promptweave.core.finite import NotFinite, cure, finite
 from promptweave.models.base import Model
 from promptweave.sampling.passes import Request, answer
@@ -26,17 +28,20 @@ class _Found(Exception):
         self.cause = cause
 
 
-def not_finite(model: Model, prompts: Sequence[str], z: Tensor, again: Again, steps: range) -> NotFinite:
+def not_finite(
+    model: Model, prompts: Sequence[str], z: Tensor, again: Again, steps: range, hooks: Mapping[str, Hooks]
+) -> NotFinite:
     """The error for final latents `z` [prompts, images, ...] of which some are not finite.
 
-    `again` repeats their run; `steps`: the indices of its steps, from the first that is not skipped to their number.
+    `again` repeats their run; `steps`: the indices of its steps, from the first that is not skipped to their number;
+    `hooks`: those of the run by the names of their controls.
     """
     row = next(row for row, latents in enumerate(z) if not finite(latents))
     begin = f"The latents of prompt {row + 1}, {prompts[row]!r}, are not finite (NaN or infinity)"
-    return NotFinite(f"{begin} {_traced(model, again, steps)} {cure(model.dtype)}")
+    return NotFinite(f"{begin} {_traced(model, again, steps, hooks)} {cure(model.dtype)}")
 
 
-def _traced(model: Model, again: Again, steps: range) -> str:
+def _traced(model: Model, again: Again, steps: range, hooks: Mapping[str, Hooks]) -> str:
     """Step and cause, as the end of a sentence."""
     at = steps.start
 
@@ -44,7 +49,8 @@ def _traced(model: Model, again: Again, steps: range) -> str:
         nonlocal at
         at = step.index
         if not finite(z):
-            raise _Found("the solver or a control made them so of finite predictions")
+            acting = _overriding(hooks, Hooks.prediction, Hooks.after_step)
+            raise _Found(f"{' or '.join(['the solver', *acting])} made them so of finite predictions")
         at += 1
 
     run = again(look)
@@ -52,7 +58,8 @@ def _traced(model: Model, again: Again, steps: range) -> str:
         request = next(run)
         while True:
             _check(request.context, "the text encoder's output is not")
-            _check(request.z, "what a control or the noise gave the network is not")
+            acting = _overriding(hooks, Hooks.before_step)
+            _check(request.z, f"what {' or '.join([*acting, 'the starting noise'])} gave the network is not")
             (output,) = answer(model, [request])
             _check(output, "the network's output is not")
             request = run.send(output)
@@ -60,6 +67,11 @@ def _traced(model: Model, again: Again, steps: range) -> str:
         return f"from step {at + 1} of {steps.stop} on: {found.cause}."
     except StopIteration:
         return "at the end, though not in a second run: the device is at fault."
+
+
+def _overriding(hooks: Mapping[str, Hooks], *methods: Any) -> list[str]:
+    """The names of the hooks that have one of these methods of their own."""
+    return [name for name, hook in hooks.items() if any(getattr(type(hook), m.__name__) is not m for m in methods)]
 
 
 def _check(x: Tensor, cause: str) -> None:
