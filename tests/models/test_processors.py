@@ -6,7 +6,14 @@ import copy
 
 import pytest
 import torch
-from diffusers.models.attention_processor import Attention, AttnProcessor2_0
+from diffusers.models.attention_processor import (
+    Attention,
+    AttnProcessor,
+    AttnProcessor2_0,
+    SlicedAttnProcessor,
+    XFormersAttnProcessor,
+)
+from tiny import build_tiny
 
 from promptweave.core.rows import Layout, Rows
 from promptweave.core.site import Site
@@ -99,11 +106,39 @@ def test_foreign_processors_are_refused_by_name_before_anything_changes(tiny, ba
         model.predict(*batch)  # without controls nothing is in the way
 
 
+@pytest.mark.parametrize("processor", [SlicedAttnProcessor(1), AttnProcessor(), XFormersAttnProcessor()])
+def test_processors_that_compute_plain_attention_are_replaced_and_come_back(tiny, batch, processor):
+    """Slices, and xformers' kernels, which need not be there for a pass under a tap."""
+    model = UNetModel(copy.copy(tiny.pipeline), "sliced")
+    model.unet = copy.deepcopy(tiny.unet)
+    model.unet.set_attn_processor(processor)
+
+    def edit(site: Site, rows: Rows) -> Rows:
+        return rows.put("cond", 1, pattern=rows["cond"][0].pattern)
+
+    with torch.no_grad():
+        wanted = tiny.predict(*batch, Tap.of(LAYOUT, edit))
+        assert torch.equal(model.predict(*batch, Tap.of(LAYOUT, edit)), wanted)
+        assert not torch.equal(wanted, tiny.predict(*batch))
+    assert all(found is processor for found in model.unet.attn_processors.values())
+
+
+def test_an_edit_under_attention_slicing_is_the_same(tokenizer):
+    import promptweave as pw
+
+    pipeline = build_tiny(tokenizer)
+    prompts = "a photo of a cat riding a bike", "a photo of a dog riding a bike"
+    wanted = pw.edit(*prompts, model=pw.load(pipeline), steps=2).sample.latents
+    pipeline.enable_attention_slicing()
+    assert torch.equal(pw.edit(*prompts, model=pw.load(pipeline), steps=2).sample.latents, wanted)
+    assert {type(p) for p in pipeline.unet.attn_processors.values()} == {SlicedAttnProcessor}
+
+
 def test_fused_projections_are_refused(tiny, batch):
     model = UNetModel(copy.copy(tiny.pipeline), "fused")
     model.unet = copy.deepcopy(tiny.unet)
     model.unet.fuse_qkv_projections()
-    with pytest.raises(ForeignProcessor, match="FusedAttnProcessor2_0"):
+    with pytest.raises(ForeignProcessor, match="FusedAttnProcessor2_0.*unfuse_qkv_projections"):
         model.predict(*batch, Tap.of(LAYOUT, unchanged))
 
 

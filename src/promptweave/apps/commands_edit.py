@@ -101,6 +101,7 @@ def edit(
         )
     from promptweave.editing.edit import edit as make
     from promptweave.editing.sources import load_source
+    from promptweave.methods import Reweight
 
     network = opening.load()
     recorded = None if sources.recording is None else load_source(sources.recording, network.device)
@@ -111,11 +112,15 @@ def edit(
             compare=comparing.compare, maps=output.report, progress=advance, **given.options, **options, **settings,
         )  # fmt: skip
     terminal = output.terminal
+    weights: dict[str, float] = {}
+    for control in result.recipe.controls:
+        weights |= control.weights if isinstance(control, Reweight) else {}
     for number, pairs in enumerate(result.report["alignment"], 1):
         rows = [(pair["kind"], pair["source"], pair["target"]) for pair in pairs if pair["kind"] != "kept"]
         distance = result.report["distance"][number - 1][0]
         title = f"target {number}: {result.recipe.targets[number - 1]}"
-        terminal.say(table(title, ("", "source", "target"), rows or [("same", "", "")]))
+        rows += [("re-weighted", word, f"x {factor:g}") for word, factor in weights.items()]
+        terminal.say(table(title, ("", "source", "target"), rows) if rows else f"{title}: the same words")
         terminal.say(
             f"  {distance['changed_pixels']:.0%} of the pixels changed, PSNR to the source {distance['psnr']:.1f} dB"
         )

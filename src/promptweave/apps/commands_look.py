@@ -6,7 +6,7 @@ import platform
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -34,6 +34,14 @@ class Replaying:
     """How an image is regenerated."""
 
     model: Annotated[str | None, Option("Model to use. [the recipe's]", group="Model", short="m")] = None
+    device: Annotated[str, Option("auto, cpu, cuda ...", group="Model", metavar="DEVICE")] = "auto"
+    dtype: Annotated[
+        Literal["auto", "float32", "float16", "bfloat16"],
+        Option("Precision of the networks. [float32 on a CPU, float16 elsewhere]", group="Model"),
+    ] = "auto"
+    allow_pickle: Annotated[
+        bool, Option("Load pickled weights, which can run code. Only for files that you trust.", group="Model")
+    ] = False
     allow_module: Annotated[
         tuple[str, ...],
         Option("Module of your own controls that may be imported, which runs its code.", group="Model", metavar="NAME"),
@@ -135,12 +143,18 @@ def replay(
 ) -> None:
     """Regenerate a saved image from its recipe and say whether the pixels match."""
     from promptweave.editing.replay import replay as again
+    from promptweave.editing.replay import trusted
     from promptweave.editing.stored import read_stored
+    from promptweave.models.load import load
 
     terminal = speaking.terminal
     recipe = read_stored(picture, allow=replaying.allow_module).recipe
+    network = load(
+        trusted(recipe, replaying.model), device=replaying.device, dtype=replaying.dtype, scheduler=recipe.scheduler,
+        allow_pickle=replaying.allow_pickle, chunks=recipe.chunks, prompt_weights=recipe.prompt_weights,
+    )  # fmt: skip
     with terminal.progress("replaying", recipe.steps) as advance:
-        made = again(picture, model=replaying.model, allow=replaying.allow_module, progress=advance)
+        made = again(picture, model=network, allow=replaying.allow_module, progress=advance)
     terminal.give({"matches": made.matches, "largest_difference": made.difference, "notes": list(made.notes)})
     terminal.say(
         "The pixels match." if made.matches else f"The pixels differ, by up to {made.difference} of 255.", *made.notes

@@ -8,13 +8,13 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from promptweave.apps.common import SETTINGS, FileOutput, Opening, Prompt, steps_of
+from promptweave.apps.common import SETTINGS, FileOutput, Given, Opening, Prompt, steps_of
 from promptweave.apps.flags import Flags, command
 from promptweave.apps.map_files import Ask, beside, views, write
 
 
 @command(
-    ask=Flags(Ask), settings=SETTINGS, opening=Flags(Opening),
+    ask=Flags(Ask), settings=SETTINGS, given=Flags(Given), opening=Flags(Opening),
     output=Flags(FileOutput, {"output": Path("out/maps.png")}),
 )  # fmt: skip
 def maps(
@@ -26,6 +26,7 @@ def maps(
     *,
     ask: Ask,
     settings: dict[str, Any],
+    given: Given,
     opening: Opening,
     output: FileOutput,
 ) -> None:
@@ -34,8 +35,9 @@ def maps(
     ask.check(target)
     output.check()
     network, terminal = opening.load(), output.terminal
-    general: dict[str, Any] = {"model": network, **settings}
-    with terminal.progress("editing" if target else "generating", steps_of(settings, network)) as advance:
+    general: dict[str, Any] = {"model": network, **settings, **given.options}
+    steps = given.passes(steps_of(settings, network))
+    with terminal.progress("editing" if target else "generating", steps) as advance:
         general["progress"] = advance
         files, facts = views(ask, prompt, general) if target is None else beside(ask, prompt, target, general)
     written = write(files, output.force)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -30,6 +30,10 @@ class Opening:
         Option("toybox, toybox-fast, toybox-dit, a folder, a .safetensors file or a hub id.", group="Model", short="m"),
     ] = "toybox"
     device: Annotated[str, Option("auto, cpu, cuda ...", group="Model", metavar="DEVICE")] = "auto"
+    dtype: Annotated[
+        Literal["auto", "float32", "float16", "bfloat16"],
+        Option("Precision of the networks. [float32 on a CPU, float16 elsewhere]", group="Model"),
+    ] = "auto"
     scheduler: Annotated[
         str | None, Option("ddim, euler, dpm++, heun ... [the model's own]", group="Model", metavar="NAME")
     ] = None
@@ -44,7 +48,7 @@ class Opening:
         from promptweave.models.load import load
 
         return load(
-            self.model, device=self.device, scheduler=self.scheduler, allow_pickle=self.allow_pickle,
+            self.model, device=self.device, dtype=self.dtype, scheduler=self.scheduler, allow_pickle=self.allow_pickle,
             chunks=self.chunks, prompt_weights=self.prompt_weights,
         )  # fmt: skip
 

@@ -30,7 +30,7 @@ def steer(
     watch = edit_watch(recipe, network) if report else (for_words(recipe, network),)
     kept = columns(network.words(prompt))
     with terminal.progress("steering", 2 * recipe.steps) as advance:
-        plain = run(recipe, network, watch=watch, progress=advance)
+        plain = run(recipe, network, watch=watch, compared=True, progress=advance)
         made = run(controlled, network, watch=watch, progress=advance)
     made = replace(made, plain=plain.sample.pictures)
     return made, words_of(made, 0, kept=kept), words_of(plain, 0, kept=kept)

@@ -44,7 +44,8 @@ class Schedule:
         if self.spacing == "leading":
             times = [k * stride + self.offset for k in reversed(range(count))]
         elif self.spacing == "trailing":
-            times = [round(size - k * size / count) - 1 for k in range(count)]
+            apart = (size - size / count) - size  # as np.arange in diffusers, which decides where a half is rounded to
+            times = [round(size + k * apart) - 1 for k in range(count)]
         else:
             times = [round(k * (size - 1) / max(1, count - 1)) for k in reversed(range(count))]
         times = [min(t, size - 1) for t in times]

@@ -8,6 +8,7 @@ from typing import Unpack
 
 from promptweave.core.clock import Span
 from promptweave.core.control import Control
+from promptweave.core.typed import checked
 from promptweave.editing.inverted_file import InvertedImage
 from promptweave.editing.masks import with_controls
 from promptweave.editing.options import EditOptions, PromptToPrompt, Unread
@@ -40,6 +41,7 @@ class RecordOptions(RunOptions, total=False):
     values: bool
 
 
+@checked
 def record(
     prompt: str | Result,
     *,
@@ -85,6 +87,7 @@ def record(
     return record_run(recipe, network, kept=kept, place=place, budget=budget, progress=progress)
 
 
+@checked
 def edit(
     source: str | Recording | InvertedImage,
     *targets: str,
@@ -125,6 +128,7 @@ def edit(
     return run(recipe, network, compare=compare, recording=recording, watch=watch, progress=progress)
 
 
+@checked
 def generate(
     prompt: str,
     *,
@@ -150,6 +154,7 @@ def generate(
     return run(recipe, network, compare=compare, watch=watch, progress=progress)
 
 
+@checked
 def run(
     recipe: Recipe,
     model: Model,
@@ -157,12 +162,19 @@ def run(
     compare: bool = False,
     recording: Recording | InvertedImage | None = None,
     watch: Sequence[Control] = (),
+    compared: bool = False,
     progress: Progress | None = None,
 ) -> Result:
-    """Run a recipe; a `recording` of its source replaces the source's rows. `watch`: recorders that run along."""
-    return run_many([recipe], model, compare=compare, recordings=[recording], watch=watch, progress=progress)[0]
+    """Run a recipe; a `recording` of its source replaces the source's rows. `watch`: recorders that run along.
+
+    `compared`: the run is one that others are compared with; its prompts may then have no say (guidance 0).
+    """
+    return run_many(
+        [recipe], model, compare=compare, recordings=[recording], watch=watch, compared=compared, progress=progress
+    )[0]
 
 
+@checked
 def run_many(
     recipes: Sequence[Recipe],
     model: Model,
@@ -170,6 +182,7 @@ def run_many(
     compare: bool = False,
     recordings: Sequence[Recording | InvertedImage | None] | None = None,
     watch: Sequence[Control] = (),
+    compared: bool = False,
     progress: Progress | None = None,
 ) -> list[Result]:
     """Run independent recipes in shared forward passes; each result is what it would be alone."""
@@ -185,7 +198,7 @@ def run_many(
         jobs.append(
             Job(
                 recipe.prompts, begin.noise, recipe.steps, recipe.guidance, (*begin.controls, *recipe.controls, *watch),
-                recipe.negative, recipe.seed, source, progress, begin.first_pass, begin.inverted,
+                recipe.negative, recipe.seed, source, progress, begin.first_pass, begin.inverted, compared,
             )
         )  # fmt: skip
         if compare and _compared(recipe):
@@ -215,5 +228,5 @@ def _uncontrolled(recipe: Recipe, begin: Start) -> Job:
         prompts = recipe.prompts
     return Job(
         prompts, begin.noise, recipe.steps, recipe.guidance, acting, recipe.negative, recipe.seed,
-        inverted=begin.inverted,
+        inverted=begin.inverted, compared=True,
     )  # fmt: skip

@@ -21,6 +21,7 @@ from promptweave.editing.settings import RunOptions, Settings, split
 from promptweave.editing.values import read_options
 from promptweave.inversion import Inversion
 from promptweave.models.base import Model
+from promptweave.sampling.guidance import effective
 from promptweave.sampling.loop import Job, latent_grid
 
 
@@ -51,6 +52,12 @@ def recipe_for(
         raise Unread(
             f"inversion says how an input image is turned into noise; there is none. Received inversion={inversion!r}. "
             "Give an image, or leave inversion out."
+        )
+    if (chosen.negative or "").strip() and (not model.guided or effective(model, guidance) == 1):
+        why = f"guidance {guidance:g}" if model.guided else f"{model.name}, whose guidance is an input of the network"
+        raise Unread(
+            "Nothing reads negative here: a negative prompt is the unconditional half of classifier-free guidance. "
+            f"Received {why}. Leave the negative prompt out{', or raise guidance above 1' if model.guided else ''}."
         )
     size, picture = fitted_image(model, image, chosen)
     return Recipe(

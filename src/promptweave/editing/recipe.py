@@ -20,6 +20,7 @@ from promptweave.editing.json_text import BadJson, read_json, shown
 from promptweave.editing.picture import BadPicture, Picture
 from promptweave.editing.settings import Fit, Settings
 from promptweave.editing.values import BadValue, nearest, read_option, read_value
+from promptweave.sampling.loop import check_seed
 
 FORMAT = 1
 KEY = "promptweave"  # of the PNG's text chunk
@@ -78,10 +79,10 @@ class Recipe:
         for number, prompt in enumerate(self.prompts, 1):
             if not prompt.strip():
                 raise ValueError(f"Prompt {number} is empty. Describe the image.")
-        for name, low in (("seed", 0), ("images", 1)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < low:
-                raise ValueError(f"{name} must be a whole number, at least {low}. Received {value!r}.")
+        check_seed(self.seed)
+        if isinstance(self.images, bool) or not isinstance(self.images, int) or self.images < 1:
+            raise ValueError(f"images must be a whole number, at least 1. Received {self.images!r}.")
+        check_seed(self.seed + self.images - 1)  # of the last image
         read_inversion(self.inversion)
         if self.root.picture is not None and self.images != 1:
             raise ValueError(f"An input image has a single result: images must be 1. Received {self.images}.")

@@ -11,6 +11,7 @@ from promptweave.core.control import Run
 from promptweave.core.record_maps import RecordMaps
 from promptweave.core.site import Site, Sites
 from promptweave.editing.options import Unread
+from promptweave.editing.picture import Given, Picture
 from promptweave.editing.plan import check_lengths, recipe_for
 from promptweave.editing.recipe import Recipe
 from promptweave.editing.record import TooLarge, megabytes
@@ -106,13 +107,21 @@ def named_sites(sites: Sequence[Site], layers: Sequence[str]) -> Sites:
 
 
 def single(
-    model: Model, call: str, prompt: str, settings: Settings | None, given: Mapping[str, Any]
-) -> Recipe:  # fmt: skip
+    model: Model,
+    call: str,
+    prompt: str,
+    settings: Settings | None,
+    given: Mapping[str, Any],
+    *,
+    image: Given | Picture | None = None,
+    inversion: str | None = None,
+) -> Recipe:
     """The recipe of a view of one image; its prompt may be too long for the model unless `truncate` is False."""
     chosen = (settings or Settings()).with_(*split(call, given, Settings))
     if chosen.images not in (None, 1):
         raise Unread(f"{call} shows a single image. Received images={chosen.images}. Leave images out.")
-    recipe = recipe_for(model, prompt, (), replace(chosen, images=None, truncate=given.get("truncate", True)))
+    run = replace(chosen, images=None, truncate=given.get("truncate", True))
+    recipe = recipe_for(model, prompt, (), run, image=image, inversion=inversion)
     recipe.check()
     check_lengths(recipe, model)
     return recipe

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from promptweave.core.typed import checked
 from promptweave.editing.edit import run
 from promptweave.editing.json_text import shown
 from promptweave.editing.recipe import BrokenRecipe, Recipe, versions
@@ -35,6 +36,7 @@ class Replay:
         return self.difference == 0
 
 
+@checked
 def replay(
     path: Path | str,
     *,
@@ -76,6 +78,14 @@ def _network(recipe: Recipe, model: Model | str | None) -> Model:
     """The model that was given, or the recipe's, if it is embedded or this program has loaded it before."""
     if model is not None and not isinstance(model, str):
         return model
+    return load_cached(trusted(recipe, model), recipe.scheduler, recipe.chunks, recipe.prompt_weights)
+
+
+def trusted(recipe: Recipe, model: str | None = None) -> str:
+    """The name of the model to load: `model`, or the recipe's, if it is embedded or this program has loaded it before.
+
+    Raises BrokenRecipe for any other that only the recipe names.
+    """
     name = recipe.model if model is None else model
     if model is None and name not in NAMES and name not in CALLED:
         named = shown(name)
@@ -83,4 +93,4 @@ def _network(recipe: Recipe, model: Model | str | None) -> Model:
             f"The recipe names the model {named}. A file that is replayed loads no model by itself, only "
             f"{', '.join(NAMES)}. If you trust that model, name it: model={named} (--model {name[:100]})."
         )
-    return load_cached(name, recipe.scheduler, recipe.chunks, recipe.prompt_weights)
+    return name

@@ -31,7 +31,8 @@ class Settings:
     guidance: Annotated[
         Number | None,
         Option(
-            "Guidance scale; 1 switches guidance off. [the model's own: 2 for toybox]", low=0, group="Image"
+            "Guidance scale; 1, and 0 for distilled models, switches guidance off. [the model's own: 2 for toybox]",
+            low=0, group="Image",
         ),
     ] = None  # fmt: skip
     size: Annotated[

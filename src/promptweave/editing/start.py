@@ -11,7 +11,7 @@ from promptweave.core.precision import precision
 from promptweave.editing.inversions import read_inversion
 from promptweave.editing.recipe import Recipe
 from promptweave.inversion import Inverted
-from promptweave.inversion.inverting import Task
+from promptweave.inversion.inverting import Task, found
 from promptweave.models.base import Model
 from promptweave.sampling.loop import noise_for
 from promptweave.sampling.recording import Track
@@ -68,5 +68,5 @@ def start(
     task = Task(
         model, latents, recipe.source, recipe.steps, recipe.guidance, recipe.negative, recipe.seed, progress
     )  # fmt: skip
-    found = read_inversion(recipe.inversion).find(task)
-    return Start(found.noise, found)
+    made = found(read_inversion(recipe.inversion), task)
+    return Start(made.noise, made)

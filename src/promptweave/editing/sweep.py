@@ -14,6 +14,7 @@ from promptweave.core.clock import Number
 from promptweave.core.fields import options_of
 from promptweave.core.files import Write, check_folder, write_files
 from promptweave.core.kept import together
+from promptweave.core.typed import checked
 from promptweave.editing.edit import run_many
 from promptweave.editing.inverted_file import InvertedImage
 from promptweave.editing.options import EditOptions, PromptToPrompt
@@ -110,6 +111,7 @@ def usual_axes(model: Model) -> tuple[str, str]:
     return ("shared_start", "joint") if joint else ("cross", "self_attention")
 
 
+@checked
 def sweep(
     source: str | Recording | InvertedImage,
     target: str,

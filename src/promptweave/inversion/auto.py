@@ -10,7 +10,7 @@ import torch
 
 from promptweave.core.control import NoEffect
 from promptweave.core.fields import Option
-from promptweave.inversion.inverting import KNOWN, CannotInvert, Inversion, Inverted, Task, names
+from promptweave.inversion.inverting import KNOWN, CannotInvert, Inversion, Inverted, Task, found, names
 from promptweave.sampling.loop import FLOW, Job, sample_jobs
 
 LEFT_OUT = ("auto", "null-text", "null-latent", "regularised")  # that take gradients, or aim at something else
@@ -46,31 +46,31 @@ class Auto(Inversion):
         figures: dict[str, int | float] = {}
         for name in self.tried(flow=task.model.scheduler == FLOW):
             try:
-                found = KNOWN[name]().find(task)
-                value = reproduction(task, found)
+                made = found(KNOWN[name](), task)
+                value = reproduction(task, made)
             except NoEffect:
                 continue
             figures[f"PSNR of {name}"] = round(value, 2)
             if best is None or value > best[0] + SAME:
-                best = value, found
+                best = value, made
         if best is None:
             raise CannotInvert("None of the inversions to try has an effect in this run. Choose one by name.")
-        found = best[1]
-        return Inverted(found.path, found.method, found.more, {**found.figures, **figures})
+        made = best[1]
+        return Inverted(made.path, made.method, made.more, {**made.figures, **figures})
 
     def passes(self, steps: int) -> int:
         return steps * max(len(self.tried(flow=flow)) for flow in (False, True)) if not self.among else steps
 
 
-def reproduction(task: Task, found: Inverted) -> float:
+def reproduction(task: Task, made: Inverted) -> float:
     """The PSNR in dB of the source's row of a run, to the image as the autoencoder shows it; at most 60."""
-    if found.pinned:
+    if made.pinned:
         return 60.0
     with torch.no_grad():
         job = Job(
-            [task.prompt], found.noise, task.steps, task.guidance, found.controls, task.negative, task.seed,
-            inverted=found,
+            [task.prompt], made.noise, task.steps, task.guidance, made.controls, task.negative, task.seed,
+            inverted=made,
         )  # fmt: skip
-        made = sample_jobs(task.model, [job])[0].latents[0]
-        error = (task.model.to_image(made) - task.model.to_image(task.latents)).double().square().mean()
+        again = sample_jobs(task.model, [job])[0].latents[0]
+        error = (task.model.to_image(again) - task.model.to_image(task.latents)).double().square().mean()
     return min(60.0, -10 * math.log10(max(float(error), 1e-12)))

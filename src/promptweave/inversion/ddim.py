@@ -75,7 +75,7 @@ def invert(
 
     `prompt` describes the image. A `guidance` other than 1 makes the inversion less accurate. `correct` may change the
     noise that a diffusion model predicts. Raises CannotInvert for any solver but DDIM and the Euler solver of flow
-    models.
+    models, and NotFinite if the network gives no numbers.
     """
     task = Task(model, latents, prompt, steps, guidance, negative, progress=progress)
     return Inverted(ddim_path(task, guidance, correct), Direct())

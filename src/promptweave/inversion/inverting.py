@@ -18,11 +18,13 @@ from torch import Tensor
 
 from promptweave.core.clock import Step
 from promptweave.core.control import Control, Text
+from promptweave.core.finite import NotFinite, cure, finite
 from promptweave.core.precision import precision
 from promptweave.core.rows import Layout
 from promptweave.core.schedule import Schedule
 from promptweave.inversion.pinned import Pinned
 from promptweave.models.base import Model, Solver
+from promptweave.sampling.guidance import effective
 from promptweave.sampling.loop import FLOW, Job
 from promptweave.sampling.passes import Pass, answer
 from promptweave.sampling.steps import guide
@@ -56,11 +58,12 @@ class Task:
     def __post_init__(self) -> None:
         wanted = precision(self.latents.dtype, self.model.dtype)
         object.__setattr__(self, "latents", self.latents.to(self.model.device, wanted))
+        object.__setattr__(self, "guidance", effective(self.model, self.guidance))
         self._job.bind(self.model)
 
     @cached_property
     def _job(self) -> Job:
-        return Job([self.prompt], self.latents, self.steps, self.guidance, negative=self.negative)
+        return Job([self.prompt], self.latents, self.steps, self.guidance, negative=self.negative, compared=True)
 
     @cached_property
     def steps_of_run(self) -> Sequence[Step]:
@@ -154,6 +157,18 @@ class Inversion:
         """Its name and the options that are not its defaults: "null-text:rounds=5"."""
         changed = [f"{f.name}={_text(value)}" for f in fields(self) if (value := getattr(self, f.name)) != f.default]
         return ":".join([self.name, ",".join(changed)]) if changed else self.name
+
+
+def found(inversion: Inversion, task: Task) -> Inverted:
+    """Carry out an inversion. Raises CannotInvert, and NotFinite if the network gives no numbers."""
+    made = inversion.find(task)
+    wrong = next((number for number, z in enumerate(reversed(made.path)) if not finite(z)), None)
+    if wrong is not None:
+        raise NotFinite(
+            f"The latents are not finite (NaN or infinity) from step {wrong} of {len(made.path) - 1} of the inversion "
+            f"on. {cure(task.model.dtype)}"
+        )
+    return made
 
 
 def _text(value: Any) -> str:

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
+from promptweave.core.typed import checked
 from promptweave.editing.recorders import columns
 from promptweave.editing.result import Result
 from promptweave.maps.word_maps import WordMaps, words_of
@@ -125,6 +126,7 @@ def masks_of(result: Result) -> dict[tuple[int, int], Bool[Tensor, "height width
     return found
 
 
+@checked
 def edit_maps(result: Result) -> EditMaps:
     """The word maps of an edit that was run with `maps=True`. Raises ValueError if it was not."""
     if not result.watched:

@@ -16,6 +16,7 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined, Template
 from PIL import Image
 
+from promptweave.core.typed import checked
 from promptweave.editing.command import NoCommand, command_of, python_of
 from promptweave.editing.fitting import told
 from promptweave.editing.result import Result
@@ -30,6 +31,7 @@ LOSSLESS = 256  # up to this many pixels a side, images are embedded losslessly
 Facts = dict[str, Any]  # the template's variables
 
 
+@checked
 def html_report(result: Result) -> str:
     """The page of a run as HTML. It shows word maps if the run had `maps=True`."""
     recipe, run = result.recipe, result.sample.run
@@ -61,6 +63,7 @@ def _template() -> Template:
     return made.from_string(files("promptweave.maps").joinpath("report.html").read_text("utf-8"))
 
 
+@checked
 def write_report(result: Result, path: Path | str) -> Path:
     """Write the HTML page of a run; returns its path."""
     path = Path(path)

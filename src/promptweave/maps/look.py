@@ -9,7 +9,9 @@ from typing import Unpack
 from promptweave.core.control import Run
 from promptweave.core.record_maps import RecordMaps
 from promptweave.core.site import Sites
+from promptweave.core.typed import checked
 from promptweave.editing.edit import run
+from promptweave.editing.picture import Given, Picture
 from promptweave.editing.recorders import BUDGET, Grid, bound, check_budget, columns, named_sites, single, text_sites
 from promptweave.editing.result import Result
 from promptweave.editing.settings import RunOptions, Settings
@@ -40,6 +42,7 @@ class Look:
     self_attention: SelfMaps | None = None
 
 
+@checked
 def look(
     prompt: str,
     *,
@@ -52,6 +55,8 @@ def look(
     special: bool = False,
     model: Model | str = "toybox",
     budget: int | None = BUDGET,
+    image: Given | Picture | None = None,
+    inversion: str | None = None,
     settings: Settings | None = None,
     progress: Progress | None = None,
     **options: Unpack[RunOptions],
@@ -62,10 +67,11 @@ def look(
     layers to keep separately at these steps, by the beginning of their names ("all", "down", "up_cross_2"); with
     `heads` also each head. `self_attention`: also record self-attention, on this grid, or with True on that of the word
     maps. `grid`: as in `word_maps`. `budget`: size of the maps in bytes above which TooLarge is raised before anything
-    is computed. Options: the fields of `Settings`, as in `word_maps`.
+    is computed. `image` and `inversion`: an image that the prompt describes, instead of a generated one (see `edit`).
+    Options: the fields of `Settings`, as in `word_maps`.
     """
     network = load_cached(model) if isinstance(model, str) else model
-    recipe = single(network, "look", prompt, settings, options)
+    recipe = single(network, "look", prompt, settings, options, image=image, inversion=inversion)
     here = bound(recipe, network)
     shown = SHOWN if layers and steps_shown is None else steps_shown
     indices = None if shown is None else tuple(sorted(set(clamped(shown, here.steps).values())))

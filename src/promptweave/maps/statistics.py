@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from promptweave.core.typed import checked
 from promptweave.editing.recorders import of_word
 from promptweave.editing.values import as_json
 from promptweave.maps.gallery import Gallery
@@ -35,6 +36,7 @@ class Statistic:
     iou: float | None = None
 
 
+@checked
 def statistics(
     gallery: Gallery, *, masks: Mapping[str, np.ndarray] | None = None, threshold: int | float = 0.5
 ) -> list[Statistic]:
@@ -62,6 +64,7 @@ def covering(values: Float[Tensor, "height width"], mask: np.ndarray, threshold:
     return iou(hottest(grown, threshold), torch.from_numpy(np.asarray(mask) > 0))
 
 
+@checked
 def write_statistics(rows: list[Statistic], path: Path | str) -> Path:
     """Write rows as .csv or .json; returns the path. Raises ValueError for other suffixes."""
     path = Path(path)

@@ -12,7 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from promptweave.core.record_maps import RecordedMaps, RecordMaps
+from promptweave.core.typed import checked
 from promptweave.editing.edit import run
+from promptweave.editing.picture import Given, Picture
 from promptweave.editing.recorders import (
     BUDGET,
     SPECIAL,
@@ -78,6 +80,7 @@ class WordMaps:
         return sheet([pictures[i : i + columns] for i in starts], [labels[i : i + columns] for i in starts])
 
 
+@checked
 def word_maps(
     prompt: str,
     *,
@@ -86,11 +89,15 @@ def word_maps(
     special: bool = False,
     renormalised: bool = False,
     budget: int | None = BUDGET,
+    image: Given | Picture | None = None,
+    inversion: str | None = None,
     settings: Settings | None = None,
     progress: Progress | None = None,
     **options: Unpack[RunOptions],
 ) -> WordMaps:
     """Generate an image and record the cross-attention map of each word. `special` adds the start and end tokens.
+
+    `image` and `inversion`: an image that the prompt describes, instead of a generated one (see `edit`).
 
     `grid`: the grid of the layers to read, a side or (height, width); "all" resizes those of all grids to the latent's
     and averages them (DAAM, arXiv 2210.04885); None is the grid that localises words best. `renormalised`: see
@@ -98,7 +105,7 @@ def word_maps(
     are truncated, unless `truncate` is False.
     """
     network = load_cached(model) if isinstance(model, str) else model
-    recipe = single(network, "word_maps", prompt, settings, options)
+    recipe = single(network, "word_maps", prompt, settings, options, image=image, inversion=inversion)
     here = bound(recipe, network)
     kept = (columns(here.words[0]),) if any(site.kind == "joint" for site in here.sites) else None
     recorder = RecordMaps(text_sites(here.sites, here.map_sites, grid), columns=kept)

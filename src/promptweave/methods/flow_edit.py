@@ -96,6 +96,12 @@ class FlowEdit(Control):
             usual * run.guidance / own if value is None else value
             for value, usual in zip(given, published, strict=True)
         )
+        if run.guided and target == 0:
+            raise NoEffect(
+                "FlowEdit with a target_guidance of 0 follows the unconditional prediction, in which no word of the "
+                f"target has a say. Received guidance={run.guidance:g}, target_guidance={self.target_guidance}. Give "
+                "1 for no guidance, or more."
+            )
         return _Walking(
             guidance=(source, target),
             clean=clean,

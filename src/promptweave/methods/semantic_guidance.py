@@ -97,6 +97,11 @@ class SemanticGuidance(Control):
                 "SemanticGuidance needs a concept with a strength other than 0 and a step after the warm-up. Received "
                 f"{dict(self.concepts)} and warmup={self.warmup} of {run.steps} steps."
             )
+        if run.guided and run.guidance == 0:
+            raise NoEffect(
+                "SemanticGuidance with guidance 0 steers the unconditional prediction, in which no word of the prompt "
+                "has a say. Received guidance=0. Raise guidance above 1."
+            )
         if not run.guided or run.guidance == 1:
             raise ValueError(
                 "SemanticGuidance needs an unconditional prediction, which this run does not make. Raise guidance "

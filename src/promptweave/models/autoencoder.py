@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from promptweave.core.finite import HALF, NotFinite, finite
 from promptweave.core.precision import precision
+from promptweave.models.quiet import quiet
 
 
 class Autoencoder:
@@ -23,23 +26,48 @@ class Autoencoder:
 
     @torch.no_grad()
     def to_latent(self, pictures: Tensor, device: torch.device) -> Tensor:
-        """Images [n, height, width, 3] in [0, 1] to latents [n, channels, h, w] (the posterior's mean)."""
-        with _Precise(self.vae):
+        """Images [n, height, width, 3] in [0, 1] to latents [n, channels, h, w] (the posterior's mean).
+
+        Raises NotFinite if the encoder gives no numbers, in single precision neither.
+        """
+
+        def encode() -> Tensor:
             x = pictures.permute(0, 3, 1, 2).to(device, self.vae.dtype) * 2 - 1
             encoded = self.vae.encode(x)
-        z = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
+            return encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
+
+        z = self._sound(encode, "The latents of the image")
         z = z.to(precision(z.dtype))
         scale, shift, mean, std = self._constants(z)
         return (z - mean) * scale / std if mean is not None else (z - shift) * scale
 
     @torch.no_grad()
     def to_image(self, z: Tensor, device: torch.device) -> Tensor:
-        """Latents [n, channels, h, w] to images [n, height, width, 3] in [0, 1], on the CPU."""
+        """Latents [n, channels, h, w] to images [n, height, width, 3] in [0, 1], on the CPU.
+
+        Raises NotFinite if the decoder gives no numbers, in single precision neither.
+        """
         scale, shift, mean, std = self._constants(z)
         z = z * std / scale + mean if mean is not None else z / scale + shift
-        with _Precise(self.vae):
-            x = self.vae.decode(z.to(device, self.vae.dtype)).sample
+        x = self._sound(lambda: self.vae.decode(z.to(device, self.vae.dtype)).sample, "The image after the last step")
         return (x.to(precision(x.dtype)) / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu()
+
+    def _sound(self, run: Callable[[], Tensor], what: str) -> Tensor:
+        """A pass of the autoencoder; one that overflows in half precision is made again in single precision."""
+        with _Precise(self.vae, self.vae.dtype == torch.float16 and bool(self.vae.config.get("force_upcast"))):
+            x = run()
+        if not finite(x) and self.vae.dtype in HALF:
+            with _Precise(self.vae, True):
+                x = run()
+        if not finite(x):
+            also = " and in single precision" if self.vae.dtype in HALF else ""
+            raise NotFinite(
+                f"{what} is not finite (NaN or infinity): the autoencoder ({type(self.vae).__name__}) gives no numbers "
+                f"in {str(self.vae.dtype).removeprefix('torch.')}{also}. Its weights are damaged, or the values it was "
+                "given too large: use another file of the model, or another autoencoder "
+                "(pipeline.vae = AutoencoderKL.from_pretrained(...))."
+            )
+        return x
 
     def _constants(self, z: Tensor) -> tuple[float, float, Tensor | None, Any]:
         config = self.vae.config
@@ -52,15 +80,17 @@ class Autoencoder:
 
 
 class _Precise:
-    """Inside, an autoencoder that would overflow in half precision (`force_upcast`) is in single precision."""
+    """Inside, an autoencoder in half precision is in single precision, if it is to be."""
 
-    def __init__(self, vae: Any) -> None:
-        self.vae, self.before = vae, vae.dtype
+    def __init__(self, vae: Any, upcast: bool) -> None:
+        self.vae, self.before, self.upcast = vae, vae.dtype, upcast
 
     def __enter__(self) -> None:
-        if self.before == torch.float16 and self.vae.config.get("force_upcast"):
-            self.vae.to(torch.float32)
+        if self.upcast and self.before in HALF:
+            with quiet():
+                self.vae.to(torch.float32)
 
     def __exit__(self, *error: object) -> None:
         if self.vae.dtype != self.before:
-            self.vae.to(self.before)
+            with quiet():
+                self.vae.to(self.before)

@@ -37,6 +37,10 @@ def shown(network: Any, what: str) -> None:
         )
 
 
+class ModelError(ValueError):
+    """Raised for a model that cannot be found, read or used."""
+
+
 class Enough(Exception):
     """Raised by an edit that does not need any later layer, to skip the rest of the pass."""
 
@@ -195,6 +199,11 @@ class Model(Protocol):
     @property
     def guided(self) -> bool:
         """Whether guidance needs an unconditional prediction; otherwise it is an input of the network."""
+        ...
+
+    @property
+    def distilled(self) -> bool:
+        """Whether the model was trained to do without classifier-free guidance; guidance 0 then means none."""
         ...
 
     def solver(self, steps: int, shape: tuple[int, ...], prompts: int, seed: int) -> Solver | None:

@@ -38,7 +38,7 @@ def finish(name: str, pipeline: Any) -> None:
 
     if name == FAST:
         low_rank.merge(pipeline.unet, embedded_folder(FAST))
-        pipeline.scheduler = DDIMScheduler.from_pretrained(embedded_folder(FAST))
+        pipeline.scheduler = DDIMScheduler.from_pretrained(embedded_folder(FAST), local_files_only=True)
 
 
 def mark(folder: Path, **marks: Any) -> None:
@@ -54,4 +54,7 @@ def borrowed(index: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Any]:
     owner = index.get(BORROWED)
     if owner is None:
         return {}
-    return {"vae": AutoencoderKL.from_pretrained(embedded_folder(owner), subfolder="vae", torch_dtype=dtype)}
+    if owner not in NAMES:
+        raise ValueError(f"{BORROWED} of model_index.json must be one of {', '.join(NAMES)}. Received {owner!r}.")
+    folder = embedded_folder(owner)
+    return {"vae": AutoencoderKL.from_pretrained(folder, subfolder="vae", torch_dtype=dtype, local_files_only=True)}

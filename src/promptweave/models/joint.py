@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers.models.attention_processor import JointAttnProcessor2_0
+from diffusers.models.attention_processor import JointAttnProcessor2_0, XFormersJointAttnProcessor
 from diffusers.models.embeddings import apply_rotary_emb
 from diffusers.models.transformers.transformer_flux import FluxAttention, FluxAttnProcessor
 from torch import Tensor
@@ -17,7 +17,7 @@ from promptweave.core.site import Site
 from promptweave.models.base import Tap
 from promptweave.models.tap import check_processors
 
-PLAIN = (JointAttnProcessor2_0, FluxAttnProcessor)
+PLAIN = (JointAttnProcessor2_0, XFormersJointAttnProcessor, FluxAttnProcessor)  # all compute plain attention
 FLUX_BLOCKS = (18, 17, 12, 14, 11)  # double blocks
 # The five blocks whose image-to-text attention segments best (arXiv 2508.07519), by (depth, dual attention).
 BEST_BLOCKS: dict[tuple[int, bool], tuple[int, ...]] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,6 +9,9 @@ from typing import Any
 
 import torch
 
+from promptweave.core.typed import checked
+from promptweave.models.base import ModelError as ModelError
+from promptweave.models.configs import INDEX, check_configs, culprit, read_index
 from promptweave.models.control_net import ControlPicture
 from promptweave.models.embedded import (
     EMBEDDED,
@@ -21,7 +23,10 @@ from promptweave.models.embedded import (
     finish,
     pipeline_folder,
 )
+from promptweave.models.fitting import misfits
 from promptweave.models.flux import FluxModel
+from promptweave.models.foreign import EMBEDDING, SMALL, header, part_of, told, told_folder
+from promptweave.models.hub import reach
 from promptweave.models.image_prompt import ImagePrompt
 from promptweave.models.ldm import LDMModel
 from promptweave.models.long_text import Reading
@@ -29,10 +34,12 @@ from promptweave.models.pipeline import GUIDANCE_ATTRIBUTE
 from promptweave.models.quiet import quiet
 from promptweave.models.sd3 import T5_ATTRIBUTE, SD3Model
 from promptweave.models.sdxl import SDXLModel
-from promptweave.models.single_file import pipeline_class
+from promptweave.models.single_file import pipeline_class, tensors_of, trained_as, with_training
 from promptweave.models.solvers import scheduler_name, with_scheduler
 from promptweave.models.unet import UNetModel
+from promptweave.models.weights import check_weights, variant
 
+DTYPES = ("auto", "float32", "float16", "bfloat16", "float64")
 PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
 Loaded = UNetModel | SD3Model | FluxModel
 FAMILIES: dict[str, type[UNetModel] | type[SD3Model] | type[FluxModel]] = {
@@ -49,15 +56,12 @@ CALLED: set[str] = set()  # the models that this program has named so far; a rec
 CHECKED = ("StableDiffusionPipeline", "StableDiffusionControlNetPipeline")  # these bring a safety checker
 
 
-class ModelError(ValueError):
-    """Raised for a model that cannot be found, read or used."""
-
-
+@checked
 def load(
     model: Any = EMBEDDED,
     *,
     device: str = "auto",
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
     offline: bool = False,
     scheduler: str | None = None,
     allow_pickle: bool = False,
@@ -72,7 +76,8 @@ def load(
 
     `model`: "toybox", "toybox-dit" or "toybox-fast" (the embedded models), a pipeline's folder, a single .safetensors
     file, a hub id, or a ready pipeline of one of the classes in FAMILIES, whose device and dtype stay as they are.
-    `device`: "auto" takes a GPU if there is one. `dtype`: None is float32 on a CPU and float16 elsewhere. The embedded
+    `device`: "auto" takes a GPU if there is one. `dtype`: torch's or its name, such as "bfloat16"; None and "auto":
+    float32 on a CPU and float16 elsewhere. The embedded
     models and folders never access the internet; `offline` looks for a hub id in the local cache only. `scheduler`:
     a name in `models.solvers.NAMES`; None: the model's own. `allow_pickle`: also read weights from pickle files, which
     can run any code; only for files that you trust. `config`: the pipeline folder that describes the parts of a single
@@ -87,10 +92,13 @@ def load(
         made = _steered(model, type(model).__name__, scheduler)
         return _reading(_pictured(_controlled(made, control, control_scale), image_prompt), reading)
     place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    dtype = dtype or (torch.float32 if place == "cpu" else torch.float16)
-    pipeline = _read(str(model), dtype, offline, allow_pickle, config)
+    kind = _dtype(dtype) or (torch.float32 if place == "cpu" else torch.float16)
+    pipeline = _read(str(model), kind, offline, allow_pickle, config)
     found = _steered(pipeline, str(model), scheduler)
     CALLED.add(str(model))
+    wrong = next(misfits(found), None)
+    if wrong is not None:
+        raise ModelError(f"The model {str(model)!r} cannot be used: {wrong}")
     try:
         pipeline.to(place)
     except (RuntimeError, AssertionError) as error:
@@ -98,6 +106,15 @@ def load(
             f"Device {device!r} cannot be used: {str(error).splitlines()[0]} Choose cpu or auto."
         ) from error
     return _reading(_pictured(_controlled(found, control, control_scale), image_prompt), reading)
+
+
+def _dtype(given: torch.dtype | str | None) -> torch.dtype | None:
+    """The precision of this name; None for "auto"."""
+    if given is None or isinstance(given, torch.dtype):
+        return given
+    if given not in DTYPES:
+        raise ModelError(f"dtype must be one of {', '.join(DTYPES)}. Received {given!r}.")
+    return None if given == "auto" else getattr(torch, given)
 
 
 def _reading(model: Loaded, reading: Reading) -> Loaded:
@@ -147,14 +164,21 @@ def load_cached(
 
 
 def _read(model: str, dtype: torch.dtype, offline: bool, allow_pickle: bool, config: Path | str | None) -> Any:
+    if "://" in model:
+        given = [part for part in model.partition("://")[2].split("/") if part][1:3]
+        instead = f"the hub id {'/'.join(given)!r}" if len(given) == 2 else "a hub id like 'owner/name', or a file"
+        raise ModelError(f"Addresses are not fetched. Received {model}. Give {instead}.")
     path = embedded_folder(model) if model in NAMES else Path(model).expanduser()
     if model in NAMES and not path.is_dir():
         raise ModelError(f"{model} is missing from this installation: no folder {path}. Reinstall the package.")
     path = pipeline_folder(model) if model in NAMES else path
+    if path.is_file():
+        _check_file(path)
     if path.suffix in PICKLES and not allow_pickle:
         raise ModelError(
             f"{path} is a pickle file, which can run any code when it is read. Convert it to .safetensors or, if you "
             "trust its source, allow it with allow_pickle=True (--allow-pickle)."
+            + (f" {EMBEDDING}" if path.is_file() and 0 < path.stat().st_size < SMALL else "")
         )
     single = path.suffix in (".safetensors", *PICKLES)
     if not path.is_dir() and not single and (model.count("/") != 1 or model.startswith((".", "/", "~"))):
@@ -164,15 +188,14 @@ def _read(model: str, dtype: torch.dtype, offline: bool, allow_pickle: bool, con
         )
     if single and not path.is_file():
         raise ModelError(f"There is no file {path}. Check the path.")
+    local = path.is_dir() or config is not None
     try:
-        with quiet():
+        with quiet(), reach(offline=offline or local):
             if single:
-                made = pipeline_class(path, Path(config).expanduser() if config else None)
-                return made.from_single_file(
-                    str(path), torch_dtype=dtype, local_files_only=offline or config is not None,
-                    **({"config": str(config)} if config else {}), **_unsafe(made.__name__),
-                )  # fmt: skip
-            pipeline = _read_folder(model, path, dtype, offline, allow_pickle)
+                return _read_file(path, dtype, offline or local, Path(config).expanduser() if config else None)
+            if not path.is_dir():
+                return _read_hub(model, dtype, offline, allow_pickle)
+            pipeline = _read_folder(path, dtype, allow_pickle)
             finish(model, pipeline)
             return pipeline
     except ModelError:
@@ -180,33 +203,89 @@ def _read(model: str, dtype: torch.dtype, offline: bool, allow_pickle: bool, con
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
-            f"The model {model!r} could not be read: {reason} Check that the folder is complete, or, for a hub id, "
-            "that it is in the cache or the hub can be reached."
+            f"The model {model!r} could not be read: {reason.rstrip('.')}. Check that the folder is complete, or, for "
+            "a hub id, that it is in the cache or the hub can be reached."
         ) from error
 
 
-def _read_folder(model: str, path: Path, dtype: torch.dtype, offline: bool, allow_pickle: bool) -> Any:
+def _check_file(path: Path) -> None:
+    """Raise ModelError for a file that is no whole checkpoint, named for what it is."""
+    try:
+        found = told(path) or (part_of(header(path)) if path.suffix == ".safetensors" else None)
+    except OSError as error:
+        raise ModelError(f"{path} cannot be opened ({error.strerror}). Check its permissions.") from error
+    except ValueError as error:
+        raise ModelError(f"The model could not be read: {error}") from error
+    if found is None and path.suffix not in (".safetensors", *PICKLES):
+        found = f"a {path.suffix or 'nameless'} file", "A model is a folder, a .safetensors file or a hub id."
+    if found is not None:
+        raise ModelError(f"{path} is {found[0]}, not a model. {found[1]}")
+
+
+def _read_file(path: Path, dtype: torch.dtype, offline: bool, config: Path | None) -> Any:
+    """The pipeline of a single checkpoint, with the prediction and the schedule that it says it was trained for."""
+    if config is not None:
+        check_configs(config, _index(config))
+    tensors = tensors_of(path)
+    found = part_of(tensors)
+    if found is not None:  # in a pickle; other files have been looked at
+        raise ModelError(f"{path} is {found[0]}, not a model. {found[1]}")
+    made, changes = pipeline_class(path, config), trained_as(tensors)
+    pipeline = made.from_single_file(
+        str(path), torch_dtype=dtype, local_files_only=offline,
+        **({"config": str(config)} if config else {}), **_unsafe(made.__name__),
+    )  # fmt: skip
+    pipeline.scheduler = with_training(pipeline.scheduler, changes)
+    return pipeline
+
+
+def _options(dtype: torch.dtype, allow_pickle: bool) -> dict[str, Any]:
+    return {
+        "torch_dtype": dtype, "low_cpu_mem_usage": find_spec("accelerate") is not None,
+        "use_safetensors": None if allow_pickle else True,
+    }  # fmt: skip
+
+
+def _read_hub(model: str, dtype: torch.dtype, offline: bool, allow_pickle: bool) -> Any:
     import diffusers
 
-    options: dict[str, Any] = {"torch_dtype": dtype, "low_cpu_mem_usage": find_spec("accelerate") is not None}
-    options["use_safetensors"] = None if allow_pickle else True
-    if not path.is_dir():
-        anything: Any = getattr(diffusers, "DiffusionPipeline")  # noqa: B009 - its lazy module exports nothing
-        config = anything.load_config(model, local_files_only=offline)
-        kind, options = config.get("_class_name", ""), {**options, **_absent(config)}
-        return _class(kind).from_pretrained(model, local_files_only=offline, **options)
-    index = path / "model_index.json"
-    if not index.is_file():
-        raise ModelError(
-            f"A model folder contains model_index.json, and {path} does not. Choose the folder of a pipeline."
-        )
-    config = json.loads(index.read_text())
-    kind, options = config.get("_class_name", ""), {**options, **_absent(config), **borrowed(config, dtype)}
-    made = _class(kind).from_pretrained(path, local_files_only=True, **options)
-    for key, attribute in ((T5_PLACES, T5_ATTRIBUTE), (GUIDANCE, GUIDANCE_ATTRIBUTE)):
-        if key in config:
-            setattr(made, attribute, config[key])
-    return made
+    anything: Any = getattr(diffusers, "DiffusionPipeline")  # noqa: B009 - its lazy module exports nothing
+    config = anything.load_config(model, local_files_only=offline)
+    options = {**_options(dtype, allow_pickle), **_absent(config)}
+    return _class(config.get("_class_name", "")).from_pretrained(model, local_files_only=offline, **options)
+
+
+def _index(folder: Path) -> dict[str, Any]:
+    """The checked `model_index.json` of a folder."""
+    if not (folder / INDEX).is_file():
+        raise ModelError(f"A model folder contains model_index.json, and {folder} does not. {told_folder(folder)}")
+    return read_index(folder)
+
+
+def _read_folder(path: Path, dtype: torch.dtype, allow_pickle: bool) -> Any:
+    config = _index(path)
+    made = _class(config["_class_name"])
+    check_configs(path, config)
+    check_weights(path, config, allow_pickle)
+    own = {
+        key: attribute
+        for key, attribute in ((T5_PLACES, T5_ATTRIBUTE), (GUIDANCE, GUIDANCE_ATTRIBUTE))
+        if key in config
+    }
+    for key in own:
+        if isinstance(config[key], bool) or not isinstance(config[key], int | float) or not 0 < config[key] < 10**4:
+            raise ModelError(f"{path / INDEX}: {key} must be a number above 0. Received {config[key]!r}.")
+    options = {**_options(dtype, allow_pickle), **_absent(config), **borrowed(config, dtype), **variant(path, config)}
+    try:
+        pipeline = made.from_pretrained(path, local_files_only=True, **options)
+    except Exception as error:
+        found = culprit(path, config)
+        if found is None:
+            raise
+        raise ModelError(f"The model {str(path)!r} could not be read: {found}.") from error
+    for key, attribute in own.items():
+        setattr(pipeline, attribute, config[key])
+    return pipeline
 
 
 def _class(name: str) -> Any:

@@ -15,7 +15,13 @@ from promptweave.core.schedule import Schedule
 from promptweave.models.autoencoder import Autoencoder
 from promptweave.models.base import Solver
 from promptweave.models.long_text import Reading
-from promptweave.models.solvers import SchedulerSolver, Settings, default_settings, scheduler_name
+from promptweave.models.solvers import (
+    SchedulerSolver,
+    Settings,
+    few_steps,
+    published_without_guidance,
+    scheduler_name,
+)
 from promptweave.words import Words
 
 GUIDANCE_ATTRIBUTE = "usual_guidance"  # set on a pipeline whose guidance is not that of its family
@@ -87,8 +93,25 @@ class PipelineModel:
     @property
     def defaults(self) -> Settings:
         steps, guidance = self.usual
-        usual = steps, getattr(self.pipeline, GUIDANCE_ATTRIBUTE, guidance)
-        return default_settings(self.name, self.scheduler, self.guided, usual)
+        if not self.guided:
+            return (4, 8.0) if self.scheduler == "lcm" else (steps, self._own_guidance(guidance))
+        few = self._few_steps
+        return (steps, self._own_guidance(guidance)) if few is None else (few, 1.0)
+
+    def _own_guidance(self, usual: int | float) -> int | float:
+        """The guidance that suits the model, `usual` for its family."""
+        return getattr(self.pipeline, GUIDANCE_ATTRIBUTE, usual)
+
+    @property
+    def _few_steps(self) -> int | None:
+        """The steps that suit the model if it is distilled; a ready pipeline knows where it was loaded from."""
+        kept = (getattr(part, "config", {}) for part in (self.pipeline, self.network))
+        places = [self.name, *(str(config.get("_name_or_path") or "") for config in kept)]
+        return few_steps(places, self.sampler)
+
+    @property
+    def distilled(self) -> bool:
+        return not self.guided or self._few_steps is not None or published_without_guidance(self.sampler)
 
     def schedule(self) -> Schedule:
         return self._schedule
@@ -96,10 +119,12 @@ class PipelineModel:
     @cached_property
     def _schedule(self) -> Schedule:
         config = self.sampler.config
-        if config.get("clip_sample") or config.get("thresholding") or config.get("rescale_betas_zero_snr"):
+        switched = [key for key in ("clip_sample", "thresholding") if config.get(key)]
+        if switched:
             raise ValueError(
-                "Schedules with clip_sample, thresholding or rescale_betas_zero_snr are not supported. "
-                f"Received {dict(config)}. Load the model with a scheduler that has these switched off."
+                f"A latent must not be clipped, as {switched[0]} of this model's scheduler does with what each step "
+                f'predicts. Received {switched[0]}=True. Load the model with scheduler="ddim" (--scheduler ddim), '
+                "which switches it off."
             )
         alphas = getattr(self.sampler, "alphas_cumprod", None)
         if alphas is None:
@@ -108,6 +133,12 @@ class PipelineModel:
                 f"{type(self.sampler).__name__}, the scheduler of {self.name}, a flow model. Choose a diffusion model."
             )
         alphas = alphas.double().cpu()
+        if float(alphas.min()) <= 0 and config.get("prediction_type", "epsilon") == "epsilon":
+            raise ValueError(
+                "Steps from a signal of zero (rescale_betas_zero_snr) need a network that predicts v or the image. "
+                "Received prediction_type='epsilon' in the scheduler's config. Set it to 'v_prediction' if the network "
+                "was trained so, or switch rescale_betas_zero_snr off."
+            )
         return Schedule(
             alphas,
             config.get("prediction_type", "epsilon"),

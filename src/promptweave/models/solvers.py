@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -28,7 +28,8 @@ NAMES = {
     "flow-euler": "FlowMatchEulerDiscreteScheduler",
 }
 FLOW = "flow-euler"  # the scheduler of flow models
-FEW_STEPS = {"turbo": 4, "lightning": 4, "schnell": 4, "lcm": 4, "toybox-fast": 8}  # by a part of the model's name
+# Steps of distilled models, by a part of their name.
+FEW_STEPS = {"turbo": 4, "lightning": 4, "hyper-sd": 4, "schnell": 4, "lcm": 4, "toybox-fast": 8}
 
 
 class UnknownScheduler(ValueError):
@@ -57,11 +58,22 @@ def with_scheduler(old: Any, name: str) -> Any:
             f"Flow models need the scheduler {FLOW!r}, and diffusion models one of the others. Received {name!r} for a "
             f"model whose own scheduler is {type(old).__name__}."
         )
-    changes = {"clip_sample": False} if "clip_sample" in old.config else {}
+    kind: Any = getattr(diffusers, NAMES[name])
+    if old.config.get("rescale_betas_zero_snr") and "rescale_betas_zero_snr" not in _parameters(kind):
+        known = [
+            other
+            for other, found in NAMES.items()
+            if "rescale_betas_zero_snr" in _parameters(getattr(diffusers, found))
+        ]
+        raise UnknownScheduler(
+            f"The model was trained down to a signal of zero (rescale_betas_zero_snr). Received scheduler {name!r}, "
+            f"which cannot begin there. Choose one of {', '.join(known)}."
+        )
+    changes = {key: False for key in ("clip_sample", "thresholding") if key in old.config}
     if name == "pndm" and "skip_prk_steps" not in old.config:
         changes["skip_prk_steps"] = True  # as Stable Diffusion has it
     try:
-        return getattr(diffusers, NAMES[name]).from_config(old.config, **changes)
+        return kind.from_config(old.config, **changes)
     except ImportError as error:
         raise UnknownScheduler(f"Scheduler {name!r} needs scipy. Install it with: pip install scipy") from error
 
@@ -69,12 +81,37 @@ def with_scheduler(old: Any, name: str) -> Any:
 Settings = tuple[int, int | float]  # steps and guidance
 
 
-def default_settings(model: str, scheduler: str, guided: bool, usual: Settings) -> Settings:
-    """Steps and guidance: the `usual` ones; for distilled models, known by name or scheduler, few steps and none."""
-    if not guided:
-        return (4, 8.0) if scheduler == "lcm" else usual
-    few = [steps for word, steps in FEW_STEPS.items() if word in model.lower()] or [4] * (scheduler == "lcm")
-    return (few[0], 1.0) if few else usual
+def _parameters(kind: Any) -> Mapping[str, Any]:
+    return inspect.signature(kind.__init__).parameters
+
+
+def few_steps(places: Sequence[str], scheduler: Any) -> int | None:
+    """The steps that suit a distilled model, which is known by the last part of where it comes from, or by its
+    scheduler; None for any other model.
+
+    >>> few_steps(["stabilityai/sd-turbo"], None), few_steps(["/home/turbo/sd15"], None)
+    (4, None)
+    """
+    called = " ".join(part for place in places for part in _last(place)).lower()
+    found = [steps for word, steps in FEW_STEPS.items() if word in called]
+    return found[0] if found else 4 if type(scheduler).__name__ == NAMES["lcm"] else None
+
+
+def _last(place: str) -> list[str]:
+    """The last part of a path, and the name of the model in a path of the hub's cache."""
+    parts = place.replace("\\", "/").rstrip("/").split("/")
+    return [parts[-1], *(part for part in parts if part.startswith("models--"))]
+
+
+def published_without_guidance(scheduler: Any) -> bool:
+    """Whether a scheduler is set as those of Turbo and Lightning: Euler, at trailing times, predicting noise."""
+    config = scheduler.config
+    return (
+        type(scheduler).__name__ in (NAMES["euler"], NAMES["euler-ancestral"])
+        and config.get("timestep_spacing") == "trailing"
+        and config.get("prediction_type", "epsilon") == "epsilon"
+        and not config.get("rescale_betas_zero_snr")
+    )
 
 
 class SchedulerSolver:

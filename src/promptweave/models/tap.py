@@ -14,8 +14,13 @@ from diffusers.models.attention_processor import (
     Attention,
     AttnProcessor,
     AttnProcessor2_0,
+    AttnProcessorNPU,
     IPAdapterAttnProcessor,
     IPAdapterAttnProcessor2_0,
+    IPAdapterXFormersAttnProcessor,
+    SlicedAttnProcessor,
+    XFormersAttnProcessor,
+    XLAFlashAttnProcessor2_0,
 )
 from torch import Tensor, nn
 
@@ -24,8 +29,18 @@ from promptweave.core.site import Site
 from promptweave.models.base import Tap
 from promptweave.models.copies import ALL_DIFFERENT, Copies
 
-PLAIN = (AttnProcessor, AttnProcessor2_0)  # both compute softmax(q k^T) v; ours does the same
-PICTURED = (IPAdapterAttnProcessor, IPAdapterAttnProcessor2_0)  # these add attention to the tokens of image prompts
+# All compute softmax(q k^T) v, as ours does: at once, in slices or by the kernels of a library or device.
+PLAIN = (
+    AttnProcessor, AttnProcessor2_0, SlicedAttnProcessor, XFormersAttnProcessor, AttnProcessorNPU,
+    XLAFlashAttnProcessor2_0,
+)  # fmt: skip
+# These add attention to the tokens of image prompts.
+PICTURED = (IPAdapterAttnProcessor, IPAdapterAttnProcessor2_0, IPAdapterXFormersAttnProcessor)
+CURES = {  # by a part of the processor's name
+    "Fused": "Take its projections apart first: pipeline.unfuse_qkv_projections().",
+    "LoRA": "Fuse it first: pipeline.fuse_lora().",
+    "IPAdapter": "Unload it first: pipeline.unload_ip_adapter().",
+}
 
 
 class ForeignProcessor(ValueError):
@@ -53,6 +68,11 @@ class TapProcessor:
         context, pictures = encoder_hidden_states, []
         if isinstance(context, tuple):
             context, pictures = context
+            if self.pictured is None and pictures:
+                raise ForeignProcessor(
+                    f"Attention layer {self.site.path} has lost the processor that reads the image prompt. Switch "
+                    "attention slicing off, and load the IP-Adapter again: pipeline.load_ip_adapter(...)."
+                )
         residual, shape = hidden_states, hidden_states.shape
         if attn.spatial_norm is not None:
             hidden_states = attn.spatial_norm(hidden_states, temb)
@@ -149,10 +169,11 @@ def check_processors(layers: Mapping[str, nn.Module], known: tuple[type, ...] = 
     for path, layer in layers.items():
         processor = layer.processor
         if type(processor) not in known:
+            name = type(processor).__name__
+            cure = next((cure for part, cure in CURES.items() if part in name), None)
             raise ForeignProcessor(
-                f"Attention layer {path} carries {type(processor).__name__}, which controls would have to replace. "
-                "Fuse or unload it first: pipeline.fuse_lora(), pipeline.unload_ip_adapter(), "
-                "unet.set_default_attn_processor()."
+                f"Attention layer {path} carries {name}, which controls would have to replace and whose result is not "
+                f"that of plain attention. {cure or 'Restore it first: unet.set_default_attn_processor().'}"
             )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from numbers import Integral
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -13,14 +15,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptweave.core.control import Control, FirstPass, Hooks, Run
+from promptweave.core.finite import finite
 from promptweave.core.precision import precision
 from promptweave.core.record_maps import RecordedMaps, RecordMaps
 from promptweave.core.site import Sites
+from promptweave.core.typed import checked
 from promptweave.models.base import Model, Solver
+from promptweave.sampling.guidance import check_heard, effective
 from promptweave.sampling.solver import Ddim
+from promptweave.sampling.trace import not_finite
 from promptweave.sampling.walk import Progress, Request, Source, drive, walk
 
 FLOW = "flow-euler"  # the scheduler of flow models
+LAST_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,16 +64,25 @@ def _near(side: int, factor: int) -> int:
     return max(factor, round(side / factor) * factor)
 
 
+@checked
 def noise_for(
     model: Model, seed: int, images: int = 1, size: tuple[int, int] | None = None
 ) -> Float[Tensor, "images channels h w"]:
     """Starting noise: that of image i is drawn on the CPU by its own generator, seeded with seed + i.
 
-    `size`: (height, width) in pixels; None: the model's default. Raises ValueError for sizes it cannot generate.
+    `size`: (height, width) in pixels; None: the model's default. Raises ValueError for sizes it cannot generate, and
+    for seeds that are negative or have more than 63 bits.
     """
+    check_seed(seed)
     shape = (1, model.channels, *latent_grid(model, size))
     draws = [torch.randn(shape, generator=torch.Generator().manual_seed(seed + i)) for i in range(images)]
     return torch.cat(draws)
+
+
+def check_seed(seed: int) -> None:
+    """Raise ValueError for a seed that is no whole number from 0 to `LAST_SEED`."""
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed <= LAST_SEED:
+        raise ValueError(f"A seed must be a whole number from 0 to 2**63 - 1. Received {seed!r}.")
 
 
 @runtime_checkable
@@ -93,6 +109,7 @@ class Job:
     progress: Progress | None = None
     first_pass: FirstPass | None = None  # of a source that is already known
     inverted: Solving | None = None  # what brings a solver of its own
+    compared: bool = False  # made to compare others with: its prompts may go unheard
 
     def bind(self, model: Model, first_pass: FirstPass | None = None) -> tuple[Run, tuple[Hooks, ...]]:
         """Bind the controls to a run; everything that can be checked before the first step is checked here."""
@@ -108,6 +125,8 @@ class Job:
             raise ValueError(
                 f"guidance must be a finite number (7.5 is usual, 1 switches it off). Received {guidance!r}."
             )
+        check_seed(self.seed)
+        guidance = effective(model, guidance)
         grid = (noise.shape[-2], noise.shape[-1])
         words = tuple(model.words(prompt) for prompt in self.prompts)
         solver = self.solver(model)
@@ -135,7 +154,10 @@ class Job:
             sum(len(solver.calls(step)) for step in solver.steps),
             any(control.for_source() is not None for control in self.controls),
         )
-        return run, tuple(control.bind(run) for control in self.controls)
+        hooks = tuple(control.bind(run) for control in self.controls)
+        if not self.compared:
+            check_heard(model, self.prompts, guidance, hooks)
+        return run, hooks
 
     def solver(self, model: Model) -> Solver:
         """A fresh solver."""
@@ -147,6 +169,7 @@ class Job:
         return made or Ddim(model.schedule(), self.steps)
 
 
+@checked
 def sample(
     model: Model,
     prompts: Sequence[str],
@@ -167,7 +190,8 @@ def sample(
     `negative` is the negative prompt. `seed`: of the noise that some solvers add on the way. A recorded `source`
     takes the place of row 0, which is then not computed. `inverted`: an inversion whose runs may need a solver of
     their own; its controls are given with the others. `progress` is called after every step with the step and the
-    latents. Raises ValueError if a parameter or control does not fit the model, before anything is computed.
+    latents. Raises ValueError if a parameter or control does not fit the model, and NoEffect for a guidance of 0 under
+    which no prompt has a say, before anything is computed; NotFinite if the network or a control gives no numbers.
     """
     usual = model.defaults
     steps, guidance = usual[0] if steps is None else steps, usual[1] if guidance is None else guidance
@@ -187,15 +211,26 @@ def sample_jobs(model: Model, jobs: Sequence[Job]) -> list[Sample]:
         for job, need, (run, _) in zip(jobs, needed, bound, strict=True)
     ]
     bound = [job.bind(model, first) if first else made for job, first, made in zip(jobs, passes, bound, strict=True)]
-    runs: list[Generator[Request, Tensor, Tensor]] = []
-    for job, (_, hooks) in zip(jobs, bound, strict=True):
-        text = model.encode(job.prompts, [job.negative] * len(job.prompts))
-        z = job.noise.to(model.device, precision(job.noise.dtype, model.dtype))
-        runs.append(
-            walk(model, job.solver(model), text, z, job.guidance, hooks, source=job.source, progress=job.progress)
-        )
-    finished = zip(jobs, bound, drive(model, runs), strict=True)
+    runs = [_walk(model, job, hooks, job.progress) for job, (_, hooks) in zip(jobs, bound, strict=True)]
+    latents = drive(model, runs)
+    for job, first, z in zip(jobs, passes, latents, strict=True):
+        if not finite(z):
+            run, hooks = job.bind(model, first)
+            steps = range(max((hook.first_step for hook in hooks), default=0), run.steps)
+            named = {type(control).__name__: hook for control, hook in zip(job.controls, hooks, strict=True)}
+            raise not_finite(model, job.prompts, z, partial(_walk, model, job, hooks), steps, named)
+    finished = zip(jobs, bound, latents, strict=True)
     return [Sample(z, _pictures(model, z, job.source), run, hooks) for job, (run, hooks), z in finished]
+
+
+def _walk(
+    model: Model, job: Job, hooks: Sequence[Hooks], progress: Progress | None
+) -> Generator[Request, Tensor, Tensor]:
+    """The run of a job whose controls are bound."""
+    text = model.encode(job.prompts, [job.negative] * len(job.prompts))
+    z = job.noise.to(model.device, precision(job.noise.dtype, model.dtype))
+    guidance = effective(model, job.guidance)
+    return walk(model, job.solver(model), text, z, guidance, hooks, source=job.source, progress=progress)
 
 
 def _first_pass(model: Model, job: Job, run: Run) -> FirstPass:

@@ -21,7 +21,7 @@ from promptweave.world import build
 from promptweave.world.caption import caption
 from promptweave.world.render import render
 from promptweave.world.scene import ANIMALS, Scene, random_scene, two_colours
-from promptweave.world.training import Clock, Log, Training, Watch, ahead, checkpoint, rate_at
+from promptweave.world.training import Clock, Log, Training, Watch, ahead, checkpoint, clip, rate_at
 
 SPLIT_WORDS = (
     "skateboard",
@@ -180,7 +180,7 @@ def train_diffusion(
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=recipe.bf16):
             loss = model.loss(z.to(device), texts, generator)
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        clip(model)
         steps = samples // recipe.batch + 1
         optimiser.param_groups[0]["lr"] = (
             recipe.rate * rate_at(clock.progress, recipe.decay_share) * min(1, steps / recipe.warm_up)

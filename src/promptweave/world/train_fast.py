@@ -36,7 +36,7 @@ from promptweave.world import build
 from promptweave.world.caption import caption
 from promptweave.world.scene import random_scene
 from promptweave.world.train_diffusion import GRID, emphasis
-from promptweave.world.training import Clock, Log, Training, Watch, checkpoint, rate_at
+from promptweave.world.training import Clock, Log, Training, Watch, checkpoint, clip, rate_at
 
 RANK = 16
 # The teacher's guidance by step: its own, and none in the last step, where guidance does not improve images
@@ -224,7 +224,7 @@ def train_fast(
         lessons.walk()
         loss = lessons.loss(recipe.fast_batch)
         loss.backward()
-        nn.utils.clip_grad_norm_(student.parameters(), 1.0)
+        clip(student)
         rate = recipe.fast_rate * rate_at(clock.progress, recipe.fast_decay_share)
         optimiser.param_groups[0]["lr"] = rate
         optimiser.step()

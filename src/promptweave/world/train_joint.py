@@ -35,7 +35,7 @@ from promptweave.world.train_diffusion import (
     scenes_of,
     tokenizer_of,
 )
-from promptweave.world.training import Clock, Log, Training, Watch, checkpoint, rate_at
+from promptweave.world.training import Clock, Log, Training, Watch, checkpoint, clip, rate_at
 
 EXPORTED = JOINT
 MUON_RATE = 20  # times the rate of AdamW
@@ -233,7 +233,7 @@ class Run:
         with self.precision:
             loss = self.model.loss(z, texts, generator, self.teacher)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        clip(self.model)
         self.steps += 1
         for optimiser, rate in self.optimisers:
             optimiser.param_groups[0]["lr"] = rate * factor * min(1, self.steps / self.warm_up)

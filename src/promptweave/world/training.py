@@ -8,6 +8,7 @@ any length ends in a finished model.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,7 +19,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from promptweave.world.render import render
 from promptweave.world.scene import Scene
@@ -70,6 +71,25 @@ def ahead(make: Callable[[Item], Made], items: Iterable[Item], most: int = 16) -
             yield waiting.popleft().result()
 
 
+class Diverged(ValueError):
+    """Training that cannot go on: its loss or a gradient is not finite."""
+
+
+def diverged(what: str) -> Diverged:
+    """The error for what is not finite."""
+    return Diverged(
+        f"Training has diverged: {what}. The last checkpoint is kept, and training goes on from it. Lower the "
+        "learning rate (--rate), or train in single precision (without --bf16)."
+    )
+
+
+def clip(network: nn.Module) -> None:
+    """Clip the norm of the gradient to one. Raises Diverged, before any weight has moved, if it is not finite."""
+    norm = nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+    if not norm.isfinite():
+        raise diverged(f"the norm of the gradient is {float(norm)}")
+
+
 Watch = Callable[[Mapping[str, Any]], None]
 
 
@@ -81,6 +101,9 @@ class Log:
         self.path, self.watch, self.every, self.last = folder / "log.jsonl", watch, every, 0.0
 
     def __call__(self, *, force: bool = False, **values: Any) -> None:
+        """Raises Diverged for a loss that is not finite."""
+        if not math.isfinite(values.get("loss", 0.0)):
+            raise diverged(f"the loss of stage {values['stage']} is {values['loss']} after {values['samples']} samples")
         if self.watch:
             self.watch(values)
         if force or time.time() - self.last >= self.every:

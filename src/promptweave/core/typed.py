@@ -1,0 +1,132 @@
+"""Public functions check what they are given: a wrong type is a sentence, not an error from the depths."""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, wraps
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
+
+P = ParamSpec("P")
+R = TypeVar("R")
+SCALARS = (str, bytes, int, float, complex, list, tuple, dict, set, type(None))
+
+
+def checked(function: Callable[P, R]) -> Callable[P, R]:
+    """Raise TypeError, with a sentence, for an argument whose type its annotation does not allow.
+
+    Unpacked options are left to the function, which knows their names.
+
+    >>> @checked
+    ... def half(number: float) -> float:
+    ...     return number / 2
+    >>> half("3")
+    Traceback (most recent call last):
+    TypeError: half takes a number as number. Received '3' (str).
+    """
+    signature = inspect.signature(function)
+
+    @wraps(function)
+    def call(*given: P.args, **named: P.kwargs) -> R:
+        hints = hints_of(function)
+        for name, value in signature.bind(*given, **named).arguments.items():
+            kind = signature.parameters[name].kind
+            if name not in hints or kind is inspect.Parameter.VAR_KEYWORD:
+                continue
+            values = value if kind is inspect.Parameter.VAR_POSITIONAL else (value,)
+            for each in values:
+                if not fits(each, hints[name]):
+                    _refuse(function.__name__, name, each, hints[name], several=values is value)
+        return function(*given, **named)
+
+    return call
+
+
+@cache
+def hints_of(function: Callable[..., Any]) -> Mapping[str, Any]:
+    return get_type_hints(function)
+
+
+def _refuse(call: str, name: str, value: Any, hint: Any, *, several: bool) -> None:
+    cure = ""
+    if several and isinstance(value, list | tuple):
+        cure = f" Give them one by one: {call}(..., *{name})."
+    elif "Pipeline" in type(value).__name__:
+        cure = f" Load it first: {call}(..., {name}=promptweave.load(pipeline))."
+    elif isinstance(value, str) and _said(hint) == "a model":
+        cure = f" Load it first: {name}=promptweave.load({value[:60]!r})."
+    shown = repr(value)
+    shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
+    raise TypeError(f"{call} takes {_said(hint)} as {name}. Received {shown} ({type(value).__name__}).{cure}")
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of a type; what cannot be told is."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return True
+    if hint in (None, types.NoneType):
+        return value is None
+    if origin in (Union, types.UnionType):
+        return any(fits(value, part) for part in inner)
+    if origin is Literal:
+        return any(value is each or (type(value) is type(each) and value == each) for each in inner)
+    kind = origin or hint
+    if kind is bool:
+        return isinstance(value, bool) or type(value).__name__ == "bool"  # numpy's
+    if kind is int:
+        return isinstance(value, Integral) and not isinstance(value, bool)
+    if kind is float:
+        return isinstance(value, Real) and not isinstance(value, bool)
+    if kind is Path:
+        return isinstance(value, Path)
+    if kind in (Sequence, list) or (kind is tuple and inner[-1:] == (Ellipsis,)):
+        whole = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+        return whole and all(fits(each, inner[0]) for each in value) if inner else whole
+    if kind is tuple:
+        whole = isinstance(value, tuple | list) and len(value) == len(inner)
+        return whole and all(fits(each, part) for each, part in zip(value, inner, strict=True))
+    if kind in (Mapping, dict):
+        return isinstance(value, Mapping)
+    if kind is Callable or origin is Callable:
+        return callable(value)
+    if isinstance(kind, type) and getattr(kind, "_is_protocol", False):
+        return _speaks(value, kind)
+    array = getattr(hint, "array_type", None)  # of jaxtyping
+    if array is not None:
+        return isinstance(value, array)
+    return isinstance(value, kind) if isinstance(kind, type) else True
+
+
+def _speaks(value: Any, protocol: type) -> bool:
+    """Whether a value has the methods of a protocol; its properties may be costly to read, and are not looked at."""
+    if isinstance(value, SCALARS):
+        return False
+    methods = [name for name, member in vars(protocol).items() if inspect.isfunction(member) and name[0] != "_"]
+    return all(hasattr(type(value), name) or name in getattr(value, "__dict__", {}) for name in methods)
+
+
+def _said(hint: Any) -> str:
+    """A type for people."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        parts = [_said(part) for part in inner if part is not types.NoneType]
+        return " or ".join(dict.fromkeys(parts))
+    if origin is Literal:
+        return f"one of {', '.join(map(repr, inner))}"
+    kind = origin or hint
+    plain: dict[Any, str] = {
+        str: "text", int: "a whole number", float: "a number", bool: "true or false", Path: "a path",
+        dict: "a mapping", Mapping: "a mapping",
+    }  # fmt: skip
+    if kind in (Sequence, list, tuple):
+        return f"a list (each {_said(inner[0])})" if inner else "a list"
+    if kind is Callable or origin is Callable:
+        return "a function"
+    if getattr(hint, "array_type", None) is not None:
+        return f"a {hint.array_type.__name__.lower()} [{hint.dim_str}]"
+    name = getattr(kind, "__name__", str(kind))
+    return plain.get(kind) or f"{'an' if name[0] in 'AEIOU' else 'a'} {name.lower() if name == 'Model' else name}"
