@@ -184,12 +184,13 @@ def run_many(
         jobs.append(
             Job(
                 recipe.prompts, begin.noise, recipe.steps, recipe.guidance, (*begin.controls, *recipe.controls, *watch),
-                recipe.negative, recipe.seed, source, progress, begin.first_pass,
+                recipe.negative, recipe.seed, source, progress, begin.first_pass, recipe.truncate,
             )
         )  # fmt: skip
         if compare and (recipe.targets or recipe.controls):
             prompts = recipe.targets or recipe.prompts
-            jobs.append(Job(prompts, begin.noise, recipe.steps, recipe.guidance, (), recipe.negative, recipe.seed))
+            plain = Job(prompts, begin.noise, recipe.steps, recipe.guidance, (), recipe.negative, recipe.seed)
+            jobs.append(replace(plain, truncate=recipe.truncate))
     made = iter(sample_jobs(model, jobs))
     results: list[Result] = []
     for recipe, begin in zip(recipes, starts, strict=True):

@@ -17,6 +17,7 @@ from promptweave.editing.settings import Settings, split
 from promptweave.models.base import Model
 from promptweave.sampling.loop import Job, noise_for
 from promptweave.words import Words
+from promptweave.words.units import key
 
 BUDGET = 2_000_000_000  # default budget: bytes of maps that a run may keep
 Grid = int | tuple[int, int] | Literal["all"] | None
@@ -27,10 +28,12 @@ SPECIAL = ("<start>", "<end>")
 def named(words: Words, special: bool = False) -> Named:
     """The words that the model reads, with the start and end tokens; a repeated word gets the suffix "#2"."""
     found: list[tuple[str, tuple[int, ...]]] = []
+    seen: list[str] = []
     for word in words.words:
+        seen.append(key(word.text))
         if word.tokens and word not in words.truncated:
-            count = sum(name.partition("#")[0] == word.text for name, _ in found)
-            found.append((f"{word.text}#{count + 1}" if count else word.text, word.tokens))
+            count = seen.count(seen[-1])
+            found.append((f"{word.text}#{count}" if count > 1 else word.text, word.tokens))
     if special:
         start = words.places[:1] if words.places[0] not in _tokens(words) else ()
         found = [*([(SPECIAL[0], start)] if start else []), *found, (SPECIAL[1], words.places[-1:])]
@@ -85,11 +88,11 @@ def named_sites(sites: Sequence[Site], layers: Sequence[str]) -> Sites:
 def single(
     model: Model, call: str, prompt: str, settings: Settings | None, given: Mapping[str, Any]
 ) -> Recipe:  # fmt: skip
-    """The recipe of a view of one image; its prompt may be too long for the model unless `truncate` is False."""
+    """The recipe of a view of one image."""
     chosen = (settings or Settings()).with_(*split(call, given, Settings))
     if chosen.images not in (None, 1):
         raise Unread(f"{call} shows a single image. Received images={chosen.images}. Leave images out.")
-    recipe = recipe_for(model, prompt, (), replace(chosen, images=None, truncate=given.get("truncate", True)))
+    recipe = recipe_for(model, prompt, (), replace(chosen, images=None))
     recipe.check()
     check_lengths(recipe, model)
     return recipe
@@ -98,7 +101,7 @@ def single(
 def bound(recipe: Recipe, model: Model) -> Run:
     """Bind the recipe to its run, without controls."""
     noise = noise_for(model, recipe.seed, recipe.images, recipe.size)
-    return Job(recipe.prompts, noise, recipe.steps, recipe.guidance).bind(model)[0]
+    return Job(recipe.prompts, noise, recipe.steps, recipe.guidance, truncate=recipe.truncate).bind(model)[0]
 
 
 def check_budget(recipe: Recipe, model: Model, recorders: Sequence[Any], budget: int | None) -> int:

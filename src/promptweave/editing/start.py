@@ -43,5 +43,7 @@ def start(recipe: Recipe, model: Model, source: Track | None = None, progress: P
         known = FirstPass(latents.to(model.device))
         return Start(noise_for(model, recipe.seed, recipe.images, recipe.size), (), known)
     correct = Regularised(seed=recipe.seed) if recipe.inversion == "regularised" else None
-    found = invert(model, latents, recipe.source, steps=recipe.steps, correct=correct, progress=progress)
+    found = invert(
+        model, latents, recipe.source, steps=recipe.steps, correct=correct, progress=progress, truncate=recipe.truncate
+    )
     return Start(found.noise, () if recipe.inversion == "ddim" else (found.pin,))

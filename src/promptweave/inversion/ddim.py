@@ -68,19 +68,20 @@ def invert(
     negative: str = "",
     correct: Correct | None = None,
     progress: Progress | None = None,
+    truncate: bool = False,
 ) -> Inverted:
     """The path of an image's latents (`model.to_latent`) back to noise, with one network pass per step.
 
     `prompt` describes the image. A `guidance` other than 1 makes the inversion less accurate. `correct` may change the
-    noise that a diffusion model predicts. Raises CannotInvert for any solver but DDIM and the Euler solver of flow
-    models.
+    noise that a diffusion model predicts. `truncate`: as in `sample`. Raises CannotInvert for any solver but DDIM and
+    the Euler solver of flow models.
     """
     z = latents.to(model.device, precision(latents.dtype, model.dtype))
-    job = Job([prompt], z, steps, guidance, negative=negative)
+    job = Job([prompt], z, steps, guidance, negative=negative, truncate=truncate)
     job.bind(model)
     solver = job.solver(model)
     back = _way_back(model, correct)
-    text = model.encode([prompt], [negative])
+    text = model.encode([prompt], [negative], truncate=truncate)
     layout = Layout(branches(model, guidance), 1, len(z))
     strength = torch.full((1,), float(guidance), device=z.device, dtype=z.dtype)
     path = [z]

@@ -68,9 +68,9 @@ class PromptMixing(Control):
         for row, proxy in zip(rows, proxies, strict=True):
             words = run.words[row]
             own = [unit for unit in words.units if set(unit.tokens) & set(words.find(self.word))]
-            mixed = words.prompt[: own[0].start] + proxy + words.prompt[own[-1].end :]
-            if words.prompt != run.prompts[row] or mixed == words.prompt:
-                raise NoEffect(f"A proxy is another word, in a prompt without bracket weights. Received {proxy!r}.")
+            mixed = words.part(0, own[0].start) + words.like(own[0], proxy) + words.part(own[-1].end, len(words.prompt))
+            if run.read(mixed).prompt == words.prompt:
+                raise NoEffect(f"A proxy is another word than the one that changes. Received {proxy!r}.")
             encoding = run.encode([mixed]).cond[0]
             values[row] = replace_map(words, run.read(mixed)).to(encoding) @ encoding
             weights[list(counterparts(self.word, run.words[SOURCE], words).get("source", ())), 0] = 1

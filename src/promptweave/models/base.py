@@ -229,8 +229,12 @@ class Model(Protocol):
         """The prompt's words and their tokens (`words.Words`)."""
         ...
 
-    def encode(self, prompts: Sequence[str], negative: Sequence[str]) -> Text:
-        """Encode prompts and negative prompts."""
+    def check_length(self, text: str, name: str) -> None:
+        """Raise PromptTooLong for a text that the model would cut; `name`: what it is, for the message."""
+        ...
+
+    def encode(self, prompts: Sequence[str], negative: Sequence[str], *, truncate: bool = False) -> Text:
+        """Encode prompts and negative prompts. Raises PromptTooLong unless the model may `truncate` them."""
         ...
 
     def sites(self, latent_grid: tuple[int, int]) -> tuple[Site, ...]:

@@ -102,7 +102,7 @@ def _reading(model: Loaded, reading: Reading) -> Loaded:
     """The model, set to read prompts in this way."""
     if reading.plain:
         return model
-    if not isinstance(model, UNetModel) or isinstance(model, LDMModel):
+    if not model.chunkable:
         raise ModelError(
             "Chunks and prompt weights need the CLIP encoders of Stable Diffusion 1, 2 or XL. "
             f"Received {type(model.pipeline).__name__}, which reads {model.words('a').limit} tokens."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from promptweave.core.control import Text
 from promptweave.core.features import Block
 from promptweave.core.schedule import Schedule
 from promptweave.models.autoencoder import Autoencoder
@@ -17,6 +19,7 @@ from promptweave.models.base import Solver
 from promptweave.models.long_text import Reading
 from promptweave.models.solvers import SchedulerSolver, Settings, default_settings, scheduler_name
 from promptweave.words import Words
+from promptweave.words.lengths import check_length, quoted
 
 GUIDANCE_ATTRIBUTE = "usual_guidance"  # set on a pipeline whose guidance is not that of its family
 
@@ -25,6 +28,7 @@ class PipelineModel:
     """A diffusers pipeline: its network, text encoders, tokenizers, scheduler and autoencoder."""
 
     usual: Settings = (50, 7.5)
+    chunkable = False  # whether `reading` may have chunks and weights
     encoders: tuple[str, ...] = ("text_encoder",)
     autoencoder: str = "vae"
 
@@ -130,7 +134,24 @@ class PipelineModel:
         return ()
 
     def words(self, prompt: str) -> Words:
-        return Words(prompt, self.tokenizer)
+        return self._words(prompt, False)
+
+    def _words(self, prompt: str, allow_empty: bool) -> Words:
+        """The words of a prompt, which may be empty if `allow_empty`."""
+        raise NotImplementedError
+
+    def check_length(self, text: str, name: str) -> None:
+        check_length(self._words(text, True), name, chunks=self.chunkable)
+
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[str], negative: Sequence[str], *, truncate: bool = False) -> Text:
+        for text in () if truncate else dict.fromkeys((*prompts, *negative)):
+            self.check_length(text, quoted(text))
+        return self._encode(prompts, negative)
+
+    def _encode(self, prompts: Sequence[str], negative: Sequence[str]) -> Text:
+        """The encoded prompts, of which everything is read that fits."""
+        raise NotImplementedError
 
     def to_latent(self, pictures: Tensor) -> Tensor:
         return self._autoencoder.to_latent(pictures, self.device)

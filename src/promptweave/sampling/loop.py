@@ -83,6 +83,7 @@ class Job:
     source: Source | None = None
     progress: Progress | None = None
     first_pass: FirstPass | None = None  # of a source that is already known
+    truncate: bool = False  # whether texts that are too long for the model are cut
 
     def bind(self, model: Model, first_pass: FirstPass | None = None) -> tuple[Run, tuple[Hooks, ...]]:
         """Bind the controls to a run; everything that can be checked before the first step is checked here."""
@@ -100,6 +101,10 @@ class Job:
             )
         grid = (noise.shape[-2], noise.shape[-1])
         words = tuple(model.words(prompt) for prompt in self.prompts)
+        if not self.truncate:
+            for number, prompt in enumerate(self.prompts, 1):
+                model.check_length(prompt, f"Prompt {number}")
+            model.check_length(self.negative, "The negative prompt")
         solver = self.solver(model)
         run = Run(
             tuple(self.prompts),
@@ -114,7 +119,7 @@ class Job:
             words[0].limit,
             model.device,
             model.dtype,
-            lambda texts: model.encode(list(texts), [""] * len(texts)),
+            lambda texts: model.encode(list(texts), [""] * len(texts), truncate=self.truncate),
             model.words,
             0 if self.source is None else 1,
             self.seed,
@@ -146,17 +151,20 @@ def sample(
     seed: int = 0,
     source: Source | None = None,
     progress: Progress | None = None,
+    truncate: bool = False,
 ) -> Sample:
     """Generate an image for each prompt and each noise. For controls, row 0 is the source and the others are targets.
 
     `noise` is shared by all prompts. `steps` and `guidance` default to those that suit the model (`model.defaults`);
     `negative` is the negative prompt. `seed`: of the noise that some solvers add on the way. A recorded `source`
     takes the place of row 0, which is then not computed. `progress` is called after every step with the step and the
-    latents. Raises ValueError if a parameter or control does not fit the model, before anything is computed.
+    latents. `truncate`: cut texts that are too long for the model, instead of raising PromptTooLong. Raises ValueError
+    if a parameter or control does not fit the model, before anything is computed.
     """
     usual = model.defaults
     steps, guidance = usual[0] if steps is None else steps, usual[1] if guidance is None else guidance
-    return sample_jobs(model, [Job(prompts, noise, steps, guidance, controls, negative, seed, source, progress)])[0]
+    job = Job(prompts, noise, steps, guidance, controls, negative, seed, source, progress, truncate=truncate)
+    return sample_jobs(model, [job])[0]
 
 
 @torch.no_grad()
@@ -171,7 +179,7 @@ def sample_jobs(model: Model, jobs: Sequence[Job]) -> list[Sample]:
     bound = [job.bind(model, first) if first else made for job, first, made in zip(jobs, passes, bound, strict=True)]
     runs: list[Generator[Request, Tensor, Tensor]] = []
     for job, (_, hooks) in zip(jobs, bound, strict=True):
-        text = model.encode(job.prompts, [job.negative] * len(job.prompts))
+        text = model.encode(job.prompts, [job.negative] * len(job.prompts), truncate=job.truncate)
         z = job.noise.to(model.device, precision(job.noise.dtype, model.dtype))
         runs.append(
             walk(model, job.solver(model), text, z, job.guidance, hooks, source=job.source, progress=job.progress)

@@ -8,6 +8,8 @@ from copy import copy
 from dataclasses import KW_ONLY, InitVar, dataclass, field, replace
 from typing import Any
 
+from promptweave.words.emphasis import written
+from promptweave.words.inversions import written_out
 from promptweave.words.units import is_punctuation, key, owners, pieces, split
 
 Selector = str | int | tuple[int, int]
@@ -42,13 +44,16 @@ class Words:
     """A prompt as the model sees it.
 
     `tokenizer`: a fast tokenizer, which knows character offsets. `at_most`: the number of tokens that the model reads,
-    if it is less than the tokenizer's own limit. `number`: the number of the prompt in error messages.
+    if it is less than the tokenizer's own limit. `vectors`: write out the vectors of textual inversion, as pipelines
+    that can load one do. `number`: the number of the prompt in error messages. `strengths`: the weights of the
+    characters, if the prompt was read as `emphasis.parse` does (then `prompt` is the text without syntax); `breaks`:
+    the characters before which a chunk begins.
 
-    `ids`: token ids, padded to the model's length `limit`; the first `length` run from BOS to EOS. `words` leave out
-    punctuation; `units` are words and runs of punctuation, in order, and together hold every token between BOS and EOS.
-    `truncated`: the words that the model does not read to their end. `pieces`: the texts of the first `length` tokens,
-    for display. `places`: the columns of the tokens from BOS to EOS; `frame`: those of further start and end tokens, if
-    a long prompt is read in chunks; all other columns are `pads`.
+    `ids`: the token id of each of the model's `limit` columns. `words` leave out punctuation; `units` are words and
+    runs of punctuation, in order, and together hold every token between BOS and EOS. `truncated`: the words that the
+    model does not read to their end. `places`: the columns of the `length` tokens from BOS to EOS; `pieces`: their
+    texts, for display; `scales`: their weights. `frame`: the columns of further start and end tokens, if a long prompt
+    is read in chunks; all other columns are `pads`. `needed`: the number of chunks that the whole prompt takes.
 
     Raises ValueError for a slow tokenizer, one without a limit, invalid Unicode, or an empty prompt (`allow_empty`).
     """
@@ -58,7 +63,10 @@ class Words:
     _: KW_ONLY
     allow_empty: InitVar[bool] = False
     at_most: InitVar[int | None] = None
+    vectors: InitVar[bool] = True
     number: int | None = None
+    strengths: tuple[float, ...] | None = field(default=None, repr=False)
+    breaks: tuple[int, ...] = ()
     limit: int = field(init=False)
     ids: tuple[int, ...] = field(init=False)
     length: int = field(init=False)
@@ -68,21 +76,27 @@ class Words:
     pieces: tuple[str, ...] = field(init=False)
     frame: tuple[int, ...] = field(init=False, default=())
     places: tuple[int, ...] = field(init=False)
+    scales: tuple[float, ...] = field(init=False, repr=False)
+    needed: int = field(init=False)
     _cut: frozenset[Word] = field(init=False, repr=False)
 
-    def __post_init__(self, tokenizer: Any, allow_empty: bool, at_most: int | None) -> None:
+    def __post_init__(self, tokenizer: Any, allow_empty: bool, at_most: int | None, vectors: bool) -> None:
         _check(self.prompt, tokenizer, allow_empty, at_most)
         limit = at_most or int(tokenizer.model_max_length)
-        padded = tokenizer(self.prompt, padding="max_length", max_length=limit, truncation=True)
+        text, stands = written_out(self.prompt, tokenizer) if vectors else (self.prompt, None)
+        padded = tokenizer(text, padding="max_length", max_length=limit, truncation=True)
         whole = tokenizer(
-            self.prompt, truncation=False, verbose=False, return_offsets_mapping=True, return_special_tokens_mask=True
+            text, truncation=False, verbose=False, return_offsets_mapping=True, return_special_tokens_mask=True
         )
+        offsets: list[tuple[int, int]] = whole["offset_mapping"]
+        if stands and text != self.prompt:
+            offsets = [(stands[a][0], stands[b - 1][1]) if a < b else (a, b) for a, b in offsets]
         body = [index for index, special in enumerate(whole["special_tokens_mask"]) if not special]
         specials = len(whole["input_ids"]) - len(body)
         first = body[0] if body else 0
         end = first + min(len(body), limit - specials)  # after the last token that the model reads
         spans = split(self.prompt)
-        owned = owners(whole["offset_mapping"], body, spans, len(self.prompt))
+        owned = owners(offsets, body, spans, len(self.prompt))
         units = [
             Word(self.prompt[a:b], a, b, tuple(t for t in mine if t < end))
             for (a, b), mine in zip(spans, owned, strict=True)
@@ -91,10 +105,14 @@ class Words:
         words = tuple(unit for unit in units if not is_punctuation(unit.text))
         length = min(len(whole["input_ids"]), limit)
         ids = tuple(int(token) for token in padded["input_ids"])
+        weights = self.strengths or (1.0,) * len(self.prompt)
+        starts = [a if first <= index < end and a < b else None for index, (a, b) in enumerate(offsets[:length])]
         values: dict[str, Any] = {
             "limit": limit, "ids": ids, "length": length, "places": tuple(range(length)), "units": tuple(units),
             "words": words, "_cut": cut, "truncated": tuple(word for word in words if word in cut),
-            "pieces": pieces(tokenizer, ids[:length], whole["offset_mapping"], self.prompt),
+            "pieces": pieces(tokenizer, ids[:length], offsets, self.prompt),
+            "scales": tuple(1.0 if start is None else weights[start] for start in starts),
+            "needed": max(1, -(-len(body) // max(1, limit - specials))),
         }  # fmt: skip
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -102,7 +120,7 @@ class Words:
     @property
     def content(self) -> tuple[int, ...]:
         """The ids from BOS to EOS, without padding."""
-        return self.ids[: self.length]
+        return tuple(self.ids[place] for place in self.places)
 
     @property
     def chunks(self) -> tuple[tuple[Word, ...], ...]:
@@ -143,37 +161,27 @@ class Words:
         taken = {*self.places, *self.frame}
         return tuple(column for column in range(self.limit) if column not in taken)
 
-    def chunked(self, size: int) -> Words:
-        """The same prompt in chunks of `size` tokens, each with its own start and end token."""
-        count = -(-(self.limit - 2) // size)
-
-        def column(position: int) -> int:  # of any token, BOS and EOS included
-            chunk, place = divmod(position - 1, size)
-            if position == 0:
-                return 0
-            return count * (size + 2) - 1 if chunk == count else chunk * (size + 2) + 1 + place
-
-        def moved(unit: Word) -> Word:
-            return replace(unit, tokens=tuple(map(column, unit.tokens)))
-
-        places = tuple(map(column, range(self.length)))
-        edges = [c * (size + 2) + side for c in range(count) for side in (0, size + 1)]
-        values: dict[str, Any] = {
-            "limit": count * (size + 2), "places": places, "units": tuple(map(moved, self.units)),
-            "words": tuple(map(moved, self.words)), "truncated": tuple(map(moved, self.truncated)),
-            "_cut": frozenset(map(moved, self._cut)),
-            "frame": tuple(edge for edge in edges if edge not in places),
-        }  # fmt: skip
-        made = copy(self)
-        for name, value in values.items():
-            object.__setattr__(made, name, value)
-        return made
-
     def padded(self, tokens: int) -> Words:
         """The same prompt with `tokens` more columns, which hold no word."""
         wider = copy(self)
         object.__setattr__(wider, "limit", self.limit + tokens)
         return wider
+
+    def part(self, start: int, end: int) -> str:
+        """The characters [start, end) as a prompt of their own, which reads as they do here: with their weights."""
+        if self.strengths is None:
+            return self.prompt[start:end]
+        inside = tuple(at - start for at in self.breaks if start < at < end)
+        return written(self.prompt[start:end], self.strengths[start:end], inside)
+
+    def like(self, word: Word, text: str) -> str:
+        """Another text as a part of this prompt, with a word's weight."""
+        return text if self.strengths is None else written(text, (self.strengths[word.start],) * len(text))
+
+    @property
+    def cut(self) -> str | None:
+        """The first word, or else the first punctuation mark, that the model does not read to its end."""
+        return next((unit.text for unit in (*self.truncated, *self.units) if unit in self._cut), None)
 
     def find(self, selector: Selector, number: int | None = None) -> tuple[int, ...]:
         """Token positions (BOS is 0) of what a selector names, ignoring case.
