@@ -13,6 +13,7 @@ import promptweave as pw
 from promptweave.core.control import NoEffect
 from promptweave.models.load import ModelError
 from promptweave.words import refine_map, suggest
+from promptweave.words.parts import part
 from promptweave.words.phrases import nouns
 
 TEXT = "a photo of a <toy> riding a bike"
@@ -149,8 +150,8 @@ def test_break_begins_a_chunk(tokenizer):
     words = model.words("a black cat BREAK a (red:1.5) car on a beach")
     assert words.prompt == "a black cat a red car on a beach"
     text = model.encode(["a black cat BREAK a red car on a beach"], [""]).cond[0]
-    for chunk, part in enumerate(("a black cat", "a red car on a beach", "")):
-        torch.testing.assert_close(text[chunk * 77 : (chunk + 1) * 77], plain.encode([part or ""], [""]).cond[0])
+    for chunk, own in enumerate(("a black cat", "a red car on a beach", "")):
+        torch.testing.assert_close(text[chunk * 77 : (chunk + 1) * 77], plain.encode([own], [""]).cond[0])
     assert words.find("car")[0] > 77 > words.find("cat")[0] and words.needed == 2
     assert sorted({*words.places, *words.frame, *words.pads}) == list(range(3 * 77))
     spelt = pipeline.tokenizer.convert_ids_to_tokens([words.ids[at] for at in words.find("red car")])
@@ -174,7 +175,7 @@ def test_texts_made_of_a_prompt_keep_its_weights(tokenizer):
     model = pw.load(fresh(tokenizer), prompt_weights=True)
     words = model.words(r"a (red:1.5) car and \(blue\) [bike] BREAK snow".replace(" BREAK", ""))
     for start, end in ((0, 9), (2, 26), (14, 26), (0, len(words.prompt))):
-        again = model.words(words.part(start, end))
+        again = model.words(part(words, start, end))
         assert again.prompt == words.prompt[start:end]
         assert again.strengths == pytest.approx(words.strengths[start:end])
     made = pw.generate(

@@ -59,12 +59,13 @@ def words(
     network = opening.load()
     found = [network.words(prompt) for prompt in prompts]
     for number, one in enumerate(found, 1):
+        known = dict(zip(one.places, one.pieces, strict=False))
         rows = [
             (
                 w.text,
                 f"{w.start}:{w.end}",
                 " ".join(map(str, w.tokens)),
-                " ".join(one.pieces[t] for t in w.tokens if t < one.length),
+                " ".join(known[t] for t in w.tokens if t in known),
             )
             for w in one.words
         ]

@@ -18,6 +18,11 @@ class Compose(Special):
         from promptweave.words.phrases import bracketed, noun_phrases
 
         reading = asked.network.reading
+        if reading.at_end(asked.prompts[0]) != asked.prompts[0]:
+            raise ValueError(
+                "Square brackets mark phrases here, as in [a red car]. Received a change from step to step, "
+                f"{asked.prompts[0]!r}. Write one text, or \\: and \\| for plain characters."
+            )
         text, spans = bracketed(asked.prompts[0], weights=reading.weights)
         asked.prompts = (text,)
         read = reading.parse(text)

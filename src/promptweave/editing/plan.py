@@ -148,5 +148,5 @@ def check_lengths(recipe: Recipe, model: Model) -> None:
     if recipe.truncate:
         return
     for number, prompt in enumerate(recipe.prompts, 1):
-        model.check_length(prompt, f"Prompt {number}")
-    model.check_length(recipe.negative, "The negative prompt")
+        model.check_length(prompt, f"Prompt {number}", recipe.steps)
+    model.check_length(recipe.negative, "The negative prompt", recipe.steps)

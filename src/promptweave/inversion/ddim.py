@@ -81,12 +81,12 @@ def invert(
     job.bind(model)
     solver = job.solver(model)
     back = _way_back(model, correct)
-    text = model.encode([prompt], [negative], truncate=truncate)
+    texts = job.texts(model, len(solver.steps))
     layout = Layout(branches(model, guidance), 1, len(z))
     strength = torch.full((1,), float(guidance), device=z.device, dtype=z.dtype)
     path = [z]
     for step in reversed(solver.steps):
-        here = Pass(model, step, text, strength, (), layout)
+        here = Pass(model, step, texts[step.index], strength, (), layout)
         output = answer(model, [here.request(z[None], step.t)])[0].unflatten(0, (len(layout.branches), len(z)))
         guided = guide(output[0], output[1], guidance) if len(output) == 2 else output[0]
         z = back(guided.to(z.dtype), z, step)

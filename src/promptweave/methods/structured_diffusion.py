@@ -37,6 +37,7 @@ from promptweave.core.pattern import Pattern
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site
 from promptweave.words import Words
+from promptweave.words.parts import part
 from promptweave.words.phrases import noun_phrases
 
 Encoding = Float[Tensor, "tokens dim"]
@@ -101,7 +102,7 @@ class StructuredDiffusion(Control):
             places = words.find(selector)
             units = [unit for unit in words.units if set(unit.tokens) & set(places)]
             if len(units) < len(words.units):
-                found.append((words.part(units[0].start, units[-1].end), places))
+                found.append((part(words, units[0].start, units[-1].end), places))
         return found
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from promptweave.words import Words
+from promptweave.words.changes import at_end, phases
 from promptweave.words.chunks import in_chunks
 from promptweave.words.emphasis import Emphasis, parse
 from promptweave.words.inversions import written_out
@@ -38,6 +39,14 @@ class Reading:
     def parse(self, prompt: str) -> Emphasis:
         """The prompt without its syntax, if it has any. Raises PromptSyntax."""
         return parse(prompt) if self.weights else Emphasis.none(prompt)
+
+    def phases(self, prompt: str, steps: int) -> tuple[str, ...]:
+        """The prompt at each of the steps of a run. Raises PromptSyntax."""
+        return phases(prompt, steps) if self.weights else (prompt,) * steps
+
+    def at_end(self, prompt: str) -> str:
+        """The prompt after its last change."""
+        return at_end(prompt) if self.weights else prompt
 
     def words(self, prompt: str, tokenizer: Any, *, allow_empty: bool = False) -> Words:
         """The words of a prompt, each with its columns in the maps."""

@@ -134,19 +134,28 @@ class PipelineModel:
         return ()
 
     def words(self, prompt: str) -> Words:
-        return self._words(prompt, False)
+        last = self.at_end(prompt)
+        words = self._words(last, False)
+        return words if last == prompt else words.scheduled(prompt)
+
+    def at_end(self, prompt: str) -> str:
+        return self.reading.at_end(prompt)
+
+    def phases(self, prompt: str, steps: int) -> tuple[str, ...]:
+        return self.reading.phases(prompt, steps)
 
     def _words(self, prompt: str, allow_empty: bool) -> Words:
         """The words of a prompt, which may be empty if `allow_empty`."""
         raise NotImplementedError
 
-    def check_length(self, text: str, name: str) -> None:
-        check_length(self._words(text, True), name, chunks=self.chunkable)
+    def check_length(self, text: str, name: str, steps: int = 1) -> None:
+        for phase in dict.fromkeys(self.phases(text, steps)):
+            check_length(self._words(phase, True), name, chunks=self.chunkable)
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str], negative: Sequence[str], *, truncate: bool = False) -> Text:
         for text in () if truncate else dict.fromkeys((*prompts, *negative)):
-            self.check_length(text, quoted(text))
+            check_length(self._words(text, True), quoted(text), chunks=self.chunkable)
         return self._encode(prompts, negative)
 
     def _encode(self, prompts: Sequence[str], negative: Sequence[str]) -> Text:

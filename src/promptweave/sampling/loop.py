@@ -12,11 +12,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptweave.core.control import Control, FirstPass, Hooks, Run
+from promptweave.core.control import Control, FirstPass, Hooks, Run, Text
 from promptweave.core.precision import precision
 from promptweave.core.record_maps import RecordedMaps, RecordMaps
 from promptweave.core.site import Sites
 from promptweave.models.base import Model, Solver
+from promptweave.sampling.phases import check_phases
 from promptweave.sampling.solver import Ddim
 from promptweave.sampling.walk import Progress, Request, Source, drive, walk
 
@@ -101,11 +102,14 @@ class Job:
             )
         grid = (noise.shape[-2], noise.shape[-1])
         words = tuple(model.words(prompt) for prompt in self.prompts)
+        solver = self.solver(model)
         if not self.truncate:
             for number, prompt in enumerate(self.prompts, 1):
-                model.check_length(prompt, f"Prompt {number}")
-            model.check_length(self.negative, "The negative prompt")
-        solver = self.solver(model)
+                model.check_length(prompt, f"Prompt {number}", len(solver.steps))
+            model.check_length(self.negative, "The negative prompt", len(solver.steps))
+        for prompt in self.prompts:
+            check_phases(model, prompt, len(solver.steps), steered=bool(self.controls))
+        check_phases(model, self.negative, len(solver.steps), steered=False)
         run = Run(
             tuple(self.prompts),
             words,
@@ -131,6 +135,15 @@ class Job:
             any(control.for_source() is not None for control in self.controls),
         )
         return run, tuple(control.bind(run) for control in self.controls)
+
+    def texts(self, model: Model, steps: int) -> tuple[Text, ...]:
+        """The encoded prompts at each of the steps; one and the same object while they do not change."""
+        rows = list(zip(*(model.phases(text, steps) for text in (*self.prompts, self.negative)), strict=True))
+        made = {
+            row: model.encode(row[:-1], row[-1:] * len(self.prompts), truncate=self.truncate)
+            for row in dict.fromkeys(rows)
+        }
+        return tuple(made[row] for row in rows)
 
     def solver(self, model: Model) -> Solver:
         """A fresh solver."""
@@ -179,11 +192,10 @@ def sample_jobs(model: Model, jobs: Sequence[Job]) -> list[Sample]:
     bound = [job.bind(model, first) if first else made for job, first, made in zip(jobs, passes, bound, strict=True)]
     runs: list[Generator[Request, Tensor, Tensor]] = []
     for job, (_, hooks) in zip(jobs, bound, strict=True):
-        text = model.encode(job.prompts, [job.negative] * len(job.prompts), truncate=job.truncate)
+        solver = job.solver(model)
+        texts = job.texts(model, len(solver.steps))
         z = job.noise.to(model.device, precision(job.noise.dtype, model.dtype))
-        runs.append(
-            walk(model, job.solver(model), text, z, job.guidance, hooks, source=job.source, progress=job.progress)
-        )
+        runs.append(walk(model, solver, texts, z, job.guidance, hooks, source=job.source, progress=job.progress))
     finished = zip(jobs, bound, drive(model, runs), strict=True)
     return [Sample(z, _pictures(model, z, job.source), run, hooks) for job, (run, hooks), z in finished]
 

@@ -104,7 +104,8 @@ def suggest(source: Words, target: Words) -> Literal["replace", "refine", "same"
     another chunk, are swapped for themselves.
     """
     runs = [(old, new) for old, new in _runs(source.units, target.units) if _keys(old) != _keys(new)]
-    if not runs and (source.ids, source.scales) == (target.ids, target.scales):
+    read = [(words.ids, words.scales, words.schedule) for words in (source, target)]
+    if not runs and read[0] == read[1]:
         return "same"
     return "replace" if all(_same_shape(old, new) for old, new in runs) else "refine"
 

@@ -1,8 +1,8 @@
 r"""The prompt syntax of the web user interfaces: weights and chunks.
 
 (word) means a weight of 1.1, (word:1.3) 1.3, and [word] 1 / 1.1; BREAK begins a new chunk; a backslash makes the next
-bracket, colon or bar a plain character. What else they read in a prompt, and no encoding of one text can be
-(`[cat:dog:0.5]`, `[cat|dog]`, AND, `<lora:name:1>`), is refused by name.
+bracket, colon or bar a plain character. AND and `<lora:name:1>`, which no text can stand for, are refused by name.
+`words.changes` reads what changes from step to step.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def parse(prompt: str) -> Emphasis:
     if wild is not None:
         raise PromptSyntax(
             f"A prompt weight is from {-LARGEST:g} to {LARGEST:g} (0.5 to 1.5 is usual). Received {wild:g} in "
-            f'"{_shortened(prompt)}". Write a smaller one, or fewer brackets.'
+            f'"{shortened(prompt)}". Write a smaller one, or fewer brackets.'
         )
     return Emphasis("".join(text), tuple(strengths), tuple(origins), tuple(breaks))
 
@@ -149,28 +149,12 @@ def _plain(character: str) -> str:
 
 def _check_bracket(prompt: str, bracket: _Bracket, end: int) -> None:
     """Raise PromptSyntax for square brackets that change the text from step to step."""
-    if bracket.kind != "[":
-        return
-    whole = prompt[bracket.place : end + 1]
-    if bracket.bars:
+    changing = bracket.colons and SCHEDULE.fullmatch(prompt[bracket.colons[-1] + 1 : end])
+    if bracket.kind == "[" and (bracket.bars or changing):
         raise PromptSyntax(
-            f"{whole} alternates between texts from step to step, which a prompt cannot do here. Received it in "
-            f'"{_shortened(prompt)}". Mix the shapes of two things with promptweave mix (PromptMixing), or write \\| '
-            "for a plain bar."
-        )
-    if bracket.colons and SCHEDULE.fullmatch(prompt[bracket.colons[-1] + 1 : end]):
-        first, last = bracket.colons[0], bracket.colons[-1]
-        old, new = prompt[bracket.place + 1 : first], prompt[first + 1 : last]
-        if first == last:  # [dog:0.5] adds
-            old, new = "", old
-        source, target = (" ".join(f"{prompt[: bracket.place]}{x}{prompt[end + 1 :]}".split()) for x in (old, new))
-        number = prompt[last + 1 : end].strip()
-        share = number if "." in number else "FRACTION"  # a number without a point counts steps
-        raise PromptSyntax(
-            f"{whole} changes the text at a step, which a prompt cannot do here. Received it in "
-            f'"{_shortened(prompt)}". Make the same image as an edit whose target begins as the source: '
-            f'promptweave edit "{source}" "{target}" --shared-start {share} --cross 0 --self 0. Or write \\: for a '
-            "plain colon."
+            f"{prompt[bracket.place : end + 1]} changes from step to step, which only the prompts and the negative "
+            f'prompt of a run can. Received it in "{shortened(prompt)}", which is read in another place. Write one '
+            "text, or \\: and \\| for plain characters."
         )
 
 
@@ -178,15 +162,15 @@ def _refuse(prompt: str, token: str) -> NoReturn:
     if token == "AND":
         raise PromptSyntax(
             "AND joins the predictions of several prompts, which a prompt cannot do here. Received it in "
-            f'"{_shortened(prompt)}". Guide towards further texts with promptweave sega --concept, keep the parts of '
+            f'"{shortened(prompt)}". Guide towards further texts with promptweave sega --concept, keep the parts of '
             "one prompt apart with promptweave compose, or write and."
         )
     raise PromptSyntax(
-        f'{token} names a file of weights, which a prompt cannot load here. Received it in "{_shortened(prompt)}". '
+        f'{token} names a file of weights, which a prompt cannot load here. Received it in "{shortened(prompt)}". '
         "Load it into the pipeline, pipeline.load_lora_weights(...), give that to load(pipeline), and leave it out of "
         "the prompt."
     )
 
 
-def _shortened(prompt: str) -> str:
+def shortened(prompt: str) -> str:
     return prompt if len(prompt) <= 120 else f"{prompt[:117]}..."

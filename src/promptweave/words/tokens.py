@@ -8,7 +8,6 @@ from copy import copy
 from dataclasses import KW_ONLY, InitVar, dataclass, field, replace
 from typing import Any
 
-from promptweave.words.emphasis import written
 from promptweave.words.inversions import written_out
 from promptweave.words.units import is_punctuation, key, owners, pieces, split
 
@@ -54,6 +53,7 @@ class Words:
     model does not read to their end. `places`: the columns of the `length` tokens from BOS to EOS; `pieces`: their
     texts, for display; `scales`: their weights. `frame`: the columns of further start and end tokens, if a long prompt
     is read in chunks; all other columns are `pads`. `needed`: the number of chunks that the whole prompt takes.
+    `schedule`: the prompt as it was written, if it changes from step to step; the words are then those of its end.
 
     Raises ValueError for a slow tokenizer, one without a limit, invalid Unicode, or an empty prompt (`allow_empty`).
     """
@@ -67,6 +67,7 @@ class Words:
     number: int | None = None
     strengths: tuple[float, ...] | None = field(default=None, repr=False)
     breaks: tuple[int, ...] = ()
+    schedule: str | None = field(init=False, default=None)
     limit: int = field(init=False)
     ids: tuple[int, ...] = field(init=False)
     length: int = field(init=False)
@@ -161,22 +162,17 @@ class Words:
         taken = {*self.places, *self.frame}
         return tuple(column for column in range(self.limit) if column not in taken)
 
+    def scheduled(self, prompt: str) -> Words:
+        """These words, as the end of a prompt that changes from step to step."""
+        made = copy(self)
+        object.__setattr__(made, "schedule", prompt)
+        return made
+
     def padded(self, tokens: int) -> Words:
         """The same prompt with `tokens` more columns, which hold no word."""
         wider = copy(self)
         object.__setattr__(wider, "limit", self.limit + tokens)
         return wider
-
-    def part(self, start: int, end: int) -> str:
-        """The characters [start, end) as a prompt of their own, which reads as they do here: with their weights."""
-        if self.strengths is None:
-            return self.prompt[start:end]
-        inside = tuple(at - start for at in self.breaks if start < at < end)
-        return written(self.prompt[start:end], self.strengths[start:end], inside)
-
-    def like(self, word: Word, text: str) -> str:
-        """Another text as a part of this prompt, with a word's weight."""
-        return text if self.strengths is None else written(text, (self.strengths[word.start],) * len(text))
 
     @property
     def cut(self) -> str | None:
