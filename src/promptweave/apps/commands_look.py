@@ -71,6 +71,8 @@ def words(
         ]
         terminal.say(table(f"prompt {number}: {one.prompt}", ("word", "characters", "tokens", "pieces"), rows))
         terminal.say(f"{one.length} of {one.limit} tokens, including start and end.")
+        if one.schedule is not None:
+            terminal.say(f"The prompt changes from step to step, {one.schedule}; these are its words at the end.")
         if one.truncated:
             terminal.say(f"Truncated: {', '.join(w.text for w in one.truncated)}.")
     tables = [alignment(found[0], other) for other in found[1:]]
