@@ -12,7 +12,7 @@ from tiny import build_tiny
 from promptweave import Refine, Replace, Reweight, edit, load, noise_for, sample
 from promptweave.models.load import ModelError
 from promptweave.words import refine_map, replace_map
-from promptweave.words.emphasis import parse
+from promptweave.words.emphasis import PromptSyntax, parse, written
 
 FILLER = " ".join(["a black cat next to a red car on a beach at night"] * 7)
 LONG = f"{FILLER}, a lion wearing a crown"
@@ -40,12 +40,10 @@ def test_words_of_the_second_chunk_have_their_columns(pipeline):
     assert words.limit == 3 * SIZE and not words.truncated
     tokens = words.find("lion")
     assert min(tokens) > SIZE
-    size, tokenizer = SIZE - 2, pipeline.tokenizer
-    ids, _ = model.reading._tokens(parse(LONG), tokenizer, size)
-    flat = [token for chunk in ids for token in chunk]
-    assert tokenizer.decode([flat[token] for token in tokens]).strip() == "lion"
+    tokenizer = pipeline.tokenizer
+    assert tokenizer.decode([words.ids[token] for token in tokens]).strip() == "lion"
     for word in ("crown", "beach#3", "night#7"):
-        found = tokenizer.decode([flat[token] for token in words.find(word)]).strip()
+        found = tokenizer.decode([words.ids[token] for token in words.find(word)]).strip()
         assert found == word.partition("#")[0]
     assert sorted({*words.places, *words.frame, *words.pads}) == list(range(3 * SIZE))
 
@@ -122,15 +120,73 @@ def test_brackets(prompt, text, strengths):
         assert read.strengths[text.index(letter)] == pytest.approx(strength)
 
 
-@given(st.text())
-def test_any_text_keeps_a_strength_for_each_character(prompt):
-    read = parse(prompt)
-    assert len(read.text) == len(read.strengths) and len(read.text) <= len(prompt)
+TEXTS = st.text() | st.lists(
+    st.sampled_from(
+        ["(", ")", "[", "]", "\\\\", ":", "|", ":1.2", " ", "red", "BREAK", "car", "AND", "0.5", "<lora:x:1>"]
+    )
+).map("".join)
 
 
-@given(st.text(alphabet=st.characters(blacklist_characters="()[]\\")))
-def test_text_without_brackets_is_unchanged(prompt):
+def parsed(prompt):
+    """What is read, or None if the prompt is refused by name."""
+    try:
+        return parse(prompt)
+    except PromptSyntax as error:
+        assert "Received" in str(error)
+        return None
+
+
+@given(TEXTS)
+def test_any_text_keeps_a_strength_and_a_place_for_each_character(prompt):
+    read = parsed(prompt)
+    if read is not None:
+        assert len(read.text) == len(read.strengths) == len(read.origins) and len(read.text) <= len(prompt)
+        spaces = [place for place, origin in enumerate(read.origins) if read.text[place] != prompt[origin]]
+        assert all(read.text[place] == " " for place in spaces) and len(spaces) <= len(read.breaks)
+        again = parse(written(read.text, read.strengths))
+        assert again.text == read.text and again.strengths == pytest.approx(read.strengths)
+
+
+@given(st.text(alphabet=st.characters(blacklist_characters="()[]\\<ABKR")))
+def test_text_without_syntax_is_unchanged(prompt):
     assert parse(prompt).text == prompt and set(parse(prompt).strengths) <= {1.0}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        ("a ([cat:dog:.5]:1.3)", r"\[cat:dog:.5\] changes from step to step"),
+        ("a [red:3] car", r"\[red:3\] changes from step to step"),
+        ("a [[cat]|dog|] car", r"\|dog\|\] changes from step to step"),
+        ("a cat AND a dog", "AND joins .* sega .* write and"),
+        ("a cat AND a dog :1.2", "AND joins"),
+        ("a cat <lora:detail:0.8>", "<lora:detail:0.8> names a file of weights.*load_lora_weights"),
+        ("a cat <hypernet:x>", "<hypernet:x> names a file"),
+        ("(cat:1e)(dog:999)", "from -100 to 100 .*Received 999"),
+        ("(" * 60 + "cat" + ")" * 60, "or fewer brackets"),
+        (f"(cat:{'9' * 400})", "Received inf"),
+    ],
+)
+def test_syntax_that_has_no_meaning_is_refused_by_name(prompt, message):
+    with pytest.raises(PromptSyntax, match=message):
+        parse(prompt)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "text"),
+    [
+        ("a [cat:dog] at 16:9", "a cat:dog at 16:9"),
+        (r"a [cat\:dog\:0.5]", "a cat:dog:0.5"),
+        (r"[a\|b] | c", "a|b | c"),
+        ("(a|b) and a STAND, BREAKFAST, rock and roll", "a|b and a STAND, BREAKFAST, rock and roll"),
+        ("a [cat:dog:0.5", "a [cat:dog:0.5"),
+        ("<toy> <3 a<b", "<toy> <3 a<b"),
+        ("a BREAK b", "a b"),
+        ("BREAK a\nBREAK\nBREAK b BREAK", "a  b"),
+    ],
+)
+def test_what_only_looks_like_syntax(prompt, text):
+    assert parse(prompt).text == text
 
 
 def test_a_recipe_says_how_prompts_are_read(tmp_path, tiny_folder, capsys):

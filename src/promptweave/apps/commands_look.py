@@ -67,17 +67,20 @@ def words(
     network = opening.load()
     found = [network.words(prompt) for prompt in prompts]
     for number, one in enumerate(found, 1):
+        known = dict(zip(one.places, one.pieces, strict=False))
         rows = [
             (
                 w.text,
                 f"{w.start}:{w.end}",
                 " ".join(map(str, w.tokens)),
-                " ".join(one.pieces[t] for t in w.tokens if t < one.length),
+                " ".join(known[t] for t in w.tokens if t in known),
             )
             for w in one.words
         ]
         terminal.say(table(f"prompt {number}: {one.prompt}", ("word", "characters", "tokens", "pieces"), rows))
         terminal.say(f"{one.length} of {one.limit} tokens, including start and end.")
+        if one.schedule is not None:
+            terminal.say(f"The prompt changes from step to step, {one.schedule}; these are its words at the end.")
         if one.truncated:
             terminal.say(f"Truncated: {', '.join(w.text for w in one.truncated)}.")
     tables = [alignment(found[0], other) for other in found[1:]]

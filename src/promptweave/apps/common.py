@@ -41,7 +41,13 @@ class Opening:
         bool, Option("Load pickled weights, which can run code. Only for files that you trust.", group="Model")
     ] = False
     chunks: Annotated[int, Option("Maximum prompt length, as a multiple of the model's.", low=1, group="Model")] = 1
-    prompt_weights: Annotated[bool, Option("Read (word:1.3) and [word] in prompts as weights.", group="Model")] = False
+    prompt_weights: Annotated[
+        bool,
+        Option(
+            "Read the prompt syntax of the web interfaces: (word:1.3), [word], [cat:dog:0.5], [cat|dog], BREAK.",
+            group="Model",
+        ),
+    ] = False
 
     def load(self) -> Any:
         """Load the model."""

@@ -14,7 +14,8 @@ class Attend(Special):
     def prepare(self, asked: Asked) -> None:
         from promptweave.words.phrases import nouns
 
-        asked.own.setdefault("words", tuple(nouns(asked.prompts[0])))
+        if "words" not in asked.own:
+            asked.own["words"] = nouns(asked.network.words(asked.prompts[0]).prompt)
 
     def pictures(self, asked: Asked, made: Made) -> dict[str, Any]:
         from promptweave.apps.steering import maps_of_both

@@ -16,13 +16,21 @@ class Compose(Special):
     def prepare(self, asked: Asked) -> None:
         from promptweave.words.phrases import bracketed, noun_phrases
 
-        text, spans = bracketed(asked.prompts[0])
+        reading = asked.network.reading
+        if reading.at_end(asked.prompts[0]) != asked.prompts[0]:
+            raise ValueError(
+                "Square brackets mark phrases here, as in [a red car]. Received a change from step to step, "
+                f"{asked.prompts[0]!r}. Write one text, or \\: and \\| for plain characters."
+            )
+        text, spans = bracketed(asked.prompts[0], weights=reading.weights)
         asked.prompts = (text,)
+        read = reading.parse(text)
+        spans = [_inside(read.origins, *span) for span in spans]
         if "phrases" in asked.own:
             if spans:
                 raise ValueError("Phrases are marked by brackets or by --phrase. Received both. Leave one of them out.")
             return
-        asked.own["phrases"] = tuple(spans or noun_phrases(text))
+        asked.own["phrases"] = tuple(spans or noun_phrases(read.text))
         if not asked.own["phrases"]:
             raise ValueError(
                 f"A phrase of two or more words is needed. None was found in {text!r}. "
@@ -33,9 +41,17 @@ class Compose(Special):
         read = made.result.report["controls"][0]["phrases"]["0"]
         phrases, variant = asked.own["phrases"], asked.own.get("variant", "values")
         if all(isinstance(phrase, tuple) for phrase in phrases):
-            asked.output.terminal.say(tree(asked.prompts[0], phrases))
+            asked.output.terminal.say(tree(asked.network.words(asked.prompts[0]).prompt, phrases))
         asked.output.terminal.say(f"  {variant} of the prompt and of {len(read)} separately encoded phrases")
         return {}
+
+
+def _inside(origins: Sequence[int], start: int, end: int) -> tuple[int, int]:
+    """Characters of the text without weights for those of the prompt with them."""
+    inside = [place for place, origin in enumerate(origins) if start <= origin < end]
+    if not inside:
+        raise ValueError("Brackets enclose a phrase, as in [a red car]. Received weights alone. Write a word.")
+    return inside[0], inside[-1] + 1
 
 
 def tree(prompt: str, phrases: Sequence[tuple[int, int]]) -> Tree:

@@ -199,6 +199,7 @@ def run_many(
             Job(
                 recipe.prompts, begin.noise, recipe.steps, recipe.guidance, (*begin.controls, *recipe.controls, *watch),
                 recipe.negative, recipe.seed, source, progress, begin.first_pass, begin.inverted, compared,
+                recipe.truncate,
             )
         )  # fmt: skip
         if compare and _compared(recipe):
@@ -228,5 +229,5 @@ def _uncontrolled(recipe: Recipe, begin: Start) -> Job:
         prompts = recipe.prompts
     return Job(
         prompts, begin.noise, recipe.steps, recipe.guidance, acting, recipe.negative, recipe.seed,
-        inverted=begin.inverted, compared=True,
+        inverted=begin.inverted, compared=True, truncate=recipe.truncate,
     )  # fmt: skip

@@ -23,10 +23,7 @@ from promptweave.inversion import Inversion
 from promptweave.models.base import Model
 from promptweave.sampling.guidance import effective
 from promptweave.sampling.loop import Job, latent_grid
-
-
-class PromptTooLong(ValueError):
-    """A prompt that exceeds the model's token limit."""
+from promptweave.words.lengths import PromptTooLong as PromptTooLong
 
 
 def usual(model: Model, steps: int | None = None, guidance: Number | None = None) -> tuple[int, Number]:
@@ -178,16 +175,20 @@ def bind(recipe: Recipe, model: Model) -> Run:
     """Bind the recipe's controls to its run. Raises whatever running it would raise before its first step."""
     shape = (recipe.images, model.channels, *latent_grid(model, recipe.size))
     noise = torch.empty(shape, device="meta")  # its shape is all that is read
-    return Job(recipe.prompts, noise, recipe.steps, recipe.guidance, recipe.controls).bind(model)[0]
+    job = Job(
+        recipe.prompts, noise, recipe.steps, recipe.guidance, recipe.controls, recipe.negative,
+        truncate=recipe.truncate,
+    )  # fmt: skip
+    return job.bind(model)[0]
 
 
 def check_lengths(recipe: Recipe, model: Model) -> None:
-    """Raise PromptTooLong for words that the model would not read, unless the recipe allows truncation."""
+    """Raise PromptTooLong for a prompt that the model would not read to its end, unless the recipe allows it.
+
+    What controls read is checked where they are bound, and everything once more where it is encoded.
+    """
+    if recipe.truncate:
+        return
     for number, prompt in enumerate(recipe.prompts, 1):
-        words = model.words(prompt)
-        if words.truncated and not recipe.truncate:
-            raise PromptTooLong(
-                f"Prompt {number} is longer than the {words.limit} tokens that the model reads: "
-                f"it would not see {words.truncated[0].text!r} and what follows. "
-                "Shorten the prompt, or allow truncation with truncate=True (--truncate)."
-            )
+        model.check_length(prompt, f"Prompt {number}", recipe.steps)
+    model.check_length(recipe.negative, "The negative prompt", recipe.steps)

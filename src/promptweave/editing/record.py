@@ -88,7 +88,7 @@ def _fits(row: Row, site: Site, images: int) -> bool:
 def estimate(model: Model, recipe: Recipe, kept: Kept, *, row: int = 0) -> int:
     """Size in bytes of a recording of one row, latents included (chained edits that add terms take more)."""
     noise = noise_for(model, recipe.seed, recipe.images, recipe.size)
-    job = Job(recipe.prompts, noise, recipe.steps, recipe.guidance)
+    job = Job(recipe.prompts, noise, recipe.steps, recipe.guidance, truncate=recipe.truncate)
     run, _ = job.bind(model)
     solver = job.solver(model)
     calls = max(len(solver.calls(step)) for step in solver.steps)
@@ -132,6 +132,7 @@ def record_run(
         source=track,
         inverted=begin.inverted,
         progress=progress,
+        truncate=recipe.truncate,
     )
     captured = made.hooks[-1]
     assert isinstance(captured, Captured)

@@ -19,7 +19,7 @@ from promptweave.editing.settings import Settings, split
 from promptweave.models.base import Model
 from promptweave.sampling.loop import Job, noise_for
 from promptweave.words import Words
-from promptweave.words.units import loose
+from promptweave.words.units import key, loose
 
 BUDGET = 2_000_000_000  # default budget: bytes of maps that a run may keep
 Grid = int | tuple[int, int] | Literal["all"] | None
@@ -30,10 +30,12 @@ SPECIAL = ("<start>", "<end>")
 def named(words: Words, special: bool = False) -> Named:
     """The words that the model reads, with the start and end tokens; a repeated word gets the suffix "#2"."""
     found: list[tuple[str, tuple[int, ...]]] = []
+    seen: list[str] = []
     for word in words.words:
+        seen.append(key(word.text))
         if words.own(word) and word not in words.truncated:
-            count = sum(name.partition("#")[0] == word.text for name, _ in found)
-            found.append((f"{word.text}#{count + 1}" if count else word.text, words.own(word)))
+            count = seen.count(seen[-1])
+            found.append((f"{word.text}#{count}" if count > 1 else word.text, words.own(word)))
     if special:
         start = words.places[:1] if words.places[0] not in _tokens(words) else ()
         found = [*([(SPECIAL[0], start)] if start else []), *found, (SPECIAL[1], words.places[-1:])]
@@ -116,12 +118,11 @@ def single(
     image: Given | Picture | None = None,
     inversion: str | None = None,
 ) -> Recipe:
-    """The recipe of a view of one image; its prompt may be too long for the model unless `truncate` is False."""
+    """The recipe of a view of one image."""
     chosen = (settings or Settings()).with_(*split(call, given, Settings))
     if chosen.images not in (None, 1):
         raise Unread(f"{call} shows a single image. Received images={chosen.images}. Leave images out.")
-    run = replace(chosen, images=None, truncate=given.get("truncate", True))
-    recipe = recipe_for(model, prompt, (), run, image=image, inversion=inversion)
+    recipe = recipe_for(model, prompt, (), replace(chosen, images=None), image=image, inversion=inversion)
     recipe.check()
     check_lengths(recipe, model)
     return recipe
@@ -130,7 +131,7 @@ def single(
 def bound(recipe: Recipe, model: Model) -> Run:
     """Bind the recipe to its run, without controls."""
     noise = noise_for(model, recipe.seed, recipe.images, recipe.size)
-    return Job(recipe.prompts, noise, recipe.steps, recipe.guidance).bind(model)[0]
+    return Job(recipe.prompts, noise, recipe.steps, recipe.guidance, truncate=recipe.truncate).bind(model)[0]
 
 
 def check_budget(recipe: Recipe, model: Model, recorders: Sequence[Any], budget: int | None) -> int:

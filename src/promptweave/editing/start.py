@@ -66,7 +66,8 @@ def start(
     if known is not None:
         return Start(known.noise, known)
     task = Task(
-        model, latents, recipe.source, recipe.steps, recipe.guidance, recipe.negative, recipe.seed, progress
+        model, latents, recipe.source, recipe.steps, recipe.guidance, recipe.negative, recipe.seed, progress,
+        recipe.truncate,
     )  # fmt: skip
     made = found(read_inversion(recipe.inversion), task)
     return Start(made.noise, made)

@@ -70,14 +70,15 @@ def invert(
     negative: str = "",
     correct: Correct | None = None,
     progress: Progress | None = None,
+    truncate: bool = False,
 ) -> Inverted:
     """The path of an image's latents (`model.to_latent`) back to noise, with one network pass per step.
 
     `prompt` describes the image. A `guidance` other than 1 makes the inversion less accurate. `correct` may change the
-    noise that a diffusion model predicts. Raises CannotInvert for any solver but DDIM and the Euler solver of flow
-    models, and NotFinite if the network gives no numbers.
+    noise that a diffusion model predicts. `truncate`: as in `sample`. Raises CannotInvert for any solver but DDIM and
+    the Euler solver of flow models, and NotFinite if the network gives no numbers.
     """
-    task = Task(model, latents, prompt, steps, guidance, negative, progress=progress)
+    task = Task(model, latents, prompt, steps, guidance, negative, progress=progress, truncate=truncate)
     return Inverted(ddim_path(task, guidance, correct), Direct())
 
 

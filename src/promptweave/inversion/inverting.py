@@ -54,6 +54,7 @@ class Task:
     negative: str = ""
     seed: int = 0
     progress: Progress | None = None
+    truncate: bool = False
 
     def __post_init__(self) -> None:
         wanted = precision(self.latents.dtype, self.model.dtype)
@@ -63,7 +64,15 @@ class Task:
 
     @cached_property
     def _job(self) -> Job:
-        return Job([self.prompt], self.latents, self.steps, self.guidance, negative=self.negative, compared=True)
+        return Job(
+            [self.prompt],
+            self.latents,
+            self.steps,
+            self.guidance,
+            negative=self.negative,
+            compared=True,
+            truncate=self.truncate,
+        )
 
     @cached_property
     def steps_of_run(self) -> Sequence[Step]:
@@ -71,9 +80,9 @@ class Task:
         return self._job.solver(self.model).steps
 
     @cached_property
-    def text(self) -> Text:
-        """The encoded prompt and negative prompt."""
-        return self.model.encode([self.prompt], [self.negative])
+    def texts(self) -> tuple[Text, ...]:
+        """The encoded prompt and negative prompt at each step; one and the same object while they do not change."""
+        return self._job.texts(self.model, len(self.steps_of_run))
 
     def schedule(self) -> Schedule:
         """The noise levels of a model that is sampled with DDIM. Raises CannotInvert for others."""
@@ -107,7 +116,7 @@ class Task:
         """The network's output at the time `step.t`, guided if `guidance` is not 1."""
         layout = Layout(branches(self.model, guidance), 1, len(z))
         strength = torch.full((1,), float(guidance), device=z.device, dtype=z.dtype)
-        here = Pass(self.model, step, text or self.text, strength, (), layout)
+        here = Pass(self.model, step, text or self.texts[step.index], strength, (), layout)
         output = answer(self.model, [here.request(z[None], step.t)])[0].unflatten(0, (len(layout.branches), len(z)))
         return (guide(output[0], output[1], guidance) if len(output) == 2 else output[0]).to(z.dtype)
 

@@ -59,11 +59,12 @@ def unconditional(task: Task, null: Number = 0.0) -> dict[str, Tensor]:
             "In negative-prompt inversion the source prompt takes the place of the negative prompt. Received "
             f"negative={task.negative!r}. Leave it out, or mix both: --inversion negative-prompt:null=0.5."
         )
-    text = task.text
-    found = {"uncond": slerp(text.cond, text.uncond, null)}
-    if text.pooled is not None and text.uncond_pooled is not None:
-        found["uncond_pooled"] = slerp(text.pooled, text.uncond_pooled, null)
-    return found
+    texts = task.texts if len(set(map(id, task.texts))) > 1 else task.texts[:1]
+    found = {"uncond": torch.cat([slerp(text.cond, text.uncond, null) for text in texts])}
+    pooled = [
+        slerp(x.pooled, x.uncond_pooled, null) for x in texts if not (x.pooled is None or x.uncond_pooled is None)
+    ]
+    return {**found, "uncond_pooled": torch.cat(pooled)} if pooled else found
 
 
 def as_negative(found: Inverted) -> Unconditional:

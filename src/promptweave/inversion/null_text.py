@@ -59,8 +59,10 @@ class NullText(Inversion):
         path = ddim_path(task)
         texts, loss, rounds = optimised(self, task, path)
         more = {"uncond": texts}
-        if task.text.uncond_pooled is not None:
-            more["uncond_pooled"] = task.text.uncond_pooled
+        if task.texts[0].uncond_pooled is not None:
+            more["uncond_pooled"] = torch.cat(
+                [text.uncond_pooled for text in task.texts if text.uncond_pooled is not None]
+            )
         return Inverted(path, self, more, {"loss": loss, "rounds": rounds})
 
     def controls(self, found: Inverted) -> tuple[Control, ...]:
@@ -162,8 +164,8 @@ def optimised(
     """The texts of all steps, the last loss and the number of rounds. `seen` gets each step's latents, before and
     after."""
     schedule, steps = task.schedule(), task.steps_of_run
-    text, z = task.text, path[0]
-    u = text.uncond.float() if text.uncond.dtype.itemsize < 4 else text.uncond
+    z, u = path[0], task.texts[0].uncond
+    u = u.float() if u.dtype.itemsize < 4 else u
     texts, total, last = list[Tensor](), 0, 0.0
     with torch.no_grad(), checkpointed(task.model, on=options.checkpointing):
         for step in steps:
@@ -172,7 +174,7 @@ def optimised(
             limit = options.tolerance * (1 + 2 * step.index)
 
             def moved(u: Tensor, z: Latent = z, step: Step = step, cond: Latent = cond) -> Latent:
-                uncond = task.predict(z, step, text=_as_text(text, u))
+                uncond = task.predict(z, step, text=_as_text(task.texts[step.index], u))
                 return _step(guide(uncond, cond, task.guidance), z, step, schedule)
 
             u, last, rounds = _round(moved, u, goal, options.rounds, rate, limit)

@@ -16,11 +16,11 @@ from promptweave.core.kept import NOTHING, Kept
 class Unconditional(Control):
     """Guidance points away from `texts` instead of the negative prompt: one text for all steps, or one for each.
 
-    `pooled` [1, dim]: its pooled vector, for networks that take one. `rows`: the prompts; None: all.
+    `pooled` [texts, dim]: their pooled vectors, for networks that take one. `rows`: the prompts; None: all.
     """
 
     texts: Float[Tensor, "texts tokens dim"]
-    pooled: Float[Tensor, "1 pooled"] | None = None
+    pooled: Float[Tensor, "texts pooled"] | None = None
     rows: tuple[int, ...] | None = None
 
     def for_source(self) -> Control:
@@ -57,7 +57,7 @@ class _Replaced(Hooks):
             pooled = text.uncond_pooled
             if pooled is not None and mine.pooled is not None:
                 pooled = pooled.clone()
-                pooled[rows] = mine.pooled.to(pooled)
+                pooled[rows] = mine.pooled[min(number, len(mine.pooled) - 1)].to(pooled)
             self.made = {number: text.with_uncond(uncond).with_pooled(text.pooled, pooled)}
         kept = self.made[number]
         return text.with_uncond(kept.uncond).with_pooled(text.pooled, kept.uncond_pooled)

@@ -101,8 +101,8 @@ def word_maps(
 
     `grid`: the grid of the layers to read, a side or (height, width); "all" resizes those of all grids to the latent's
     and averages them (DAAM, arXiv 2210.04885); None is the grid that localises words best. `renormalised`: see
-    `WordMaps.renormalised`. Options: the fields of `Settings`, as keywords or as `settings`. Prompts that are too long
-    are truncated, unless `truncate` is False.
+    `WordMaps.renormalised`. Options: the fields of `Settings`, as keywords or as `settings`. Raises PromptTooLong as
+    `edit` does.
     """
     network = load_cached(model) if isinstance(model, str) else model
     recipe = single(network, "word_maps", prompt, settings, options, image=image, inversion=inversion)

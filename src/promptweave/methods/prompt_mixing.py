@@ -36,6 +36,7 @@ from promptweave.core.site import Site, Sites
 from promptweave.core.targets import SOURCE, chosen
 from promptweave.methods.local_blend import LocalBlend, region
 from promptweave.words import counterparts, replace_map
+from promptweave.words.parts import swapped
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,9 @@ class PromptMixing(Control):
         for row, proxy in zip(rows, proxies, strict=True):
             words = run.words[row]
             own = [unit for unit in words.units if set(unit.tokens) & set(words.find(self.word))]
-            mixed = words.prompt[: own[0].start] + proxy + words.prompt[own[-1].end :]
-            if words.prompt != run.prompts[row] or mixed == words.prompt:
-                raise NoEffect(f"A proxy is another word, in a prompt without bracket weights. Received {proxy!r}.")
+            mixed = swapped(words, own[0], own[-1], proxy)
+            if run.read(mixed).prompt == words.prompt:
+                raise NoEffect(f"A proxy is another word than the one that changes. Received {proxy!r}.")
             encoding = run.encode([mixed]).cond[0]
             values[row] = replace_map(words, run.read(mixed)).to(encoding) @ encoding
             weights[list(counterparts(self.word, run.words[SOURCE], words).get("source", ())), 0] = 1

@@ -37,12 +37,13 @@ from promptweave.core.pattern import Pattern
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site
 from promptweave.words import Words
+from promptweave.words.parts import part
 from promptweave.words.phrases import noun_phrases
 
 Encoding = Float[Tensor, "tokens dim"]
 
 
-def aligned(whole: Encoding, phrase: Encoding, places: Sequence[int]) -> Encoding:
+def aligned(whole: Encoding, phrase: Float[Tensor, "own dim"], places: Sequence[int]) -> Encoding:
     """c_j: `whole` with the phrase's own rows, those after its start token, at `places`."""
     return whole.index_copy(0, torch.tensor(places, device=whole.device), phrase[1 : 1 + len(places)].to(whole))
 
@@ -94,14 +95,14 @@ class StructuredDiffusion(Control):
         return _Composing(run, {row: phrases for row, phrases in found.items() if phrases}, self.variant)
 
     def _found(self, words: Words) -> list[tuple[str, tuple[int, ...]]]:
-        """The text and token positions of each phrase."""
+        """The text of each phrase, as a prompt of its own, and its token positions."""
         selectors = noun_phrases(words.prompt) if self.phrases is None else self.phrases
         found: list[tuple[str, tuple[int, ...]]] = []
         for selector in selectors:
             places = words.find(selector)
             units = [unit for unit in words.units if set(unit.tokens) & set(places)]
             if len(units) < len(words.units):
-                found.append((words.prompt[units[0].start : units[-1].end], places))
+                found.append((part(words, units[0].start, units[-1].end), places))
         return found
 
 
@@ -113,10 +114,12 @@ class _Composing(Hooks):
     keys: dict[int, Float[Tensor, "phrases tokens dim"]] = field(default_factory=dict[int, Tensor])
 
     @cached_property
-    def encodings(self) -> dict[str, Encoding]:
-        """Each phrase, encoded alone."""
+    def encodings(self) -> dict[str, Float[Tensor, "own dim"]]:
+        """Each phrase, encoded alone: its start token and its words."""
         texts = list(dict.fromkeys(text for phrases in self.phrases.values() for text, _ in phrases))
-        return dict(zip(texts, self.run.encode(texts).cond, strict=True)) if texts else {}
+        own = [[token for unit in self.run.read(text).units for token in unit.tokens] for text in texts]
+        made = self.run.encode(texts).cond if texts else ()
+        return {text: rows[[0, *tokens]] for text, rows, tokens in zip(texts, made, own, strict=True)}
 
     def condition(self, step: Step, text: Text) -> Text:
         values = list(text.values.unbind(0))

@@ -238,8 +238,20 @@ class Model(Protocol):
         """The prompt's words and their tokens (`words.Words`)."""
         ...
 
-    def encode(self, prompts: Sequence[str], negative: Sequence[str]) -> Text:
-        """Encode prompts and negative prompts."""
+    def phases(self, prompt: str, steps: int) -> Sequence[str]:
+        """The prompt at each of the steps of a run, if its syntax makes it change."""
+        ...
+
+    def at_end(self, prompt: str) -> str:
+        """The prompt after its last change, whose words `words` gives."""
+        ...
+
+    def check_length(self, text: str, name: str, steps: int = 1) -> None:
+        """Raise PromptTooLong for a text that the model would cut in a run of `steps`; `name`: what it is."""
+        ...
+
+    def encode(self, prompts: Sequence[str], negative: Sequence[str], *, truncate: bool = False) -> Text:
+        """Encode prompts and negative prompts. Raises PromptTooLong unless the model may `truncate` them."""
         ...
 
     def sites(self, latent_grid: tuple[int, int]) -> tuple[Site, ...]:

@@ -68,11 +68,10 @@ class FluxModel(PipelineModel):
             return mu
         return {"sigmas": np.linspace(1.0, 1 / steps, steps).tolist(), **mu}
 
-    def words(self, prompt: str) -> Words:
-        return Words(prompt, self.tokenizer, at_most=self.length)
+    def _words(self, prompt: str, allow_empty: bool) -> Words:
+        return Words(prompt, self.tokenizer, at_most=self.length, allow_empty=allow_empty)
 
-    @torch.no_grad()
-    def encode(self, prompts: Sequence[str], negative: Sequence[str]) -> Text:
+    def _encode(self, prompts: Sequence[str], negative: Sequence[str]) -> Text:
         if any(prompt.strip() for prompt in negative):
             raise ValueError(
                 "FLUX takes guidance as an input and has no negative prompt. "

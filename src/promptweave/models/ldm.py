@@ -17,17 +17,17 @@ class LDMModel(UNetModel):
     """An LDMTextToImagePipeline as a `models.base.Model`."""
 
     usual = (50, 5.0)
+    chunkable = False
     encoders = ("bert",)
     autoencoder = "vqvae"
 
-    def words(self, prompt: str) -> Words:
-        return Words(prompt, self.tokenizer, at_most=LENGTH)
+    def _words(self, prompt: str, allow_empty: bool) -> Words:
+        return Words(prompt, self.tokenizer, at_most=LENGTH, vectors=False, allow_empty=allow_empty)
 
     def _text(self, prompts: Sequence[str], negative: Sequence[str]) -> Text:
-        states = [self._read(list(part)) for part in (prompts, negative)]
+        states = [self._read(part) for part in (prompts, negative)]
         return Text(states[0], states[1])
 
-    def _read(self, prompts: list[str]) -> torch.Tensor:
-        options = {"padding": "max_length", "max_length": LENGTH, "truncation": True, "return_tensors": "pt"}
-        ids = self.tokenizer(prompts, **options).input_ids
+    def _read(self, prompts: Sequence[str]) -> torch.Tensor:
+        ids = torch.tensor([self._words(prompt, True).ids for prompt in prompts])
         return self.pipeline.bert(ids.to(self.device))[0].to(self.dtype)

@@ -83,8 +83,9 @@ def load(
     can run any code; only for files that you trust. `config`: the pipeline folder that describes the parts of a single
     file, instead of the hub's. `control`: the image that a ControlNet reads, in any form that diffusers takes, and
     `control_scale`, its strength. `image_prompt`: the image that an IP-Adapter reads, or a list with one for each
-    adapter. `chunks`: read prompts of up to so many times the encoder's length; `prompt_weights`: read (word:1.3) and
-    [word] as the web user interfaces do; both for Stable Diffusion 1, 2 and XL. Raises ModelError if the model cannot
+    adapter. `chunks`: read prompts of up to so many times the encoder's length; `prompt_weights`: read the
+    prompt syntax of the web user interfaces, (word:1.3), [word], [cat:dog:0.5], [cat|dog] and BREAK; both for Stable
+    Diffusion 1, 2 and XL. Raises ModelError if the model cannot
     be found, read or used in this way, and UnknownScheduler for a scheduler that is not supported.
     """
     reading = Reading(chunks, prompt_weights)
@@ -121,7 +122,7 @@ def _reading(model: Loaded, reading: Reading) -> Loaded:
     """The model, set to read prompts in this way."""
     if reading.plain:
         return model
-    if not isinstance(model, UNetModel) or isinstance(model, LDMModel):
+    if not model.chunkable:
         raise ModelError(
             "Chunks and prompt weights need the CLIP encoders of Stable Diffusion 1, 2 or XL. "
             f"Received {type(model.pipeline).__name__}, which reads {model.words('a').limit} tokens."

@@ -1,4 +1,4 @@
-"""Long prompts, read in chunks, and prompt weights, for the CLIP encoders of Stable Diffusion."""
+"""How prompts are read: long ones in chunks, and with prompt weights, for the CLIP encoders of Stable Diffusion."""
 
 from __future__ import annotations
 
@@ -10,12 +10,19 @@ import torch
 from torch import Tensor
 
 from promptweave.words import Words
+from promptweave.words.changes import at_end, phases
+from promptweave.words.chunks import in_chunks
 from promptweave.words.emphasis import Emphasis, parse
+from promptweave.words.inversions import written_out
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How prompts are read: in how many `chunks`, each as long as the encoder reads, and with `weights` in brackets."""
+    """How prompts are read: in how many `chunks`, each as long as the encoder reads, and with `weights` in brackets.
+
+    There is one reading of a prompt, its `Words`: they hold the ids that the encoder gets, the weights of their states
+    and the columns of each word.
+    """
 
     chunks: int = 1
     weights: bool = False
@@ -30,14 +37,28 @@ class Reading:
         return self == Reading()
 
     def parse(self, prompt: str) -> Emphasis:
-        """The prompt without brackets, if they mean weights."""
-        return parse(prompt) if self.weights else Emphasis(prompt, (1.0,) * len(prompt))
+        """The prompt without its syntax, if it has any. Raises PromptSyntax."""
+        return parse(prompt) if self.weights else Emphasis.none(prompt)
 
-    def words(self, prompt: str, tokenizer: Any) -> Words:
+    def phases(self, prompt: str, steps: int) -> tuple[str, ...]:
+        """The prompt at each of the steps of a run. Raises PromptSyntax."""
+        return phases(prompt, steps) if self.weights else (prompt,) * steps
+
+    def at_end(self, prompt: str) -> str:
+        """The prompt after its last change."""
+        return at_end(prompt) if self.weights else prompt
+
+    def words(self, prompt: str, tokenizer: Any, *, allow_empty: bool = False) -> Words:
         """The words of a prompt, each with its columns in the maps."""
-        size = tokenizer.model_max_length - 2
-        words = Words(self.parse(prompt).text, tokenizer, at_most=self.chunks * size + 2)
-        return words.chunked(size) if self.chunks > 1 else words
+        read = self.parse(prompt)
+        given: dict[str, Any] = {"allow_empty": allow_empty, "breaks": read.breaks}
+        if self.weights:
+            given["strengths"] = read.strengths
+        if self.chunks == 1 and not read.breaks:
+            return Words(read.text, tokenizer, **given)
+        whole = len(tokenizer(written_out(read.text, tokenizer)[0], truncation=False, verbose=False)["input_ids"])
+        words = Words(read.text, tokenizer, at_most=whole, **given)
+        return in_chunks(words, tokenizer, tokenizer.model_max_length - 2, self.chunks)
 
     def encode(
         self, prompts: Sequence[str], tokenizer: Any, run: Callable[[Tensor], tuple[Tensor, Tensor | None]]
@@ -47,29 +68,15 @@ class Reading:
         `run` encodes ids [n, tokens]. The states of a token are scaled by its weight, then those of the whole prompt by
         one factor that restores their mean magnitude. (The web user interfaces restore the mean, which may be 0.)
         """
-        size = tokenizer.model_max_length - 2
-        read = [self.parse(prompt) for prompt in prompts]
-        ids, strengths = zip(*(self._tokens(emphasis, tokenizer, size) for emphasis in read), strict=True)
-        states, pooled = run(torch.tensor(ids).flatten(0, 1))
+        read = [self.words(prompt, tokenizer, allow_empty=True) for prompt in prompts]
+        ids = torch.tensor([words.ids for words in read]).unflatten(1, (self.chunks, -1))
+        states, pooled = run(ids.flatten(0, 1))
         states = states.unflatten(0, (len(prompts), self.chunks)).flatten(1, 2)
         if self.weights:
-            scale = torch.tensor(strengths, dtype=torch.float64).flatten(1).to(states)
+            scale = torch.ones(states.shape[:2], dtype=torch.float64)
+            for row, words in enumerate(read):
+                scale[row, list(words.places)] = torch.tensor(words.scales, dtype=torch.float64)
             before = states.abs().mean((1, 2), keepdim=True)
-            states = states * scale[..., None]
+            states = states * scale.to(states)[..., None]
             states = states * (before / states.abs().mean((1, 2), keepdim=True).clamp(min=1e-12))
         return states, None if pooled is None else pooled.unflatten(0, (len(prompts), self.chunks))[:, 0]
-
-    def _tokens(self, emphasis: Emphasis, tokenizer: Any, size: int) -> tuple[list[list[int]], list[list[float]]]:
-        """Ids and weights [chunks, tokens] of a prompt."""
-        whole = tokenizer(emphasis.text, truncation=False, verbose=False, return_offsets_mapping=True)
-        body = list(zip(whole["input_ids"], whole["offset_mapping"], strict=True))[1:-1][: self.chunks * size]
-        pad, end = tokenizer.pad_token_id, tokenizer.eos_token_id
-        ids: list[list[int]] = []
-        strengths: list[list[float]] = []
-        for first in range(0, self.chunks * size, size):
-            part = body[first : first + size]
-            closed = [end] + [pad] * (size - len(part))
-            ids.append([tokenizer.bos_token_id, *(token for token, _ in part), *closed])
-            scales = [emphasis.of(*span) for _, span in part]
-            strengths.append([1.0, *scales, *[1.0] * (size + 1 - len(scales))])
-        return ids, strengths

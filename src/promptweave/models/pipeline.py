@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from promptweave.core.control import Text
 from promptweave.core.features import Block
 from promptweave.core.schedule import Schedule
 from promptweave.models.autoencoder import Autoencoder
@@ -23,6 +25,7 @@ from promptweave.models.solvers import (
     scheduler_name,
 )
 from promptweave.words import Words
+from promptweave.words.lengths import check_length, quoted
 
 GUIDANCE_ATTRIBUTE = "usual_guidance"  # set on a pipeline whose guidance is not that of its family
 
@@ -31,6 +34,7 @@ class PipelineModel:
     """A diffusers pipeline: its network, text encoders, tokenizers, scheduler and autoencoder."""
 
     usual: Settings = (50, 7.5)
+    chunkable = False  # whether `reading` may have chunks and weights
     encoders: tuple[str, ...] = ("text_encoder",)
     autoencoder: str = "vae"
 
@@ -161,7 +165,33 @@ class PipelineModel:
         return ()
 
     def words(self, prompt: str) -> Words:
-        return Words(prompt, self.tokenizer)
+        last = self.at_end(prompt)
+        words = self._words(last, False)
+        return words if last == prompt else words.scheduled(prompt)
+
+    def at_end(self, prompt: str) -> str:
+        return self.reading.at_end(prompt)
+
+    def phases(self, prompt: str, steps: int) -> tuple[str, ...]:
+        return self.reading.phases(prompt, steps)
+
+    def _words(self, prompt: str, allow_empty: bool) -> Words:
+        """The words of a prompt, which may be empty if `allow_empty`."""
+        raise NotImplementedError
+
+    def check_length(self, text: str, name: str, steps: int = 1) -> None:
+        for phase in dict.fromkeys(self.phases(text, steps)):
+            check_length(self._words(phase, True), name, chunks=self.chunkable)
+
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[str], negative: Sequence[str], *, truncate: bool = False) -> Text:
+        for text in () if truncate else dict.fromkeys((*prompts, *negative)):
+            check_length(self._words(text, True), quoted(text), chunks=self.chunkable)
+        return self._encode(prompts, negative)
+
+    def _encode(self, prompts: Sequence[str], negative: Sequence[str]) -> Text:
+        """The encoded prompts, of which everything is read that fits."""
+        raise NotImplementedError
 
     def to_latent(self, pictures: Tensor) -> Tensor:
         return self._autoencoder.to_latent(pictures, self.device)

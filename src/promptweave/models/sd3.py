@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from promptweave.core.control import Text
@@ -50,14 +49,14 @@ class SD3Model(PipelineModel):
         height, width = self.map_grid(latent_grid)
         return {"mu": shift(height * width, self.sampler.config)}
 
-    def words(self, prompt: str) -> Words:
-        clip = Words(prompt, self.tokenizer, at_most=self.clip_length)
+    def _words(self, prompt: str, allow_empty: bool) -> Words:
+        given: dict[str, Any] = {"allow_empty": allow_empty, "vectors": False}  # its pipeline writes no vectors out
+        clip = Words(prompt, self.tokenizer, at_most=self.clip_length, **given)
         if self.pipeline.text_encoder_3 is None:
             return clip.padded(self.t5_length)
-        return clip.beside(Words(prompt, self.pipeline.tokenizer_3, at_most=self.t5_length))
+        return clip.beside(Words(prompt, self.pipeline.tokenizer_3, at_most=self.t5_length, **given))
 
-    @torch.no_grad()
-    def encode(self, prompts: Sequence[str], negative: Sequence[str]) -> Text:
+    def _encode(self, prompts: Sequence[str], negative: Sequence[str]) -> Text:
         keys, uncond, pooled, uncond_pooled = self.pipeline.encode_prompt(
             list(prompts), None, None, device=self.device, negative_prompt=list(negative),
             max_sequence_length=self.t5_length,

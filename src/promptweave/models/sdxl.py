@@ -30,27 +30,22 @@ class SDXLModel(UNetModel):
             raise ValueError(
                 "The two tokenizers of an SDXL pipeline must have one vocabulary, so that a word has one position. "
                 f"Received {len(pipeline.tokenizer)} and {len(pipeline.tokenizer_2)} pieces. "
-                "Load a pipeline whose tokenizers match."
+                "Load a pipeline whose tokenizers match, and textual inversions into both."
             )
 
     def _text(self, prompts: Sequence[str], negative: Sequence[str]) -> Text:
-        if not self.reading.plain:
-            keys, pooled = self._long(prompts)
-            uncond, uncond_pooled = self._long(negative)
-            if not any(map(str.strip, negative)) and self.pipeline.config.get("force_zeros_for_empty_prompt"):
-                uncond, uncond_pooled = torch.zeros_like(uncond), torch.zeros_like(uncond_pooled)
-            return Text(keys, uncond, pooled, uncond_pooled)
+        keys, pooled = self._read(prompts)
+        uncond, uncond_pooled = self._read(negative)
         # As in the pipeline: without a negative prompt, it is a text of zeros if the model was trained so.
-        away = list(negative) if any(map(str.strip, negative)) else None
-        keys, uncond, pooled, uncond_pooled = self.pipeline.encode_prompt(
-            list(prompts), device=self.device, do_classifier_free_guidance=True, negative_prompt=away
-        )
-        keys, uncond, pooled, uncond_pooled = (x.to(self.dtype) for x in (keys, uncond, pooled, uncond_pooled))
+        if not any(map(str.strip, negative)) and self.pipeline.config.get("force_zeros_for_empty_prompt"):
+            uncond, uncond_pooled = torch.zeros_like(uncond), torch.zeros_like(uncond_pooled)
         return Text(keys, uncond, pooled, uncond_pooled)
 
-    def _long(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+    def _read(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """The concatenated states of both encoders, and the second one's pooled vector of the first chunk."""
         pipeline, states, pooled = self.pipeline, list[Tensor](), None
+        for prompt in prompts:
+            self._check_columns(prompt)
         for tokenizer, encoder in (
             (pipeline.tokenizer, pipeline.text_encoder),
             (pipeline.tokenizer_2, pipeline.text_encoder_2),
@@ -64,6 +59,21 @@ class SDXLModel(UNetModel):
             states.append(found)
         assert pooled is not None
         return torch.cat(states, -1).to(self.dtype), pooled.to(self.dtype)
+
+    def _check_columns(self, prompt: str) -> None:
+        """Raise ValueError if the encoders read a prompt as different tokens: one of them lacks an embedding."""
+        first, second = (
+            self.reading.words(prompt, tokenizer, allow_empty=True)
+            for tokenizer in (self.pipeline.tokenizer, self.pipeline.tokenizer_2)
+        )
+        differ = [a.text for a, b in zip(first.units, second.units, strict=True) if a.tokens != b.tokens]
+        if differ:
+            raise ValueError(
+                f"Both text encoders of an SDXL pipeline must read a word as the same tokens. Received {differ[0]!r}, "
+                f"which has {len(first.find(differ[0]))} and {len(second.find(differ[0]))}. Load its textual inversion "
+                "into both: load_textual_inversion(..., text_encoder=pipeline.text_encoder_2, "
+                "tokenizer=pipeline.tokenizer_2)."
+            )
 
     def _added(self, z: Tensor, pooled: Tensor | None) -> dict[str, Any] | None:
         assert pooled is not None  # `encode` gives it

@@ -32,6 +32,8 @@ FINEST_MAP = 16  # words are well localised on 16 x 16 maps, and on a quarter of
 class UNetModel(PipelineModel):
     """A StableDiffusionPipeline, or one with the same parts, as a `models.base.Model`."""
 
+    chunkable = True
+
     def __init__(self, pipeline: Any, name: str) -> None:
         super().__init__(pipeline, name, pipeline.unet)
         self.unet: Any = pipeline.unet
@@ -54,11 +56,10 @@ class UNetModel(PipelineModel):
     def guided(self) -> bool:
         return self.unet.config.time_cond_proj_dim is None
 
-    def words(self, prompt: str) -> Words:
-        return self.reading.words(prompt, self.tokenizer)
+    def _words(self, prompt: str, allow_empty: bool) -> Words:
+        return self.reading.words(prompt, self.tokenizer, allow_empty=allow_empty)
 
-    @torch.no_grad()
-    def encode(self, prompts: Sequence[str], negative: Sequence[str]) -> Text:
+    def _encode(self, prompts: Sequence[str], negative: Sequence[str]) -> Text:
         text = self._text(prompts, negative)
         return text if self.image_prompt is None else self.image_prompt.join(text)
 

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptweave.core.control import Control, FirstPass, Hooks, Run
+from promptweave.core.control import Control, FirstPass, Hooks, Run, Text
 from promptweave.core.finite import finite
 from promptweave.core.precision import precision
 from promptweave.core.record_maps import RecordedMaps, RecordMaps
@@ -22,6 +22,7 @@ from promptweave.core.site import Sites
 from promptweave.core.typed import checked
 from promptweave.models.base import Model, Solver
 from promptweave.sampling.guidance import check_heard, effective
+from promptweave.sampling.phases import check_phases
 from promptweave.sampling.solver import Ddim
 from promptweave.sampling.trace import not_finite
 from promptweave.sampling.walk import Progress, Request, Source, drive, walk
@@ -110,6 +111,7 @@ class Job:
     first_pass: FirstPass | None = None  # of a source that is already known
     inverted: Solving | None = None  # what brings a solver of its own
     compared: bool = False  # made to compare others with: its prompts may go unheard
+    truncate: bool = False  # whether texts that are too long for the model are cut
 
     def bind(self, model: Model, first_pass: FirstPass | None = None) -> tuple[Run, tuple[Hooks, ...]]:
         """Bind the controls to a run; everything that can be checked before the first step is checked here."""
@@ -130,6 +132,13 @@ class Job:
         grid = (noise.shape[-2], noise.shape[-1])
         words = tuple(model.words(prompt) for prompt in self.prompts)
         solver = self.solver(model)
+        if not self.truncate:
+            for number, prompt in enumerate(self.prompts, 1):
+                model.check_length(prompt, f"Prompt {number}", len(solver.steps))
+            model.check_length(self.negative, "The negative prompt", len(solver.steps))
+        for prompt in self.prompts:
+            check_phases(model, prompt, len(solver.steps), steered=bool(self.controls))
+        check_phases(model, self.negative, len(solver.steps), steered=False)
         run = Run(
             tuple(self.prompts),
             words,
@@ -143,7 +152,7 @@ class Job:
             words[0].limit,
             model.device,
             model.dtype,
-            lambda texts: model.encode(list(texts), [""] * len(texts)),
+            lambda texts: model.encode(list(texts), [""] * len(texts), truncate=self.truncate),
             model.words,
             0 if self.source is None else 1,
             self.seed,
@@ -158,6 +167,15 @@ class Job:
         if not self.compared:
             check_heard(model, self.prompts, guidance, hooks)
         return run, hooks
+
+    def texts(self, model: Model, steps: int) -> tuple[Text, ...]:
+        """The encoded prompts at each of the steps; one and the same object while they do not change."""
+        rows = list(zip(*(model.phases(text, steps) for text in (*self.prompts, self.negative)), strict=True))
+        made = {
+            row: model.encode(row[:-1], row[-1:] * len(self.prompts), truncate=self.truncate)
+            for row in dict.fromkeys(rows)
+        }
+        return tuple(made[row] for row in rows)
 
     def solver(self, model: Model) -> Solver:
         """A fresh solver."""
@@ -183,6 +201,7 @@ def sample(
     source: Source | None = None,
     inverted: Solving | None = None,
     progress: Progress | None = None,
+    truncate: bool = False,
 ) -> Sample:
     """Generate an image for each prompt and each noise. For controls, row 0 is the source and the others are targets.
 
@@ -190,13 +209,15 @@ def sample(
     `negative` is the negative prompt. `seed`: of the noise that some solvers add on the way. A recorded `source`
     takes the place of row 0, which is then not computed. `inverted`: an inversion whose runs may need a solver of
     their own; its controls are given with the others. `progress` is called after every step with the step and the
-    latents. Raises ValueError if a parameter or control does not fit the model, and NoEffect for a guidance of 0 under
-    which no prompt has a say, before anything is computed; NotFinite if the network or a control gives no numbers.
+    latents. `truncate`: cut texts that are too long for the model, instead of raising PromptTooLong. Raises ValueError
+    if a parameter or control does not fit the model, and NoEffect for a guidance of 0 under which no prompt has a say,
+    before anything is computed; NotFinite if the network or a control gives no numbers.
     """
     usual = model.defaults
     steps, guidance = usual[0] if steps is None else steps, usual[1] if guidance is None else guidance
     job = Job(
-        prompts, noise, steps, guidance, controls, negative, seed, source, progress, inverted=inverted
+        prompts, noise, steps, guidance, controls, negative, seed, source, progress, inverted=inverted,
+        truncate=truncate,
     )  # fmt: skip
     return sample_jobs(model, [job])[0]
 
@@ -227,10 +248,11 @@ def _walk(
     model: Model, job: Job, hooks: Sequence[Hooks], progress: Progress | None
 ) -> Generator[Request, Tensor, Tensor]:
     """The run of a job whose controls are bound."""
-    text = model.encode(job.prompts, [job.negative] * len(job.prompts))
+    solver = job.solver(model)
+    texts = job.texts(model, len(solver.steps))
     z = job.noise.to(model.device, precision(job.noise.dtype, model.dtype))
     guidance = effective(model, job.guidance)
-    return walk(model, job.solver(model), text, z, guidance, hooks, source=job.source, progress=progress)
+    return walk(model, solver, texts, z, guidance, hooks, source=job.source, progress=progress)
 
 
 def _first_pass(model: Model, job: Job, run: Run) -> FirstPass:

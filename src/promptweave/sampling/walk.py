@@ -34,7 +34,7 @@ def branches(model: Model, guidance: int | float, strength: Tensor | None = None
 def walk(
     model: Model,
     solver: Solver,
-    text: Text,
+    texts: Sequence[Text],
     z: Tensor,
     guidance: int | float,
     hooks: Sequence[Hooks],
@@ -42,8 +42,11 @@ def walk(
     source: Source | None = None,
     progress: Progress | None = None,
 ) -> Generator[Request, Tensor, Tensor]:
-    """A run from noise [images, ...] to latents [prompts, images, ...]; a recorded source takes the place of row 0."""
-    count, first = len(text.cond), 0 if source is None else 1
+    """A run from noise [images, ...] to latents [prompts, images, ...]; a recorded source takes the place of row 0.
+
+    `texts`: the encoded prompts at each step.
+    """
+    count, first = len(texts[0].cond), 0 if source is None else 1
     layout = Layout(branches(model, guidance), count, len(z), first)
     z = solver.start(z).expand(count, *z.shape)
     begin = max((hook.first_step for hook in hooks), default=0)
@@ -56,7 +59,7 @@ def walk(
         for hook in hooks:
             strength = hook.strength(step, strength)
         layout = replace(layout, branches=branches(model, guidance, strength if steered else None))
-        conditioned = text
+        conditioned = texts[step.index]
         for index, hook in enumerate(hooks):
             conditioned = hook.condition(step, conditioned)
             here = Pass(model, step, conditioned, strength, hooks[:index], layout, source)

