@@ -68,7 +68,7 @@ class FluxModel(PipelineModel):
             return mu
         return {"sigmas": np.linspace(1.0, 1 / steps, steps).tolist(), **mu}
 
-    def _words(self, prompt: str, allow_empty: bool) -> Words:
+    def _read_words(self, prompt: str, allow_empty: bool) -> Words:
         return Words(prompt, self.tokenizer, at_most=self.length, allow_empty=allow_empty)
 
     def _encode(self, prompts: Sequence[str], negative: Sequence[str]) -> Text:

@@ -21,7 +21,7 @@ class LDMModel(UNetModel):
     encoders = ("bert",)
     autoencoder = "vqvae"
 
-    def _words(self, prompt: str, allow_empty: bool) -> Words:
+    def _read_words(self, prompt: str, allow_empty: bool) -> Words:
         return Words(prompt, self.tokenizer, at_most=LENGTH, vectors=False, allow_empty=allow_empty)
 
     def _text(self, prompts: Sequence[str], negative: Sequence[str]) -> Text:

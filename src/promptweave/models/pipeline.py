@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from promptweave.models.solvers import (
 from promptweave.words import Words
 from promptweave.words.lengths import check_length, quoted
 
+KEPT = 256  # prompts whose words are kept
 GUIDANCE_ATTRIBUTE = "usual_guidance"  # set on a pipeline whose guidance is not that of its family
 
 
@@ -176,6 +177,16 @@ class PipelineModel:
         return self.reading.phases(prompt, steps)
 
     def _words(self, prompt: str, allow_empty: bool) -> Words:
+        """The words of a prompt, which may be empty if `allow_empty`; read once while tokenizers and reading stay."""
+        names = ("tokenizer", "tokenizer_2", "tokenizer_3")
+        sizes = tuple(len(part) for name in names if (part := getattr(self.pipeline, name, None)) is not None)
+        return self._known(prompt, allow_empty, self.reading, sizes)
+
+    @cached_property
+    def _known(self) -> Callable[..., Words]:
+        return lru_cache(maxsize=KEPT)(lambda prompt, allow_empty, *_: self._read_words(prompt, allow_empty))
+
+    def _read_words(self, prompt: str, allow_empty: bool) -> Words:
         """The words of a prompt, which may be empty if `allow_empty`."""
         raise NotImplementedError
 

@@ -49,7 +49,7 @@ class SD3Model(PipelineModel):
         height, width = self.map_grid(latent_grid)
         return {"mu": shift(height * width, self.sampler.config)}
 
-    def _words(self, prompt: str, allow_empty: bool) -> Words:
+    def _read_words(self, prompt: str, allow_empty: bool) -> Words:
         given: dict[str, Any] = {"allow_empty": allow_empty, "vectors": False}  # its pipeline writes no vectors out
         clip = Words(prompt, self.tokenizer, at_most=self.clip_length, **given)
         if self.pipeline.text_encoder_3 is None:

@@ -56,7 +56,7 @@ class UNetModel(PipelineModel):
     def guided(self) -> bool:
         return self.unet.config.time_cond_proj_dim is None
 
-    def _words(self, prompt: str, allow_empty: bool) -> Words:
+    def _read_words(self, prompt: str, allow_empty: bool) -> Words:
         return self.reading.words(prompt, self.tokenizer, allow_empty=allow_empty)
 
     def _encode(self, prompts: Sequence[str], negative: Sequence[str]) -> Text:
