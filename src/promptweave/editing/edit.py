@@ -11,7 +11,7 @@ from promptweave.core.control import Control
 from promptweave.editing.options import EditOptions, PromptToPrompt, Unread
 from promptweave.editing.picture import Given, Picture
 from promptweave.editing.plan import PromptTooLong as PromptTooLong
-from promptweave.editing.plan import check_lengths, plan, recipe_for
+from promptweave.editing.plan import check_lengths, checked, plan, recipe_for
 from promptweave.editing.recipe import Recipe
 from promptweave.editing.record import Recording, base_of, record_run
 from promptweave.editing.recorders import edit_watch
@@ -142,7 +142,7 @@ def generate(
     """
     network = load_cached(model) if isinstance(model, str) else model
     chosen = (settings or Settings()).with_(*split("generate", options, Settings))
-    recipe = replace(recipe_for(network, prompt, (), chosen), controls=tuple(controls))
+    recipe = replace(recipe_for(network, prompt, (), chosen), controls=checked(controls))
     recipe.check()
     check_lengths(recipe, network)
     watch = edit_watch(recipe, network) if maps else ()

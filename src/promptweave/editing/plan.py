@@ -8,12 +8,14 @@ from typing import Any, Unpack
 
 from promptweave.core.clock import Number
 from promptweave.core.control import Control, NoEffect, Run
+from promptweave.core.fields import options_of
+from promptweave.core.shown import shown
 from promptweave.editing.options import PromptToPrompt, Unread, check_read
 from promptweave.editing.picture import Given, Picture
 from promptweave.editing.recipe import Recipe
 from promptweave.editing.record import Recording, recipe_of
 from promptweave.editing.settings import RunOptions, Settings, split
-from promptweave.editing.values import read_options
+from promptweave.editing.values import BadValue, read_options
 from promptweave.models.base import Model
 from promptweave.sampling.loop import Job, noise_for
 
@@ -101,7 +103,7 @@ def plan(
         recipe = recipe_for(model, source, targets, settings, image=image, inversion=inversion)
     recipe.check()
     check_lengths(recipe, model)
-    made = edit.build(model, recipe) if controls is None else tuple(controls)
+    made = edit.build(model, recipe) if controls is None else checked(controls)
     check_read(options, made, bind(recipe, model))
     without = [type(control).__name__ for control in made if "noise" not in control.needs]
     if inversion is not None and without:
@@ -109,6 +111,19 @@ def plan(
             f"Nothing reads inversion here: {without[0]} starts from the image itself, not from noise. Leave it out."
         )
     return replace(recipe, controls=made)
+
+
+def checked(controls: Sequence[Control]) -> tuple[Control, ...]:
+    """The controls, with their options checked like those of a job. Raises BadValue, which names the option."""
+    for control in controls:
+        if not isinstance(control, Control):
+            raise BadValue(f"controls are a list of controls, such as [Replace()]. Received {shown(control)}.")
+        known = {listed.name: getattr(control, listed.name) for listed in options_of(type(control))}
+        try:
+            read_options(type(control), known)
+        except BadValue as error:
+            raise BadValue(f"{type(control).__name__}: {error}") from error
+    return tuple(controls)
 
 
 def _nothing(value: Any) -> bool:

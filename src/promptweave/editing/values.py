@@ -13,6 +13,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from promptweave.core.clock import Window
 from promptweave.core.fields import Listed, options_of
+from promptweave.core.shown import shown
 
 SEQUENCES = (Sequence, tuple, list)
 MAPPINGS = (Mapping, dict)
@@ -41,7 +42,7 @@ def read_value(kind: Any, value: Any, name: str = "The value") -> Any:
     try:
         return _read(kind, value)
     except _Other:
-        raise BadValue(f"{name} must be {told(kind)}. Received {value!r}.") from None
+        raise BadValue(f"{name} must be {told(kind)}. Received {shown(value)}.") from None
     except BadValue:
         raise
     except ValueError as error:  # of a window
@@ -59,7 +60,7 @@ def read_option(listed: Listed, value: Any) -> Any:
             limits = [] if isfinite(number) else ["finite"]
             limits += [f"at least {low}"] if low is not None else []
             limits += [f"at most {high}"] if high is not None and high < 2**31 else []
-            raise BadValue(f"{listed.name} must be {', '.join([told(listed.type), *limits])}. Received {value!r}.")
+            raise BadValue(f"{listed.name} must be {', '.join([told(listed.type), *limits])}. Received {shown(value)}.")
     return read
 
 
@@ -154,6 +155,8 @@ def _window(value: Any) -> Any:
 
 def _number(value: Any) -> int | float:
     if isinstance(value, bool) or not isinstance(value, Real):
+        raise _Other
+    if isinstance(value, Integral) and abs(int(value)) >= 10**300:  # no float holds it
         raise _Other
     return int(value) if isinstance(value, Integral) else float(value)
 
