@@ -47,7 +47,7 @@ class Window:
             raise ValueError(
                 f"A window is two finite numbers in [0, 1]. Received {shown(self.start)}, {shown(self.end)}."
             )
-        if not 0 <= self.start <= self.end <= 1:
+        if not 0 <= float(self.start) <= float(self.end) <= 1:
             raise ValueError(
                 "A window must satisfy 0 <= start <= end <= 1 (fractions of the steps). "
                 f"Received {shown(self.start)}, {shown(self.end)}."

@@ -15,7 +15,7 @@ from promptweave.editing.picture import Given, Picture
 from promptweave.editing.recipe import Recipe
 from promptweave.editing.record import Recording, recipe_of
 from promptweave.editing.settings import RunOptions, Settings, split
-from promptweave.editing.values import BadValue, read_options
+from promptweave.editing.values import BadValue, read_options, read_value
 from promptweave.models.base import Model
 from promptweave.sampling.loop import Job, noise_for
 
@@ -113,16 +113,14 @@ def plan(
     return replace(recipe, controls=made)
 
 
-def checked(controls: Sequence[Control]) -> tuple[Control, ...]:
-    """The controls, with their options checked like those of a job. Raises BadValue, which names the option."""
+def checked(controls: Any) -> tuple[Control, ...]:
+    """The controls, with the types of their options checked. Raises BadValue, which names the option."""
+    if not isinstance(controls, list | tuple) or not all(isinstance(control, Control) for control in controls):
+        raise BadValue(f"controls are a list of controls, such as [Replace()]. Received {shown(controls)}.")
     for control in controls:
-        if not isinstance(control, Control):
-            raise BadValue(f"controls are a list of controls, such as [Replace()]. Received {shown(control)}.")
-        known = {listed.name: getattr(control, listed.name) for listed in options_of(type(control))}
-        try:
-            read_options(type(control), known)
-        except BadValue as error:
-            raise BadValue(f"{type(control).__name__}: {error}") from error
+        for listed in options_of(type(control)):
+            name = f"{listed.name} of {type(control).__name__}"
+            read_value(listed.type, getattr(control, listed.name), name)  # its range is the control's own to check
     return tuple(controls)
 
 
