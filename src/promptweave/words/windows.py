@@ -40,8 +40,8 @@ def check_weights(weights: Any) -> None:
     for selector, factor in cast("Mapping[Any, Any]", weights).items():
         if not is_number(factor) or abs(factor) > LARGEST:
             raise ValueError(
-                f"The factor of {shown(selector)} must be a finite number from {-LARGEST} to {LARGEST} (-2 to 10 is usual). "
-                f"Received {shown(factor)}."
+                f"The factor of {shown(selector)} must be a finite number from {-LARGEST} to {LARGEST} (-2 to 10 is "
+                f"usual). Received {shown(factor)}."
             )
 
 
