@@ -7,8 +7,12 @@ from collections.abc import Callable
 import pytest
 from families import bert_tokenizer, t5_tokenizer
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from torch.testing import assert_close
 from transformers import CLIPTokenizer, PreTrainedTokenizerFast
 
+import promptweave as pw
+from promptweave.maps.word_maps import words_of
+from promptweave.models.unet import UNetModel
 from promptweave.words import AmbiguousWord, WordNotFound, Words, alignment, counterparts, refine_map, suggest
 from promptweave.words.align import replace_map
 from promptweave.words.units import split
@@ -131,3 +135,16 @@ def test_characters_of_one_token_are_one_word(read: Read) -> None:
     assert [word.text for word in both.words] == ["小猫", "坐", "着"]
     assert both.find("坐") == (*read("小猫坐着").find("坐"), 77 + 1)
     assert [word.text for word in words.beside(read("小猫坐着")).words] == ["小猫", "坐", "着"]
+
+
+def test_a_chinese_edit_is_blended_mapped_and_reweighted(tiny: UNetModel) -> None:
+    made = pw.edit(
+        "一只猫坐在草地上", "一只狗坐在草地上", model=tiny, steps=2, blend="猫", weights={"草地": 2}, cross={"狗": 0.5},
+        maps=True,
+    )  # fmt: skip
+    assert [type(control) for control in made.recipe.controls] == [pw.Replace, pw.Reweight, pw.LocalBlend]
+    maps = words_of(made, 1)
+    parts = maps.of("草") + maps.of("地")
+    assert_close(maps.of("草地"), parts, atol=1e-6, rtol=0)  # a sum in another order
+    with pytest.raises(ValueError, match="'草上' has no map. Choose one of 一, 只, 狗"):
+        maps.of("草上")

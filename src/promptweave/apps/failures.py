@@ -12,6 +12,7 @@ from cyclopts import CycloptsError, MissingArgumentError, RepeatArgumentError
 
 from promptweave.apps.terminal import FAILURE, INTERRUPTED, USAGE
 
+USUAL = warnings.formatwarning
 INTERRUPTION = "Interrupted. Nothing was written."
 
 
@@ -58,13 +59,12 @@ def speak() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # where the terminal's encoding lacks a character
-    usual = warnings.formatwarning
+    warnings.formatwarning = _sentence
 
-    def sentence(message: Warning | str, category: type[Warning], *place: Any, **line: Any) -> str:
-        own = category.__module__.startswith("promptweave")
-        return f"{message}\n" if own else usual(message, category, *place, **line)
 
-    warnings.formatwarning = sentence
+def _sentence(message: Warning | str, category: type[Warning], *place: Any, **line: Any) -> str:
+    own = category.__module__.startswith("promptweave")
+    return f"{message}\n" if own else USUAL(message, category, *place, **line)
 
 
 def fail(message: str, code: int) -> int:

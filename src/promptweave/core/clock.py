@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
+from promptweave.core.shown import shown
+
 Number = int | float  # beartype does not accept an int as a float
 ROUNDING = 1e-6  # so that 0.29 of 100 steps is 29, not 28
 
@@ -41,13 +43,14 @@ class Window:
     end: int | float = 1.0
 
     def __post_init__(self) -> None:
-        for value in (self.start, self.end):
-            if isinstance(value, bool) or not math.isfinite(value):
-                raise ValueError(f"A window is two finite numbers in [0, 1]. Received {self.start!r}, {self.end!r}.")
-        if not 0 <= self.start <= self.end <= 1:
+        if not (is_number(self.start) and is_number(self.end)):
+            raise ValueError(
+                f"A window is two finite numbers in [0, 1]. Received {shown(self.start)}, {shown(self.end)}."
+            )
+        if not 0 <= float(self.start) <= float(self.end) <= 1:
             raise ValueError(
                 "A window must satisfy 0 <= start <= end <= 1 (fractions of the steps). "
-                f"Received {self.start}, {self.end}."
+                f"Received {shown(self.start)}, {shown(self.end)}."
             )
 
     @classmethod
@@ -59,16 +62,16 @@ class Window:
         """
         if isinstance(value, Window):
             return value
-        pair = [0.0, value] if _is_number(value) else _items(value)
-        if len(pair) != 2 or not all(map(_is_number, pair)):
+        pair = [0.0, value] if is_number(value) else _items(value)
+        if len(pair) != 2 or not all(map(is_number, pair)):
             raise ValueError(
                 f"{name} is one number or a pair of them, finite numbers in [0, 1] (fractions of the steps). "
-                f"Received {value!r}."
+                f"Received {shown(value)}."
             )
         start, end = map(float, pair)
         if not 0 <= start <= end <= 1:
             raise ValueError(
-                f"{name} must satisfy 0 <= start <= end <= 1 (fractions of the steps). Received {value!r}."
+                f"{name} must satisfy 0 <= start <= end <= 1 (fractions of the steps). Received {shown(value)}."
             )
         return cls(start, end)
 
@@ -105,8 +108,8 @@ def fraction(value: Any, name: str, *, below: bool = False) -> float:
     >>> fraction(0.2, "start")
     0.2
     """
-    if not _is_number(value) or not 0 <= value <= 1 or (below and value == 1):
-        raise ValueError(f"{name} is a fraction, one number in [0, 1{')' if below else ']'}. Received {value!r}.")
+    if not is_number(value) or not 0 <= value <= 1 or (below and value == 1):
+        raise ValueError(f"{name} is a fraction, one number in [0, 1{')' if below else ']'}. Received {shown(value)}.")
     return float(value)
 
 
@@ -114,5 +117,13 @@ def _items(value: Any) -> list[Any]:
     return list(value) if isinstance(value, tuple | list) else []  # pyright: ignore[reportUnknownArgumentType]
 
 
-def _is_number(value: Any) -> bool:
-    return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite real number, of Python or numpy, that fits into a float.
+
+    >>> is_number(1.5), is_number(True), is_number("1"), is_number(10**400)
+    (True, False, False, False)
+    """
+    try:
+        return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
+    except OverflowError:
+        return False

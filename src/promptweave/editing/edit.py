@@ -14,7 +14,7 @@ from promptweave.editing.masks import with_controls
 from promptweave.editing.options import EditOptions, PromptToPrompt, Unread
 from promptweave.editing.picture import Given, Picture
 from promptweave.editing.plan import PromptTooLong as PromptTooLong
-from promptweave.editing.plan import check_lengths, plan, recipe_for
+from promptweave.editing.plan import check_lengths, check_options, listed_controls, plan, recipe_for
 from promptweave.editing.recipe import Recipe
 from promptweave.editing.record import Recording, base_of, record_run
 from promptweave.editing.recorders import edit_watch
@@ -147,7 +147,8 @@ def generate(
     """
     network = load_cached(model) if isinstance(model, str) else model
     chosen = (settings or Settings()).with_(*split("generate", options, Settings))
-    recipe = with_controls(recipe_for(network, prompt, (), chosen), controls, network)
+    recipe = with_controls(recipe_for(network, prompt, (), chosen), listed_controls(controls), network)
+    check_options(recipe.controls)
     recipe.check()
     check_lengths(recipe, network)
     watch = edit_watch(recipe, network) if maps else ()

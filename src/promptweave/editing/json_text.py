@@ -51,24 +51,6 @@ def decoded(text: bytes) -> str:
         ) from None
 
 
-def shown(value: Any) -> str:
-    """A value as Python writes it, shortened if it is long, for messages.
-
-    >>> shown("3"), shown([0.0] * 1000)
-    ("'3'", '[0.0, 0.0, 0.0, 0.0, ...]')
-    """
-    try:
-        text = repr(value)
-    except (RecursionError, ValueError):  # nested too deeply, or a number of thousands of digits
-        text = "." * (LONG + 1)
-    if len(text) <= LONG:
-        return text
-    try:
-        return _SHORT.repr(value)
-    except ValueError:
-        return f"a {type(value).__name__} of many digits"
-
-
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) < len(pairs):

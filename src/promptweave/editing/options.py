@@ -15,6 +15,7 @@ from promptweave.editing.values import read_options
 from promptweave.methods import Consist, FlowEdit, LocalBlend, Refine, Replace, Reweight, SharedStart
 from promptweave.models.base import Model
 from promptweave.words import WordNotFound, Words, suggest
+from promptweave.words.windows import LARGEST
 
 Kind = Literal["auto", "replace", "refine", "flow", "consist"]
 Combine = Literal["intersection", "union"]
@@ -100,7 +101,7 @@ class PromptToPrompt:
     weights: Annotated[
         Mapping[str, Number] | None,
         Option(
-            "Factor on the attention to a word.",
+            "Factor on the attention to a word.", low=-LARGEST, high=LARGEST,
             group="What changes", flag="--weight", short="w", metavar="WORD=FACTOR",
         ),
     ] = None  # fmt: skip

@@ -10,6 +10,8 @@ import torch
 
 from promptweave.core.clock import Number
 from promptweave.core.control import Control, NoEffect, Run
+from promptweave.core.fields import options_of
+from promptweave.core.shown import shown
 from promptweave.editing.inversions import read_inversion
 from promptweave.editing.inverted_file import InvertedImage
 from promptweave.editing.masks import with_controls, with_read_mask
@@ -18,7 +20,7 @@ from promptweave.editing.picture import Given, Picture
 from promptweave.editing.recipe import Recipe
 from promptweave.editing.record import Recording, recipe_of
 from promptweave.editing.settings import RunOptions, Settings, split
-from promptweave.editing.values import read_options
+from promptweave.editing.values import BadValue, read_options, read_value
 from promptweave.inversion import Inversion
 from promptweave.models.base import Model
 from promptweave.sampling.guidance import effective
@@ -134,8 +136,9 @@ def plan(
         recipe = recipe_for(model, source, targets, settings, image=image, inversion=inversion)
     recipe.check()
     check_lengths(recipe, model)
-    planned = with_controls(recipe, edit.build(model, recipe) if controls is None else controls, model)
+    planned = with_controls(recipe, edit.build(model, recipe) if controls is None else listed_controls(controls), model)
     made = planned.controls
+    check_options(made)
     check_read(options, made, bind(recipe, model))
     without = [type(control).__name__ for control in made if "noise" not in control.needs]
     if inversion is not None and without:
@@ -143,6 +146,20 @@ def plan(
             f"Nothing reads inversion here: {without[0]} starts from the image itself, not from noise. Leave it out."
         )
     return planned
+
+
+def listed_controls(controls: Any) -> tuple[Control, ...]:
+    """The controls. Raises BadValue if they are none."""
+    if not isinstance(controls, list | tuple) or not all(isinstance(control, Control) for control in controls):
+        raise BadValue(f"controls are a list of controls, such as [Replace()]. Received {shown(controls)}.")
+    return tuple(controls)
+
+
+def check_options(controls: Sequence[Control]) -> None:
+    """Raise BadValue, which names the option, for one of a wrong type; ranges are the controls' own to check."""
+    for control in controls:
+        for listed in options_of(type(control)):
+            read_value(listed.type, getattr(control, listed.name), f"{listed.name} of {type(control).__name__}")
 
 
 def _nothing(value: Any) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from promptweave.core.clock import Window
 from promptweave.core.fields import Listed, options_of
-from promptweave.editing.json_text import shown
+from promptweave.core.shown import shown
 
 SEQUENCES = (Sequence, tuple, list)
 MAPPINGS = (Mapping, dict)

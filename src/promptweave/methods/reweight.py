@@ -26,6 +26,7 @@ from promptweave.core.site import Site
 from promptweave.core.targets import chosen
 from promptweave.methods.published_windows import calls, closed, spans_of
 from promptweave.words import WordNotFound, Words, word_weights, word_windows
+from promptweave.words.windows import LARGEST, check_weights
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class Reweight(Control):
         Mapping[str, Number],
         Option(
             "Factor on the attention that a word gets.",
+            low=-LARGEST,
+            high=LARGEST,
             group="What changes",
             flag="--weight",
             short="w",
@@ -56,6 +59,7 @@ class Reweight(Control):
     reference_compat: Annotated[bool, Option("Count the window as the authors' code does.", group="Advanced")] = False
 
     def bind(self, run: Run) -> Hooks:
+        check_weights(self.weights)
         rows = chosen(self.targets, run)
         targets = [run.words[row] for row in rows]
         for word in self.weights:
@@ -85,7 +89,7 @@ class Reweight(Control):
         return set(self.weights.values()) <= {1} or closed(spans_of(self.window), run, self.reference_compat)
 
 
-def _has(words: Words, word: str) -> bool:
+def _has(words: Words, word: Any) -> bool:
     try:
         words.find(word)
     except WordNotFound:
@@ -93,7 +97,7 @@ def _has(words: Words, word: str) -> bool:
     return True
 
 
-def _find_somewhere(word: str, targets: Sequence[Words]) -> None:
+def _find_somewhere(word: Any, targets: Sequence[Words]) -> None:
     """Raise WordNotFound if no target has the word."""
     if not any(_has(words, word) for words in targets):
         targets[0].find(word)

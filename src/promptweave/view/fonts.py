@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Iterable
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import Any
 
 import PIL
 from PIL import ImageFont, features
@@ -96,7 +97,7 @@ def covered(path: Path | None, characters: str) -> frozenset[str]:
 
 
 def _glyph(face: Font, character: str) -> tuple[tuple[int, int], bytes]:
-    mask = face.getmask(character)
+    mask: Any = face.getmask(character)
     return mask.size, bytes(mask)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -171,9 +172,7 @@ def _length(part: Part, size: int) -> Number:
     return float(face.getlength(part.text)) * scale
 
 
-def _paste(
-    page: Image.Image, place: tuple[Number, Number], text: str, face: ImageFont.FreeTypeFont, scale: float
-) -> None:
+def _paste(page: Image.Image, place: tuple[Number, Number], text: str, face: Any, scale: float) -> None:
     """Draw pictures of a font, such as emoji, at another size than theirs."""
     left, top, right, bottom = (round(value) for value in face.getbbox(text, anchor="ls"))
     if right <= left or bottom <= top:

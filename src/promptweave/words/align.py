@@ -226,7 +226,9 @@ def _reference_swaps(source: Words, target: Words) -> list[tuple[Units, Units]]:
     pairs = zip(*texts, source.chunks, target.chunks, strict=True)
     swaps = [(old, new) for before, after, old, new in pairs if before != after]
     if not all(tokens_of(old) and tokens_of(new) for old, new in swaps):
+        unread = next(unit.text for pair in swaps for units in pair for unit in units if not tokens_of(units))
         raise ValueError(
-            f"Swapped words must lie within the {source.limit} tokens that the model reads. Shorten the prompts."
+            f"Swapped words must lie within the {source.limit} tokens that the model reads. Received {unread!r}, "
+            "of which it reads none. Shorten the prompts, or use Refine."
         )
     return swaps

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import unicodedata
 from bisect import bisect_right
+from functools import lru_cache
 from typing import Final
 
 Blocks = tuple[tuple[int, int], ...]  # first and last code points, in order
@@ -48,6 +49,7 @@ def within(character: str, *scripts: Blocks) -> bool:
     return False
 
 
+@lru_cache(maxsize=4096)
 def follows(character: str) -> bool:
     """Whether a character belongs to the one before it: a combining mark, or an invisible one."""
     category = unicodedata.category(character)

@@ -15,6 +15,7 @@ from promptweave.words.units import key, loose, places, split
 if TYPE_CHECKING:
     from promptweave.words.tokens import Word, Words
 
+EXPANSION = 18  # characters that one becomes at most when it is normalised
 LONGEST = 200  # characters of a selector for which similar words are sought
 RULE = (
     'A word is chosen by its text ("cat", "cat#2"), its position in the prompt, from 0, or two character offsets '
@@ -53,6 +54,8 @@ def chosen(words: Words, selector: Any, place: str) -> tuple[Word, ...]:
 
 def occurrences(words: Words, text: str) -> tuple[tuple[Word, ...], ...]:
     """All runs of units that read as `text`, ignoring case; in a script without spaces, all parts that do."""
+    if len(text) > EXPANSION * len(words.prompt):
+        return ()
     for form in (key, loose):
         wanted = [form(text[a:b]) for a, b in split(text)]
         have = [form(unit.text) for unit in words.units]

@@ -86,7 +86,7 @@ class Words:
         text, stands = written_out(self.prompt, tokenizer) if vectors else (self.prompt, None)
         padded = tokenizer(text, padding="max_length", max_length=limit, truncation=True)
         whole = tokenizer(
-            text, truncation=False, verbose=False, returnoffsets_mapping=True, return_special_tokens_mask=True
+            text, truncation=False, verbose=False, return_offsets_mapping=True, return_special_tokens_mask=True
         )
         offsets: list[tuple[int, int]] = whole["offset_mapping"]
         if stands and text != self.prompt:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from promptweave.words.scripts import (
@@ -108,6 +109,19 @@ def places(text: str, wanted: str) -> list[tuple[int, int]]:
     return found
 
 
+@lru_cache(maxsize=4096)
+def _kind(character: str) -> str:
+    """The kind of a character by itself."""
+    if character.isspace() or character == BREAK:
+        return "space"
+    if unicodedata.category(character)[0] == "P":
+        return "punctuation"
+    if within(character, KATAKANA):
+        return "katakana"
+    alone = within(character, HAN, HIRAGANA, SPELT, PICTURES) and not character.isdigit()
+    return "alone" if alone else "word"
+
+
 def _kinds(text: str) -> list[str]:
     """The kind of each character: "word", "alone", "katakana", "punctuation" or "space".
 
@@ -116,18 +130,9 @@ def _kinds(text: str) -> list[str]:
     starts = {start for start, _ in clusters(text)}
     kinds: list[str] = []
     for index, character in enumerate(text):
-        if character.isspace() or character == BREAK:
-            kinds.append("space")
-        elif (index not in starts or follows(character)) and kinds and kinds[-1] != "space":
-            kinds.append(kinds[-1])
-        elif unicodedata.category(character)[0] == "P":
-            kinds.append("punctuation")
-        elif within(character, KATAKANA):
-            kinds.append("katakana")
-        elif within(character, HAN, HIRAGANA, SPELT, PICTURES) and not character.isdigit():
-            kinds.append("alone")
-        else:
-            kinds.append("word")
+        own = _kind(character)
+        inside = own != "space" and (index not in starts or follows(character)) and kinds and kinds[-1] != "space"
+        kinds.append(kinds[-1] if inside else own)
     if set(kinds) == {"space"}:
         return ["space" if character.isspace() else "word" for character in text]
     for i in range(1, len(text) - 1):

@@ -5,37 +5,49 @@ They are in double precision, like the maps of `words.align`; a run converts the
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from promptweave.core.clock import Number, Span, Window
-from promptweave.words.tokens import Selector, WordNotFound, Words
+from promptweave.core.clock import Window, is_number
+from promptweave.core.shown import shown
+from promptweave.words.tokens import WordNotFound, Words
 
 DEFAULTS = ("default", "default_")
+LARGEST = 10_000  # of a factor: attention times it fits into half precision
 
 
-def word_weights(words: Words, weights: Mapping[Selector, Number] | Mapping[str, Number]) -> Float64[Tensor, "target"]:
+def word_weights(words: Words, weights: Any) -> Float64[Tensor, "target"]:
     """One factor per token: those of the selected words (later ones override), and 1 for all others.
 
-    Raises ValueError for a factor that is no finite number, and what `Words.find` raises.
+    `weights`: a mapping from words, as `Words.find` takes them, to factors. Raises ValueError for a factor that is no
+    number from -LARGEST to LARGEST, and what `Words.find` raises.
     """
+    check_weights(weights)
     factors = torch.ones(words.limit, dtype=torch.float64)
     for selector, factor in weights.items():
-        if isinstance(factor, bool) or not math.isfinite(factor):
-            raise ValueError(
-                f"The factor of {selector!r} must be a finite number (-2 to 10 is usual). Received {factor!r}."
-            )
         factors[list(words.find(selector))] = float(factor)
     return factors
 
 
+def check_weights(weights: Any) -> None:
+    """Raise ValueError unless this is a mapping from words to factors that every precision holds."""
+    if not isinstance(weights, Mapping):
+        raise ValueError(f'Weights are a mapping from words to factors, as in {{"red": 2}}. Received {shown(weights)}.')
+    for selector, factor in cast("Mapping[Any, Any]", weights).items():
+        if not is_number(factor) or abs(factor) > LARGEST:
+            raise ValueError(
+                f"The factor of {shown(selector)} must be a finite number from {-LARGEST} to {LARGEST} (-2 to 10 is "
+                f"usual). Received {shown(factor)}."
+            )
+
+
 def word_windows(
     words_list: Sequence[Words],
-    cross: Span | Mapping[Selector, Span] | Mapping[str, Span],
+    cross: Any,
     steps: int,
     *,
     reference_compat: bool = False,
@@ -51,7 +63,8 @@ def word_windows(
     """
     if steps < 1 or not words_list:
         raise ValueError(f"Windows need at least one step and one target. Received {steps} and {len(words_list)}.")
-    spans: dict[Selector, Span] = dict(cross) if isinstance(cross, Mapping) else {"default": cross}  # pyright: ignore[reportAssignmentType]
+    given = cast("Mapping[Any, Any]", cross) if isinstance(cross, Mapping) else {"default": cross}
+    spans: dict[Any, Any] = dict(given)
     named = [name for name in DEFAULTS if name in spans]
     if len(named) > 1:
         raise ValueError(f"A mapping of windows has one default. Received {' and '.join(named)}. Remove one of them.")
@@ -67,7 +80,7 @@ def word_windows(
     return table
 
 
-def _covered(span: Span, steps: int, reference_compat: bool) -> slice:
+def _covered(span: Any, steps: int, reference_compat: bool) -> slice:
     window = Window.of(span)
     if reference_compat:
         return slice(int(window.start * (steps + 1)), int(window.end * (steps + 1)))
@@ -75,7 +88,7 @@ def _covered(span: Span, steps: int, reference_compat: bool) -> slice:
     return slice(inside.start, inside.stop)
 
 
-def _find_in_any(words_list: Sequence[Words], selector: Selector, reference_compat: bool) -> dict[int, tuple[int, ...]]:
+def _find_in_any(words_list: Sequence[Words], selector: Any, reference_compat: bool) -> dict[int, tuple[int, ...]]:
     """Token positions in each target that has the word. Raises WordNotFound if none has it."""
     found: dict[int, tuple[int, ...]] = {}
     missing: list[WordNotFound] = []
@@ -90,7 +103,7 @@ def _find_in_any(words_list: Sequence[Words], selector: Selector, reference_comp
     return found
 
 
-def _every_chunk(words: Words, selector: Selector) -> tuple[int, ...]:
+def _every_chunk(words: Words, selector: Any) -> tuple[int, ...]:
     """Tokens of all words, split at spaces, that are exactly the selector."""
     chunks = [chunk for chunk in words.chunks if words.prompt[chunk[0].start : chunk[-1].end] == selector]
     return tuple(token for chunk in chunks for unit in chunk for token in unit.tokens)
