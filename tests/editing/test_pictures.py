@@ -167,7 +167,7 @@ def test_of_an_animation_the_first_frame_is_taken_with_a_word_and_none_as_a_mask
         path = saved(tmp_path / name, frames[0], save_all=True, append_images=frames[1:])
         picture = Picture.of(path, (16, 16))
         assert tuple(picture.pixels()[0, 0]) == (255, 0, 0) and picture.frames == 3
-        assert told(picture.report()) == "16 x 16 pixels, the first of 3 frames"
+        assert told(picture.report()) == "16 x 16 pixels (height x width), the first of 3 frames"
         with pytest.raises(BadPicture, match="has 3 frames, and a mask is one"):
             read_mask(path)
 

@@ -141,11 +141,11 @@ def check_kept(fitting: Fitting, name: str) -> None:
 def told(facts: Mapping[str, Any]) -> str:
     """The facts of `Fitting.report` as a sentence without its end.
 
-    >>> told(Fitting((128, 256), (128, 128)).report())
-    '128 x 256 pixels, cropped to its middle and scaled to 128 x 128 (50% of it is lost; size auto keeps its shape)'
+    >>> told(Fitting((128, 256), (88, 176)).report())
+    '128 x 256 pixels (height x width), scaled to 88 x 176'
     """
     (height, width), (high, wide) = facts["given"], facts["size"]
-    said = f"{height} x {width} pixels"
+    said = f"{height} x {width} pixels (height x width)"
     said += f", turned by its EXIF orientation {facts['turned']}" if "turned" in facts else ""
     said += f", the first of {facts['frames']} frames" if "frames" in facts else ""
     if (height, width) == (high, wide):
