@@ -313,7 +313,7 @@ def test_a_panorama_is_not_cut_to_nothing_unasked():
     panorama = np.zeros((20, 4000, 3), np.uint8)
     with pytest.raises(BadPicture, match=r"20 x 4000 .* 128 x 128 would be 0.5% of it. Ask for size auto"):
         Picture.of(panorama, (128, 128))
-    with pytest.raises(BadPicture, match="64 x 256 would be 2.0% of it"):
+    with pytest.raises(BadPicture, match="64 x 256 would be 2.0% of it. Ask for fit pad"):
         Picture.brought(panorama, "auto", None, (128, 128), 8)
     assert Picture.of(panorama, (128, 128), "crop").report()["lost"] == 0.995
     assert Picture.of(panorama, (128, 128), "pad").report()["lost"] == 0

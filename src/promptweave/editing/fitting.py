@@ -131,10 +131,12 @@ def check_kept(fitting: Fitting, name: str) -> None:
     if 1 - fitting.lost >= LEAST:
         return
     (height, width), (high, wide) = fitting.given, fitting.size
+    widest = max(high / wide, wide / high) >= WIDEST
+    auto = "" if widest else f"size auto, which follows its shape up to {WIDEST} to 1; for "
     raise BadPicture(
         f"{name} has {height} x {width} pixels (height x width), and its middle in the shape of {high} x {wide} would "
-        f"be {1 - fitting.lost:.1%} of it. Ask for size auto, which follows its shape up to {WIDEST} to 1; for fit "
-        "pad, which shows all of it; or for fit crop, which takes that middle."
+        f"be {1 - fitting.lost:.1%} of it. Ask for {auto}fit pad, which shows all of it, or for fit crop, which takes "
+        "that middle."
     )
 
 
