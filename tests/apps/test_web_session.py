@@ -17,11 +17,12 @@ import promptweave as pw
 from promptweave.apps.web.limits import Limits, TooMuch
 from promptweave.apps.web.preview import Preview
 from promptweave.apps.web.session import Cancelled, NothingYet, Session
-from promptweave.apps.web.settings import Form, selectors
+from promptweave.apps.web.settings import Form, selectors, shaped
 from promptweave.apps.web.shelf import Shelf
 from promptweave.apps.web.studio import Studio, UnknownModel
 from promptweave.apps.web.uploads import BadUpload, read_upload
 from promptweave.editing.recipe import KEY, BrokenRecipe
+from promptweave.editing.settings import Settings
 
 SOURCE, TARGET = "a photo of a cat riding a bike", "a photo of a dog riding a bike"
 
@@ -297,3 +298,19 @@ def test_the_preview_has_the_colours_of_the_decoder(tiny):
     assert preview.matrix.shape == (5, 3) and bool(torch.isfinite(preview.matrix).all())
     picture = preview.picture(torch.randn(4, 16, 16), (32, 32))
     assert picture.size == (32, 32) and picture.mode == "RGB"
+
+
+def test_an_upload_of_16_bits_and_another_shape_is_shown_as_it_is(session, tmp_path):
+    ramp = np.linspace(0, 65535, 64).astype(np.uint16)[None].repeat(32, 0)
+    Image.fromarray(ramp).save(tmp_path / "wide.png")
+    shown = np.asarray(read_upload(tmp_path / "wide.png").picture)
+    assert np.abs(shown[0, :, 0].astype(int) - ramp[0] // 257).max() <= 1
+    node, _ = session.open(tmp_path / "wide.png", SOURCE, 0, 2, more=shaped("auto"))
+    assert node.pixels.shape == (22, 44, 3) and node.result.report["picture"]["given"] == [32, 64]
+    more = Settings(size=node.recipe.size)
+    again = session.bring(node.recipe.picture, TARGET, 0, 2, more=more)
+    assert again.recipe.picture == node.recipe.picture
+    assert session.edit(Form(SOURCE, mask=((1.0, 0.0),))).pixels.shape == (22, 44, 3)
+    for shape, lost in (("crop", 0.5), ("pad", 0), ("stretch", 0)):
+        node, _ = session.open(tmp_path / "wide.png", SOURCE, 0, 2, more=shaped(shape))
+        assert node.pixels.shape == (32, 32, 3) and node.result.report["picture"]["lost"] == lost

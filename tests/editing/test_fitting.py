@@ -136,7 +136,7 @@ def test_the_command_line_says_what_becomes_of_an_image_and_its_masks(tiny_folde
 
     code, out, err = call("edit", SOURCE, TARGET, "--mask", "mask.png", "-o", "edit")
     assert code == 0, err
-    assert "image: 32 x 64 pixels, cropped to its middle and scaled to 32 x 32 (50% of it is lost; size auto" in out
+    assert "image: 32 x 64 pixels (height x width), cropped to its middle and scaled to 32 x 32 (50% of it" in out
     code, out, err = call("masactrl", SOURCE, TARGET, "--masks", "mask.png", "around.png", "--start", "0", "-o", "masa")
     assert code == 0, err
     masks = json.loads((files / "masa" / "edit.json").read_text())["recipe"]["controls"][0]["masks"]
@@ -144,7 +144,7 @@ def test_the_command_line_says_what_becomes_of_an_image_and_its_masks(tiny_folde
     assert np.array_equal(np.array(masks[1])[::2, ::2] > 0, ~INSIDE)
     for name, arguments in {"pnp": [TARGET], "translate": ["--from", "cat", "--to", "dog", "--keep", "0"]}.items():
         code, out, err = call(name, SOURCE, *arguments, "--size", "auto", "-o", name)
-        assert code == 0 and "image: 32 x 64 pixels, scaled to 22 x 44\n" in out, err
+        assert code == 0 and "image: 32 x 64 pixels (height x width), scaled to 22 x 44\n" in out, err
         with Image.open(files / name / "edit.png") as image:
             assert image.size == (44, 22)
     code, out, err = call("record", SOURCE, "--fit", "pad", "-o", "r.safetensors", "--json")

@@ -117,9 +117,9 @@ def closed() -> Image.Image:
         (np.zeros((0, 8, 3), np.uint8), "is one image"),
         (np.zeros(8), "is one image"),
         (7, "Received int"),
-        ("https://example.org/a.png", "Download it first"),
-        (Path("https://example.org/a.png"), "address https:/example.org/a.png"),
-        ("data:image/png;base64,AAAA", "Download it first"),
+        ("https://example.org/a.png", "not fetched. Received https://example.org/a.png. Download"),
+        (Path("https://example.org/a.png"), "not fetched. Received https://example.org/a.png. Download"),
+        ("data:image/png;base64,AAAA", "not fetched. Received data:image"),
         ("x" * 5000, "no path"),
         (closed(), "Load it"),
         (b"", "not an image"),
@@ -167,7 +167,7 @@ def test_of_an_animation_the_first_frame_is_taken_with_a_word_and_none_as_a_mask
         path = saved(tmp_path / name, frames[0], save_all=True, append_images=frames[1:])
         picture = Picture.of(path, (16, 16))
         assert tuple(picture.pixels()[0, 0]) == (255, 0, 0) and picture.frames == 3
-        assert told(picture.report()) == "16 x 16 pixels, the first of 3 frames"
+        assert told(picture.report()) == "16 x 16 pixels (height x width), the first of 3 frames"
         with pytest.raises(BadPicture, match="has 3 frames, and a mask is one"):
             read_mask(path)
 
@@ -313,7 +313,7 @@ def test_a_panorama_is_not_cut_to_nothing_unasked():
     panorama = np.zeros((20, 4000, 3), np.uint8)
     with pytest.raises(BadPicture, match=r"20 x 4000 .* 128 x 128 would be 0.5% of it. Ask for size auto"):
         Picture.of(panorama, (128, 128))
-    with pytest.raises(BadPicture, match="64 x 256 would be 2.0% of it"):
+    with pytest.raises(BadPicture, match="64 x 256 would be 2.0% of it. Ask for fit pad"):
         Picture.brought(panorama, "auto", None, (128, 128), 8)
     assert Picture.of(panorama, (128, 128), "crop").report()["lost"] == 0.995
     assert Picture.of(panorama, (128, 128), "pad").report()["lost"] == 0

@@ -131,21 +131,23 @@ def check_kept(fitting: Fitting, name: str) -> None:
     if 1 - fitting.lost >= LEAST:
         return
     (height, width), (high, wide) = fitting.given, fitting.size
+    widest = max(high / wide, wide / high) >= WIDEST
+    auto = "" if widest else f"size auto, which follows its shape up to {WIDEST} to 1; for "
     raise BadPicture(
         f"{name} has {height} x {width} pixels (height x width), and its middle in the shape of {high} x {wide} would "
-        f"be {1 - fitting.lost:.1%} of it. Ask for size auto, which follows its shape up to {WIDEST} to 1; for fit "
-        "pad, which shows all of it; or for fit crop, which takes that middle."
+        f"be {1 - fitting.lost:.1%} of it. Ask for {auto}fit pad, which shows all of it, or for fit crop, which takes "
+        "that middle."
     )
 
 
 def told(facts: Mapping[str, Any]) -> str:
     """The facts of `Fitting.report` as a sentence without its end.
 
-    >>> told(Fitting((128, 256), (128, 128)).report())
-    '128 x 256 pixels, cropped to its middle and scaled to 128 x 128 (50% of it is lost; size auto keeps its shape)'
+    >>> told(Fitting((128, 256), (88, 176)).report())
+    '128 x 256 pixels (height x width), scaled to 88 x 176'
     """
     (height, width), (high, wide) = facts["given"], facts["size"]
-    said = f"{height} x {width} pixels"
+    said = f"{height} x {width} pixels (height x width)"
     said += f", turned by its EXIF orientation {facts['turned']}" if "turned" in facts else ""
     said += f", the first of {facts['frames']} frames" if "frames" in facts else ""
     if (height, width) == (high, wide):

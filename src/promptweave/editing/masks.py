@@ -159,26 +159,26 @@ class Frame:
 def fitted(control: Fitted, frame: Frame) -> Fitted:
     """A control whose masks, the options that are declared so, are in the frame of the result."""
     changes: dict[str, Any] = {}
-    for listed in options_of(type(control)):  # pyright: ignore[reportArgumentType] - controls are dataclasses
-        value = getattr(control, listed.name) if listed.option.mask else None
-        if value is not None:
-            label = f"{listed.name} of {type(control).__name__}"
-            several = isinstance(value[0][0], Sequence)
-            changes[listed.name] = (
-                tuple(frame.mask(one, label) for one in value) if several else frame.mask(value, label)
-            )
+    for name in given_masks(control):
+        value, label = getattr(control, name), f"{name} of {type(control).__name__}"
+        several = isinstance(value[0][0], Sequence)
+        changes[name] = tuple(frame.mask(one, label) for one in value) if several else frame.mask(value, label)
     return replace(control, **changes) if changes else control  # pyright: ignore[reportArgumentType]
 
 
 def with_controls(recipe: Recipe, controls: Sequence[Any], model: Model) -> Recipe:
     """The recipe with these controls, whose masks go the way of its input image."""
-    frame = Frame.of(recipe, model) if any(has_mask(control) for control in controls) else None
+    frame = Frame.of(recipe, model) if any(map(given_masks, controls)) else None
     return replace(recipe, controls=tuple(controls if frame is None else (fitted(one, frame) for one in controls)))
 
 
-def has_mask(control: Any) -> bool:
-    """Whether a control has a mask."""
-    return any(listed.option.mask and getattr(control, listed.name) is not None for listed in options_of(type(control)))
+def given_masks(control: Any) -> list[str]:
+    """The fields of a control that hold masks."""
+    try:
+        listed = options_of(type(control))
+    except (TypeError, NameError):  # a control of one's own without options
+        return []
+    return [one.name for one in listed if one.option.mask and getattr(control, one.name)]
 
 
 def with_read_mask(options: Mapping[str, Any]) -> dict[str, Any]:

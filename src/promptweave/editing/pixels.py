@@ -22,7 +22,7 @@ from promptweave.editing.signatures import named
 
 SLACK = 0.1  # by which resampling may leave the range of floating-point numbers
 HEAD = 1024  # bytes by which a file is recognised
-ADDRESS = re.compile(r"data:|[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # that a path has lost a slash of
+ADDRESS = re.compile(r"data:|[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
 
 
 class BadPicture(ValueError):
@@ -49,7 +49,8 @@ class Opened:
 
     def rgb(self) -> Image.Image:
         """8-bit RGB, on white where it is transparent. Raises BadPicture for numbers without a known white."""
-        image = Image.fromarray(_eight_bits(self.values, self.name).repeat(4 - self.values.shape[-1], -1)[..., :3])
+        values = _eight_bits(self.values, self.name)
+        image = Image.fromarray(values.repeat(3, -1) if values.shape[-1] == 1 else values)
         if self.alpha is None:
             return image
         image.putalpha(Image.fromarray(_eight_bits(self.alpha, self.name)))
@@ -129,7 +130,8 @@ def _eight_bits(values: np.ndarray, name: str) -> np.ndarray:
 def _path(given: Any, said: str | None) -> Path:
     path, text, name = Path(given), str(os.fspath(given)), said or "The image"
     if ADDRESS.match(text):
-        raise BadPicture(f"{name} is read from a file. Received the address {text[:80]}. Download it first.")
+        whole = re.sub(r":/+", "://", text, count=1)  # a path has lost a slash
+        raise BadPicture(f"Addresses are not fetched. Received {whole[:80]}. Download the image, and give the file.")
     try:
         if path.is_dir():
             raise BadPicture(f"{path} is a folder. Give the path of one image in it.")
