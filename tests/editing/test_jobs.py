@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import gc
+import itertools
 import json
 import os
 import re
+import signal
 import tracemalloc
+import warnings
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import promptweave as pw
+from promptweave.core import files
 from promptweave.editing.job_file import LISTED, BadJobs
 from promptweave.editing.jobs import read_jobs, run_jobs
 from promptweave.editing.result import read_record
@@ -205,3 +210,63 @@ def test_jobs_from_a_pipe_with_defaults_of_the_command(tiny_folder, tmp_path, mo
     with pytest.raises(SystemExit):
         main(["edit", SOURCE, TARGET, "--at-once"])
     assert "--at-once is an option of --jobs" in capsys.readouterr().err
+
+
+def killed(act, at: int) -> bool:
+    """Whether a child process that does this was killed: at the moment when it moves a file for the `at`-th time."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads, which the child does not use
+        child = os.fork()
+    if child == 0:
+        moves, replace = itertools.count(), os.replace
+
+        def move(old, new):
+            if next(moves) == at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            replace(old, new)
+
+        files.os.replace = move
+        try:
+            act()
+        finally:
+            os._exit(0)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs fork")
+def test_killed_at_any_moment_a_file_of_jobs_loses_repeats_and_halves_nothing(tiny, tmp_path):
+    path, out = tmp_path / "jobs.jsonl", tmp_path / "out"
+    path.write_text("\n".join(line(seed=n, steps=2, cross=0.5) for n in range(5)))
+    ends, times = [], {}
+    for at in (0, 1, 3, 4, 6, 99):  # each job moves four files, edit.json last
+        ends.append(killed(lambda: run_jobs(read_jobs(path, tiny), tiny, out, rows=2), at))
+        for done in out.glob("*/edit.json"):
+            pictures = [done.parent / name for name in ("source.png", "edit.png", "comparison.png")]
+            assert all(read_record(picture)["recipe"]["steps"] == 2 for picture in pictures)
+            assert times.setdefault(done, done.stat().st_mtime_ns) == done.stat().st_mtime_ns, "done once"
+    assert ends == [True] * 5 + [False] and len(times) == 5
+    assert not list(out.glob("**/.promptweave-*")), "what killed runs left is gone"
+    alone = run_jobs(read_jobs(path, tiny), tiny, tmp_path / "alone", rows=2)
+    for folder in alone:
+        with Image.open(folder / "edit.png") as one, Image.open(out / folder.name / "edit.png") as other:
+            assert np.abs(np.asarray(one).astype(int) - np.asarray(other)).max() <= 1
+
+
+def test_a_full_disk_ends_a_file_of_jobs_with_what_is_kept(tiny, tmp_path, monkeypatch):
+    path = tmp_path / "jobs.jsonl"
+    path.write_text("\n".join(line(seed=n, steps=2, cross=0.5) for n in range(3)))
+    moves, replace = itertools.count(), os.replace
+
+    def move(old, new):
+        if next(moves) == 5:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(old, new)
+
+    monkeypatch.setattr(files.os, "replace", move)
+    with pytest.raises(
+        files.CannotWrite, match=r"0002.*No space left.*jobs before 0002 are done; run the file again"
+    ):
+        run_jobs(read_jobs(path, tiny), tiny, tmp_path / "out")
+    assert [done.parent.name for done in (tmp_path / "out").glob("*/edit.json")] == ["0001"]
+    monkeypatch.undo()
+    assert len(run_jobs(read_jobs(path, tiny), tiny, tmp_path / "out")) == 3
