@@ -9,7 +9,6 @@ import json
 import os
 import re
 import signal
-import tracemalloc
 import warnings
 
 import numpy as np
@@ -18,9 +17,12 @@ from PIL import Image
 
 import promptweave as pw
 from promptweave.core import files
+from promptweave.editing import checking
 from promptweave.editing.job_file import LISTED, BadJobs
 from promptweave.editing.jobs import read_jobs, run_jobs
+from promptweave.editing.recipe import Recipe
 from promptweave.editing.result import read_record
+from promptweave.words import Words
 
 SOURCE, TARGET = "a photo of a cat riding a bike in the snow", "a photo of a dog riding a bike in the snow"
 JOB = {"source": SOURCE, "targets": [TARGET], "steps": 3}
@@ -145,18 +147,17 @@ def test_a_line_costs_two_readings_of_words_and_no_file(tiny, tmp_path, monkeypa
     assert len(read_jobs(path, tiny)) == 5
 
 
-def test_memory_does_not_grow_with_the_file(tiny, tmp_path):
-    path = tmp_path / "jobs.jsonl"
-    used = []
-    for count in (60, 360):
-        path.write_text("".join(line(seed=n, name=f"job-{n}-{'x' * 100}") + "\n" for n in range(count)))
-        tracemalloc.start()
-        jobs = read_jobs(path, tiny)
+def test_of_a_file_only_places_stay_in_memory(tiny, tmp_path, monkeypatch):
+    def alive(kind) -> int:
         gc.collect()
-        used.append(tracemalloc.get_traced_memory()[0])
-        tracemalloc.stop()
-        assert len(jobs) == count
-    assert used[1] - used[0] < 300 * 200  # bytes; a recipe alone takes thousands
+        return sum(type(each) is kind for each in gc.get_objects())
+
+    monkeypatch.setattr(checking, "PROMPTS", 8)
+    path, before = tmp_path / "jobs.jsonl", (alive(Recipe), alive(Words))
+    path.write_text("".join(line(seed=n, name=f"job-{n}", source=f"{SOURCE} {n}") + "\n" for n in range(60)))
+    jobs = read_jobs(path, tiny)
+    assert len(jobs) == 60 and jobs.file.places.itemsize + jobs.file.numbers.itemsize == 16
+    assert alive(Recipe) - before[0] <= 1 and alive(Words) - before[1] <= 8
 
 
 def test_at_once_runs_before_later_lines_are_checked_and_names_the_wrong_ones_at_the_end(tiny, tmp_path):
@@ -263,9 +264,7 @@ def test_a_full_disk_ends_a_file_of_jobs_with_what_is_kept(tiny, tmp_path, monke
         replace(old, new)
 
     monkeypatch.setattr(files.os, "replace", move)
-    with pytest.raises(
-        files.CannotWrite, match=r"0002.*No space left.*jobs before 0002 are done; run the file again"
-    ):
+    with pytest.raises(files.CannotWrite, match=r"0002.*No space left.*jobs before 0002 are done; run the file again"):
         run_jobs(read_jobs(path, tiny), tiny, tmp_path / "out")
     assert [done.parent.name for done in (tmp_path / "out").glob("*/edit.json")] == ["0001"]
     monkeypatch.undo()
