@@ -27,7 +27,7 @@ ROOMS: dict[str, set[str]] = {
     "inversion": {"core", "models.base", "sampling"},
     "editing": {"core", "words", "methods", "models", "sampling", "inversion", "evaluate", "view"},
     "maps": {"core", "words", "models", "sampling", "editing", "view"},
-    "world": {"models", "sampling", "view"},
+    "world": {"core", "models", "sampling", "view"},
     "benchmarks": {"core", "words", "methods", "models", "sampling", "editing", "world", "evaluate", "view"},
     "apps": {"core", "words", "methods", "models", "sampling", "editing", "maps", "benchmarks", "world", "view"},
 }

@@ -106,6 +106,8 @@ WRONG = {
     ("steps",): (10**30, "steps must be a whole number"),
     ("guidance",): (float("nan"), "guidance must be a number, finite"),
     ("size",): ([32], "size must be 2 values"),
+    ("images",): (10**9, "images must be at most 10000"),
+    ("base", "size"): ([2**40, 2**40], "size must be at most .* pixels"),
     ("targets",): ("a dog", "targets must be a list"),
     ("truncate",): (1, "truncate must be true or false"),
     ("controls",): ({}, "controls must be a list"),
@@ -127,6 +129,7 @@ WRONG = {
 def test_the_field_that_is_wrong_is_named(place):
     value, said = WRONG[place]
     values = json.loads(json.dumps(PLAIN.as_dict()))
+    values["base"] = dict(values) if "base" in place and len(place) > 1 else None
     inside = values
     for key in place[:-1]:
         inside = inside[key]

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import gc
+import itertools
 import json
 import os
 import re
-import tracemalloc
+import signal
+import warnings
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import promptweave as pw
+from promptweave.core import files
+from promptweave.editing import checking
 from promptweave.editing.job_file import LISTED, BadJobs
 from promptweave.editing.jobs import read_jobs, run_jobs
+from promptweave.editing.recipe import Recipe
 from promptweave.editing.result import read_record
+from promptweave.words import Words
 
 SOURCE, TARGET = "a photo of a cat riding a bike in the snow", "a photo of a dog riding a bike in the snow"
 JOB = {"source": SOURCE, "targets": [TARGET], "steps": 3}
@@ -140,18 +147,17 @@ def test_a_line_costs_two_readings_of_words_and_no_file(tiny, tmp_path, monkeypa
     assert len(read_jobs(path, tiny)) == 5
 
 
-def test_memory_does_not_grow_with_the_file(tiny, tmp_path):
-    path = tmp_path / "jobs.jsonl"
-    used = []
-    for count in (60, 360):
-        path.write_text("".join(line(seed=n, name=f"job-{n}-{'x' * 100}") + "\n" for n in range(count)))
-        tracemalloc.start()
-        jobs = read_jobs(path, tiny)
+def test_of_a_file_only_places_stay_in_memory(tiny, tmp_path, monkeypatch):
+    def alive(kind) -> int:
         gc.collect()
-        used.append(tracemalloc.get_traced_memory()[0])
-        tracemalloc.stop()
-        assert len(jobs) == count
-    assert used[1] - used[0] < 300 * 200  # bytes; a recipe alone takes thousands
+        return sum(type(each) is kind for each in gc.get_objects())
+
+    monkeypatch.setattr(checking, "PROMPTS", 8)
+    path, before = tmp_path / "jobs.jsonl", (alive(Recipe), alive(Words))
+    path.write_text("".join(line(seed=n, name=f"job-{n}", source=f"{SOURCE} {n}") + "\n" for n in range(60)))
+    jobs = read_jobs(path, tiny)
+    assert len(jobs) == 60 and jobs.file.places.itemsize + jobs.file.numbers.itemsize == 16
+    assert alive(Recipe) - before[0] <= 1 and alive(Words) - before[1] <= 8
 
 
 def test_at_once_runs_before_later_lines_are_checked_and_names_the_wrong_ones_at_the_end(tiny, tmp_path):
@@ -205,3 +211,61 @@ def test_jobs_from_a_pipe_with_defaults_of_the_command(tiny_folder, tmp_path, mo
     with pytest.raises(SystemExit):
         main(["edit", SOURCE, TARGET, "--at-once"])
     assert "--at-once is an option of --jobs" in capsys.readouterr().err
+
+
+def killed(act, at: int) -> bool:
+    """Whether a child process that does this was killed: at the moment when it moves a file for the `at`-th time."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads, which the child does not use
+        child = os.fork()
+    if child == 0:
+        moves, replace = itertools.count(), os.replace
+
+        def move(old, new):
+            if next(moves) == at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            replace(old, new)
+
+        files.os.replace = move
+        try:
+            act()
+        finally:
+            os._exit(0)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs fork")
+def test_killed_at_any_moment_a_file_of_jobs_loses_repeats_and_halves_nothing(tiny, tmp_path):
+    path, out = tmp_path / "jobs.jsonl", tmp_path / "out"
+    path.write_text("\n".join(line(seed=n, steps=2, cross=0.5) for n in range(5)))
+    ends, times = [], {}
+    for at in (0, 1, 3, 4, 6, 99):  # each job moves four files, edit.json last
+        ends.append(killed(lambda: run_jobs(read_jobs(path, tiny), tiny, out, rows=2), at))
+        for done in out.glob("*/edit.json"):
+            pictures = [done.parent / name for name in ("source.png", "edit.png", "comparison.png")]
+            assert all(read_record(picture)["recipe"]["steps"] == 2 for picture in pictures)
+            assert times.setdefault(done, done.stat().st_mtime_ns) == done.stat().st_mtime_ns, "done once"
+    assert ends == [True] * 5 + [False] and len(times) == 5
+    assert not list(out.glob("**/.promptweave-*")), "what killed runs left is gone"
+    alone = run_jobs(read_jobs(path, tiny), tiny, tmp_path / "alone", rows=2)
+    for folder in alone:
+        with Image.open(folder / "edit.png") as one, Image.open(out / folder.name / "edit.png") as other:
+            assert np.abs(np.asarray(one).astype(int) - np.asarray(other)).max() <= 1
+
+
+def test_a_full_disk_ends_a_file_of_jobs_with_what_is_kept(tiny, tmp_path, monkeypatch):
+    path = tmp_path / "jobs.jsonl"
+    path.write_text("\n".join(line(seed=n, steps=2, cross=0.5) for n in range(3)))
+    moves, replace = itertools.count(), os.replace
+
+    def move(old, new):
+        if next(moves) == 5:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(old, new)
+
+    monkeypatch.setattr(files.os, "replace", move)
+    with pytest.raises(files.CannotWrite, match=r"0002.*No space left.*jobs before 0002 are done; run the file again"):
+        run_jobs(read_jobs(path, tiny), tiny, tmp_path / "out")
+    assert [done.parent.name for done in (tmp_path / "out").glob("*/edit.json")] == ["0001"]
+    monkeypatch.undo()
+    assert len(run_jobs(read_jobs(path, tiny), tiny, tmp_path / "out")) == 3

@@ -192,6 +192,7 @@ def gpu(*, asked: Card, speaking: Speaking) -> None:
     from dataclasses import asdict
 
     from promptweave.benchmarks import bench_gpu
+    from promptweave.core.files import write_text
 
     terminal, device = speaking.terminal, bench_gpu.gpu()
     figures: list[bench_gpu.Figure] = []
@@ -199,7 +200,7 @@ def gpu(*, asked: Card, speaking: Speaking) -> None:
     for found in bench_gpu.bench_gpu(families, quick=asked.quick, repeats=asked.repeats, device=device):
         figures += found
         if asked.output:
-            asked.output.write_text(bench_gpu.markdown(figures, device))
+            write_text(asked.output, bench_gpu.markdown(figures, device))
         terminal.say(table(found[0].family, bench_gpu.COLUMNS, [bench_gpu.cells(figure) for figure in found]))
     terminal.say(bench_gpu.surroundings(device))
     terminal.give([asdict(figure) for figure in figures])

@@ -99,13 +99,13 @@ class Output(Speaking, Folder):
 
     def save(self, made: Any, pictures: Mapping[str, Any] | None = None) -> None:
         """Write a result, its page if requested, and further images; print their paths."""
+        from promptweave.core.files import write_files
         from promptweave.maps.html_report import html_report
 
         pages = {"report.html": html_report(made)} if self.report else {}
         files = made.save(self.output, force=self.force, pages=pages)
-        for name, picture in (pictures or {}).items():
-            files.append(self.output / f"{name}.png")
-            picture.save(files[-1])
+        more = {f"{name}.png": picture.save for name, picture in (pictures or {}).items()}
+        files += write_files(self.output, more) if more else []
         self.terminal.give({"files": [str(path) for path in files], **made.record})
         self.terminal.say(*(f"wrote {path}" for path in files))
 
@@ -123,9 +123,12 @@ class FileOutput(Speaking, OneFile):
     """The path of the result, and the output of the command."""
 
     def check(self) -> None:
-        """Raise FileExistsError if the file exists and may not be replaced."""
-        if self.output.exists() and not self.force:
+        """Raise FileExistsError if the file exists and may not be replaced, CannotWrite if it could not be written."""
+        from promptweave.core.files import check_place
+
+        if self.output.is_file() and not self.force:
             raise FileExistsError(f"{self.output} exists. Choose another file with -o, or replace it with --force.")
+        check_place(self.output)
 
 
 @dataclass(frozen=True)

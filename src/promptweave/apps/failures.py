@@ -13,7 +13,7 @@ from cyclopts import CycloptsError, MissingArgumentError, RepeatArgumentError
 from promptweave.apps.terminal import FAILURE, INTERRUPTED, USAGE
 
 USUAL = warnings.formatwarning
-INTERRUPTION = "Interrupted. Nothing was written."
+INTERRUPTION = "Interrupted. Nothing was written by halves; jobs and trainings continue from what is done."
 
 
 def explain(error: BaseException) -> int:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +14,7 @@ if TYPE_CHECKING:
 
 from promptweave.apps.forms import byte_count, number
 from promptweave.core.fields import Option
+from promptweave.core.files import check_place, write_together
 
 Files = dict[Path, Callable[[Path], Any]]  # path -> function that writes it
 
@@ -194,24 +192,10 @@ def beside(ask: Ask, source: str, target: str, general: Mapping[str, Any]) -> tu
 def write(files: Files, force: bool) -> list[Path]:
     """Write either all files or none. Raises FileExistsError if one exists and may not be replaced."""
     for path in files:
-        if path.exists() and not force:
+        if path.is_file() and not force:
             raise FileExistsError(f"{path} exists. Choose another file, or replace it with --force.")
-    moves: list[tuple[Path, Path]] = []
-    folders: list[str] = []
-    try:
-        fresh: dict[Path, Path] = {}
-        for path, save in files.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if path.parent not in fresh:
-                folders.append(tempfile.mkdtemp(prefix=".promptweave-", dir=path.parent))
-                fresh[path.parent] = Path(folders[-1])
-            save(fresh[path.parent] / path.name)
-            moves.append((fresh[path.parent] / path.name, path))
-        for old, new in moves:
-            os.replace(old, new)
-    finally:
-        for folder in folders:
-            shutil.rmtree(folder, ignore_errors=True)
+        check_place(path, "Choose another file.")
+    write_together(files)
     return list(files)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image, ImageFilter
 
 from promptweave.benchmarks.judging import oracle, share
 from promptweave.core.control import Control
+from promptweave.core.files import Write, write_files
 from promptweave.editing.plan import usual
 from promptweave.evaluate.metrics import psnr
 from promptweave.methods import Consist, FlowEdit, LocalBlend, Refine, Replace, Reweight
@@ -281,10 +283,8 @@ def examples(rows: Sequence[Row], count: int = 12) -> Image.Image:
 
 def save(folder: Path, rows: dict[str, list[Row]]) -> list[Path]:
     """Write the example sheets."""
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
+    files: dict[str, Write] = {}
     for name, measured in rows.items():
-        path = folder / f"edits-{name.replace(' ', '-').replace('--', '-minus-')}.webp"
-        examples(measured).save(path, quality=88)
-        written.append(path)
-    return written
+        shown = examples(measured)
+        files[f"edits-{name.replace(' ', '-').replace('--', '-minus-')}.webp"] = partial(shown.save, quality=88)
+    return write_files(folder, files)

@@ -6,8 +6,9 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Mapping
+from contextlib import ExitStack, contextmanager
+from errno import EISDIR
 from pathlib import Path
 from zlib import crc32
 
@@ -31,30 +32,48 @@ def write_text(path: Path, text: str) -> Path:
 
 
 def write_files(folder: Path, files: Mapping[str, Write], *, without: tuple[str, ...] = ()) -> list[Path]:
-    """Write files of one folder together: a failure leaves everything as it was. Returns their paths, sorted.
+    """Write files of one folder together: until all are written, none takes its place. Returns their paths, sorted.
 
-    `files`: name -> function that writes it to the path it gets. The last file of the mapping is moved last, so that
-    it marks the whole as finished; it is taken away first if it is replaced. `without`: patterns of older files that
-    then go. Raises CannotWrite.
+    `files`: name -> function that writes it to the path it gets. The last says that all are there: it is moved last
+    and, if it is replaced, taken away first. `without`: patterns of older files that then go. Raises CannotWrite.
     """
-    names = list(files)
-    with _said(folder), _beside(folder) as fresh:
-        for name, write in files.items():
-            if (folder / name).is_dir():
-                raise IsADirectoryError(21, "Is a directory", str(folder / name))
-            write(fresh / name)
-        old = {path for pattern in without for path in folder.glob(pattern)}
-        if len(names) > 1:
-            (folder / names[-1]).unlink(missing_ok=True)
-        for path in old - {folder / name for name in names}:
+    written = [folder / name for name in files]
+
+    def ready() -> None:
+        if len(written) > 1:
+            written[-1].unlink(missing_ok=True)
+        for path in {path for pattern in without for path in folder.glob(pattern)} - set(written):
             path.unlink(missing_ok=True)
-        for name in names:
-            os.replace(fresh / name, folder / name)
-    return sorted(folder / name for name in names)
+
+    write_together({folder / name: write for name, write in files.items()}, ready)
+    return sorted(written)
+
+
+def write_together(files: Mapping[Path, Write], ready: Callable[[], None] | None = None) -> None:
+    """Write files of any folders: all are written before the first takes its place. Raises CannotWrite.
+
+    `ready` is called in between.
+    """
+    with ExitStack() as stack:
+        moves: list[tuple[Path, Path]] = []
+        fresh: dict[Path, Path] = {}
+        for path, write in files.items():
+            with _said(path):
+                if path.parent not in fresh:
+                    fresh[path.parent] = stack.enter_context(_beside(path.parent))
+                if path.is_dir():
+                    raise IsADirectoryError(EISDIR, "a folder of that name is there")
+                write(fresh[path.parent] / path.name)
+                moves.append((fresh[path.parent] / path.name, path))
+        with _said(moves[0][1]):
+            if ready:
+                ready()
+            for old, new in moves:
+                os.replace(old, new)
 
 
 @contextmanager
-def replacing_folder(folder: Path) -> Iterator[Path]:
+def replacing_folder(folder: Path) -> Generator[Path]:
     """A fresh folder to fill, which takes the place of `folder` at the end of the block. Raises CannotWrite."""
     with _said(folder), _beside(folder.parent) as fresh:
         made = fresh / folder.name
@@ -89,7 +108,7 @@ def check_folder(folder: Path, cure: str = "Choose another with -o.") -> None:
 
 
 @contextmanager
-def _said(place: Path) -> Iterator[None]:
+def _said(place: Path) -> Generator[None]:
     """Errors of the system as one sentence."""
     try:
         yield
@@ -107,7 +126,7 @@ def _reason(error: OSError) -> str:
 
 
 @contextmanager
-def _beside(folder: Path) -> Iterator[Path]:
+def _beside(folder: Path) -> Generator[Path]:
     """A fresh folder inside `folder`, removed at the end; also removes those of processes that were killed."""
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.glob(f"{PREFIX}*"):

@@ -12,7 +12,7 @@ from promptweave.core.clock import Window
 from promptweave.core.control import Control
 from promptweave.core.fields import options_of
 from promptweave.core.registry import KNOWN, path_of
-from promptweave.editing.json_text import shown
+from promptweave.core.shown import shown
 from promptweave.editing.values import BadValue, nearest, read_option, read_value, strict
 
 CONTROLS: dict[str, type[Control]] = {

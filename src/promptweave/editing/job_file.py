@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from promptweave.editing.json_text import UTF_16_OR_32, BadJson, read_json, shown
+from promptweave.core.shown import shown
+from promptweave.editing.json_text import UTF_16_OR_32, BadJson, read_json
 
 LONGEST = 2**26  # bytes of a line; a mask of 1024 x 1024 in numbers has a fifth of it
 PART = 2**20  # bytes that are read at once

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import codecs
 import json
-from reprlib import Repr
 from typing import Any
 
-LONG = 160  # characters of a value that a message shows
 DIGITS = 400  # of a whole number; float64 ends at 309
-_SHORT = Repr()
-_SHORT.maxstring, _SHORT.maxother, _SHORT.maxlist, _SHORT.maxtuple, _SHORT.maxdict = LONG, LONG, 4, 4, 4
 UTF_16_OR_32 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
 
 

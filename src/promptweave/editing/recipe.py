@@ -12,11 +12,12 @@ from PIL import Image
 
 from promptweave.core.control import Control
 from promptweave.core.fields import options_of
+from promptweave.core.shown import shown
 from promptweave.editing.control_data import BrokenRecipe as BrokenRecipe
 from promptweave.editing.control_data import control_as_dict as control_as_dict
 from promptweave.editing.control_data import control_from_dict as control_from_dict
 from promptweave.editing.inversions import read_inversion
-from promptweave.editing.json_text import BadJson, read_json, shown
+from promptweave.editing.json_text import BadJson, read_json
 from promptweave.editing.picture import BadPicture, Picture
 from promptweave.editing.settings import Fit, Settings
 from promptweave.editing.values import BadValue, nearest, read_option, read_value
@@ -24,7 +25,8 @@ from promptweave.sampling.loop import check_seed
 
 FORMAT = 1
 KEY = "promptweave"  # of the PNG's text chunk
-PIXELS = 2**26  # of an input image
+PIXELS = 2**26  # of an image, in a recipe that is read
+IMAGES = 10_000
 CHAIN = 100  # edits of edits
 PACKAGES = ("promptweave", "torch", "diffusers", "transformers", "numpy", "pillow")
 
@@ -157,6 +159,10 @@ def _read(values: Any, allow: Sequence[str], younger: Sequence[str], chain: int 
     plain |= {name: read_option(ranged[name], value) for name, value in plain.items() if name in ranged}
     given = read_value(tuple[Any, ...], values["controls"], "controls")
     controls = tuple(control_from_dict(one, allow) for one in given)
+    height, width = plain["size"] or (1, 1)
+    for name, value, most in (("images", plain["images"], IMAGES), ("size", height * width, PIXELS)):
+        if value > most:  # who runs a stranger's recipe should not have to reboot
+            raise BadValue(f"{name} must be at most {most}{' pixels' if name == 'size' else ''}. Received {value}.")
     base = None if values["base"] is None else _read(values["base"], allow, younger, chain + 1)
     picture = None if values["picture"] is None else _picture(read_value(str, values["picture"], "picture"))
     recipe = Recipe(**plain, controls=controls, base=base, picture=picture)

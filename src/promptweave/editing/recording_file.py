@@ -16,8 +16,9 @@ from promptweave.core.files import write_file
 from promptweave.core.kept import Kept
 from promptweave.core.pattern import Pattern, Softmax, Term
 from promptweave.core.rows import Row
+from promptweave.core.shown import shown
 from promptweave.editing.inverted_file import inverted_record, inverted_tensors, read_inverted
-from promptweave.editing.json_text import BadJson, read_json, shown
+from promptweave.editing.json_text import BadJson, read_json
 from promptweave.editing.recipe import BrokenRecipe, Recipe
 from promptweave.editing.values import BadValue, as_json, nearest, read_options, read_value
 from promptweave.inversion import Inverted

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from promptweave.core.shown import shown
 from promptweave.core.typed import checked
 from promptweave.editing.edit import run
-from promptweave.editing.json_text import shown
 from promptweave.editing.recipe import BrokenRecipe, Recipe, versions
 from promptweave.editing.result import Result
 from promptweave.editing.stored import read_stored

@@ -179,9 +179,10 @@ def _number(value: Any) -> int | float:
     if isinstance(value, bool) or not isinstance(value, Real):
         raise _Other
     if isinstance(value, Integral):
-        if not -(2**63) <= value < 2**63:  # all that a tensor holds
+        whole = int(value)
+        if not -(2**63) <= whole < 2**63:  # all that a tensor holds
             raise _Other
-        return int(value)
+        return whole
     return float(value)
 
 

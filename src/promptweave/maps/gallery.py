@@ -12,6 +12,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from promptweave.core.files import write_files
 from promptweave.core.record_maps import RecordedMaps
 from promptweave.editing.recorders import Named, at, columns, named, of_word
 from promptweave.editing.result import Result
@@ -126,9 +127,8 @@ class Gallery:
     def save(self, folder: Path | str, *, side: int = 256, on_picture: bool = False) -> list[Path]:
         """Write the images to a folder; returns their paths."""
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, image in (made := self.images(side=side, on_picture=on_picture)).items():
-            image.save(folder / name)
+        made = self.images(side=side, on_picture=on_picture)
+        write_files(folder, {name: image.save for name, image in made.items()})
         return [folder / name for name in made]
 
 

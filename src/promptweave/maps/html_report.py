@@ -16,6 +16,7 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined, Template
 from PIL import Image
 
+from promptweave.core.files import write_text
 from promptweave.core.typed import checked
 from promptweave.editing.command import NoCommand, command_of, python_of
 from promptweave.editing.fitting import told
@@ -66,10 +67,7 @@ def _template() -> Template:
 @checked
 def write_report(result: Result, path: Path | str) -> Path:
     """Write the HTML page of a run; returns its path."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(html_report(result), "utf-8")
-    return path
+    return write_text(Path(path), html_report(result))
 
 
 def _again(result: Result) -> tuple[str, str]:

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from promptweave.core.files import write_file, write_text
 from promptweave.core.typed import checked
 from promptweave.editing.recorders import of_word
 from promptweave.editing.values import as_json
@@ -70,12 +71,13 @@ def write_statistics(rows: list[Statistic], path: Path | str) -> Path:
     path = Path(path)
     if path.suffix not in (".csv", ".json"):
         raise ValueError(f"Statistics are written as .csv or .json. Received {path}.")
-    path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".json":
-        path.write_text(as_json([asdict(row) for row in rows], indent=1) + "\n", "utf-8")
-        return path
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Statistic)])
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
-    return path
+        return write_text(path, as_json([asdict(row) for row in rows], indent=1) + "\n")
+
+    def table(fresh: Path) -> None:
+        with fresh.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, [field.name for field in fields(Statistic)])
+            writer.writeheader()
+            writer.writerows(asdict(row) for row in rows)
+
+    return write_file(path, table)

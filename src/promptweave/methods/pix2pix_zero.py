@@ -33,6 +33,7 @@ from promptweave.core.accumulator import Maps
 from promptweave.core.clock import Number, Step, Window
 from promptweave.core.control import Control, Hooks, NoEffect, Probe, Run, Text
 from promptweave.core.fields import Command, Option
+from promptweave.core.files import write_file
 from promptweave.core.precision import precision
 from promptweave.core.site import Sites
 from promptweave.core.targets import SOURCE, chosen
@@ -77,10 +78,12 @@ class Direction:
         parts: dict[str, Any] = {"text": self.text.cpu().numpy()}
         if self.pooled is not None:
             parts["pooled"] = self.pooled.cpu().numpy()
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with Path(path).open("wb") as file:
-            np.savez(file, **parts)
-        return Path(path)
+
+        def write(fresh: Path) -> None:
+            with fresh.open("wb") as file:
+                np.savez(file, **parts)
+
+        return write_file(Path(path), write)
 
     def added(self, text: Text, rows: tuple[int, ...], strength: Number) -> Text:
         """The encoded prompts plus `strength` times the direction in these rows. Raises ValueError if shapes differ."""

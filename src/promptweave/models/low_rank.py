@@ -9,6 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from promptweave.core.files import write_file
+
 FILE = "pytorch_lora_weights.safetensors"  # what `pipeline.load_lora_weights(folder)` looks for
 PREFIX = "unet."
 DOWN, UP, ALPHA = ".lora_A.weight", ".lora_B.weight", ".alpha"
@@ -26,10 +28,10 @@ def addition(down: Tensor, up: Tensor, scale: int | float = 1.0) -> Tensor:
 
 def save(folder: Path, pairs: Pairs) -> None:
     """Write the additions in half precision, with scale 1."""
-    folder.mkdir(parents=True, exist_ok=True)
     downs = {PREFIX + name + DOWN: down for name, (down, _) in pairs.items()}
     tensors = downs | {PREFIX + name + UP: up for name, (_, up) in pairs.items()}
-    save_file({key: tensor.detach().half().cpu().contiguous() for key, tensor in tensors.items()}, folder / FILE)
+    halves = {key: tensor.detach().half().cpu().contiguous() for key, tensor in tensors.items()}
+    write_file(folder / FILE, lambda fresh: save_file(halves, fresh))
 
 
 @torch.no_grad()

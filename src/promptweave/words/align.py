@@ -92,17 +92,17 @@ def replace_map(source: Words, target: Words, *, reference_compat: bool = False)
     """
     if reference_compat:
         return _reference_replace_map(source, target)
-    matrix = torch.zeros(source.limit, target.limit, dtype=torch.float64)
-    last, following = target.limit - 1, 0
+    values, last, following = dict[tuple[int, int], float](), target.limit - 1, 0
     for rows, columns in _segments(source, target):
         following = columns[-1] + 1 if columns else following
         if not rows:
             continue
         columns = columns or (min(following, last),)
-        if len(rows) == len(columns):
-            matrix[list(rows), list(columns)] = 1
-        else:
-            matrix[[[row] for row in rows], list(columns)] = 1 / len(columns)
+        one_to_one = len(rows) == len(columns)
+        found = zip(rows, columns, strict=True) if one_to_one else [(row, n) for row in rows for n in columns]
+        values |= dict.fromkeys(found, 1.0 if one_to_one else 1 / len(columns))
+    matrix = torch.zeros(source.limit, target.limit, dtype=torch.float64)
+    matrix[tuple(torch.tensor(list(values)).T)] = torch.tensor(list(values.values()), dtype=torch.float64)
     return matrix
 
 
@@ -138,9 +138,8 @@ def refine_map(
 def refine_matrix(mapper: Sequence[int], alphas: Float64[Tensor, "target"]) -> Float64[Tensor, "source target"]:
     """G with G[mapper[n], n] = alphas[n], so that P_t' = P_s G + P_t diag(1 - alphas); zero columns for new tokens."""
     matrix = torch.zeros(len(mapper), len(mapper), dtype=torch.float64)
-    for column, row in enumerate(mapper):
-        if row >= 0:
-            matrix[row, column] = alphas[column]
+    columns = [column for column, row in enumerate(mapper) if row >= 0]
+    matrix[[mapper[column] for column in columns], columns] = alphas[columns]
     return matrix
 
 

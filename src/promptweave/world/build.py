@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from promptweave.core.files import replacing_folder
 from promptweave.models.embedded import GUIDANCE, mark
 from promptweave.models.quiet import quiet
 
@@ -138,8 +138,6 @@ def save_pipeline(
     folder: Path, vae: AutoencoderKL, unet: UNet2DConditionModel, text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer
 ) -> None:
     """Write a StableDiffusionPipeline folder in half precision; an existing one is replaced once it is complete."""
-    fresh = folder.with_name(folder.name + ".new")
-    shutil.rmtree(fresh, ignore_errors=True)
     pipeline = StableDiffusionPipeline(
         vae=vae,
         text_encoder=text_encoder,
@@ -150,11 +148,10 @@ def save_pipeline(
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    with quiet():
-        pipeline.to(dtype=torch.float16)
-        pipeline.save_pretrained(fresh, safe_serialization=True)
-        pipeline.to(dtype=torch.float32)
-    tokenizer.backend_tokenizer.model.save(str(fresh / "tokenizer"))  # vocab.json and merges.txt, for older readers
-    mark(fresh, **{GUIDANCE: USUAL_GUIDANCE})
-    shutil.rmtree(folder, ignore_errors=True)
-    fresh.rename(folder)
+    with replacing_folder(folder) as fresh:
+        with quiet():
+            pipeline.to(dtype=torch.float16)
+            pipeline.save_pretrained(fresh, safe_serialization=True)
+            pipeline.to(dtype=torch.float32)
+        tokenizer.backend_tokenizer.model.save(str(fresh / "tokenizer"))  # vocab.json and merges.txt, for older readers
+        mark(fresh, **{GUIDANCE: USUAL_GUIDANCE})

@@ -15,6 +15,7 @@ from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchE
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 
+from promptweave.core.files import replacing_folder
 from promptweave.models.embedded import BORROWED, EMBEDDED, GUIDANCE, T5_PLACES, mark
 from promptweave.models.quiet import quiet
 from promptweave.world.build import LATENT_CHANNELS, MAXIMUM_LENGTH, TEXT_WIDTH, build_vae, loud_row
@@ -130,8 +131,6 @@ def save_joint_pipeline(
     Without T5, diffusers pads the text with zeros, 256 tokens by default. The network is trained with and without them;
     promptweave leaves them out, which takes a third of the time.
     """
-    fresh = folder.with_name(folder.name + ".new")
-    shutil.rmtree(fresh, ignore_errors=True)
     pipeline = StableDiffusion3Pipeline(
         transformer=transformer,
         scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0),
@@ -143,11 +142,10 @@ def save_joint_pipeline(
         text_encoder_3=None,
         tokenizer_3=None,
     )
-    with quiet():
-        pipeline.to(dtype=torch.float16)
-        pipeline.save_pretrained(fresh, safe_serialization=True)
-        pipeline.to(dtype=torch.float32)
-    shutil.rmtree(fresh / "vae")
-    mark(fresh, **{BORROWED: EMBEDDED, T5_PLACES: 0, GUIDANCE: USUAL_GUIDANCE})
-    shutil.rmtree(folder, ignore_errors=True)
-    fresh.rename(folder)
+    with replacing_folder(folder) as fresh:
+        with quiet():
+            pipeline.to(dtype=torch.float16)
+            pipeline.save_pretrained(fresh, safe_serialization=True)
+            pipeline.to(dtype=torch.float32)
+        shutil.rmtree(fresh / "vae")
+        mark(fresh, **{BORROWED: EMBEDDED, T5_PLACES: 0, GUIDANCE: USUAL_GUIDANCE})

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from promptweave.core.files import write_file
+
 ORACLE = "oracle.safetensors"  # file name of its weights, in a training folder and in the package
 SEEN = 0.5  # probability above which a thing counts as present
 
@@ -84,7 +86,8 @@ class Oracle:
         from safetensors.torch import save_file
 
         weights = {k: v.half() if v.is_floating_point() else v for k, v in self.network.state_dict().items()}
-        save_file({k: v.contiguous() for k, v in weights.items()}, path, {"names": json.dumps(self.names)})
+        whole = {k: v.contiguous() for k, v in weights.items()}
+        write_file(path, lambda fresh: save_file(whole, fresh, {"names": json.dumps(self.names)}))
 
     @classmethod
     def load(cls, path: Path) -> Oracle:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from promptweave.core.files import replacing_folder, write_file
 from promptweave.models.embedded import EMBEDDED, FAST, JOINT, embedded_folder
 from promptweave.world.oracle import ORACLE
 from promptweave.world.stages import STAGES
@@ -66,8 +67,9 @@ def install(folder: Path, stages: Collection[str] = STAGES) -> list[Path]:
         raise FileNotFoundError(f"{missing} does not exist yet. Train first: promptweave train --folder {folder}")
     installed = [embedded_folder(name) for name in made]
     for name, target in zip(made, installed, strict=True):
-        shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(folder / EXPORTS[name], target)
+        with replacing_folder(target) as fresh:
+            shutil.copytree(folder / EXPORTS[name], fresh, dirs_exist_ok=True)
     if judges:
-        installed.append(Path(shutil.copy(oracle, embedded_folder().parents[1] / "world" / ORACLE)))
+        target = embedded_folder().parents[1] / "world" / ORACLE
+        installed.append(write_file(target, lambda fresh: shutil.copy(oracle, fresh)))
     return installed

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
+from promptweave.core.files import replacing_folder, write_file
 from promptweave.models.load import load
 from promptweave.sampling.loop import noise_for, sample
 from promptweave.view.sheet import sheet
@@ -21,7 +22,7 @@ from promptweave.world import build
 from promptweave.world.caption import caption
 from promptweave.world.render import render
 from promptweave.world.scene import ANIMALS, Scene, random_scene, two_colours
-from promptweave.world.training import Clock, Log, Training, Watch, ahead, checkpoint, clip, rate_at
+from promptweave.world.training import Clock, Log, Training, Watch, ahead, checkpoint, clip, rate_at, save_checkpoint
 
 SPLIT_WORDS = (
     "skateboard",
@@ -74,8 +75,8 @@ def _codes(folder: Path, path: Path, scenes: list[Scene], device: str, watch: Wa
             z = vae.encode(x.contiguous(memory_format=torch.channels_last)).latent_dist.mode()
             parts.append(z.half().cpu().numpy())
             log(stage="codes", samples=done + 32 * index, minutes=clock.used, share=index / len(chunks))
-        np.save(folder / "codes.partial.npy", np.concatenate(parts))
-        (folder / "codes.partial.npy").rename(path)
+        whole = np.concatenate(parts)
+        write_file(path, lambda fresh: np.save(fresh, whole))
     return torch.from_numpy(np.load(path)[: len(scenes)])
 
 
@@ -117,9 +118,9 @@ def tokenizer_of(folder: Path):  # noqa: ANN201
         return tokenizer
     rng = random.Random("tokenizer")
     sentences = (caption(random_scene(rng, seen_only=False), rng) for _ in range(6000))
-    return build.build_tokenizer(
-        (s for s in sentences if not any(word in s for word in SPLIT_WORDS)), folder / "tokenizer", 700
-    )
+    kept = (s for s in sentences if not any(word in s for word in SPLIT_WORDS))
+    with replacing_folder(folder / "tokenizer") as fresh:
+        return build.build_tokenizer(kept, fresh, 700)
 
 
 def emphasis(scene: Scene) -> int:
@@ -171,8 +172,7 @@ def train_diffusion(
 
     def save() -> None:
         parts = {"model": model.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict()}
-        torch.save({**parts, "spent": clock.used, "samples": samples}, folder / "diffusion.partial.pt")
-        (folder / "diffusion.partial.pt").rename(path)
+        save_checkpoint(path, {**parts, "spent": clock.used, "samples": samples})
 
     for z, texts in batches(codes, scenes, recipe, samples):
         if clock.progress >= 1:
@@ -225,9 +225,8 @@ def sample_grid(folder: Path, samples: int, steps: int = 12, name: str = "pipeli
     model = load(folder / name, device="cpu")
     made = sample(model, GRID, noise=noise_for(model, 0), steps=steps)  # with the model's own guidance
     path = folder / "grids" / f"{name}-{samples:09d}.webp"
-    path.parent.mkdir(exist_ok=True)
-    sheet([list(made.pictures[:, 0])], [list(GRID)]).save(path, quality=88)
-    return path
+    grid = sheet([list(made.pictures[:, 0])], [list(GRID)])
+    return write_file(path, lambda fresh: grid.save(fresh, quality=88))
 
 
 def export_latest(folder: Path) -> None:

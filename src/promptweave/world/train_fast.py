@@ -25,6 +25,7 @@ from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from promptweave.core.files import replacing_folder, write_file
 from promptweave.models import low_rank
 from promptweave.models.embedded import embedded_folder
 from promptweave.models.load import load
@@ -36,7 +37,7 @@ from promptweave.world import build
 from promptweave.world.caption import caption
 from promptweave.world.scene import random_scene
 from promptweave.world.train_diffusion import GRID, emphasis
-from promptweave.world.training import Clock, Log, Training, Watch, checkpoint, clip, rate_at
+from promptweave.world.training import Clock, Log, Training, Watch, checkpoint, clip, rate_at, save_checkpoint
 
 RANK = 16
 # The teacher's guidance by step: its own, and none in the last step, where guidance does not improve images
@@ -215,8 +216,7 @@ def train_fast(
 
     def save() -> None:
         parts = {"student": student.state_dict(), "optimiser": optimiser.state_dict()}
-        torch.save({**parts, "spent": clock.used, "samples": samples}, folder / "fast.partial.pt")
-        (folder / "fast.partial.pt").rename(path)
+        save_checkpoint(path, {**parts, "spent": clock.used, "samples": samples})
         export_fast(folder / "fast", student)
         fast_grid(folder, model, samples)
 
@@ -240,8 +240,9 @@ def train_fast(
 
 def export_fast(target: Path, student: Student) -> None:
     """Write the LoRA and its scheduler."""
-    low_rank.save(target, student.pairs())
-    fast_scheduler().save_config(target)
+    with replacing_folder(target) as fresh:
+        low_rank.save(fresh, student.pairs())
+        fast_scheduler().save_config(fresh)
 
 
 def fast_grid(folder: Path, teacher: UNetModel, samples: int) -> Path:
@@ -253,6 +254,5 @@ def fast_grid(folder: Path, teacher: UNetModel, samples: int) -> Path:
     model.sampler = fast_scheduler()
     made = sample(model, GRID, noise=noise_for(model, 0), steps=STEPS, guidance=1)
     path = folder / "grids" / f"fast-{samples:09d}.webp"
-    path.parent.mkdir(exist_ok=True)
-    sheet([list(made.pictures[:, 0])], [list(GRID)]).save(path, quality=88)
-    return path
+    grid = sheet([list(made.pictures[:, 0])], [list(GRID)])
+    return write_file(path, lambda fresh: grid.save(fresh, quality=88))

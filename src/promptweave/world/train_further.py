@@ -6,14 +6,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from promptweave.core.files import replacing_folder
 from promptweave.models.embedded import EMBEDDED
 from promptweave.models.load import load
 from promptweave.world import build
 from promptweave.world.build_joint import patch_of
 from promptweave.world.train_diffusion import Diffusion
 from promptweave.world.train_joint import JointDiffusion
+from promptweave.world.training import save_checkpoint
 
 
 def begin_with(folder: Path, name: str) -> None:
@@ -30,7 +30,8 @@ def begin_with(folder: Path, name: str) -> None:
                 "--folder another name, or leave out --from to resume from that checkpoint."
             )
     pipeline: Any = load(name, device="cpu").pipeline
-    pipeline.tokenizer.save_pretrained(folder / "tokenizer")
+    with replacing_folder(folder / "tokenizer") as fresh:
+        pipeline.tokenizer.save_pretrained(fresh)
     try:
         if hasattr(pipeline, "unet"):
             _lay_diffusion(folder, pipeline)
@@ -50,9 +51,9 @@ def _lay_diffusion(folder: Path, pipeline: Any) -> None:
     model.text_encoder.load_state_dict(pipeline.text_encoder.state_dict())
     model.unet.load_state_dict(pipeline.unet.state_dict())
     vae.load_state_dict(pipeline.vae.state_dict())
-    torch.save(vae.state_dict(), folder / "codes.pt")
+    save_checkpoint(folder / "codes.pt", vae.state_dict())
     weights = model.state_dict()
-    torch.save({"model": weights, "average": weights, "spent": 0.0, "samples": 0}, folder / "diffusion.pt")
+    save_checkpoint(folder / "diffusion.pt", {"model": weights, "average": weights, "spent": 0.0, "samples": 0})
 
 
 def _lay_joint(folder: Path, pipeline: Any) -> None:
@@ -63,4 +64,4 @@ def _lay_joint(folder: Path, pipeline: Any) -> None:
     model.transformer.load_state_dict(pipeline.transformer.state_dict())
     weights = model.state_dict()
     kept = {"patch": patch, "model": weights, "average": weights, "spent": 0.0, "samples": 0}
-    torch.save(kept, folder / "joint.pt")
+    save_checkpoint(folder / "joint.pt", kept)

@@ -35,7 +35,7 @@ from promptweave.world.train_diffusion import (
     scenes_of,
     tokenizer_of,
 )
-from promptweave.world.training import Clock, Log, Training, Watch, checkpoint, clip, rate_at
+from promptweave.world.training import Clock, Log, Training, Watch, checkpoint, clip, rate_at, save_checkpoint
 
 EXPORTED = JOINT
 MUON_RATE = 20  # times the rate of AdamW
@@ -167,8 +167,7 @@ def train_joint(
     generator = torch.Generator().manual_seed(recipe.seed + samples)
 
     def save() -> None:
-        torch.save({**run.state(), "spent": clock.used, "samples": samples}, folder / "joint.partial.pt")
-        (folder / "joint.partial.pt").rename(path)
+        save_checkpoint(path, {**run.state(), "spent": clock.used, "samples": samples})
         export_joint(folder, run.average)
         sample_grid(folder, samples, recipe.grid_steps, EXPORTED)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from promptweave.world import build
 from promptweave.world.muon import Muon
 from promptweave.world.scene import random_scene
-from promptweave.world.training import Clock, Log, Training, Watch, checkpoint, pixels, rate_at
+from promptweave.world.training import Clock, Log, Training, Watch, checkpoint, pixels, rate_at, save_checkpoint
 
 
 def edges(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -74,12 +74,12 @@ def train_vae(
         error = F.mse_loss(output.detach().clamp(-1, 1), x).item() / 4
         log(stage=name, samples=samples, minutes=clock.used, loss=loss.item(), psnr=-10 * math.log10(error))
         if time.time() - saved > 120:
-            torch.save({"model": vae.state_dict(), "spent": clock.used, "samples": samples}, path)
+            save_checkpoint(path, {"model": vae.state_dict(), "spent": clock.used, "samples": samples})
             saved = time.time()
-    torch.save({"model": vae.state_dict(), "spent": clock.used, "samples": samples}, path)
+    save_checkpoint(path, {"model": vae.state_dict(), "spent": clock.used, "samples": samples})
     if not decoder_only:
         standardise(vae, recipe)
-        torch.save(vae.state_dict(), folder / "codes.pt")
+        save_checkpoint(folder / "codes.pt", vae.state_dict())
     log(stage=name, samples=samples, minutes=clock.used, psnr=vae_psnr(vae), force=True)
 
 

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from promptweave.core.files import CannotWrite, check_folder, write_file
 from promptweave.world.render import render
 from promptweave.world.scene import Scene
 
@@ -97,6 +98,7 @@ class Log:
     """A log of JSON lines in `log.jsonl`, one every `every` seconds; `watch` is called after every step."""
 
     def __init__(self, folder: Path, watch: Watch | None = None, every: int | float = 60) -> None:
+        check_folder(folder, "Choose another with --folder.")
         folder.mkdir(parents=True, exist_ok=True)
         self.path, self.watch, self.every, self.last = folder / "log.jsonl", watch, every, 0.0
 
@@ -109,8 +111,19 @@ class Log:
         if force or time.time() - self.last >= self.every:
             self.last = time.time()
             line = json.dumps({k: round(v, 5) if isinstance(v, float) else v for k, v in values.items()})
-            with self.path.open("a") as file:
-                file.write(line + "\n")
+            try:
+                with self.path.open("a", encoding="utf-8") as file:
+                    file.write(line + "\n")
+            except OSError as error:
+                raise CannotWrite(
+                    f"{self.path} cannot be written to ({error.strerror}). The last checkpoint is kept; make room and "
+                    "train again to resume from it."
+                ) from error
+
+
+def save_checkpoint(path: Path, values: Any) -> None:
+    """Write a checkpoint, whole or not at all: the one before it stays until then. Raises CannotWrite."""
+    write_file(path, lambda fresh: torch.save(values, fresh))
 
 
 def checkpoint(path: Path, **fresh: Any) -> dict[str, Any]:
