@@ -1,4 +1,4 @@
-"""A run in its own thread, with its progress and its outcome."""
+"""A run in the thread of all runs, with its progress and its outcome."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from threading import Event, Thread
+from threading import Event
 from typing import Any
 
 from torch import Tensor
@@ -36,9 +36,8 @@ class Work:
         self.ended = Event()
 
     def __iter__(self) -> Iterator[Look]:
-        thread = Thread(target=self._run, daemon=True)
         self.session.stop.clear()
-        thread.start()
+        self.session.studio.begin(self._run)
         shown: Look | None = None
         try:
             while not self.ended.wait(PAUSE):
