@@ -22,6 +22,7 @@ from promptweave.apps.web.shelf import Shelf
 from promptweave.apps.web.studio import Studio
 from promptweave.apps.web.tree import weight
 from promptweave.benchmarks.page_visitor import Visitor
+from promptweave.core.fields import options_of
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
@@ -186,3 +187,15 @@ def test_who_is_there():
     assert presence.away("a") == 0 and len(presence) == 1
     presence.forget_all_but({"a"})
     assert presence.away("b") < 0.02
+
+
+def test_the_limits_are_in_the_documentation():
+    page = (Path(__file__).parents[2] / "docs" / "web_page.md").read_text()
+    rows = [line.split("|") for line in page.splitlines() if line.startswith("| `--")]
+    shown = {
+        flag.strip(" `"): default.strip()
+        for row in rows
+        for flag, default in zip(row[1].split(","), row[2].split(","), strict=False)
+    }
+    for listed in options_of(Limits):
+        assert shown[listed.flag] == str(listed.default), listed.flag

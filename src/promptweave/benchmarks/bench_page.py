@@ -152,7 +152,7 @@ def check(moments: Sequence[Moment]) -> None:
     if grown:
         raise NotFlat(
             f"The page must be flat within {FLAT:.0%} over the last two thirds. It grew ({'; '.join(grown)}). "
-            "This is a leak in promptweave; please report it."
+            "Please report it."
         )
 
 

@@ -21,7 +21,7 @@ PATIENCE = 300.0  # seconds for an answer
 EDITS = 6  # of a visit
 
 
-class Refused(RuntimeError):
+class Unanswered(RuntimeError):
     """The page answered with an error."""
 
 
@@ -53,7 +53,7 @@ class Visitor:
         self.heart.join(10)
 
     def call(self, name: str, given: Mapping[str, Any] | None = None, data: Any = None) -> Any:
-        """Fire an event of the page, and fetch the pictures of its answer. Raises Refused."""
+        """Fire an event of the page, and fetch the pictures of its answer. Raises Unanswered."""
         event = self.events[name]
         inputs = [self._value(self.parts[part], {**self.values, **(given or {})}) for part in event["inputs"]]
         body = {"data": inputs, "fn_index": event["id"], "session_hash": self.hash, "event_data": data}
@@ -72,7 +72,7 @@ class Visitor:
                     done = bool(message["success"])
                     break
         if not done:
-            raise Refused(str(output))
+            raise Unanswered(str(output))
         return output
 
     def paint(self) -> None:
@@ -101,7 +101,7 @@ class Visitor:
                 self.paint()
             try:
                 self.call("edit_1")
-            except Refused:  # prompts may be drawn equal
+            except Unanswered:  # prompts may be drawn equal
                 continue
             if number % 4 == 1:
                 self.call("look", {"Choose a word to see its attention map": "riding"})
@@ -134,7 +134,7 @@ class Visitor:
 
     def _answer(self, answer: Any) -> Any:
         if answer.status_code != 200:
-            raise Refused(f"{answer.status_code} {answer.text[:200]}")
+            raise Unanswered(f"{answer.status_code} {answer.text[:200]}")
         return answer.json()
 
     def _seen(self, output: Any) -> Any:
