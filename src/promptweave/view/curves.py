@@ -36,7 +36,7 @@ def curves(
     for part in range(5):
         value = highest * part / 4
         draw.line([place(0, value), place(count - 1, value)], FAINT)
-        draw.text((left - 8, place(0, value)[1]), f"{value:.2g}", INK, font(text - 2), anchor="rm")
+        draw.text((left - 8, place(0, value)[1]), f"{value:.3g}", INK, font(text - 2), anchor="rm")
     for index in sorted({round((count - 1) * part / 5) for part in range(6)}):
         draw.text((place(index, 0)[0], bottom + 6), str(index), INK, font(text - 2), anchor="ma")
     draw.text(((left + width - right) / 2, height - 22), across, INK, font(text), anchor="ma")

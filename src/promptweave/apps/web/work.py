@@ -33,7 +33,7 @@ class Work:
         self.value: Any = None
         self.error: Exception | None = None
         self.latest: Look | None = None
-        self.ended = Event()
+        self.ended, self.left = Event(), Event()
 
     def __iter__(self) -> Iterator[Look]:
         self.session.stop.clear()
@@ -44,15 +44,15 @@ class Work:
                 if self.latest is not None and self.latest is not shown:
                     shown = self.latest
                     yield shown
-        finally:
-            if not self.ended.is_set():  # the visitor has left
-                self.session.stop.set()
-                self.ended.wait()
+        finally:  # where it is not at its end, the visitor has left; the server's loop, which closes it, must not wait
+            self.left.set()
         if self.error is not None:
             raise self.error
 
     def _run(self) -> None:
         def watch(done: int, count: int, z: Tensor | None) -> None:
+            if self.left.is_set():
+                raise Cancelled("Stopped. Nothing was changed.")
             latents = None if z is None else z[-1, 0].detach().clone()
             self.latest = Look(done, count, latents)
 
