@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,10 +42,14 @@ def served(*models: str):
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "promptweave.apps.cli", "app", "--no-open", "--port", str(port)]
     command += [part for model in models for part in ("--model", model)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None and "shows its page" in server.stdout.readline()
-        yield f"http://127.0.0.1:{port}/"
-        server.terminate()
+    with tempfile.TemporaryDirectory() as folder:
+        where = {**os.environ, "TMPDIR": folder}
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=where) as server:
+            assert server.stdout is not None and "shows its page" in server.stdout.readline()
+            assert len(list(Path(folder).glob("promptweave-page-*"))) == 1
+            yield f"http://127.0.0.1:{port}/"
+            server.terminate()
+        assert not list(Path(folder).glob("promptweave-page-*"))  # it leaves at SIGTERM as at Ctrl-C
 
 
 @pytest.fixture(scope="module")

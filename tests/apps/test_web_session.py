@@ -232,7 +232,7 @@ def test_recordings_stay_within_their_bytes(session):
 
 
 def test_without_room_for_a_recording_edits_still_work(tiny):
-    session = Session(Studio([tiny], limits=Limits(recordings=1)))
+    session = Session(Studio([tiny], limits=Limits(recordings=0)))
     session.generate(SOURCE, 3, 3)
     node = session.edit(Form(TARGET))
     joint = pw.edit(SOURCE, TARGET, model=tiny, seed=3, steps=3)

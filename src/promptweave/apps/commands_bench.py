@@ -208,6 +208,41 @@ def gpu(*, asked: Card, speaking: Speaking) -> None:
         terminal.say(f"wrote {asked.output}")
 
 
+@dataclass(frozen=True)
+class Visits:
+    """The load of `bench page`."""
+
+    minutes: Annotated[float, Option("How long.", low=1, group="What changes")] = 15.0
+    clients: Annotated[int, Option("Visitors at a time.", low=1, group="What changes")] = 4
+    model: Annotated[str, Option("toybox-fast, a folder ...", group="Model", short="m")] = "toybox-fast"
+    output: Annotated[
+        Path | None, Option("Picture of memory and files over the time.", group="Output", short="o", metavar="FILE")
+    ] = None
+
+
+@bench.command
+@command(asked=Flags(Visits), speaking=SPEAKING)
+def page(*, asked: Visits, speaking: Speaking) -> None:
+    """Does the web page stay within its memory and files? Visitors work on it; it must stay flat within 3 %."""
+    from dataclasses import asdict
+
+    from promptweave.benchmarks import bench_page
+
+    terminal = speaking.terminal
+    with terminal.progress("visiting", round(60 * asked.minutes / bench_page.PAUSE)) as advance:
+        moments = bench_page.soak(asked.minutes, asked.clients, model=asked.model, progress=advance)
+    terminal.give([asdict(moment) for moment in moments])
+    third = moments[-1].seconds / 3
+    titles = ("", *(f"{third * part / 60:.3g} to {third * (part + 1) / 60:.3g} min" for part in range(3)), "growth")
+    lines = [(g.what, *(f"{value:.0f}" for value in g.thirds), f"{g.share:+.1%}") for g in bench_page.growth(moments)]
+    title = f"{asked.clients} clients, {moments[-1].visits} visits; medians"
+    terminal.say(table(title, titles, lines))
+    if asked.output:
+        bench_page.plot(moments).save(asked.output)
+        terminal.say(f"wrote {asked.output}")
+    bench_page.check(moments)
+
+
 @bench.command(usage="Usage: promptweave bench methods [OPTIONS] [NAMES...]")
 @command(asked=Flags(Seeded), opening=OPENING, speaking=SPEAKING)
 def methods(

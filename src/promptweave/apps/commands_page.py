@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 from promptweave.apps.flags import Flags, command
 from promptweave.core.fields import Option
@@ -21,15 +22,26 @@ class Serving:
         str, Option("Address to listen on; any but this machine's own is open to the network.", group="Output")
     ] = "127.0.0.1"
     port: Annotated[int, Option("Port; 0 for a free one.", low=0, high=65535, group="Output")] = 7860
+    allow_hosts: Annotated[
+        tuple[str, ...],
+        Option("Another name under which the page is reached, such as a reverse proxy's.", group="Output",
+               flag="--allow-host", metavar="NAME"),
+    ] = ()  # fmt: skip
+    accounts: Annotated[
+        Path | None,
+        Option("File with one USER:PASSWORD a line: visitors must give one. [no password]", group="Output",
+               metavar="FILE"),
+    ] = None  # fmt: skip
     browser: Annotated[bool, Option("Open the page in a browser.", group="Output", flag="--open")] = True
 
 
-@command(serving=Flags(Serving))
-def page(*, serving: Serving) -> None:
+@command(serving=Flags(Serving), limits=Flags("promptweave.apps.web.limits:Limits"))
+def page(*, serving: Serving, limits: dict[str, Any]) -> None:
     """Start the web page: see the attention of each word, and edit."""
     from promptweave.apps.web import launch
+    from promptweave.apps.web.limits import Limits
 
     launch(
         list(serving.model) or ["toybox"], host=serving.host, port=serving.port or None, device=serving.device,
-        browser=serving.browser,
+        browser=serving.browser, limits=Limits(**limits), allow_hosts=serving.allow_hosts, accounts=serving.accounts,
     )  # fmt: skip

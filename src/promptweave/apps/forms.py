@@ -17,6 +17,7 @@ from promptweave.core.fields import Listed
 Box = tuple[Number, Number, Number, Number]
 Drawn = tuple[tuple[float, ...], ...]
 Texts = Sequence[str]
+LONGEST = 1000  # values of a range
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,8 @@ def series(text: str, flag: str) -> tuple[float, ...]:
     count = (last - known[-1]) / step if step else -1
     if count < 1 or abs(count - round(count)) > 1e-6:
         raise ValueError(f"{flag}: {last:g} is not reached from {known[-1]:g} in steps of {step:g}.")
+    if count > LONGEST:
+        raise ValueError(f"{flag} takes at most {LONGEST} values. Received {text!r:.100}. Give a larger step.")
     return (*known, *(round(known[-1] + step * (i + 1), 10) for i in range(round(count))))
 
 

@@ -15,7 +15,7 @@ from dataclasses import MISSING, dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-Group = Literal["What changes", "Where", "How strongly", "Image", "Model", "Output", "Advanced"]
+Group = Literal["What changes", "Where", "How strongly", "Image", "Model", "Output", "Limits", "Advanced"]
 
 
 @dataclass(frozen=True)

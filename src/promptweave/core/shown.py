@@ -5,7 +5,9 @@ from __future__ import annotations
 from reprlib import Repr
 
 LONGEST = 120  # characters
-_SHORT = Repr(maxlevel=3, maxlist=4, maxtuple=4, maxdict=4, maxstring=60, maxother=60, maxlong=40)
+_SHORT = Repr()
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = 4
+_SHORT.maxstring = _SHORT.maxother = LONGEST
 
 
 def shown(value: object) -> str:

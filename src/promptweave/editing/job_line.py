@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from promptweave.core.fields import options_of
+from promptweave.core.shown import shown
 from promptweave.editing.checking import stand_in
-from promptweave.editing.json_text import shown
+from promptweave.editing.masks import read_mask
 from promptweave.editing.options import PromptToPrompt
 from promptweave.editing.plan import bind, plan
 from promptweave.editing.recipe import Recipe
@@ -72,22 +73,6 @@ def name_of(values: Mapping[str, Any], number: int) -> str:
     if len(name.encode()) > NAME:
         raise ValueError(f"A job's name is also the name of its folder: at most {NAME} bytes. Received {shown(name)}.")
     return name
-
-
-def read_mask(path: Path) -> tuple[tuple[float, ...], ...]:
-    """A mask image as rows of zeros and ones."""
-    import numpy as np
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            grey = image.convert("L")
-            grey.thumbnail((256, 256))
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"There is no mask at {path}. Give the path of an image.") from error
-    except OSError as error:
-        raise ValueError(f"mask must be an image, and {path} cannot be read as one: {error}.") from error
-    return tuple(map(tuple, (np.asarray(grey) > 127).astype(float).tolist()))
 
 
 def _path(text: str, folder: Path | None) -> Path:

@@ -6,6 +6,8 @@ import codecs
 import json
 from typing import Any
 
+from promptweave.core.shown import shown
+
 DIGITS = 400  # of a whole number; float64 ends at 309
 UTF_16_OR_32 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
 

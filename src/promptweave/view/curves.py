@@ -37,7 +37,7 @@ def curves(
     for part in range(5):
         value = highest * part / 4
         draw.line([place(0, value), place(count - 1, value)], FAINT)
-        write(page, (left - 8, place(0, value)[1]), f"{value:.2g}", INK, text - 2, "rm")
+        write(page, (left - 8, place(0, value)[1]), f"{value:.3g}", INK, text - 2, "rm")
     for index in sorted({round((count - 1) * part / 5) for part in range(6)}):
         write(page, (place(index, 0)[0], bottom + 6), str(index), INK, text - 2, "ma")
     write(page, ((left + width - right) / 2, height - 22), across, INK, text, "ma")

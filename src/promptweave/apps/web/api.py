@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 import gradio as gr
 
 from promptweave.apps.web.outbox import Outbox
+from promptweave.apps.web.presence import gone
 from promptweave.apps.web.session import Session
 from promptweave.apps.web.settings import LISTED, Form
 from promptweave.apps.web.studio import Studio
@@ -32,9 +33,9 @@ EDIT = ["prompt", "target", *ALONE, *FIRST,
         *(listed.name for listed in options_of(PromptToPrompt) if listed.name not in FIRST), *MORE]  # fmt: skip
 
 
-def add(studio: Studio) -> None:
+def add(studio: Studio, outbox: Outbox) -> None:
     """Attach /generate, /edit, /words, /maps and /sweep."""
-    calls = Calls(studio)
+    calls = Calls(studio, outbox)
     with gr.Group(visible=False):
         prompt, target = gr.Textbox(label="prompt"), gr.Textbox(label="target")
         seed, steps = gr.Number(0, precision=0, label="seed"), gr.Number(STEPS, precision=0, label="steps")
@@ -89,19 +90,18 @@ def named(call: Callable[[Mapping[str, Any]], Any], names: Sequence[str]) -> Cal
 class Calls:
     """The functions behind the endpoints."""
 
-    def __init__(self, studio: Studio) -> None:
-        self.studio, self.outbox = studio, Outbox()
+    def __init__(self, studio: Studio, outbox: Outbox) -> None:
+        self.studio, self.outbox = studio, outbox
 
     def generate(self, given: Mapping[str, Any]) -> tuple[str, Any]:
         """An image as a PNG that carries its recipe, and its record."""
 
-        def act() -> tuple[str, Any]:
-            session = Session(self.studio, given["model"])
+        def act(session: Session) -> tuple[str, Any]:
             more = Settings(**_given(Settings, given, ALONE))
             session.generate(str(given["prompt"]), *self._seed_and_steps(given), more=more)
             return self._saved(session)
 
-        return self._try(act)
+        return self._run(act, given["model"])
 
     def edit(self, given: Mapping[str, Any]) -> tuple[str, Any]:
         """The image of `prompt` edited into `target`, with the options of `promptweave.edit`.
@@ -110,60 +110,65 @@ class Calls:
         `prompt` describes, edited instead of a generated one.
         """
 
-        def act() -> tuple[str, Any]:
-            file, model = given["image"], given["model"] or self.studio.names[0]
+        def act(session: Session) -> tuple[str, Any]:
+            file, model = given["image"], session.model
             picture = None if file is None else read_upload(file, self.studio.limits).picture
             network, (seed, steps) = self.studio.network(model), self._seed_and_steps(given)
-            recipe = recipe_for(
-                network, str(given["prompt"]), (), Settings(**_given(Settings, given, ALONE)), image=picture,
-                seed=seed, steps=steps,
-            )  # fmt: skip
+            prompt, settings = self.studio.limits.text(str(given["prompt"])), _given(Settings, given, ALONE)
+            recipe = recipe_for(network, prompt, (), Settings(**settings), image=picture, seed=seed, steps=steps)
+            options, watch = _given(PromptToPrompt, given), session.progress()
             with self.studio.lock:
-                result = self.studio.edited(model, recipe, 0, str(given["target"]), _given(PromptToPrompt, given))
+                result = self.studio.edited(model, recipe, 0, str(given["target"]), options, watch)
             path = self.outbox.folder() / "edit.png"
             result.save_picture(path, 1, 0)
             return str(path), _plain(result.record)
 
-        return self._try(act)
+        return self._run(act, given["model"])
 
     def _seed_and_steps(self, given: Mapping[str, Any]) -> tuple[int, int]:
         return int(given["seed"] or 0), STEPS if given["steps"] is None else int(given["steps"])
 
     def words(self, prompt: Any, target: Any, model: Any) -> Any:
         """The alignment of the prompts: {"kind": ..., "pairs": [...]}."""
-        return self._try(lambda: Session(self.studio, model).matched(str(prompt), str(target)))
+        return self._try(lambda: Session(self.studio, model).matched(str(prompt), str(target)))  # too light to wait
 
     def maps(self, prompt: Any, word: Any, seed: Any, steps: Any, model: Any) -> str:
         """The image of a prompt with the map of one of its words drawn over it."""
 
-        def act() -> str:
+        def act(session: Session) -> str:
+            session.generate(str(prompt), *self._seed_and_steps({"seed": seed, "steps": steps}))
             path = self.outbox.folder() / "map.png"
-            self._source(prompt, seed, steps, model).heat(str(word)).save(path)
+            session.heat(str(word)).save(path)
             return str(path)
 
-        return self._try(act)
+        return self._run(act, model)
 
     def sweep(self, prompt: Any, target: Any, crosses: Any, selves: Any, seed: Any, steps: Any, model: Any) -> str:
         """A sheet of edits over two windows, given as "0, 0.4, 0.8"."""
 
-        def act() -> str:
+        def act(session: Session) -> str:
+            columns, rows = numbers(crosses), numbers(selves)
+            session.room(columns, rows)
+            session.generate(str(prompt), *self._seed_and_steps({"seed": seed, "steps": steps}))
+            made = session.sweep(Form(str(target)), columns, rows)
             path = self.outbox.folder() / "sweep.png"
-            session = self._source(prompt, seed, steps, model)
-            session.sweep(Form(str(target)), numbers(crosses), numbers(selves)).sheet().save(path)
+            made.sheet().save(path)
             return str(path)
 
-        return self._try(act)
-
-    def _source(self, prompt: Any, seed: Any, steps: Any, model: Any) -> Session:
-        session = Session(self.studio, model)
-        session.generate(str(prompt), int(seed), int(steps))
-        return session
+        return self._run(act, model)
 
     def _saved(self, session: Session) -> tuple[str, Any]:
         picture, _ = session.save(self.outbox.folder())
         return str(picture), _plain(session.shown.result.record)
 
-    def _try(self, act: Any) -> Any:
+    def _run(self, act: Callable[[Session], Any], model: Any) -> Any:
+        """Do it in the thread of all runs; it ends at its next step if the caller leaves."""
+        left = gone()
+        return self._try(
+            lambda: self.studio.begin(lambda: act(Session(self.studio, model, left, passing=True))).result()
+        )
+
+    def _try(self, act: Callable[[], Any]) -> Any:
         try:
             return act()
         except Exception as error:

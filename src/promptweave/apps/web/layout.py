@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from promptweave.apps.web.history import EMPTY, SCRIPT
+from promptweave.apps.web.painting import painting
 from promptweave.apps.web.settings import bounds
 from promptweave.apps.web.studio import Studio
 from promptweave.apps.web.words import note_html
@@ -54,7 +55,7 @@ def lay_out(studio: Studio) -> Parts:
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=300):
             _source(n, studio)
-            _edit(n)
+            _edit(n, studio)
         with gr.Column(scale=5, min_width=300):
             sliders = _picture(n, joint)
     _tabs(n, joint)
@@ -66,7 +67,9 @@ def _source(n: dict[str, Any], studio: Studio) -> None:
     n["model"] = gr.Dropdown(
         list(studio.names), value=studio.names[0], label="Model", visible=len(studio.names) > 1, elem_id="model"
     )
-    n["prompt"] = gr.Textbox(SOURCE, label="Source prompt", lines=2, elem_id="prompt", max_length=1000)
+    n["prompt"] = gr.Textbox(
+        SOURCE, label="Source prompt", lines=2, elem_id="prompt", max_length=studio.limits.characters
+    )
     with gr.Row():
         seed = {**bounds("seed"), "value": 0, "maximum": studio.limits.seed}
         n["seed"] = gr.Number(label="Seed", precision=0, min_width=90, **seed)
@@ -89,14 +92,16 @@ def _source(n: dict[str, Any], studio: Studio) -> None:
         )
 
 
-def _edit(n: dict[str, Any]) -> None:
-    n["target"] = gr.Textbox(TARGET, label="Edited prompt", lines=2, elem_id="target", max_length=1000)
+def _edit(n: dict[str, Any], studio: Studio) -> None:
+    n["target"] = gr.Textbox(
+        TARGET, label="Edited prompt", lines=2, elem_id="target", max_length=studio.limits.characters
+    )
     n["match"] = gr.HTML(elem_id="match", show_label=False)
     n["blend"] = gr.CheckboxGroup(
         [], label="Restrict changes to the regions of these words", elem_id="blend", elem_classes="chips"
     )
     with gr.Accordion("Paint the region that may change", open=False):
-        n["mask"] = gr.ImageEditor(
+        n["mask"] = painting(
             label="Painted region", type="pil", sources=(), transforms=(), layers=False, height=380,
             brush=gr.Brush(colors=["#0d9488"], color_mode="fixed", default_size=28), elem_id="mask",
             buttons=[], canvas_size=(512, 512),

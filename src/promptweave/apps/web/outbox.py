@@ -1,25 +1,45 @@
-"""Files for download: a bounded number of them, in a folder that is deleted with the process."""
+"""Files for download: a visitor's last ones stay while the visitor does; those of the API have an age."""
 
 from __future__ import annotations
 
-import tempfile
+import secrets
+import weakref
 from collections import deque
 from pathlib import Path
 from shutil import rmtree
+from typing import Any
+
+from promptweave.apps.web.folder import page_folder
+
+LAST = 3  # the image on the page, its report, and the image before
 
 
 class Outbox:
-    """Subfolders for downloads; beyond `most`, the oldest is deleted."""
+    """Subfolders for downloads. `kept`: those of visitors who are there."""
 
-    def __init__(self, most: int = 128) -> None:
-        self._all = tempfile.TemporaryDirectory(prefix="promptweave-page-")
-        self._folders: deque[Path] = deque()
-        self.most = most
+    def __init__(self) -> None:
+        self._root = page_folder()
+        self._of: dict[int, deque[Path]] = {}
 
-    def folder(self) -> Path:
-        """A new folder."""
-        made = Path(tempfile.mkdtemp(dir=self._all.name))
-        self._folders.append(made)
-        while len(self._folders) > self.most:
-            rmtree(self._folders.popleft(), ignore_errors=True)
+    @property
+    def kept(self) -> set[Path]:
+        """The folders that visitors hold."""
+        return {path for folders in list(self._of.values()) for path in list(folders)}
+
+    def folder(self, holder: Any = None) -> Path:
+        """A new folder. One with a holder is deleted with it, or when the holder has three newer ones."""
+        made = self._root / f"out-{secrets.token_urlsafe(24)}"  # who has the address may read it, and nobody guesses it
+        made.mkdir(parents=True)
+        if holder is not None:
+            if id(holder) not in self._of:
+                self._of[id(holder)] = deque()
+                weakref.finalize(holder, self._drop, id(holder))
+            held = self._of[id(holder)]
+            held.append(made)
+            while len(held) > LAST:
+                rmtree(held.popleft(), ignore_errors=True)
         return made
+
+    def _drop(self, holder: int) -> None:
+        for path in self._of.pop(holder, ()):
+            rmtree(path, ignore_errors=True)

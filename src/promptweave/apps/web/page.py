@@ -13,6 +13,7 @@ from PIL import Image
 from promptweave.apps.web import api, view
 from promptweave.apps.web.layout import Parts, lay_out
 from promptweave.apps.web.outbox import Outbox
+from promptweave.apps.web.presence import gone
 from promptweave.apps.web.session import Cancelled, Session
 from promptweave.apps.web.settings import Form, Mask, shaped
 from promptweave.apps.web.studio import Studio
@@ -49,20 +50,15 @@ def theme() -> Any:
     )  # fmt: skip
 
 
-def build_page(studio: Studio) -> gr.Blocks:
-    """The whole page."""
-    with gr.Blocks(title="promptweave", analytics_enabled=False, delete_cache=(600, 3600), fill_width=True) as page:
-        api.add(studio)  # first, so that its endpoints get their plain names
-        session = gr.State(None, time_to_live=4 * 3600, delete_callback=_leave)
+def build_page(studio: Studio, outbox: Outbox) -> gr.Blocks:
+    """The whole page. What it keeps for its visitors is freed by a `Keeper`."""
+    with gr.Blocks(title="promptweave", analytics_enabled=False, fill_width=True) as page:
+        api.add(studio, outbox)  # first, so that its endpoints get their plain names
+        session = gr.State(None)
         names = gr.State([])
         parts = lay_out(studio)
-        Events(studio, parts, session, names, Outbox()).connect(page)
+        Events(studio, parts, session, names, outbox).connect(page)
     return page
-
-
-def _leave(session: Any) -> None:
-    if isinstance(session, Session):
-        session.stop.set()
 
 
 class Events:
@@ -198,7 +194,7 @@ class Events:
 
     def report(self, session: Any) -> Any:
         """Write the report on request, since it takes longer than showing an image."""
-        return self._light(session, lambda s: {self.parts.written: str(s.report(self.outbox.folder()))})
+        return self._light(session, lambda s: {self.parts.written: str(s.report(self.outbox.folder(s)))})
 
     def _moved(self, session: Any, move: Callable[[Session], Any]) -> Any:
         def act(s: Session) -> dict[Any, Any]:
@@ -247,6 +243,7 @@ class Events:
     ) -> Iterator[Any]:
         """Run with a preview and a progress bar. An error only changes the status line."""
         p, work = self.parts, Work(session, action)
+        session.gone = gone()
         yield {self.session: session, p.status: note_html(f"{what} …")}
         try:
             for look in work:

@@ -40,12 +40,22 @@ class NothingYet(ValueError):
 
 
 class Session:
-    """`stop` may be set from another thread to end the run at its next step."""
+    """`stop` may be set from another thread to end the run at its next step; `gone` says whether the visitor left.
 
-    def __init__(self, studio: Studio, model: str | None = None) -> None:
-        self.studio = studio
+    The recordings of a session go with it, unless it is `passing`, that of a single call: those go by their age.
+    """
+
+    def __init__(
+        self,
+        studio: Studio,
+        model: str | None = None,
+        gone: Callable[[], bool] = lambda: False,
+        *,
+        passing: bool = False,
+    ) -> None:
+        self.studio, self.gone, self.passing = studio, gone, passing
         self.model = model or studio.names[0]
-        self.tree = Tree(studio.limits.history)
+        self.tree = Tree(studio.limits.history, studio.limits.held * 1_000_000)
         self.stop = Event()
         self.swept: Sweep | None = None
         self.looked: str | None = None
@@ -69,10 +79,11 @@ class Session:
     ) -> Node:
         """Generate an image, the root of a new tree of edits; `more`: further settings."""
         network = self.studio.network(self.model)
+        self.studio.limits.text(prompt)
         self.studio.limits.check(recipe := recipe_for(network, prompt, (), more, seed=seed, steps=steps))
         recipe.check()
         with self._running():
-            made = self.studio.make(self.model, recipe, None, self._progress(watch))
+            made = self.studio.make(self.model, recipe, None, self.progress(watch), self._holder)
         return self.tree.add(made, 0, self.model, None)
 
     def bring(
@@ -81,11 +92,14 @@ class Session:
     ) -> Node:  # fmt: skip
         """Use an input image, described by the prompt, as the root of a new tree of edits; `more`: size and fit."""
         network = self.studio.network(self.model)
+        self.studio.limits.text(prompt)
         recipe = recipe_for(network, prompt, (), more, seed=seed, steps=steps, image=picture)
         self.studio.limits.check(recipe)
         recipe.check()
         with self._running():
-            made = self.studio.make(self.model, recipe, None, self._progress(watch, total=2 * recipe.steps))
+            made = self.studio.make(
+                self.model, recipe, None, self.progress(watch, total=2 * recipe.steps), self._holder
+            )
         return self.tree.add(made, 0, self.model, None)
 
     def edit(self, settings: Form, watch: Watch | None = None) -> Node:
@@ -93,8 +107,9 @@ class Session:
         base = self.base
         with self._running():
             made = self.studio.edited(
-                base.model, base.recipe, base.row, settings.target, self._options(settings, base), self._progress(watch)
-            )
+                base.model, base.recipe, base.row, settings.target, self._options(settings, base),
+                self.progress(watch), self._holder,
+            )  # fmt: skip
         return self.tree.add(made, 1, base.model, base.number)
 
     def _options(self, form: Form, base: Node) -> dict[str, Any]:
@@ -111,16 +126,13 @@ class Session:
 
         With joint attention, `first` is its only window, and `second` is not read.
         """
-        base, limits = self.base, self.studio.limits
+        base = self.base
+        self.room(first, second)
         columns, rows = ("cross", first), ("self_attention", second)
         if self.studio.joint(base.model):
             columns, rows = ("joint", first), ("seed", (base.recipe.seed,))
-        if len(columns[1]) * len(rows[1]) > limits.cells:
-            raise TooMuch(
-                f"A grid may have {limits.cells} images. Received {len(columns[1])} x {len(rows[1])}. Give fewer."
-            )
         with self._running():
-            recording = self.studio.recording(base.model, base.recipe, base.row, self._progress(watch))
+            recording = self.studio.recording(base.model, base.recipe, base.row, self.progress(watch), self._holder)
             if recording is None:
                 raise TooMuch("A sweep needs a recording, and this image's is too large. Use fewer steps.")
             options = self._options(settings, base)
@@ -128,9 +140,15 @@ class Session:
             self.swept = sweep(
                 recording, settings.target, rows=rows, columns=columns, model=self.studio.network(base.model),
                 **fixed,
-                progress=self._progress(watch, total=recording.recipe.steps * len(columns[1]) * len(rows[1])),
+                progress=self.progress(watch, total=recording.recipe.steps * len(columns[1]) * len(rows[1])),
             )  # fmt: skip
         return self.swept
+
+    def room(self, first: Sequence[Number], second: Sequence[Number]) -> None:
+        """Raise TooMuch for the axes of a sweep with too many images."""
+        most, height = self.studio.limits.cells, 1 if self.studio.joint(self.model) else len(second)
+        if len(first) * height > most:
+            raise TooMuch(f"A grid may have {most} images. Received {len(first)} x {height}. Give fewer.")
 
     def adopt(self, index: int, watch: Watch | None = None) -> Node:
         """Show the edit of a cell of the sweep, counted row by row."""
@@ -139,8 +157,8 @@ class Session:
         row, column = divmod(index, len(self.swept.columns[1]))
         recipe, base = self.swept.cells[row][column].recipe, self.base
         with self._running():
-            recording = self.studio.recording(base.model, base.recipe, base.row, self._progress(watch))
-            made = self.studio.make(base.model, recipe, recording, self._progress(watch))
+            recording = self.studio.recording(base.model, base.recipe, base.row, self.progress(watch), self._holder)
+            made = self.studio.make(base.model, recipe, recording, self.progress(watch), self._holder)
         return self.tree.add(made, 1, base.model, base.number)
 
     def open(
@@ -167,7 +185,7 @@ class Session:
             recipe, row = recipe.base, recipe.base_row
         recipe = replace(recipe, images=1) if row else replace(recipe, images=1, targets=(), controls=())
         with self._running():
-            made = self.studio.make(model, recipe, None, self._progress(watch))
+            made = self.studio.make(model, recipe, None, self.progress(watch), self._holder)
         self.model = model
         node = self.tree.add(made, 0, model, None)
         if row:
@@ -228,16 +246,21 @@ class Session:
         node = self.shown
         return write_report(node.result, folder / f"promptweave-{node.number}.html")
 
+    @property
+    def _holder(self) -> Session | None:
+        return None if self.passing else self
+
     def _running(self) -> Any:
         self.stop.clear()
         return self.studio.lock
 
-    def _progress(self, watch: Watch | None, total: int | None = None) -> Callable[[Step, Tensor], None]:
+    def progress(self, watch: Watch | None = None, total: int | None = None) -> Callable[[Step, Tensor], None]:
+        """What a run calls after each step: it ends the run of a visitor who stopped it or left."""
         done = 0
 
         def after(step: Step, z: Tensor) -> None:
             nonlocal done
-            if self.stop.is_set():
+            if self.stop.is_set() or self.gone():
                 raise Cancelled("Stopped. Nothing was changed.")
             done += 1
             if watch is not None:

@@ -1,8 +1,9 @@
-"""Shared by all visitors: the models given at the start, a lock, and the cache of recordings."""
+"""Shared by all visitors: the models given at the start, the thread that runs them, and the cache of recordings."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock, RLock
@@ -44,8 +45,9 @@ class Studio:
             raise ValueError("The page needs at least one model. Received none. Leave out --model for toybox.")
         self.limits = limits or Limits()
         self.device = device
-        self.shelf = Shelf(self.limits.recordings)
+        self.shelf = Shelf(self.limits.recordings * 1_000_000, self.limits.idle)
         self.lock = RLock()  # one run at a time
+        self._runner = ThreadPoolExecutor(1, "promptweave-run")  # a thread has memory of its own: the same for all runs
         self._loading = RLock()  # words and previews are available during a run
         self._words = Lock()  # tokenizers are not thread-safe
         self._given: dict[str, Model | str] = {}
@@ -75,7 +77,7 @@ class Studio:
 
     def steps(self, name: str) -> int:
         """The default number of steps on the page: the model's, but limited to keep waiting short."""
-        return min(self.network(name).defaults[0], PATIENCE)
+        return min(self.network(name).defaults[0], PATIENCE, self.limits.steps)
 
     def joint(self, name: str) -> bool:
         """Whether a model has joint attention instead of cross- and self-attention, like SD3 and FLUX."""
@@ -92,9 +94,18 @@ class Studio:
             "page with that model in its list: promptweave app --model ..."
         )
 
+    def begin(self, action: Callable[[], Any]) -> Future[Any]:
+        """Have an action done that computes images: one after the other, in the thread that does all of them."""
+        return self._runner.submit(action)
+
+    def close(self) -> None:
+        """End the thread when its action is done."""
+        self._runner.shutdown(wait=False, cancel_futures=True)
+
     def words(self, name: str, prompt: str) -> Words:
-        """The words of a prompt, as tokenised by a model."""
+        """The words of a prompt, as tokenised by a model. Raises TooMuch before any work for one that is too long."""
         network = self.network(name)
+        self.limits.text(prompt)
         with self._words:
             return network.words(prompt)
 
@@ -105,8 +116,18 @@ class Studio:
                 self._previews[name] = Preview.fit(self.network(name))
             return self._previews[name]
 
-    def make(self, name: str, recipe: Recipe, source: Recording | None, progress: Progress | None = None) -> Result:
-        """Run a recipe and record its word maps; a source without edits is also recorded for later edits."""
+    def make(
+        self,
+        name: str,
+        recipe: Recipe,
+        source: Recording | None,
+        progress: Progress | None = None,
+        holder: Any = None,
+    ) -> Result:
+        """Run a recipe and record its word maps; a source without edits is also recorded for later edits.
+
+        `holder`: the session that holds the recording, until it is no more.
+        """
         network = self.network(name)
         self.limits.check(recipe)
         kept = None if recipe.targets or recipe.base else self._kept(network, recipe)
@@ -120,7 +141,7 @@ class Studio:
             recording = Recording(
                 recipe, 0, captured.track(done.sample.pictures[0]), network.fingerprint(), done.inverted
             )
-            self.shelf.put(key_of(name, recipe, 0), recording)
+            self.shelf.put(key_of(name, recipe, 0), recording, holder)
         report = {**done.report, "controls": done.report["controls"][:count]}
         sample = replace(done.sample, hooks=done.sample.hooks[: count + 1])
         return replace(done, recipe=recipe, report=report, sample=sample)
@@ -133,9 +154,12 @@ class Studio:
         target: str,
         options: Mapping[str, Any],
         progress: Progress | None = None,
+        holder: Any = None,
     ) -> Result:
         """Edit row `row` of a run with options of `PromptToPrompt`; its recording replaces the source's rows."""
         network = self.network(name)
+        self.limits.text(target)
+        self.limits.check(recipe)
         same = Settings(
             seed=recipe.seed, steps=recipe.steps, guidance=recipe.guidance, size=recipe.size, negative=recipe.negative,
             truncate=recipe.truncate,
@@ -146,20 +170,24 @@ class Studio:
             inversion=None if picture is None or recipe.inversion == "direct" else recipe.inversion,
         )  # fmt: skip
         planned = replace(planned, base=recipe, base_row=row) if row else planned
+        self.limits.check(planned)
         recording = None
         if all(control.needs == {"noise"} for control in planned.controls):
-            recording = self.recording(name, recipe, row, progress)
+            recording = self.recording(name, recipe, row, progress, holder)
         if recording is not None:
             planned = plan(recording, [target], network, options)
-        return self.make(name, planned, recording, progress)
+        return self.make(name, planned, recording, progress, holder)
 
-    def recording(self, name: str, recipe: Recipe, row: int, progress: Progress | None = None) -> Recording | None:
+    def recording(
+        self, name: str, recipe: Recipe, row: int, progress: Progress | None = None, holder: Any = None
+    ) -> Recording | None:
         """The recording of an image, cached or made now; None if it is too large."""
         network = self.network(name)
+        self.limits.check(recipe)
         if row == 0:
             recipe = replace(recipe, targets=(), controls=())
         key = key_of(name, recipe, row)
-        found = self.shelf.get(key)
+        found = self.shelf.get(key, holder)
         if found is not None:
             return found
         below = base_of(recipe, network, progress) if row == 0 else None
@@ -169,11 +197,11 @@ class Studio:
         elif below is not None:
             found = below
         else:
-            first = self.recording(name, recipe, 0, progress)
+            first = self.recording(name, recipe, 0, progress, holder)
             kept = self._kept(network, recipe) or USUAL
             found = record_run(recipe, network, row=row, kept=kept, progress=progress, source=first)
         if found is not None:
-            self.shelf.put(key, found)
+            self.shelf.put(key, found, holder)
         return found
 
     def _kept(self, network: Model, recipe: Recipe) -> Kept | None:

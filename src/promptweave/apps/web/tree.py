@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from promptweave.editing.recipe import Recipe
@@ -52,6 +55,11 @@ class Node:
         return Image.fromarray(self.pixels)
 
     @cached_property
+    def bytes(self) -> int:
+        """Size of the tensors and arrays of the run."""
+        return weight(self.result.sample)
+
+    @cached_property
     def thumbnail(self) -> str:
         """A thumbnail as a data URL."""
         small, buffer = self.picture, io.BytesIO()
@@ -62,9 +70,11 @@ class Node:
 
 @dataclass
 class Tree:
-    """Nodes in order of creation; `shown` is on the page, and edits start at `base`."""
+    """Nodes in order of creation, at most `most` and about `room` bytes; `shown` is on the page, and edits start at
+    `base`."""
 
     most: int = 30
+    room: int = 100_000_000
     nodes: dict[int, Node] = field(default_factory=dict[int, Node])
     shown: int | None = None
     base: int | None = None
@@ -77,7 +87,7 @@ class Tree:
         node = Node(self.made, parent, result, row, model)
         self.nodes[node.number] = node
         self.show(node.number, node.number if parent is None else parent)
-        while len(self.nodes) > self.most:
+        while len(self.nodes) > self.most or sum(node.bytes for node in self.nodes.values()) > self.room:
             parents = {other.parent for other in self.nodes.values()} | {self.shown, self.base}
             gone = next((n for n in self.nodes if n not in parents), None)
             if gone is None:
@@ -89,7 +99,7 @@ class Tree:
         """Show an image; edits start at `base`, by default the image that this one was edited from."""
         node = self.nodes[number]
         if self.shown is not None and self.base is not None:
-            self.past.append((self.shown, self.base))
+            self.past = [*self.past[1 - 4 * self.most :], (self.shown, self.base)]
         self.shown = number
         self.base = base if base is not None else number if node.parent is None else node.parent
         return node
@@ -115,3 +125,23 @@ class Tree:
 
         walk(None, "")
         return found
+
+
+def weight(value: Any, seen: set[int] | None = None) -> int:
+    """Bytes of the tensors and arrays that an object holds, in its fields and in theirs."""
+    seen = set() if seen is None else seen
+    if isinstance(value, torch.Tensor):
+        storage = value.untyped_storage()
+        new, size = storage.data_ptr() not in seen, storage.nbytes()
+        seen.add(storage.data_ptr())
+        return size if new else 0
+    if id(value) in seen or isinstance(value, torch.nn.Module | type):
+        return 0
+    seen.add(id(value))
+    if isinstance(value, np.ndarray):
+        return value.nbytes
+    if isinstance(value, Mapping):
+        return sum(weight(part, seen) for part in value.values())
+    if isinstance(value, list | tuple | set | frozenset):
+        return sum(weight(part, seen) for part in value)
+    return sum(weight(part, seen) for part in getattr(value, "__dict__", {}).values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from promptweave.apps.web.limits import Limits
+from promptweave.core.fields import options_of
 from promptweave.editing.picture import upright
 from promptweave.editing.recipe import KEY, BrokenRecipe, Recipe, parse
 
@@ -32,46 +34,68 @@ class Upload:
 
 def read_upload(path: Path | str, limits: Limits | None = None) -> Upload:
     """Read a PNG, JPEG or WebP file. Raises BadUpload and BrokenRecipe."""
-    path, limits = Path(path), limits or Limits()
-    size = path.stat().st_size
-    if size > limits.upload_bytes:
+    limits = limits or Limits()
+    picture, text = decoded(path, most_bytes=limits.upload_bytes, most_pixels=limits.upload_pixels)
+    if not text:
+        return Upload(upright(picture))
+    record, recipe = _recipe(text)
+    limits.check(recipe)
+    recipe.check()
+    return Upload(upright(picture), recipe, record)
+
+
+def decoded(data: Path | str | bytes, *, most_bytes: int, most_pixels: int) -> tuple[Image.Image, Any]:
+    """An image of a stranger, and the recipe's text if it has one: all bounds are checked before it is decoded.
+
+    Raises BadUpload for too many bytes, pixels or frames, for texts that unpack to megabytes, for other formats and
+    for files that are no images.
+    """
+    size = len(data) if isinstance(data, bytes) else Path(data).stat().st_size
+    if size > most_bytes:
         raise BadUpload(
-            f"An upload may have at most {limits.upload_bytes / 1e6:.0f} MB. This one has {size / 1e6:.1f} MB. "
+            f"An upload may have at most {most_bytes / 1e6:.0f} MB. This one has {size / 1e6:.1f} MB. "
             "Send a smaller file."
         )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=KINDS) as image:
-                pixels = image.width * image.height
-                if pixels > limits.upload_pixels:
+            with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data, formats=KINDS) as image:
+                if image.width * image.height > most_pixels:
                     raise BadUpload(
-                        f"An image may have at most {limits.upload_pixels / 1e6:.0f} million pixels. This one has "
+                        f"An image may have at most {most_pixels / 1e6:.0f} million pixels. This one has "
                         f"{image.width} x {image.height}. Send a smaller one."
                     )
+                frames = getattr(image, "n_frames", 1) if image.format in ("PNG", "WEBP") else 1
+                if frames > 1:
+                    raise BadUpload(f"An upload is one image. This one has {frames} frames. Send one of them.")
                 image.load()  # also finds text chunks after the pixels
-                text = image.info.get(KEY) if image.format == "PNG" else None
-                picture = upright(image)
+                return image, image.info.get(KEY) if image.format == "PNG" else None
     except BadUpload:
         raise
     except UnidentifiedImageError as error:
         raise BadUpload("An upload must be a PNG, JPEG or WebP image. This file is not. Choose another.") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise BadUpload(
+            f"An image may have at most {most_pixels / 1e6:.0f} million pixels. This one has more. Send a smaller one."
+        ) from error
     except Exception as error:  # any error of the decoder on a broken or hostile file
+        if "MAX_TEXT" in str(error):
+            raise BadUpload("The texts in this PNG unpack to megabytes. Save it without them.") from error
         raise BadUpload("This image cannot be decoded; the file is damaged. Choose another.") from error
-    if not text:
-        return Upload(picture)
-    record, recipe = _recipe(text)
-    limits.check(recipe)
-    recipe.check()
-    return Upload(picture, recipe, record)
 
 
 def _of_the_library(recipe: Recipe | None) -> None:
-    """Reject controls that are not the library's: an upload must not create others."""
+    """Reject controls that are not the library's, and those that read a file: an upload must not have either."""
     while recipe is not None:
         for control in recipe.controls:
             if not type(control).__module__.startswith("promptweave.methods"):
                 raise BrokenRecipe(f"The image was made with {type(control).__name__}, which this page does not have.")
+            for listed in options_of(type(control)):
+                if listed.option.metavar == "FILE" and isinstance(getattr(control, listed.name), str | Path):
+                    raise BrokenRecipe(
+                        f"The image was made with a file ({listed.name} of {type(control).__name__}), and this page "
+                        "opens no files for a recipe. Replay it on the command line."
+                    )
         recipe = recipe.base
 
 

@@ -132,7 +132,7 @@ def everything(events: Any, session: Session, *, controls: bool = False) -> dict
     """Updates for all that depends on the image; with `controls`, also the fields that it was made with."""
     p, node, before = events.parts, session.shown, session.before()
     edited = node is not before
-    picture, recipe = session.save(events.outbox.folder())
+    picture, recipe = session.save(events.outbox.folder(session))
     known = telling(session.names(node.prompt))
     word = session.looked if session.looked in known else None
     changes: dict[Any, Any] = {

@@ -1,4 +1,4 @@
-"""A run in its own thread, with its progress and its outcome."""
+"""A run in the thread of all runs, with its progress and its outcome."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from threading import Event, Thread
+from threading import Event
 from typing import Any
 
 from torch import Tensor
@@ -33,27 +33,26 @@ class Work:
         self.value: Any = None
         self.error: Exception | None = None
         self.latest: Look | None = None
-        self.ended = Event()
+        self.ended, self.left = Event(), Event()
 
     def __iter__(self) -> Iterator[Look]:
-        thread = Thread(target=self._run, daemon=True)
         self.session.stop.clear()
-        thread.start()
+        self.session.studio.begin(self._run)
         shown: Look | None = None
         try:
             while not self.ended.wait(PAUSE):
                 if self.latest is not None and self.latest is not shown:
                     shown = self.latest
                     yield shown
-        finally:
-            if not self.ended.is_set():  # the visitor has left
-                self.session.stop.set()
-                self.ended.wait()
+        finally:  # where it is not at its end, the visitor has left; the server's loop, which closes it, must not wait
+            self.left.set()
         if self.error is not None:
             raise self.error
 
     def _run(self) -> None:
         def watch(done: int, count: int, z: Tensor | None) -> None:
+            if self.left.is_set():
+                raise Cancelled("Stopped. Nothing was changed.")
             latents = None if z is None else z[-1, 0].detach().clone()
             self.latest = Look(done, count, latents)
 
