@@ -105,11 +105,11 @@ def _sequence(value: Any) -> bool:
 
 def _speaks(value: Any, protocol: Any) -> bool:
     """Whether a value has the methods of a protocol; its properties may be costly to read, and are not looked at."""
-    if isinstance(value, SCALARS):
-        return False
-    methods = [name for name, member in vars(protocol).items() if inspect.isfunction(member) and name[0] != "_"]
-    kind: Any = type(value)
-    return all(hasattr(kind, name) or name in getattr(value, "__dict__", {}) for name in methods)
+    names: list[str] = protocol.__dict__.keys()
+    methods = [name for name in names if name[0] != "_" and inspect.isfunction(getattr(protocol, name))]
+    whole: Any = getattr(value, "__class__", None)
+    known: set[str] = {*dir(whole), *getattr(value, "__dict__", {})}
+    return not isinstance(value, SCALARS) and known.issuperset(methods)
 
 
 def _said(hint: Any) -> str:
