@@ -51,16 +51,15 @@ def hints_of(function: Callable[..., Any]) -> Mapping[str, Any]:
 
 
 def _refuse(call: str, name: str, value: Any, hint: Any, *, several: bool) -> None:
-    cure = ""
-    if several and isinstance(value, list | tuple):
+    shown, kind, cure = repr(value), type(value).__name__, ""
+    if several and kind in ("list", "tuple"):
         cure = f" Give them one by one: {call}(..., *{name})."
-    elif "Pipeline" in type(value).__name__:
+    elif "Pipeline" in kind:
         cure = f" Load it first: {call}(..., {name}=promptweave.load(pipeline))."
-    elif isinstance(value, str) and _said(hint) == "a model":
-        cure = f" Load it first: {name}=promptweave.load({value[:60]!r})."
-    shown = repr(value)
+    elif kind == "str" and _said(hint) == "a model":
+        cure = f" Load it first: {name}=promptweave.load({shown[:60]})."
     shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
-    raise TypeError(f"{call} takes {_said(hint)} as {name}. Received {shown} ({type(value).__name__}).{cure}")
+    raise TypeError(f"{call} takes {_said(hint)} as {name}. Received {shown} ({kind}).{cure}")
 
 
 def fits(value: Any, hint: Any) -> bool:
@@ -78,22 +77,21 @@ def fits(value: Any, hint: Any) -> bool:
     if kind is bool:
         return isinstance(value, bool) or type(value).__name__ == "bool"  # numpy's
     if kind is int:
-        return isinstance(value, Integral) and not isinstance(value, bool)
+        return not isinstance(value, bool) and isinstance(value, Integral)
     if kind is float:
-        return isinstance(value, Real) and not isinstance(value, bool)
+        return not isinstance(value, bool) and isinstance(value, Real)
     if kind is Path:
         return isinstance(value, Path)
     if kind in (Sequence, list) or (kind is tuple and inner[-1:] == (Ellipsis,)):
-        whole = isinstance(value, Sequence) and not isinstance(value, str | bytes)
-        return whole and all(fits(each, inner[0]) for each in value) if inner else whole
+        return _sequence(value) and all(fits(each, inner[0]) for each in (value if inner else ()))
     if kind is tuple:
-        whole = isinstance(value, tuple | list) and len(value) == len(inner)
-        return whole and all(fits(each, part) for each, part in zip(value, inner, strict=True))
+        pairs = zip(value, inner, strict=False) if _sequence(value) else ()
+        return _sequence(value) and len(value) == len(inner) and all(fits(each, part) for each, part in pairs)
     if kind in (Mapping, dict):
         return isinstance(value, Mapping)
     if kind is Callable or origin is Callable:
         return callable(value)
-    if isinstance(kind, type) and getattr(kind, "_is_protocol", False):
+    if getattr(kind, "_is_protocol", False):
         return _speaks(value, kind)
     array = getattr(hint, "array_type", None)  # of jaxtyping
     if array is not None:
@@ -101,12 +99,17 @@ def fits(value: Any, hint: Any) -> bool:
     return isinstance(value, kind) if isinstance(kind, type) else True
 
 
-def _speaks(value: Any, protocol: type) -> bool:
+def _sequence(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+
+
+def _speaks(value: Any, protocol: Any) -> bool:
     """Whether a value has the methods of a protocol; its properties may be costly to read, and are not looked at."""
-    if isinstance(value, SCALARS):
-        return False
-    methods = [name for name, member in vars(protocol).items() if inspect.isfunction(member) and name[0] != "_"]
-    return all(hasattr(type(value), name) or name in getattr(value, "__dict__", {}) for name in methods)
+    names: list[str] = protocol.__dict__.keys()
+    methods = [name for name in names if name[0] != "_" and inspect.isfunction(getattr(protocol, name))]
+    whole: Any = getattr(value, "__class__", None)
+    known: set[str] = {*dir(whole), *getattr(value, "__dict__", {})}
+    return not isinstance(value, SCALARS) and known.issuperset(methods)
 
 
 def _said(hint: Any) -> str:

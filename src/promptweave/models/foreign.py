@@ -7,6 +7,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from promptweave.models.base import ModelError
+
+PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
 HEAD = 512  # bytes that tell what a file is
 UNFINISHED = (".incomplete", ".part", ".partial", ".crdownload", ".aria2", ".download")
 AGAIN = "Download it again."
@@ -89,7 +92,7 @@ def told(path: Path) -> tuple[str, str] | None:
     with path.open("rb") as file:
         head = file.read(HEAD)
     if not head:
-        return ("empty", AGAIN) if path.suffix.lower() not in (".ckpt", ".pt", ".pth", ".bin", ".pkl") else None
+        return ("empty", AGAIN) if path.suffix.lower() not in PICKLES else None
     begin = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     for signs, what, how in BEGINNINGS:
         pickled = what.startswith(("a zip", "a pickle")) and path.suffix.lower() in (
@@ -122,6 +125,28 @@ def header(path: Path) -> dict[str, Any]:
     if size < whole:
         raise ValueError(f"{path} is incomplete: it has {size} of {whole} bytes. {AGAIN}")
     return found
+
+
+def check_address(model: str) -> None:
+    """Raise ModelError for an address on the web, of which the end may be a hub id."""
+    if "://" in model:
+        given = [part for part in model.partition("://")[2].split("/") if part][1:3]
+        instead = f"the hub id {'/'.join(given)!r}" if len(given) == 2 else "a hub id like 'owner/name', or a file"
+        raise ModelError(f"Addresses are not fetched. Received {model}. Give {instead}.")
+
+
+def check_file(path: Path) -> None:
+    """Raise ModelError for a file that is no whole checkpoint, named for what it is."""
+    try:
+        found = told(path) or (part_of(header(path)) if path.suffix == ".safetensors" else None)
+    except OSError as error:
+        raise ModelError(f"{path} cannot be opened ({error.strerror}). Check its permissions.") from error
+    except ValueError as error:
+        raise ModelError(f"The model could not be read: {error}") from error
+    if found is None and path.suffix not in (".safetensors", *PICKLES):
+        found = f"a {path.suffix or 'nameless'} file", "A model is a folder, a .safetensors file or a hub id."
+    if found is not None:
+        raise ModelError(f"{path} is {found[0]}, not a model. {found[1]}")
 
 
 def part_of(tensors: Mapping[str, Any]) -> tuple[str, str] | None:

@@ -25,12 +25,12 @@ from promptweave.models.embedded import (
 )
 from promptweave.models.fitting import misfits
 from promptweave.models.flux import FluxModel
-from promptweave.models.foreign import EMBEDDING, SMALL, header, part_of, told, told_folder
+from promptweave.models.foreign import EMBEDDING, PICKLES, SMALL, check_address, check_file, part_of, told_folder
 from promptweave.models.hub import reach
 from promptweave.models.image_prompt import ImagePrompt
 from promptweave.models.ldm import LDMModel
 from promptweave.models.long_text import Reading
-from promptweave.models.pipeline import GUIDANCE_ATTRIBUTE
+from promptweave.models.pipeline import GUIDANCE_ATTRIBUTE, dtype_named
 from promptweave.models.quiet import quiet
 from promptweave.models.sd3 import T5_ATTRIBUTE, SD3Model
 from promptweave.models.sdxl import SDXLModel
@@ -39,8 +39,6 @@ from promptweave.models.solvers import scheduler_name, with_scheduler
 from promptweave.models.unet import UNetModel
 from promptweave.models.weights import check_weights, variant
 
-DTYPES = ("auto", "float32", "float16", "bfloat16", "float64")
-PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
 Loaded = UNetModel | SD3Model | FluxModel
 FAMILIES: dict[str, type[UNetModel] | type[SD3Model] | type[FluxModel]] = {
     "StableDiffusionPipeline": UNetModel,
@@ -93,7 +91,7 @@ def load(
         made = _steered(model, type(model).__name__, scheduler)
         return _reading(_pictured(_controlled(made, control, control_scale), image_prompt), reading)
     place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    kind = _dtype(dtype) or (torch.float32 if place == "cpu" else torch.float16)
+    kind = dtype_named(dtype) or (torch.float32 if place == "cpu" else torch.float16)
     pipeline = _read(str(model), kind, offline, allow_pickle, config)
     found = _steered(pipeline, str(model), scheduler)
     CALLED.add(str(model))
@@ -107,15 +105,6 @@ def load(
             f"Device {device!r} cannot be used: {str(error).splitlines()[0]} Choose cpu or auto."
         ) from error
     return _reading(_pictured(_controlled(found, control, control_scale), image_prompt), reading)
-
-
-def _dtype(given: torch.dtype | str | None) -> torch.dtype | None:
-    """The precision of this name; None for "auto"."""
-    if given is None or isinstance(given, torch.dtype):
-        return given
-    if given not in DTYPES:
-        raise ModelError(f"dtype must be one of {', '.join(DTYPES)}. Received {given!r}.")
-    return None if given == "auto" else getattr(torch, given)
 
 
 def _reading(model: Loaded, reading: Reading) -> Loaded:
@@ -165,16 +154,13 @@ def load_cached(
 
 
 def _read(model: str, dtype: torch.dtype, offline: bool, allow_pickle: bool, config: Path | str | None) -> Any:
-    if "://" in model:
-        given = [part for part in model.partition("://")[2].split("/") if part][1:3]
-        instead = f"the hub id {'/'.join(given)!r}" if len(given) == 2 else "a hub id like 'owner/name', or a file"
-        raise ModelError(f"Addresses are not fetched. Received {model}. Give {instead}.")
+    check_address(model)
     path = embedded_folder(model) if model in NAMES else Path(model).expanduser()
     if model in NAMES and not path.is_dir():
         raise ModelError(f"{model} is missing from this installation: no folder {path}. Reinstall the package.")
     path = pipeline_folder(model) if model in NAMES else path
     if path.is_file():
-        _check_file(path)
+        check_file(path)
     if path.suffix in PICKLES and not allow_pickle:
         raise ModelError(
             f"{path} is a pickle file, which can run any code when it is read. Convert it to .safetensors or, if you "
@@ -207,20 +193,6 @@ def _read(model: str, dtype: torch.dtype, offline: bool, allow_pickle: bool, con
             f"The model {model!r} could not be read: {reason.rstrip('.')}. Check that the folder is complete, or, for "
             "a hub id, that it is in the cache or the hub can be reached."
         ) from error
-
-
-def _check_file(path: Path) -> None:
-    """Raise ModelError for a file that is no whole checkpoint, named for what it is."""
-    try:
-        found = told(path) or (part_of(header(path)) if path.suffix == ".safetensors" else None)
-    except OSError as error:
-        raise ModelError(f"{path} cannot be opened ({error.strerror}). Check its permissions.") from error
-    except ValueError as error:
-        raise ModelError(f"The model could not be read: {error}") from error
-    if found is None and path.suffix not in (".safetensors", *PICKLES):
-        found = f"a {path.suffix or 'nameless'} file", "A model is a folder, a .safetensors file or a hub id."
-    if found is not None:
-        raise ModelError(f"{path} is {found[0]}, not a model. {found[1]}")
 
 
 def _read_file(path: Path, dtype: torch.dtype, offline: bool, config: Path | None) -> Any:

@@ -15,7 +15,7 @@ from promptweave.core.control import Text
 from promptweave.core.features import Block
 from promptweave.core.schedule import Schedule
 from promptweave.models.autoencoder import Autoencoder
-from promptweave.models.base import Solver
+from promptweave.models.base import ModelError, Solver
 from promptweave.models.long_text import Reading
 from promptweave.models.solvers import (
     SchedulerSolver,
@@ -28,6 +28,7 @@ from promptweave.words import Words
 from promptweave.words.lengths import check_length, quoted
 
 KEPT = 256  # prompts whose words are kept
+DTYPES = ("auto", "float32", "float16", "bfloat16", "float64")
 GUIDANCE_ATTRIBUTE = "usual_guidance"  # set on a pipeline whose guidance is not that of its family
 
 
@@ -236,3 +237,12 @@ def _weights(part: Any) -> dict[str, Tensor]:
 def on_device(value: int | float | Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
     """A number as a tensor: filled in there, so that nothing waits for the device, which a copy from the host does."""
     return value.to(device, dtype) if isinstance(value, Tensor) else torch.full((), value, device=device, dtype=dtype)
+
+
+def dtype_named(given: torch.dtype | str | None) -> torch.dtype | None:
+    """The precision of this name; None for "auto"."""
+    if given is None or isinstance(given, torch.dtype):
+        return given
+    if given not in DTYPES:
+        raise ModelError(f"dtype must be one of {', '.join(DTYPES)}. Received {given!r}.")
+    return None if given == "auto" else getattr(torch, given)
