@@ -149,7 +149,7 @@ def test_doctor(run, tiny_folder):
         (["edit", "", SWAP], "empty"),
         (["edit", SOURCE], "target prompt, or weights"),
         (["edit", SOURCE, SWAP, "--replace", "--refine"], "--kind takes one value"),
-        (["edit", SOURCE, "a " * 80 + "dog"], "Shorten the prompt"),
+        (["edit", SOURCE, "a " * 80 + "dog"], "Shorten it"),
         (["edit", SOURCE, SWAP, "--steps", "0"], "steps"),
         (["edit", SOURCE, SWAP, "--steps", "-5"], "steps"),
         (["edit", SOURCE, SWAP, "--cross", "1.5"], "0 <= start <= end <= 1"),

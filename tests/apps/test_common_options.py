@@ -36,6 +36,10 @@ REASONS: dict[str, dict[str, str]] = {
         "compare": "a cell with closed windows shows the target without control",
     },
     "record": {"report compare": "it makes a source, which no control changes"},
+    "invert": {
+        "image": "its first argument is the image",
+        "report compare": "it makes a source, which no control changes",
+    },
     "maps": {"report compare": "it draws maps, and edits nothing but to show a target's"},
     "replay": {
         " ".join((*IMAGE, "scheduler", "chunks", "prompt_weights", "image", "inversion", "compare")): RECIPE,
@@ -47,7 +51,8 @@ REASONS: dict[str, dict[str, str]] = {
     },
     "doctor": {" ".join((*IMAGE, *NOTHING_WRITTEN)): NO_IMAGE},
     "app": {
-        " ".join((*IMAGE, "image", "inversion", "compare", "report")): "the page has fields for them",
+        " ".join(name for name in (*IMAGE, "image", "inversion", "compare", "report")
+                 if name not in ("images", "steps")): "the page has fields for them",
         "dtype scheduler allow_pickle chunks prompt_weights": "visitors share the models as they are on the machine",
         "json quiet output force": "it serves until it is stopped",
     },

@@ -116,7 +116,7 @@ WRONG = {
     ("controls", 0, "class"): (["os"], '"class" of a control must be text'),
     ("controls", 0, "cross"): ({"cat": [0, 2]}, "Replace.cross"),
     ("controls", 0, "targets"): ("1", "Replace.targets must be"),
-    ("inversion",): ("magic", "inversion is one of"),
+    ("inversion",): ("magic", "There is no inversion 'magic'"),
     ("picture",): ("AAAA", "input image stored in the recipe cannot be read"),
     ("base",): ([], "A recipe is a JSON object"),
     ("base_row",): (1.5, "base_row must be a whole number"),

@@ -12,6 +12,7 @@ from families import build_sd3
 
 import promptweave as pw
 from promptweave.core.clock import Step
+from promptweave.core.control import Hooks
 from promptweave.inversion import (
     Direct,
     EditFriendly,
@@ -323,8 +324,21 @@ def test_the_midpoint_rule_written_out(flow):
 def test_values_of_the_source_are_injected_in_the_first_steps(flow):
     made = {n: rows(flow, RFSolver(inject=n).find(task(flow)), (SOURCE, TARGET)) for n in (0, 1, STEPS)}
     torch.testing.assert_close(made[0][0], made[STEPS][0], **EXACT)
-    near = [float((each[1] - each[0]).norm()) for each in made.values()]
-    assert not torch.equal(made[0][1], made[1][1]) and near[2] < near[0]
+    assert not torch.allclose(made[0][1], made[1][1]) and not torch.allclose(made[1][1], made[STEPS][1])
+    late, seen = [site.name for site in flow.sites((16, 16)) if site.kind == "joint"][-1], dict[int, bool]()
+
+    class Seeing(Hooks):
+        def observe(self, step, site, rows):
+            if site.name == late:
+                own, source = (site.of_image(rows["cond"][row].v) for row in (1, 0))
+                seen[step.index] = torch.equal(own, source)
+
+    class Watching(pw.Control):
+        def bind(self, run):
+            return Seeing()
+
+    rows(flow, RFSolver(inject=2).find(task(flow)), (SOURCE, TARGET), controls=[Watching()])
+    assert seen == {0: True, 1: True, 2: False, 3: False}
     same = rows(flow, RFSolver(inject=STEPS).find(task(flow)), (SOURCE, SOURCE))
     torch.testing.assert_close(same[1], same[0], **EXACT)
 

@@ -11,6 +11,7 @@ from typing import Any
 from promptweave.core.shown import shown
 
 Number = int | float  # beartype does not accept an int as a float
+LARGEST = 10_000  # of a factor: attention times it fits into half precision
 ROUNDING = 1e-6  # so that 0.29 of 100 steps is 29, not 28
 
 

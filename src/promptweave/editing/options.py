@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from promptweave.core.clock import Number, Span
+from promptweave.core.clock import LARGEST, Number, Span
 from promptweave.core.control import Control, NoEffect, Run
 from promptweave.core.fields import Option
 from promptweave.editing.recipe import Recipe
@@ -15,7 +15,6 @@ from promptweave.editing.values import read_options
 from promptweave.methods import Consist, FlowEdit, LocalBlend, Refine, Replace, Reweight, SharedStart
 from promptweave.models.base import Model
 from promptweave.words import WordNotFound, Words, suggest
-from promptweave.words.windows import LARGEST
 
 Kind = Literal["auto", "replace", "refine", "flow", "consist"]
 Combine = Literal["intersection", "union"]

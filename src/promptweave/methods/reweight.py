@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from promptweave.core.clock import Number, Span, Step, Window
+from promptweave.core.clock import LARGEST, Number, Span, Step, Window
 from promptweave.core.control import Control, Hooks, NoEffect, Run
 from promptweave.core.fields import Option
 from promptweave.core.kept import NOTHING, Kept
@@ -26,7 +26,7 @@ from promptweave.core.site import Site
 from promptweave.core.targets import chosen
 from promptweave.methods.published_windows import calls, closed, spans_of
 from promptweave.words import WordNotFound, Words, word_weights, word_windows
-from promptweave.words.windows import LARGEST, check_weights
+from promptweave.words.windows import check_weights
 
 
 @dataclass(frozen=True)

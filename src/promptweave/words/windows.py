@@ -12,12 +12,11 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from promptweave.core.clock import Window, is_number
+from promptweave.core.clock import LARGEST, Window, is_number
 from promptweave.core.shown import shown
 from promptweave.words.tokens import WordNotFound, Words
 
 DEFAULTS = ("default", "default_")
-LARGEST = 10_000  # of a factor: attention times it fits into half precision
 
 
 def word_weights(words: Words, weights: Any) -> Float64[Tensor, "target"]:
