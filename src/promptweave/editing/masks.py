@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from promptweave.core.fields import options_of
+from promptweave.core.shown import shown
 from promptweave.editing.fitting import Fitting, covered, upright
 from promptweave.editing.pixels import BadPicture, Opened, open_image, white
 
@@ -79,8 +80,8 @@ def _opened(given: Any, name: str) -> Opened:
             )
         try:
             given = np.asarray(given, float)
-        except (ValueError, TypeError) as error:
-            raise BadPicture(f"{name} has rows of numbers. Received something else: {error}.") from error
+        except (ValueError, TypeError, RecursionError) as error:
+            raise BadPicture(f"{name} has rows of numbers. Received {shown(given)}.") from error
     return open_image(given, name)
 
 
