@@ -132,7 +132,7 @@ def test_bad_parameters(tiny, tokenizer):
 
 
 def test_the_command_with_masks(tmp_path, capsys):
-    Image.fromarray(np.eye(32, dtype=np.uint8) * 255).save(tmp_path / "mask.png")
+    Image.fromarray(np.tri(32, dtype=np.uint8) * 255).save(tmp_path / "mask.png")
     masks = ["--masks", str(tmp_path / "mask.png"), str(tmp_path / "mask.png")]
     for given, code in ((masks, 0), (masks[:2], 2)):
         with pytest.raises(SystemExit) as end:
