@@ -140,7 +140,7 @@ def test_nothing_is_copied_between_the_steps(models):
     _, hooks = Job(PROMPTS, noise, STEPS, 3.0, controls()).bind(Unsolved(away, solver))
     waits.on = False
     with torch.no_grad(), waits:
-        z = drive(away, [walk(away, solver, text, noise.to(META), 3.0, hooks, progress=waits.watch)])[0]
+        z = drive(away, [walk(away, solver, [text] * STEPS, noise.to(META), 3.0, hooks, progress=waits.watch)])[0]
     assert z.is_meta and not waits.seen
 
 

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from promptweave.core.clock import Step
 from promptweave.core.control import Control
-from promptweave.inversion.inverting import CannotInvert, Inversion, Inverted, Latent, Task
+from promptweave.inversion.inverting import CannotInvert, Inversion, Inverted, Latent, Task, in_numbers
 from promptweave.models.base import Model
 from promptweave.sampling.loop import FLOW
 from promptweave.sampling.steps import clean_and_noise, ddim_step
@@ -79,7 +79,7 @@ def invert(
     the Euler solver of flow models, and NotFinite if the network gives no numbers.
     """
     task = Task(model, latents, prompt, steps, guidance, negative, progress=progress, truncate=truncate)
-    return Inverted(ddim_path(task, guidance, correct), Direct())
+    return in_numbers(Inverted(ddim_path(task, guidance, correct), Direct()), model)
 
 
 @torch.no_grad()

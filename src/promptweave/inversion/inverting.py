@@ -170,12 +170,16 @@ class Inversion:
 
 def found(inversion: Inversion, task: Task) -> Inverted:
     """Carry out an inversion. Raises CannotInvert, and NotFinite if the network gives no numbers."""
-    made = inversion.find(task)
+    return in_numbers(inversion.find(task), task.model)
+
+
+def in_numbers(made: Inverted, model: Model) -> Inverted:
+    """What was found. Raises NotFinite for latents that are not finite."""
     wrong = next((number for number, z in enumerate(reversed(made.path)) if not finite(z)), None)
     if wrong is not None:
         raise NotFinite(
             f"The latents are not finite (NaN or infinity) from step {wrong} of {len(made.path) - 1} of the inversion "
-            f"on. {cure(task.model.dtype)}"
+            f"on. {cure(model.dtype)}"
         )
     return made
 
