@@ -121,15 +121,13 @@ def inversions(
     from dataclasses import asdict
 
     from promptweave.benchmarks import bench_inversions
-    from promptweave.editing.inversions import read_inversion
+    from promptweave.editing.inversions import read_inversion, usual_inversions
     from promptweave.editing.plan import usual
-    from promptweave.inversion import Auto
-    from promptweave.sampling.loop import FLOW
 
     for name in names:
         read_inversion(name)
     terminal, network = speaking.terminal, opening.load()
-    chosen = names or tuple(Auto().tried(flow=network.scheduler == FLOW))
+    chosen = names or usual_inversions(network)
     strength = usual(network, asked.steps, asked.guidance)[1]
     found: list[bench_inversions.Row] = []
     shown: list[bench_inversions.Pictures] = []

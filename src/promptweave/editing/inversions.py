@@ -7,7 +7,9 @@ from typing import Any
 
 from promptweave.core.fields import options_of
 from promptweave.editing.values import nearest, read_option
-from promptweave.inversion import KNOWN, Inversion
+from promptweave.inversion import KNOWN, Auto, Inversion
+from promptweave.models.base import Model
+from promptweave.sampling.loop import FLOW
 
 
 def read_inversion(given: str | Inversion) -> Inversion:
@@ -33,6 +35,11 @@ def read_inversion(given: str | Inversion) -> Inversion:
             )
         values[option] = read_option(known[option], _value(text))
     return kind(**values)
+
+
+def usual_inversions(model: Model) -> tuple[str, ...]:
+    """The inversions of a model that need no gradients."""
+    return tuple(Auto().tried(flow=model.scheduler == FLOW))
 
 
 def _value(text: str) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from promptweave.core.typed import checked
+from promptweave.models.agreement import misfits
 from promptweave.models.base import ModelError as ModelError
 from promptweave.models.configs import INDEX, check_configs, culprit, read_index
 from promptweave.models.control_net import ControlPicture
@@ -23,7 +24,6 @@ from promptweave.models.embedded import (
     finish,
     pipeline_folder,
 )
-from promptweave.models.fitting import misfits
 from promptweave.models.flux import FluxModel
 from promptweave.models.foreign import EMBEDDING, PICKLES, SMALL, check_address, check_file, part_of, told_folder
 from promptweave.models.hub import reach
@@ -238,21 +238,23 @@ def _index(folder: Path) -> dict[str, Any]:
 def _read_folder(path: Path, dtype: torch.dtype, allow_pickle: bool) -> Any:
     config = _index(path)
     made = _class(config["_class_name"])
-    check_configs(path, config)
-    check_weights(path, config, allow_pickle)
+    given = borrowed(config, dtype)
+    own_parts = {name: value for name, value in config.items() if name not in given}
+    check_configs(path, own_parts)
+    check_weights(path, own_parts, allow_pickle)
     own = {
         key: attribute
         for key, attribute in ((T5_PLACES, T5_ATTRIBUTE), (GUIDANCE, GUIDANCE_ATTRIBUTE))
         if key in config
     }
     for key in own:
-        if isinstance(config[key], bool) or not isinstance(config[key], int | float) or not 0 < config[key] < 10**4:
-            raise ModelError(f"{path / INDEX}: {key} must be a number above 0. Received {config[key]!r}.")
-    options = {**_options(dtype, allow_pickle), **_absent(config), **borrowed(config, dtype), **variant(path, config)}
+        if isinstance(config[key], bool) or not isinstance(config[key], int | float) or not 0 <= config[key] < 10**4:
+            raise ModelError(f"{path / INDEX}: {key} must be a number from 0 on. Received {config[key]!r}.")
+    options = {**_options(dtype, allow_pickle), **_absent(config), **given, **variant(path, own_parts)}
     try:
         pipeline = made.from_pretrained(path, local_files_only=True, **options)
     except Exception as error:
-        found = culprit(path, config)
+        found = culprit(path, own_parts)
         if found is None:
             raise
         raise ModelError(f"The model {str(path)!r} could not be read: {found}.") from error

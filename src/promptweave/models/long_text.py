@@ -13,7 +13,7 @@ from promptweave.words import Words
 from promptweave.words.changes import at_end, phases
 from promptweave.words.chunks import in_chunks
 from promptweave.words.emphasis import Emphasis, parse
-from promptweave.words.inversions import written_out
+from promptweave.words.vectors import written_out
 
 
 @dataclass(frozen=True)

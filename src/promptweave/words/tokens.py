@@ -7,7 +7,6 @@ from dataclasses import KW_ONLY, InitVar, dataclass, field, replace
 from typing import Any
 
 from promptweave.core.shown import shown
-from promptweave.words.inversions import written_out
 from promptweave.words.selecting import AmbiguousWord as AmbiguousWord
 from promptweave.words.selecting import BadSelector as BadSelector
 from promptweave.words.selecting import WordNotFound as WordNotFound
@@ -15,6 +14,7 @@ from promptweave.words.selecting import chosen, occurrences
 from promptweave.words.units import is_punctuation as is_punctuation
 from promptweave.words.units import joined, owners, pieces
 from promptweave.words.units import key as key
+from promptweave.words.vectors import written_out
 
 Selector = str | int | tuple[int, int]
 
