@@ -43,12 +43,14 @@ def served(*models: str):
     command = [sys.executable, "-m", "promptweave.apps.cli", "app", "--no-open", "--port", str(port)]
     command += [part for model in models for part in ("--model", model)]
     with tempfile.TemporaryDirectory() as folder:
-        where = {**os.environ, "TMPDIR": folder}
+        where = {**os.environ, "TMPDIR": folder, "GRADIO_TEMP_DIR": ""}  # which a page in this process has set
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=where) as server:
-            assert server.stdout is not None and "shows its page" in server.stdout.readline()
-            assert len(list(Path(folder).glob("promptweave-page-*"))) == 1
-            yield f"http://127.0.0.1:{port}/"
-            server.terminate()
+            try:
+                assert server.stdout is not None and "shows its page" in server.stdout.readline()
+                assert len(list(Path(folder).glob("promptweave-page-*"))) == 1
+                yield f"http://127.0.0.1:{port}/"
+            finally:  # or the end of the block would wait for it
+                server.terminate()
         assert not list(Path(folder).glob("promptweave-page-*"))  # it leaves at SIGTERM as at Ctrl-C
 
 

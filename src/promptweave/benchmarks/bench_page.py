@@ -69,7 +69,7 @@ def soak(
     """
     with tempfile.TemporaryDirectory(prefix="promptweave-soak-") as folder:
         command = [sys.executable, "-m", "promptweave", "app", "--no-open", "--port", "0", "--model", model, *options]
-        surroundings = {**os.environ, "TMPDIR": folder, "PYTHONUNBUFFERED": "1"}
+        surroundings = {**os.environ, "TMPDIR": folder, "GRADIO_TEMP_DIR": "", "PYTHONUNBUFFERED": "1"}
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=surroundings) as server:
             try:
                 return _measured(server, Path(folder), minutes, clients, progress)
