@@ -94,7 +94,8 @@ def test_pndm_with_its_runge_kutta_start(pipeline):
 @pytest.mark.parametrize("count", [0, -1, 1001, True])
 def test_impossible_numbers_of_steps(pipeline, count):
     model = load(pipeline, scheduler="euler")
-    with pytest.raises(ValueError, match="whole number from 1 to 1000"):
+    wrong, message = (TypeError, "whole number as steps") if count is True else (ValueError, "number from 1 to 1000")
+    with pytest.raises(wrong, match=message):
         sample(model, [PROMPT], noise=noise_for(model, 0), steps=count)
 
 

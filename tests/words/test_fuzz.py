@@ -19,7 +19,7 @@ from transformers import CLIPTokenizer
 
 import promptweave as pw
 from promptweave.core.clock import Window
-from promptweave.editing.plan import checked
+from promptweave.editing.plan import listed_controls
 from promptweave.models.unet import UNetModel
 from promptweave.words import (
     Words,
@@ -31,6 +31,7 @@ from promptweave.words import (
     word_weights,
     word_windows,
 )  # fmt: skip
+from promptweave.words.chunks import in_chunks
 
 COUNT = int(os.environ.get("PROMPTWEAVE_FUZZ", "200"))
 LIMIT = 77  # tokens that a model reads
@@ -113,7 +114,7 @@ def pair(draw: random.Random, outcomes: Counter[str], tokenizer: Any, other: Any
     both = source.beside(Words(source.prompt, other, at_most=LIMIT))
     tried(outcomes, "both", lambda: both.find(one))
     if isinstance(tokenizer, CLIPTokenizer):
-        longer = tried(outcomes, "chunks", lambda: source.chunked(75).find(one))
+        longer = tried(outcomes, "chunks", lambda: in_chunks(source, tokenizer, 75, 1 + LIMIT // 75).find(one))
         assert (longer is None) == (found is None)
 
 
@@ -133,7 +134,7 @@ def test_a_factor_that_no_precision_holds_is_refused_where_it_is_given(tiny: UNe
     with pytest.raises(ValueError, match="factor of 'dog' must be a finite number from -10000 to 10000"):
         pw.edit(*prompts, model=tiny, steps=1, controls=[pw.Reweight({"dog": 1e300})])
     with pytest.raises(ValueError, match="controls are a list of controls"):
-        checked([tiny])
+        listed_controls([tiny])
     for window in ((np.float32(0.5), 1e300), (0.5, 10**400), ("x", 1), (None, 0.5)):
         with pytest.raises(ValueError, match="A window"):
             Window.of(window)
