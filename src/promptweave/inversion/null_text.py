@@ -39,18 +39,27 @@ from promptweave.sampling.steps import ddim_step, guide
 
 
 @dataclass(frozen=True)
-class NullText(Inversion):
-    """DDIM inversion, and unconditional texts with which guidance stays on its path (null-text inversion)."""
+class Optimised(Inversion):
+    """An inversion that optimises the unconditional text of each step."""
 
-    name: ClassVar[str] = "null-text"
-    about: ClassVar[str] = "The unconditional text of each step is optimised, so that guidance leads back to the image."
-    tensors: ClassVar[Mapping[str, int]] = {"uncond": 3}
     rounds: Annotated[int, Option("Largest number of optimisation rounds in a step.", low=0)] = 10
     rate: Annotated[Number, Option("Learning rate of the first step.", low=0)] = 0.01
     tolerance: Annotated[Number, Option("Loss at which the first step ends; 0: after all rounds.", low=0)] = 1e-5
     checkpointing: Annotated[bool, Option("Compute activations again instead of keeping them: slower, smaller.")] = (
         False
     )
+
+    def passes(self, steps: int) -> int:
+        return 2 * steps
+
+
+@dataclass(frozen=True)
+class NullText(Optimised):
+    """DDIM inversion, and unconditional texts with which guidance stays on its path (null-text inversion)."""
+
+    name: ClassVar[str] = "null-text"
+    about: ClassVar[str] = "The unconditional text of each step is optimised, so that guidance leads back to the image."
+    tensors: ClassVar[Mapping[str, int]] = {"uncond": 3}
     source_only: Annotated[bool, Option("Use the texts in the source's row only.")] = False
     pin: Annotated[bool, Option("Also keep the source on the path of its inversion.")] = False
 
@@ -70,23 +79,14 @@ class NullText(Inversion):
         texts = Unconditional(found.more["uncond"], found.more.get("uncond_pooled"), rows)
         return (*((found.pin,) if self.pin else ()), texts)
 
-    def passes(self, steps: int) -> int:
-        return 2 * steps
-
 
 @dataclass(frozen=True)
-class NullLatent(Inversion):
+class NullLatent(Optimised):
     """What null-text inversion changes in the source's latents, added to its row in each step (null-latent)."""
 
     name: ClassVar[str] = "null-latent"
     about: ClassVar[str] = "What the texts of null-text inversion change in the source's latents is added to its row."
     tensors: ClassVar[Mapping[str, int]] = {"offsets": 5}
-    rounds: Annotated[int, Option("Largest number of optimisation rounds in a step.", low=0)] = 10
-    rate: Annotated[Number, Option("Learning rate of the first step.", low=0)] = 0.01
-    tolerance: Annotated[Number, Option("Loss at which the first step ends; 0: after all rounds.", low=0)] = 1e-5
-    checkpointing: Annotated[bool, Option("Compute activations again instead of keeping them: slower, smaller.")] = (
-        False
-    )
 
     def find(self, task: Task) -> Inverted:
         check(task)
@@ -103,9 +103,6 @@ class NullLatent(Inversion):
 
     def controls(self, found: Inverted) -> tuple[Control, ...]:
         return (Offset(found.more["offsets"]),)
-
-    def passes(self, steps: int) -> int:
-        return 2 * steps
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,12 +151,11 @@ def check(task: Task) -> None:
         raise CannotInvert(f"Null-text inversion takes one image at a time. Received {len(task.latents)}.")
 
 
-Options = NullText | NullLatent
 Seen = Callable[[Step, Latent, Latent], None]
 
 
 def optimised(
-    options: Options, task: Task, path: tuple[Latent, ...], seen: Seen | None = None
+    options: Optimised, task: Task, path: tuple[Latent, ...], seen: Seen | None = None
 ) -> tuple[Float[Tensor, "steps tokens dim"], float, int]:
     """The texts of all steps, the last loss and the number of rounds. `seen` gets each step's latents, before and
     after."""

@@ -38,93 +38,85 @@ from promptweave.models.base import Model, Solver
 
 
 @dataclass(frozen=True)
-class RFSolver(Inversion):
-    """The midpoint rule in both directions, and the source's values in the first steps (RF-Solver-Edit)."""
+class Backwards(Inversion):
+    """A walk from the image to noise, x' = x + h m, with a velocity m of its own in each step."""
 
-    name: ClassVar[str] = "rf-solver"
-    about: ClassVar[str] = "The midpoint rule, two passes of the network in a step, in both directions."
     flow: ClassVar[bool] = True
     diffusion: ClassVar[bool] = False
-    inject: Annotated[int, Option("Number of first steps in which targets use the source's values.", low=0)] = 0
     pin: Annotated[bool, Option("Also keep the source on the path of its inversion.")] = False
 
     @torch.no_grad()
     def find(self, task: Task) -> Inverted:
         task.velocities()
         z, path = task.latents, [task.latents]
+        velocity: Latent | None = None
         for step in reversed(task.steps_of_run):
-            begin, middle, h = span(step)
-            half = z + h / 2 * at(task, z, step, begin)
-            z = z + h * at(task, half, step, middle)
+            velocity = self.velocity(task, z, step, velocity)
+            z = z + span(step)[2] * velocity
             path.append(z)
             task.tell(step, z)
         return Inverted(tuple(reversed(path)), self)
 
+    def velocity(self, task: Task, z: Latent, step: Step, before: Latent | None) -> Latent:
+        """The velocity of a step whose less noisy end is `z`; `before`: that of the step before, if there is one."""
+        raise NotImplementedError
+
     def controls(self, found: Inverted) -> tuple[Control, ...]:
-        return (*((found.pin,) if self.pin else ()), *((SourceValues(self.inject),) if self.inject else ()))
+        return (found.pin,) if self.pin else ()
+
+
+@dataclass(frozen=True)
+class Injecting(Backwards):
+    """A walk whose targets may use the source's values in the first steps."""
+
+    inject: Annotated[int, Option("Number of first steps in which targets use the source's values.", low=0)] = 0
+
+    def controls(self, found: Inverted) -> tuple[Control, ...]:
+        return (*super().controls(found), *((SourceValues(self.inject),) if self.inject else ()))
+
+
+@dataclass(frozen=True)
+class RFSolver(Injecting):
+    """The midpoint rule in both directions, and the source's values in the first steps (RF-Solver-Edit)."""
+
+    name: ClassVar[str] = "rf-solver"
+    about: ClassVar[str] = "The midpoint rule, two passes of the network in a step, in both directions."
+
+    def velocity(self, task: Task, z: Latent, step: Step, before: Latent | None) -> Latent:
+        begin, middle, h = span(step)
+        return at(task, z + h / 2 * at(task, z, step, begin), step, middle)
 
     def solver(self, found: Inverted, model: Model, prompts: int) -> Solver:
         return Midpoint(_steps(model, found))
 
 
 @dataclass(frozen=True)
-class FireFlow(Inversion):
+class FireFlow(Injecting):
     """The midpoint rule with a remembered velocity, in both directions (FireFlow)."""
 
     name: ClassVar[str] = "fireflow"
     about: ClassVar[str] = "The midpoint rule with the velocity of the step before, one pass in a step."
-    flow: ClassVar[bool] = True
-    diffusion: ClassVar[bool] = False
-    inject: Annotated[int, Option("Number of first steps in which targets use the source's values.", low=0)] = 0
-    pin: Annotated[bool, Option("Also keep the source on the path of its inversion.")] = False
 
-    @torch.no_grad()
-    def find(self, task: Task) -> Inverted:
-        task.velocities()
-        z, path = task.latents, [task.latents]
-        velocity: Latent | None = None
-        for step in reversed(task.steps_of_run):
-            begin, middle, h = span(step)
-            velocity = at(task, z, step, begin) if velocity is None else velocity
-            velocity = at(task, z + h / 2 * velocity, step, middle)
-            z = z + h * velocity
-            path.append(z)
-            task.tell(step, z)
-        return Inverted(tuple(reversed(path)), self)
-
-    def controls(self, found: Inverted) -> tuple[Control, ...]:
-        return (*((found.pin,) if self.pin else ()), *((SourceValues(self.inject),) if self.inject else ()))
+    def velocity(self, task: Task, z: Latent, step: Step, before: Latent | None) -> Latent:
+        begin, middle, h = span(step)
+        remembered = at(task, z, step, begin) if before is None else before
+        return at(task, z + h / 2 * remembered, step, middle)
 
     def solver(self, found: Inverted, model: Model, prompts: int) -> Solver:
         return Remembering(_steps(model, found))
 
 
 @dataclass(frozen=True)
-class UniInv(Inversion):
+class UniInv(Backwards):
     """The inverse of Euler's method by a fixed-point round that starts warm (UniEdit-Flow's inversion)."""
 
     name: ClassVar[str] = "uni-inv"
     about: ClassVar[str] = "Euler's method inverted by a fixed point, one pass in a step (UniEdit-Flow)."
-    flow: ClassVar[bool] = True
-    diffusion: ClassVar[bool] = False
-    pin: Annotated[bool, Option("Also keep the source on the path of its inversion.")] = False
 
-    @torch.no_grad()
-    def find(self, task: Task) -> Inverted:
-        task.velocities()
-        z, path = task.latents, [task.latents]
-        velocity: Latent | None = None
-        for step in reversed(task.steps_of_run):
-            begin, _, h = span(step)
-            velocity = at(task, z, step, begin) if velocity is None else velocity
-            velocity = task.predict(z + h * velocity, step)
-            z = z + h * velocity
-            path.append(z)
-            task.tell(step, z)
-        return Inverted(tuple(reversed(path)), self)
-
-    def controls(self, found: Inverted) -> tuple[Control, ...]:
-        return (found.pin,) if self.pin else ()
+    def velocity(self, task: Task, z: Latent, step: Step, before: Latent | None) -> Latent:
+        begin, _, h = span(step)
+        warm = at(task, z, step, begin) if before is None else before
+        return task.predict(z + h * warm, step)
 
 
 def span(step: Step) -> tuple[float, float, float]:
