@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Unpack
 
+from promptweave.core.typed import checked
 from promptweave.editing.inverted_file import InvertedImage
 from promptweave.editing.picture import Given, Picture
 from promptweave.editing.plan import check_lengths, recipe_for
@@ -17,6 +18,7 @@ from promptweave.sampling.loop import decode, sample
 from promptweave.sampling.walk import Progress
 
 
+@checked
 def invert(
     prompt: str,
     image: Given | Picture,

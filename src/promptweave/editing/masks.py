@@ -16,6 +16,7 @@ import numpy as np
 
 from promptweave.core.fields import options_of
 from promptweave.core.shown import shown
+from promptweave.core.typed import checked
 from promptweave.editing.fitting import Fitting, covered, upright
 from promptweave.editing.pixels import BadPicture, Opened, open_image, white
 
@@ -30,6 +31,7 @@ NEAR = 0.01  # by which the shapes of a mask and its image may differ, as a loga
 Fitted = TypeVar("Fitted")
 
 
+@checked
 def read_mask(given: Any, name: str = "The mask") -> Mask:
     """A mask as rows of zeros and ones, at most 1024 a side, for controls such as `LocalBlend(mask=read_mask(path))`.
 
