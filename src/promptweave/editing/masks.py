@@ -32,7 +32,7 @@ Fitted = TypeVar("Fitted")
 
 
 @checked
-def read_mask(given: Any, name: str = "The mask") -> Mask:
+def read_mask(given: Any, name: str = "The mask") -> tuple[tuple[float, ...], ...]:
     """A mask as rows of zeros and ones, at most 1024 a side, for controls such as `LocalBlend(mask=read_mask(path))`.
 
     `given`: a path, a Pillow image, an array, a tensor or rows of numbers; see above for what counts as white. Raises
