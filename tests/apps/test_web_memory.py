@@ -41,6 +41,11 @@ def wait(until, seconds: float = 60) -> None:
 
 def test_a_visitor_who_leaves_frees_what_was_held(tiny, monkeypatch):
     monkeypatch.setattr(keeper, "PAUSE", 0.1)
+    before = set(page_folder().glob("out-*"))  # of other pages of this process
+
+    def outs() -> set[Path]:
+        return set(page_folder().glob("out-*")) - before
+
     made: list[Studio] = []
     monkeypatch.setattr(serve, "Studio", lambda *given, **named: made.append(Studio(*given, **named)) or made[0])
     page = serve.launch([tiny], port=None, block=False, limits=Limits(away=4, age=1))  # a heartbeat may take its time
@@ -56,18 +61,17 @@ def test_a_visitor_who_leaves_frees_what_was_held(tiny, monkeypatch):
             visitor.call("report")
         del session
         assert set(sessions) == {stays.hash, leaves.hash} and len(studio.shelf) == 2
-        held = {path for path in page_folder().glob("out-*")}
-        assert len(held) == 2 * LAST
+        assert len(outs()) == 2 * LAST
         leaves.close()
         wait(lambda: set(sessions) == {stays.hash} and len(studio.shelf) == 1)
-        wait(lambda: len(list(page_folder().glob("out-*"))) == LAST)
+        wait(lambda: len(outs()) == LAST)
         assert leaves.hash not in page._queue.pending_messages_per_session
         time.sleep(1.2)  # files of the cache have an age
         wait(lambda: len([path for path in page_folder().rglob("*.png") if "out-" not in str(path)]) == 0)
         assert not any(os.path.exists(path) for paths in page.temp_file_sets for path in paths if "out-" not in path)
         assert stays.call("undo") and len(sessions) == 1  # whoever stays goes on
         stays.close()
-        wait(lambda: not sessions and len(studio.shelf) == 0 and not list(page_folder().glob("out-*")))
+        wait(lambda: not sessions and len(studio.shelf) == 0 and not outs())
     finally:
         page.close()
 
