@@ -181,7 +181,7 @@ class PipelineModel:
         """The words of a prompt, which may be empty if `allow_empty`; read once while tokenizers and reading stay."""
         names = ("tokenizer", "tokenizer_2", "tokenizer_3")
         sizes = tuple(len(part) for name in names if (part := getattr(self.pipeline, name, None)) is not None)
-        return self._known(prompt, allow_empty, self.reading, sizes)
+        return self._known(prompt, allow_empty or bool(prompt.strip()), self.reading, sizes)
 
     @cached_property
     def _known(self) -> Callable[..., Words]:

@@ -62,6 +62,8 @@ def clusters(text: str) -> list[tuple[int, int]]:
     >>> clusters("e\u0301a"), clusters("👩\u200d🚀"), clusters("🇩🇪🇫🇷")
     ([(0, 2), (2, 3)], [(0, 3)], [(0, 2), (2, 4)])
     """
+    if text.isascii():  # in which nothing belongs to the character before it
+        return [(index, index + 1) for index in range(len(text))]
     spans: list[tuple[int, int]] = []
     for index, character in enumerate(text):
         before = text[index - 1] if index else ""
