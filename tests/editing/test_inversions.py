@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from families import build_sd3
+from tiny import build_tiny
 
 import promptweave as pw
 from promptweave.editing.inversions import read_inversion
@@ -162,3 +164,17 @@ def test_from_the_command_line(tmp_path, monkeypatch, capsys):
     assert np.array_equal(one, two)
     assert call("invert", "photo.png", words[0], "--inversion", "null", *run) != 0
     assert "Did you mean null-text" in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_what_no_machine_computes_is_refused_before_it_is_tried(tiny, tokenizer):
+    for options, message in (({"size": (100_000, 100_000)}, "at most 67108864 pixels"), ({"images": 10**8}, "10000")):
+        with pytest.raises(ValueError, match=message):
+            pw.edit(SOURCE, TARGET, model=tiny, steps=1, **options)
+    with pytest.raises(ValueError, match="at most 67108864 pixels"):
+        pw.noise_for(tiny, 0, size=(100_000, 100_000))
+    once = pw.invert(SOURCE, photo(), model=tiny, **RUN)
+    with pytest.raises(ValueError, match="An inverted image is edited with the model that made it"):
+        pw.edit(once, TARGET, model=pw.load(build_tiny(tokenizer, seed=1)))
+    short = replace(once.inverted, path=tuple(z[..., :8] for z in once.inverted.path))
+    with pytest.raises(ValueError, match="latents are not those of its model"):
+        pw.edit(replace(once, inverted=short), TARGET, model=tiny)

@@ -19,6 +19,7 @@ from promptweave.editing.recipe import BrokenRecipe, Recipe
 from promptweave.editing.values import BadValue, as_json, read_value
 from promptweave.inversion import Inverted
 from promptweave.models.base import Model
+from promptweave.sampling.loop import latent_grid
 
 FORMAT = 1
 HEADER = {"recipe": Mapping[str, Any], "hash": str, "psnr": float, "inverted": Mapping[str, Any]}
@@ -45,13 +46,11 @@ class InvertedImage:
         return self.recipe.source
 
     def check(self, model: Model) -> None:
-        """Raise ValueError unless `model` is the one that inverted the image."""
-        if model.fingerprint() != self.hash or model.scheduler != self.recipe.scheduler:
-            raise ValueError(
-                f"An inverted image is edited with the model that inverted it, {self.recipe.model} with weights "
-                f"{self.hash} and scheduler {self.recipe.scheduler}. Received {model.name}, {model.fingerprint()}, "
-                f"{model.scheduler}. Load that model, or invert anew."
-            )
+        """Raise ValueError unless `model` is the one that inverted the image; BrokenRecipe for a damaged file."""
+        check_maker(model, self.recipe, self.hash, "An inverted image", "invert")
+        shape = (self.recipe.images, model.channels, *latent_grid(model, self.recipe.size))
+        if self.inverted.noise.shape != shape:
+            raise BrokenRecipe("This inverted image is damaged: its latents are not those of its model. Invert anew.")
 
     def save(self, path: Path | str) -> Path:
         """Write a .safetensors file."""
@@ -87,6 +86,16 @@ class InvertedImage:
         if inverted is None or recipe.picture is None:
             raise BrokenRecipe(f"{path} holds no image, or no inversion of it. Invert the image anew.")
         return cls(recipe, header["hash"], inverted, header["psnr"])
+
+
+def check_maker(model: Model, recipe: Recipe, hash: str, what: str, again: str) -> None:
+    """Raise ValueError unless `model` is the one with which a source of edits was made."""
+    if model.fingerprint() != hash or model.scheduler != recipe.scheduler:
+        raise ValueError(
+            f"{what} is edited with the model that made it, {recipe.model} with weights {hash} and scheduler "
+            f"{recipe.scheduler}. Received {model.name}, {model.fingerprint()}, {model.scheduler}. Load that model, or "
+            f"{again} anew."
+        )
 
 
 def holds_inversion(path: Path | str) -> bool:

@@ -21,12 +21,11 @@ from promptweave.editing.json_text import BadJson, read_json
 from promptweave.editing.picture import BadPicture, Picture
 from promptweave.editing.settings import Fit, Settings
 from promptweave.editing.values import BadValue, nearest, read_option, read_value
-from promptweave.sampling.loop import check_seed
+from promptweave.sampling.loop import PIXELS, check_pixels, check_seed
 
 FORMAT = 1
 KEY = "promptweave"  # of the PNG's text chunk
-PIXELS = 2**26  # of an image, in a recipe that is read
-IMAGES = 10_000
+IMAGES = 10_000  # of a run
 CHAIN = 100  # edits of edits
 PACKAGES = ("promptweave", "torch", "diffusers", "transformers", "numpy", "pillow")
 
@@ -84,6 +83,10 @@ class Recipe:
         check_seed(self.seed)
         if isinstance(self.images, bool) or not isinstance(self.images, int) or self.images < 1:
             raise ValueError(f"images must be a whole number, at least 1. Received {self.images!r}.")
+        if self.images > IMAGES:  # the system would end the process
+            raise ValueError(f"images must be at most {IMAGES}. Received {self.images}. Make several runs.")
+        if self.size is not None:
+            check_pixels(self.size)
         check_seed(self.seed + self.images - 1)  # of the last image
         read_inversion(self.inversion)
         if self.root.picture is not None and self.images != 1:
@@ -159,10 +162,6 @@ def _read(values: Any, allow: Sequence[str], younger: Sequence[str], chain: int 
     plain |= {name: read_option(ranged[name], value) for name, value in plain.items() if name in ranged}
     given = read_value(tuple[Any, ...], values["controls"], "controls")
     controls = tuple(control_from_dict(one, allow) for one in given)
-    height, width = plain["size"] or (1, 1)
-    for name, value, most in (("images", plain["images"], IMAGES), ("size", height * width, PIXELS)):
-        if value > most:  # who runs a stranger's recipe should not have to reboot
-            raise BadValue(f"{name} must be at most {most}{' pixels' if name == 'size' else ''}. Received {value}.")
     base = None if values["base"] is None else _read(values["base"], allow, younger, chain + 1)
     picture = None if values["picture"] is None else _picture(read_value(str, values["picture"], "picture"))
     recipe = Recipe(**plain, controls=controls, base=base, picture=picture)

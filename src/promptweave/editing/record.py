@@ -10,7 +10,7 @@ import torch
 from promptweave.core.precision import precision
 from promptweave.core.rows import Row
 from promptweave.core.site import Site
-from promptweave.editing.inverted_file import InvertedImage
+from promptweave.editing.inverted_file import InvertedImage, check_maker
 from promptweave.editing.recipe import BrokenRecipe, Recipe
 from promptweave.editing.recording_file import read_recording, write_recording
 from promptweave.editing.start import start
@@ -47,12 +47,7 @@ class Recording:
 
     def check(self, model: Model) -> None:
         """Raise ValueError unless `model` is the one that made the recording."""
-        if model.fingerprint() != self.hash or model.scheduler != self.recipe.scheduler:
-            raise ValueError(
-                f"A recording is edited with the model that made it, {self.recipe.model} with weights {self.hash} "
-                f"and scheduler {self.recipe.scheduler}. Received {model.name}, {model.fingerprint()}, "
-                f"{model.scheduler}. Load that model, or record anew."
-            )
+        check_maker(model, self.recipe, self.hash, "A recording", "record")
         grid = latent_grid(model, self.recipe.size)
         sites, images = {site.name: site for site in model.sites(grid)}, self.recipe.images
         fits = self.track.path[0].shape == (images, model.channels, *grid)

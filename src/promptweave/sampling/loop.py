@@ -28,6 +28,7 @@ from promptweave.sampling.trace import not_finite
 from promptweave.sampling.walk import Progress, Request, Source, drive, walk
 
 FLOW = "flow-euler"  # the scheduler of flow models
+PIXELS = 2**26  # of an image
 LAST_SEED = 2**63 - 1
 
 
@@ -53,12 +54,21 @@ def latent_grid(model: Model, size: tuple[int, int] | None = None) -> tuple[int,
     Raises ValueError for a size that the model cannot generate.
     """
     height, width = size or model.default_size
+    check_pixels((height, width))
     if height % model.multiple or width % model.multiple or height <= 0 or width <= 0:
         raise ValueError(
             f"Height and width must be positive multiples of {model.multiple} pixels for this model. "
             f"Received {height} x {width}; {_near(height, model.multiple)} x {_near(width, model.multiple)} would do."
         )
     return height // model.factor, width // model.factor
+
+
+def check_pixels(size: tuple[int, int]) -> None:
+    """Raise ValueError for a size (height, width) that no machine computes; the system would end the process."""
+    if size[0] * size[1] > PIXELS:
+        raise ValueError(
+            f"size must be at most {PIXELS} pixels (8192 x 8192). Received {size[0]} x {size[1]}. Make it smaller."
+        )
 
 
 def _near(side: int, factor: int) -> int:
