@@ -1,0 +1,32 @@
+"""What the figures of `bench inversions` are made of, for a moment on the embedded model."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from promptweave.apps.cli import main
+from promptweave.benchmarks.bench_inversions import EDITORS, Row, cells, read_rows
+
+
+def test_a_moment(tmp_path, capsys):
+    rows, again = tmp_path / "rows.jsonl", ("--rows", str(tmp_path / "rows.jsonl"), "--pictures", str(tmp_path))
+    run = ("direct", "ddim", "--model", "toybox-fast", "--guidance", "3", "--steps", "2", "--count", "1", *again)
+    with pytest.raises(SystemExit) as end:
+        main(["bench", "inversions", *run])
+    assert end.value.code == 0 and "PSNR" in capsys.readouterr().out
+    found = read_rows(rows)
+    assert [(row.inversion, row.editor) for row in found] == [(i, e) for i in ("direct", "ddim") for e in EDITORS]
+    direct, ddim = found[0], found[2]
+    assert direct.source > 25 > ddim.source and all(0 < row.outside < 60 for row in found)
+    sheet = np.asarray(Image.open(tmp_path / "inversions-0.webp"))
+    assert sheet.shape[1] > sheet.shape[0] > 2 * 128
+    with pytest.raises(SystemExit) as end:
+        main(["bench", "inversions", "drect"])
+    assert end.value.code == 2 and "Did you mean direct?" in capsys.readouterr().err
+
+
+def test_means_of_rows():
+    one, two = (Row("direct", EDITORS[1], n, n == 0, 20.0 + n, 30.0, 1.0 + n) for n in (0, 1))
+    assert cells([one, two]) == [("direct", EDITORS[1], "50%", "20.5", "30.0", "1.5", "2")]
