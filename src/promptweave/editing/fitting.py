@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from promptweave.editing.pixels import BadPicture
+from promptweave.editing.pixels import NOTES, BadPicture
 from promptweave.editing.settings import Fit
 
 WIDEST = 4  # sides of an automatic size: the widest that SDXL was trained on (Podell et al. 2023, appendix I)
@@ -150,6 +150,7 @@ def told(facts: Mapping[str, Any]) -> str:
     said = f"{height} x {width} pixels (height x width)"
     said += f", turned by its EXIF orientation {facts['turned']}" if "turned" in facts else ""
     said += f", the first of {facts['frames']} frames" if "frames" in facts else ""
+    said += "".join(f", {NOTES[note]}" for note in facts.get("notes", ()))
     if (height, width) == (high, wide):
         return said
     fitted = abs(math.log(width / height * high / wide)) > 0.002

@@ -16,13 +16,15 @@ import numpy as np
 from PIL import Image
 
 from promptweave.editing.fitting import Fitting, automatic, check_kept
+from promptweave.editing.originals import stored
+from promptweave.editing.pixels import NOTES, Opened, open_image
 from promptweave.editing.pixels import BadPicture as BadPicture
-from promptweave.editing.pixels import open_image
 from promptweave.editing.settings import Fit, Size
 
 Given = Any  # what `pixels.open_image` reads: a path, bytes, a Pillow image, an array or a tensor
 HEADER = re.compile(
-    r"data:image/webp;given=(\d{1,9})x(\d{1,9});fit=(crop|pad|stretch);turned=([1-8]);frames=(\d{1,9});base64,"
+    r"data:image/webp;given=(\d{1,9})x(\d{1,9});fit=(crop|pad|stretch);turned=([1-8]);frames=(\d{1,9})"
+    r"(?:;notes=([a-z+-]{1,99}))?;base64,"
 )
 
 
@@ -31,7 +33,8 @@ class Picture:
     """RGB pixels, as a lossless WebP file in `data`, so that a recipe can be replayed without the original file.
 
     `given`: height and width of the original, upright; None for images of recipes that do not say so. `fit`, `turned`:
-    see `Fitting`. `frames`: of the file, of which this is the first.
+    see `Fitting`. `frames`: of the file, of which this is the first. `notes`: what else was done (`pixels.NOTES`).
+    `original`: the original at full size (`originals.stored`), if edits are put back into it.
     """
 
     data: bytes
@@ -39,34 +42,49 @@ class Picture:
     fit: Fit = "crop"
     turned: int = 1
     frames: int = 1
+    notes: tuple[str, ...] = ()
+    original: bytes | None = None
 
     @classmethod
-    def of(cls, given: Given | Picture, size: tuple[int, int], fit: Fit | None = None) -> Picture:
-        """Read an image (see `open_image`) and fit it to `size` (height, width); `fit` None: crop.
+    def of(
+        cls, given: Given | Picture, size: tuple[int, int], fit: Fit | None = None, *, keep: bool = False
+    ) -> Picture:
+        """Read an image (see `open_image`) and fit it to `size` (height, width); `fit` None: crop. `keep`: with its
+        original at full size.
 
-        EXIF rotation is applied; transparent pixels become white. Raises FileNotFoundError, and BadPicture also for a
-        crop that was not asked for and would lose more than three quarters of the image.
+        EXIF rotation is applied; colours become sRGB, transparent pixels white. Raises FileNotFoundError, and
+        BadPicture also for a crop that was not asked for and would lose more than three quarters of the image.
         """
         if isinstance(given, Picture):
-            if given.size == size and fit in (None, given.fit):
+            if given.size == size and fit in (None, given.fit) and keep == (given.original is not None):
                 return given
-            given = given.image()
+            given = given.image() if given.original is None else given.original
         opened = open_image(given)
         fitting = Fitting(opened.size, size, fit or "crop", opened.turned)
         if fit is None:
             check_kept(fitting, opened.name)
         buffer = io.BytesIO()
         fitting.picture(opened.rgb()).save(buffer, "WEBP", lossless=True, quality=60, method=4)
-        return cls(buffer.getvalue(), opened.size, fitting.fit, opened.turned, opened.frames)
+        original = stored(opened) if keep else None
+        return cls(
+            buffer.getvalue(), opened.size, fitting.fit, opened.turned, opened.frames, opened.notes, original
+        )  # fmt: skip
 
     @classmethod
     def brought(
-        cls, given: Given | Picture, size: Size | None, fit: Fit | None, usual: tuple[int, int], unit: int
+        cls,
+        given: Given | Picture,
+        size: Size | None,
+        fit: Fit | None,
+        usual: tuple[int, int],
+        unit: int,
+        *,
+        keep: bool = False,
     ) -> Picture:
         """An image for a model whose own size is `usual` and whose sizes are multiples of `unit`; `size` as asked."""
         if not isinstance(given, Picture):
             given = open_image(given)
-        return cls.of(given, automatic(given.size, usual, unit) if size == "auto" else size or usual, fit)
+        return cls.of(given, automatic(given.size, usual, unit) if size == "auto" else size or usual, fit, keep=keep)
 
     def image(self) -> Image.Image:
         """The pixels as a Pillow image."""
@@ -87,6 +105,16 @@ class Picture:
         with self._opened() as image:
             return image.height, image.width
 
+    def whole(self) -> Opened:
+        """The original at full size. Raises BadPicture if it cannot be read, or is not the one of these pixels."""
+        opened = open_image(self.original, "The original stored in the recipe")
+        if opened.size != self.given:
+            raise BadPicture(
+                f"The original stored in the recipe must have {self.given} pixels (height, width). Received "
+                f"{opened.size}. Edit the image anew."
+            )
+        return opened
+
     @property
     def fitting(self) -> Fitting:
         """The way from the original to these pixels."""
@@ -94,7 +122,8 @@ class Picture:
 
     def report(self) -> dict[str, Any]:
         """What became of the original, as JSON values; see `fitting.told`."""
-        return {**self.fitting.report(), **({"frames": self.frames} if self.frames > 1 else {})}
+        frames = {"frames": self.frames} if self.frames > 1 else {}
+        return {**self.fitting.report(), **frames, **({"notes": list(self.notes)} if self.notes else {})}
 
     def pixels(self) -> np.ndarray:
         """uint8 [height, width, 3]."""
@@ -111,22 +140,27 @@ class Picture:
         if self.given is None:
             return text
         said = f"given={self.given[0]}x{self.given[1]};fit={self.fit};turned={self.turned};frames={self.frames}"
-        return f"data:image/webp;{said};base64,{text}"
+        said += f";notes={'+'.join(self.notes)}" if self.notes else ""
+        whole = "" if self.original is None else f" data:;base64,{base64.b64encode(self.original).decode()}"
+        return f"data:image/webp;{said};base64,{text}{whole}"
 
     @classmethod
     def from_text(cls, text: str) -> Picture:
         """The inverse of `as_text`."""
+        text, apart, whole = text.partition(" data:;base64,")
         try:
             found = HEADER.match(text)
             data = base64.b64decode(text[found.end() :] if found else text, validate=True)
+            original = base64.b64decode(whole, validate=True) if apart else None
         except (binascii.Error, ValueError, TypeError) as error:
             raise BadPicture(f"The input image stored in the recipe cannot be read: {error}.") from error
         if found is None:
             return cls(data)
-        height, width, fit, turned, frames = found.groups()
+        height, width, fit, turned, frames, notes = found.groups()
         if not int(height) or not int(width):
             raise BadPicture(f"The input image stored in the recipe has no pixels: {height} x {width}.")
-        return cls(data, (int(height), int(width)), fit, int(turned), int(frames))  # pyright: ignore[reportArgumentType]
+        known = tuple(note for note in (notes or "").split("+") if note in NOTES)
+        return cls(data, (int(height), int(width)), fit, int(turned), int(frames), known, original)
 
     def __repr__(self) -> str:
         return f"Picture({self.digest})"

@@ -11,17 +11,24 @@ import io
 import os
 import re
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from promptweave.editing.colour_profiles import coloured, from_srgb, to_srgb
 from promptweave.editing.signatures import named
 
 SLACK = 0.1  # by which resampling may leave the range of floating-point numbers
 HEAD = 1024  # bytes by which a file is recognised
+NOTES = {  # what was done to an image, as text
+    "profile": "its colours converted to sRGB",
+    "broken-profile": "its colour profile left out, since it is damaged or not of these colours",
+    "bits": "its 16 bits a channel read as 8",
+    "transparent": "its transparent pixels shown white",
+}
 ADDRESS = re.compile(r"data:|[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
 
 
@@ -34,6 +41,8 @@ class Opened:
     """An image as it is seen: `values` [height, width, 1 or 3] in the range of the file, `alpha` [height, width].
 
     `turned`: the EXIF orientation that was applied, 1 for none. `frames`: of the file, of which this is the first.
+    `profile`: the ICC profile of its colours, None for sRGB. `notes`: what else was done, see `NOTES`.
+    `jpeg`: the file, if it is one.
     """
 
     values: np.ndarray
@@ -41,6 +50,9 @@ class Opened:
     turned: int = 1
     frames: int = 1
     name: str = "The image"
+    profile: bytes | None = None
+    notes: tuple[str, ...] = ()
+    jpeg: bytes | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -48,13 +60,27 @@ class Opened:
         return self.values.shape[0], self.values.shape[1]
 
     def rgb(self) -> Image.Image:
-        """8-bit RGB, on white where it is transparent. Raises BadPicture for numbers without a known white."""
-        values = _eight_bits(self.values, self.name)
-        image = Image.fromarray(values.repeat(3, -1) if values.shape[-1] == 1 else values)
-        if self.alpha is None:
+        """8-bit sRGB, on white where it is transparent. Raises BadPicture for numbers without a known white."""
+        image = Image.fromarray(self.colours())
+        image = image if self.profile is None else to_srgb(image, self.profile)
+        alpha = self.opacity()
+        if alpha is None:
             return image
-        image.putalpha(Image.fromarray(_eight_bits(self.alpha, self.name)))
+        image.putalpha(Image.fromarray(alpha))
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+
+    def colours(self) -> np.ndarray:
+        """8-bit RGB in the image's own colour space, uint8 [height, width, 3], whatever its alpha."""
+        values = _eight_bits(self.values, self.name)
+        return values.repeat(3, -1) if values.shape[-1] == 1 else values
+
+    def opacity(self) -> np.ndarray | None:
+        """Its alpha, uint8 [height, width]."""
+        return None if self.alpha is None else _eight_bits(self.alpha, self.name)
+
+    def from_srgb(self, colours: np.ndarray) -> np.ndarray:
+        """sRGB colours, uint8 [height, width, 3], in the image's own colour space."""
+        return colours if self.profile is None else from_srgb(colours, self.profile)
 
 
 def open_image(given: Any, name: str | None = None) -> Opened:
@@ -159,8 +185,11 @@ def _file(source: Path | io.BytesIO, name: str) -> Opened:
                 # a camera's JPEG may hold a preview behind the photo (MPO)
                 frames = 1 if format in ("MPO", "JPEG") else getattr(image, "n_frames", 1)
                 image.seek(0)
+                deep = any(";16" in str(tile.args) for tile in image.tile)
                 image.load()
-                return _read(image, name, frames)
+                found = _read(image, name, frames)
+                jpeg = _whole(source) if format in ("JPEG", "MPO") else None
+                return replace(found, notes=(*found.notes, *(["bits"] if deep else [])), jpeg=jpeg)
     except (BadPicture, MemoryError):
         raise
     except PermissionError as error:
@@ -172,7 +201,7 @@ def _file(source: Path | io.BytesIO, name: str) -> Opened:
             "memory. Save it smaller; if you trust it, raise PIL.Image.MAX_IMAGE_PIXELS in Python."
         ) from error
     except UnidentifiedImageError as error:
-        what, cure = named(_head(source))
+        what, cure = named(_whole(source, HEAD))
         raise BadPicture(f"{name} cannot be read: it is {what}. {cure}.") from error
     except Exception as error:  # any error of a decoder on a damaged or hostile file
         raise BadPicture(
@@ -181,34 +210,42 @@ def _file(source: Path | io.BytesIO, name: str) -> Opened:
         ) from error
 
 
-def _head(source: Path | io.BytesIO) -> bytes:
+def _whole(source: Path | io.BytesIO, most: int = -1) -> bytes:
+    """The bytes of a file, or the first `most`."""
     if isinstance(source, io.BytesIO):
-        return source.getvalue()[:HEAD]
+        return source.getvalue()[: None if most < 0 else most]
     with source.open("rb") as file:
-        return file.read(HEAD)
+        return file.read(most)
 
 
 def _read(image: Image.Image, name: str, frames: int = 1) -> Opened:
     """A Pillow image of any mode, upright."""
     if not image.width or not image.height:
         raise BadPicture(f"{name} must have pixels. Received {image.width} x {image.height}.")
-    turned = image.getexif().get(ExifTags.Base.Orientation, 1)
+    turned = _orientation(image.getexif().get(ExifTags.Base.Orientation, 1))
     upright = ImageOps.exif_transpose(image)
-    clear = upright.info.get("transparency")
-    if upright.mode in ("1", "F") or upright.mode.startswith("I"):
-        values = np.asarray(upright)
-        alpha = values != clear if isinstance(clear, int) else None
-        return Opened(values[..., None], alpha, _orientation(turned), frames, name)
-    if upright.mode in ("L", "RGB") and clear is None:
-        values = np.asarray(upright)
-        return Opened(values.reshape(*values.shape[:2], -1), None, _orientation(turned), frames, name)
+    upright, profile, notes = coloured(upright)
+    values, alpha = _numbers(upright, name)
+    found = Opened(values, alpha, turned, frames, name, profile, notes)
+    clear = alpha is not None and alpha.min() < white(alpha)
+    return replace(found, notes=(*notes, "transparent")) if clear else found
+
+
+def _numbers(image: Image.Image, name: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """The values [height, width, 1 or 3] and the alpha [height, width] of a Pillow image."""
+    clear = image.info.get("transparency")
+    if image.mode in ("1", "F") or image.mode.startswith("I"):
+        values = np.asarray(image)
+        return values[..., None], values != clear if isinstance(clear, int) else None
+    if image.mode in ("L", "RGB") and clear is None:
+        values = np.asarray(image)
+        return values.reshape(*values.shape[:2], -1), None
     try:
-        found = upright.convert("RGBA" if clear is not None or upright.mode in ALPHA else "RGB")
+        found = image.convert("RGBA" if clear is not None or image.mode in ALPHA else "RGB")
     except ValueError as error:
-        raise BadPicture(f"{name} has colours that are not supported ({upright.mode}). Save it as RGB.") from error
+        raise BadPicture(f"{name} has colours that are not supported ({image.mode}). Save it as RGB.") from error
     values = np.asarray(found)
-    alpha = values[..., 3] if found.mode == "RGBA" else None
-    return Opened(values[..., :3], alpha, _orientation(turned), frames, name)
+    return values[..., :3], values[..., 3] if found.mode == "RGBA" else None
 
 
 ALPHA = ("RGBA", "LA", "PA", "La", "RGBa")
@@ -231,10 +268,10 @@ def _array(values: np.ndarray, name: str) -> Opened:
             f"{name} as an array is one image, [height, width] or [height, width, channels] with 1 to 4 channels. "
             f"Received {values.dtype} {list(shape)}."
         )
-    white(values, name)
+    notes = ("bits",) if white(values, name) == 65535 else ()
     values = np.ascontiguousarray(values)
     if values.shape[-1] in (2, 4):
         # the colours may lie far below the alpha: both have its white
         values = values if values.dtype.kind == "b" else _eight_bits(values, name)
-        return Opened(values[..., :-1], values[..., -1], name=name)
-    return Opened(values, name=name)
+        return Opened(values[..., :-1], values[..., -1], name=name, notes=notes)
+    return Opened(values, name=name, notes=notes)
