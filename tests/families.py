@@ -9,6 +9,7 @@ import torch
 from diffusers import (
     AutoencoderKL,
     FlowMatchEulerDiscreteScheduler,
+    FluxFillPipeline,
     FluxPipeline,
     FluxTransformer2DModel,
     LatentConsistencyModelPipeline,
@@ -16,7 +17,9 @@ from diffusers import (
     LDMTextToImagePipeline,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
+    StableDiffusionInpaintPipeline,
     StableDiffusionPipeline,
+    StableDiffusionXLInpaintPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
     VQModel,
@@ -193,6 +196,39 @@ def build_flux(tokenizer: Any, *, dev: bool = True) -> FluxPipeline:
         tokenizer=tokenizer, tokenizer_2=second, text_encoder=CLIPTextModel(clip_config(tokenizer)),
         text_encoder_2=t5_encoder(second, 32),
     )  # fmt: skip
+    pipeline.default_sample_size = 16
+    return pipeline
+
+
+def widened(unet: UNet2DConditionModel, channels: int) -> UNet2DConditionModel:
+    """A network of the same shape, with random weights, that reads more channels."""
+    torch.manual_seed(6)
+    made = UNet2DConditionModel.from_config(unet.config, in_channels=channels)
+    louder(made)
+    return made
+
+
+def build_inpainting(tokenizer: Any, channels: int = 9) -> StableDiffusionInpaintPipeline:
+    parts = dict(build_tiny(tokenizer).components)
+    parts.pop("image_encoder", None)
+    parts["unet"] = widened(parts["unet"], channels)
+    return StableDiffusionInpaintPipeline(**parts, requires_safety_checker=False)
+
+
+def build_inpainting_xl(tokenizer: Any) -> StableDiffusionXLInpaintPipeline:
+    parts = {name: part for name, part in build_sdxl(tokenizer).components.items() if part is not None}
+    parts["unet"] = widened(parts["unet"], 9)
+    return StableDiffusionXLInpaintPipeline(**parts)
+
+
+def build_flux_fill(tokenizer: Any) -> FluxFillPipeline:
+    parts = {name: part for name, part in build_flux(tokenizer).components.items() if part is not None}
+    torch.manual_seed(7)
+    transformer = FluxTransformer2DModel.from_config(  # its autoencoder has 2 x 2 pixels in a cell
+        parts["transformer"].config, in_channels=4 * (4 + 4 + 2 * 2), out_channels=16
+    )
+    louder(transformer)
+    pipeline = FluxFillPipeline(**{**parts, "transformer": transformer})
     pipeline.default_sample_size = 16
     return pipeline
 

@@ -26,6 +26,9 @@ if _TYPE_CHECKING:
     from promptweave.editing.edit import record as record
     from promptweave.editing.edit import run as run
     from promptweave.editing.edit import run_many as run_many
+    from promptweave.editing.found_masks import DiffEditMask as DiffEditMask
+    from promptweave.editing.found_masks import WordMask as WordMask
+    from promptweave.editing.inpainting import inpaint as inpaint
     from promptweave.editing.invert import invert as invert
     from promptweave.editing.inverted_file import InvertedImage as InvertedImage
     from promptweave.editing.masks import read_mask as read_mask
@@ -50,6 +53,7 @@ if _TYPE_CHECKING:
     from promptweave.methods import Consist as Consist
     from promptweave.methods import DirectedDiffusion as DirectedDiffusion
     from promptweave.methods import FlowEdit as FlowEdit
+    from promptweave.methods import Inpaint as Inpaint
     from promptweave.methods import LocalBlend as LocalBlend
     from promptweave.methods import MasaCtrl as MasaCtrl
     from promptweave.methods import PerturbedAttentionGuidance as PerturbedAttentionGuidance
@@ -78,6 +82,8 @@ _HOMES = {
     "core.record_maps": "RecordMaps",
     "core.site": "Site Sites",
     "editing.edit": "edit generate record run run_many",
+    "editing.found_masks": "DiffEditMask WordMask",
+    "editing.inpainting": "inpaint",
     "editing.invert": "invert",
     "editing.inverted_file": "InvertedImage",
     "editing.masks": "read_mask",

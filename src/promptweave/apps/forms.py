@@ -141,10 +141,10 @@ def size(text: str, flag: str = "--size") -> tuple[int, int]:
 
 
 def drawn(text: str, flag: str) -> Drawn:
-    """A mask image as rows of zeros and ones."""
+    """A mask image as rows of zeros and ones; diffedit[:OPTION=VALUE,...] is left to what finds it."""
     from promptweave.editing.masks import read_mask
 
-    return read_mask(Path(text).expanduser(), flag)
+    return text if text.partition(":")[0] == "diffedit" else read_mask(Path(text).expanduser(), flag)  # pyright: ignore[reportReturnType]
 
 
 def one_or_more(texts: Texts, flag: str) -> Any:

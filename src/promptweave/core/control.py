@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
@@ -12,8 +12,10 @@ from torch import Tensor
 
 from promptweave.core.accumulator import Maps
 from promptweave.core.clock import Step
+from promptweave.core.encoded import Text as Text
 from promptweave.core.features import Block, Features
 from promptweave.core.kept import Kept, everything
+from promptweave.core.noising import Noising
 from promptweave.core.registry import register
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site, Sites
@@ -44,61 +46,6 @@ class Probe(Protocol):
 
 class NoEffect(ValueError):
     """Raised for a control whose parameters guarantee that it changes nothing."""
-
-
-@dataclass(frozen=True, eq=False)
-class Text:
-    """Encoded prompts [prompts, tokens, dim] as the layers read them: conditional, and unconditional for guidance.
-
-    `pooled` [prompts, dim]: one vector per prompt, for networks that take one. `only_values`: the text that
-    cross-attention projects its values from, if it differs from the text of the keys; None: both use `cond`.
-    """
-
-    cond: Float[Tensor, "prompts tokens dim"]
-    uncond: Float[Tensor, "prompts tokens dim"]
-    pooled: Float[Tensor, "prompts pooled"] | None = None
-    uncond_pooled: Float[Tensor, "prompts pooled"] | None = None
-    only_values: Float[Tensor, "prompts tokens dim"] | None = None
-
-    @property
-    def keys(self) -> Float[Tensor, "prompts tokens dim"]:
-        """The text that the keys are projected from."""
-        return self.cond
-
-    @property
-    def values(self) -> Float[Tensor, "prompts tokens dim"]:
-        """The text that the values are projected from."""
-        return self.cond if self.only_values is None else self.only_values
-
-    def with_cond(self, cond: Float[Tensor, "prompts tokens dim"]) -> Text:
-        """Replace the text of both keys and values."""
-        return replace(self, cond=cond, only_values=None)
-
-    def with_keys(self, keys: Float[Tensor, "prompts tokens dim"]) -> Text:
-        """Replace the text of the keys; the values keep theirs."""
-        return replace(self, cond=keys, only_values=self.values)
-
-    def with_values(self, values: Float[Tensor, "prompts tokens dim"]) -> Text:
-        """Replace the text of the values; the keys keep theirs."""
-        return replace(self, only_values=values)
-
-    def with_uncond(self, uncond: Float[Tensor, "prompts tokens dim"]) -> Text:
-        """Replace the text of the unconditional half of guidance."""
-        return replace(self, uncond=uncond)
-
-    def with_pooled(self, pooled: Tensor | None, uncond_pooled: Tensor | None) -> Text:
-        """Replace the pooled vectors."""
-        return replace(self, pooled=pooled, uncond_pooled=uncond_pooled)
-
-    def repeated(self, prompts: int) -> Text:
-        """The text of a single prompt, repeated for `prompts` prompts."""
-
-        def many(x: Tensor | None) -> Any:
-            return None if x is None else x.expand(prompts, *x.shape[1:])
-
-        return Text(
-            many(self.cond), many(self.uncond), many(self.pooled), many(self.uncond_pooled), many(self.only_values)
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,10 +87,12 @@ class Predictions:
 
 @dataclass(frozen=True, eq=False)
 class FirstPass:
-    """The source before the edit: its final latents and, if a run generated it, the maps of its words."""
+    """The source before the edit: its final latents and, if a run generated it, the maps of its words; if it is a given
+    image, its pixels, with values in [0, 1]."""
 
     latents: Float[Tensor, "images channels height width"]
     maps: Maps | None = None
+    picture: Float[Tensor, "images rows columns 3"] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +105,9 @@ class Run:
     guidance uses an unconditional prediction; otherwise its scale is an input of the network. `blocks`: the residual
     blocks of a UNet. `first_pass`: given to controls that need it. `calls`: network calls that the solver makes over
     all steps. `pinned`: the source follows a known path, such as that of a given image (see `Control.for_source`).
-    `encode` encodes further texts, and `read` finds their words (`words.Words`).
+    `encode` encodes further texts, and `read` finds their words (`words.Words`). `noising`: how much noise the latents
+    hold at each step; raises ValueError for a solver that cannot say. `masked`: for networks that read a mask and the
+    image around it: what they read beside the latents, of an image as in `FirstPass` and a mask.
     """
 
     prompts: tuple[str, ...]
@@ -181,6 +132,8 @@ class Run:
     first_pass: FirstPass | None = None
     calls: int = 0
     pinned: bool = False
+    noising: Callable[[], Noising] | None = None
+    masked: Callable[[Tensor, Tensor], Tensor] | None = None
 
     def chosen(self, prompts: tuple[int, ...] | None) -> tuple[int, ...]:
         """The rows a control acts on: `prompts`, or all computed rows if None. Raises ValueError for any other row."""
@@ -202,6 +155,14 @@ class Hooks:
     """
 
     first_step = 0
+
+    def visits(self, steps: Sequence[Step]) -> Sequence[Step]:
+        """The steps in the order in which they are run; resampling goes back and runs some again."""
+        return steps
+
+    def channels(self) -> Float[Tensor, "images more height width"] | None:
+        """What the network reads beside the latents, for networks that take more channels (`Run.masked`)."""
+        return None
 
     def strength(self, step: Step, guidance: Float[Tensor, "prompts"]) -> Float[Tensor, "prompts"]:
         """Change the guidance of each prompt."""

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Protocol, runtime_checkable
+
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from promptweave.core.control import NoEffect
 
 Mask = tuple[tuple[float, ...], ...]  # [height, width] of zeros and ones
+
+
+@runtime_checkable
+class ReadsMask(Protocol):
+    """A model whose network may read a mask and the image around it (`reads_mask`), beside the latents."""
+
+    @property
+    def reads_mask(self) -> bool: ...
+
+    def masked(
+        self, picture: Float[Tensor, "n rows columns 3"], mask: Bool[Tensor, "height width"]
+    ) -> Float[Tensor, "n more h w"]:
+        """What it reads of an image with values in [0, 1] and a mask that is true where the image may change."""
+        ...
 
 
 def on_grid(mask: Mask, size: tuple[int, int], device: torch.device | str = "cpu") -> Bool[Tensor, "height width"]:

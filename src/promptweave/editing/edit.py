@@ -194,13 +194,14 @@ def run_many(
         check_lengths(recipe, model)
         recording = given or base_of(recipe, model, progress)
         source = None if recording is None else recording.track
-        begin = start(recipe, model, source, progress, inverted=None if recording is None else recording.inverted)
+        known = None if recording is None else recording.inverted
+        begin = start(recipe, model, source, progress, inverted=known, watched=bool(watch))
         starts.append(begin)
         jobs.append(
             Job(
                 recipe.prompts, begin.noise, recipe.steps, recipe.guidance, (*begin.controls, *recipe.controls, *watch),
-                recipe.negative, recipe.seed, source, progress, begin.first_pass, begin.inverted, compared,
-                recipe.truncate,
+                recipe.negative, recipe.seed, source or begin.held, progress, begin.first_pass, begin.inverted,
+                compared, recipe.truncate,
             )
         )  # fmt: skip
         if compare and _compared(recipe):

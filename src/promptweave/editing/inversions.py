@@ -23,18 +23,22 @@ def read_inversion(given: str | Inversion) -> Inversion:
     name, _, options = given.partition(":")
     if name not in KNOWN:
         raise ValueError(f"There is no inversion {name!r}. {nearest(name, list(KNOWN))}")
-    kind = KNOWN[name]
+    return KNOWN[name](**options_in(options, KNOWN[name], name, "an inversion"))
+
+
+def options_in(options: str, kind: type, name: str, what: str) -> dict[str, Any]:
+    """The options of a dataclass in a text OPTION=VALUE,OPTION=VALUE; `what` has them, and is called `name`."""
     known = {listed.name: listed for listed in options_of(kind)}
     values: dict[str, Any] = {}
     for part in filter(None, options.split(",")):
         option, equals, text = (piece.strip() for piece in part.partition("="))
         if option not in known or not equals:
             raise ValueError(
-                f"The options of an inversion are written NAME:OPTION=VALUE,OPTION=VALUE. Received {part!r} of "
+                f"The options of {what} are written NAME:OPTION=VALUE,OPTION=VALUE. Received {part!r} of "
                 f"{name}, which has {', '.join(known) or 'no options'}. {nearest(option, list(known)) if known else ''}"
             )
         values[option] = read_option(known[option], _value(text))
-    return kind(**values)
+    return values
 
 
 def usual_inversions(model: Model) -> tuple[str, ...]:

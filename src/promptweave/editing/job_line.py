@@ -10,6 +10,7 @@ from typing import Any
 from promptweave.core.fields import options_of
 from promptweave.core.shown import shown
 from promptweave.editing.checking import stand_in
+from promptweave.editing.found_masks import Anywhere, finder_of
 from promptweave.editing.masks import read_mask
 from promptweave.editing.options import PromptToPrompt
 from promptweave.editing.plan import bind, plan
@@ -48,7 +49,9 @@ def make_job(
     targets, name = given.get("targets", ()), name_of(values, number)
     options = {key: value for key, value in values.items() if key in OPTIONS and value is not None}
     settings = {key: value for key, value in values.items() if key in SETTINGS and value is not None}
-    if isinstance(options.get("mask"), str):
+    if finder_of(options.get("mask")) is not None:
+        options["mask"] = Anywhere() if check else options["mask"]
+    elif isinstance(options.get("mask"), str):
         options["mask"] = read_mask(_path(options["mask"], folder))
     if isinstance(settings.get("size"), str) and settings["size"] != "auto":
         settings["size"] = size_of(settings["size"], "size")

@@ -12,15 +12,22 @@ from promptweave.core.fields import Option
 from promptweave.editing.recipe import Recipe
 from promptweave.editing.settings import RunOptions
 from promptweave.editing.values import read_options
-from promptweave.methods import Consist, FlowEdit, LocalBlend, Refine, Replace, Reweight, SharedStart
+from promptweave.methods import Consist, FlowEdit, Inpaint, LocalBlend, Refine, Replace, Reweight, SharedStart
 from promptweave.models.base import Model
+from promptweave.sampling.noise_levels import masked
 from promptweave.words import WordNotFound, Words, suggest
 
-Kind = Literal["auto", "replace", "refine", "flow", "consist"]
+Kind = Literal["auto", "replace", "refine", "flow", "consist", "inpaint"]
 Combine = Literal["intersection", "union"]
 
 
-KINDS: dict[str, type[Control]] = {"replace": Replace, "refine": Refine, "flow": FlowEdit, "consist": Consist}
+KINDS: dict[str, type[Control]] = {
+    "replace": Replace,
+    "refine": Refine,
+    "flow": FlowEdit,
+    "consist": Consist,
+    "inpaint": Inpaint,
+}
 
 _WINDOWS = {
     name: name for name in ("cross", "self_attention", "self_grid", "joint", "blocks", "reference_compat", "two_pass")
@@ -36,6 +43,7 @@ FIELDS: dict[type[Control], dict[str, str]] = {  # option -> field of the contro
     },
     FlowEdit: {name: name for name in ("strength", "source_guidance", "target_guidance")},
     Consist: {"blend": "words", "structure": "structure", "blocks": "blocks"},
+    Inpaint: {name: name for name in ("mask", "strength", "resamplings", "jump")},
 }  # fmt: skip
 ASKED: dict[type[Control], str] = {  # the options that request each control
     Replace: 'kind "auto" or "replace"',
@@ -45,6 +53,7 @@ ASKED: dict[type[Control], str] = {  # the options that request each control
     LocalBlend: "blend or mask",
     FlowEdit: 'kind "flow"',
     Consist: 'kind "consist"',
+    Inpaint: 'kind "inpaint"',
 }
 
 
@@ -60,7 +69,8 @@ class PromptToPrompt:
         Kind,
         Option(
             "How the target is edited: replace (word swap), refine (added phrase), auto (whichever the prompts look "
-            "like); for Stable Diffusion 3 and FLUX also flow (FlowEdit) and consist (keep all but what blend names).",
+            "like); for Stable Diffusion 3 and FLUX also flow (FlowEdit) and consist (keep all but what blend names); "
+            "inpaint makes the mask's region anew from the target alone.",
             group="What changes",
         ),
     ] = "auto"
@@ -131,7 +141,8 @@ class PromptToPrompt:
         Number | None, Option("Fraction of the steps that all prompts share with the source.", low=0, high=1)
     ] = None
     strength: Annotated[
-        Number | None, Option("For kind flow: fraction of the steps that are run. [as published]", low=0, high=1)
+        Number | None,
+        Option("For kinds flow and inpaint: fraction of the steps that are run. [as published]", low=0, high=1),
     ] = None
     source_guidance: Annotated[
         Number | None, Option("For kind flow: guidance scale of the source. [as published]", low=0, group="Advanced")
@@ -142,6 +153,12 @@ class PromptToPrompt:
     structure: Annotated[
         Number, Option("For kind consist: fraction of the steps in which the object's shape is kept.", low=0, high=1)
     ] = 0.3
+    resamplings: Annotated[
+        int, Option("For kind inpaint: how often each jump is made (RePaint); 1: none.", low=1, high=1000)
+    ] = 1
+    jump: Annotated[
+        int, Option("For kind inpaint with resamplings: steps of a jump back.", low=1, high=10_000, group="Advanced")
+    ] = 10  # fmt: skip
     reference_compat: Annotated[
         bool, Option("Maps, windows and regions as in the authors' code.", group="Advanced")
     ] = False
@@ -156,14 +173,17 @@ class PromptToPrompt:
 
     def build(self, model: Model, recipe: Recipe) -> tuple[Control, ...]:
         """The controls: injection for each target, then weights, then the local blend."""
-        return self.controls([model.words(prompt) for prompt in recipe.prompts])
+        made = self.controls([model.words(prompt) for prompt in recipe.prompts])
+        if masked(model) is None or self.mask is None or self.kind == "inpaint":
+            return made
+        return (self._made(Inpaint), *made)  # the network reads the mask, whatever else edits
 
     def controls(self, words: Sequence[Words]) -> tuple[Control, ...]:
         """The controls that edit the first prompt into the others."""
         groups: dict[type[Control], list[int]] = {}
         for row, target in enumerate(words[1:], 1):
             found = suggest(words[0], target)
-            if found == "same" and not self.weights:
+            if found == "same" and not self.weights and self.kind != "inpaint":
                 raise NoEffect(
                     f"Target {row} has the source's words, {words[0].prompt!r}. Change a word or give a weight."
                 )
@@ -171,15 +191,16 @@ class PromptToPrompt:
             groups.setdefault(kind, []).append(row)
         if self.kind == "consist":  # for Consist, blend names the object; the control finds its region itself
             return (self._made(Consist),)
-        if self.kind == "flow":
-            made = [self._made(FlowEdit)]
+        if self.kind in ("flow", "inpaint"):
+            made = [self._made(KINDS[self.kind])]
         else:
             made = [self._injected(kind, words, rows, alone=len(groups) == 1) for kind, rows in groups.items()]
         made += (
             [self._made(Reweight, **({"window": self.cross} if self.reference_compat else {}))] if self.weights else []
         )
         made += [self._made(SharedStart)] if self.shared_start is not None else []
-        made += [self._made(LocalBlend)] if self.blend or self.mask is not None else []
+        drawn = self.mask is not None and self.kind != "inpaint"
+        made += [self._made(LocalBlend)] if self.blend or drawn else []
         return tuple(made)
 
     def _injected(self, kind: type[Control], words: Sequence[Words], rows: Sequence[int], *, alone: bool) -> Control:
@@ -257,12 +278,14 @@ class EditOptions(RunOptions, total=False):
     subtract: Sequence[str] | str
     threshold: Number
     blend_start: Number
-    mask: Any  # what `masks.read_mask` reads: rows of zeros and ones, a path, a Pillow image, an array or a tensor
+    mask: Any  # what `masks.read_mask` reads, such as rows of zeros and ones, a path or an array; or a way to find one
     combine: Combine
     shared_start: Number | None
     strength: Number | None
     source_guidance: Number | None
     target_guidance: Number | None
     structure: Number
+    resamplings: int
+    jump: int
     reference_compat: bool
     two_pass: bool

@@ -12,6 +12,7 @@ from promptweave.core.clock import Number
 from promptweave.core.control import Control, NoEffect, Run
 from promptweave.core.fields import options_of
 from promptweave.core.shown import shown
+from promptweave.editing.found_masks import finder_of
 from promptweave.editing.inversions import read_inversion
 from promptweave.editing.inverted_file import InvertedImage
 from promptweave.editing.masks import with_controls, with_read_mask
@@ -25,6 +26,7 @@ from promptweave.inversion import Inversion
 from promptweave.models.base import Model
 from promptweave.sampling.guidance import effective
 from promptweave.sampling.loop import Job, latent_grid
+from promptweave.sampling.noise_levels import check_channels
 from promptweave.words.lengths import PromptTooLong as PromptTooLong
 
 
@@ -117,7 +119,9 @@ def plan(
     requests nothing (None, no words). `controls` replace those that the options request. Masks, of options and of
     controls, go the way of the input image.
     """
-    options = with_read_mask({name: value for name, value in options.items() if not _nothing(value)})
+    options = {name: value for name, value in options.items() if not _nothing(value)}
+    finder = finder_of(options.get("mask"))
+    options = {**options, "mask": ((1.0,),)} if finder else with_read_mask(options)  # until it can be found
     if controls is not None and options:
         raise Unread(
             f"Nothing reads {next(iter(options))} here: controls replace those that the options request. "
@@ -125,7 +129,7 @@ def plan(
         )
     edit = PromptToPrompt(**read_options(PromptToPrompt, options))
     prompt = source if isinstance(source, str) else source.prompt
-    targets = tuple(targets) or ((prompt,) if edit.weights else ())
+    targets = tuple(targets) or ((prompt,) if edit.weights or edit.kind == "inpaint" else ())
     if not targets:
         raise NoEffect("An edit needs a target prompt, or weights for words of the source. Received neither.")
     if not isinstance(source, str):
@@ -136,10 +140,11 @@ def plan(
         recipe = recipe_for(model, source, targets, settings, image=image, inversion=inversion)
     recipe.check()
     check_lengths(recipe, model)
+    edit = edit if finder is None else replace(edit, mask=finder.find(recipe, model))
     planned = with_controls(recipe, edit.build(model, recipe) if controls is None else listed_controls(controls), model)
     made = planned.controls
     check_options(made)
-    check_read(options, made, bind(recipe, model))
+    check_read(options, made, bind(recipe, model, whole=False))
     without = [type(control).__name__ for control in made if "noise" not in control.needs]
     if inversion is not None and without:
         raise Unread(
@@ -188,15 +193,19 @@ def _on_recording(
     return replace(recipe, truncate=recipe.truncate or settings.truncate)
 
 
-def bind(recipe: Recipe, model: Model) -> Run:
-    """Bind the recipe's controls to its run. Raises whatever running it would raise before its first step."""
+def bind(recipe: Recipe, model: Model, *, whole: bool = True) -> Run:
+    """Bind the recipe's controls to its run. Raises whatever running it would raise before its first step; not `whole`:
+    as far as its controls alone are wrong."""
     shape = (recipe.images, model.channels, *latent_grid(model, recipe.size))
     noise = torch.empty(shape, device="meta")  # its shape is all that is read
     job = Job(
         recipe.prompts, noise, recipe.steps, recipe.guidance, recipe.controls, recipe.negative,
         truncate=recipe.truncate,
     )  # fmt: skip
-    return job.bind(model)[0]
+    run, hooks = job.bind(model)
+    if whole:
+        check_channels(model, hooks)
+    return run
 
 
 def check_lengths(recipe: Recipe, model: Model) -> None:

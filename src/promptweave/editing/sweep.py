@@ -196,7 +196,7 @@ def _without_idle(cells: Sequence[Recipe], model: Model) -> list[Recipe]:
     always = [control for control in cells[0].controls if all(control in cell.controls for cell in cells)]
     found: list[Recipe] = []
     for cell in cells:
-        run = bind(replace(cell, controls=()), model)
+        run = bind(replace(cell, controls=()), model, whole=False)
         acting = tuple(control for control in cell.controls if control in always or not control.idle(run))
         found.append(replace(cell, controls=acting))
     return found

@@ -26,6 +26,7 @@ from promptweave.inversion.pinned import Pinned
 from promptweave.models.base import Model, Solver
 from promptweave.sampling.guidance import effective
 from promptweave.sampling.loop import FLOW, Job
+from promptweave.sampling.noise_levels import check_channels
 from promptweave.sampling.passes import Pass, answer
 from promptweave.sampling.steps import guide
 from promptweave.sampling.walk import Progress, branches
@@ -60,7 +61,7 @@ class Task:
         wanted = precision(self.latents.dtype, self.model.dtype)
         object.__setattr__(self, "latents", self.latents.to(self.model.device, wanted))
         object.__setattr__(self, "guidance", effective(self.model, self.guidance))
-        self._job.bind(self.model)
+        check_channels(self.model, self._job.bind(self.model)[1])
 
     @cached_property
     def _job(self) -> Job:

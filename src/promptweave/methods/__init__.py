@@ -4,6 +4,7 @@ from promptweave.methods.attend_and_excite import AttendAndExcite as AttendAndEx
 from promptweave.methods.consist_edit import Consist as Consist
 from promptweave.methods.directed_diffusion import DirectedDiffusion as DirectedDiffusion
 from promptweave.methods.flow_edit import FlowEdit as FlowEdit
+from promptweave.methods.inpaint import Inpaint as Inpaint
 from promptweave.methods.local_blend import LocalBlend as LocalBlend
 from promptweave.methods.masactrl import MasaCtrl as MasaCtrl
 from promptweave.methods.perturbed_attention import PerturbedAttentionGuidance as PerturbedAttentionGuidance

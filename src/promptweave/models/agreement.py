@@ -7,7 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 LARGEST = 4096  # cells along a side of a latent
-EXTRA = {9: "an inpainting model, which also reads a mask", 8: "an InstructPix2Pix model, which also reads an image"}
+EXTRA = {
+    9: "an inpainting model, which also reads a mask: in model_index.json, _class_name must be "
+    "StableDiffusionInpaintPipeline, or StableDiffusionXLInpaintPipeline",
+    8: "an InstructPix2Pix model, which also reads an image, and is not supported",
+}
 PREDICTIONS = ("epsilon", "v_prediction", "sample", "flow_prediction")
 
 
@@ -20,7 +24,7 @@ def misfits(model: Any) -> Iterator[str]:
     yield from _autoencoder(autoencoder, model.vae.config)
     own, coded = model.channels, model.vae.config.get("latent_channels")
     if own != coded:
-        what = f" It is {EXTRA[own]}, and is not supported." if own in EXTRA and coded == 4 else ""
+        what = f" It is {EXTRA[own]}." if own in EXTRA and coded == 4 else ""
         yield (
             f"{name}/config.json: in_channels must fit the {coded} channels of a latent. Received "
             f"{network.config.get('in_channels')}.{what}"

@@ -24,34 +24,20 @@ from promptweave.models.embedded import (
     finish,
     pipeline_folder,
 )
-from promptweave.models.flux import FluxModel
+from promptweave.models.families import CHECKED, FAMILIES, Loaded
 from promptweave.models.foreign import EMBEDDING, PICKLES, SMALL, check_address, check_file, part_of, told_folder
 from promptweave.models.hub import reach
 from promptweave.models.image_prompt import ImagePrompt
-from promptweave.models.ldm import LDMModel
 from promptweave.models.long_text import Reading
 from promptweave.models.pipeline import GUIDANCE_ATTRIBUTE, dtype_named
 from promptweave.models.quiet import quiet
-from promptweave.models.sd3 import T5_ATTRIBUTE, SD3Model
-from promptweave.models.sdxl import SDXLModel
+from promptweave.models.sd3 import T5_ATTRIBUTE
 from promptweave.models.single_file import pipeline_class, tensors_of, trained_as, with_training
 from promptweave.models.solvers import scheduler_name, with_scheduler
 from promptweave.models.unet import UNetModel
 from promptweave.models.weights import check_weights, variant
 
-Loaded = UNetModel | SD3Model | FluxModel
-FAMILIES: dict[str, type[UNetModel] | type[SD3Model] | type[FluxModel]] = {
-    "StableDiffusionPipeline": UNetModel,
-    "LatentConsistencyModelPipeline": UNetModel,
-    "StableDiffusionXLPipeline": SDXLModel,
-    "StableDiffusionControlNetPipeline": UNetModel,
-    "StableDiffusionXLControlNetPipeline": SDXLModel,
-    "LDMTextToImagePipeline": LDMModel,
-    "StableDiffusion3Pipeline": SD3Model,
-    "FluxPipeline": FluxModel,
-}
 CALLED: set[str] = set()  # the models that this program has named so far; a recipe may name them, too
-CHECKED = ("StableDiffusionPipeline", "StableDiffusionControlNetPipeline")  # these bring a safety checker
 
 
 @checked

@@ -16,6 +16,11 @@ SIGNS = (  # a tensor that only this family's checkpoints have, in the names of 
     ("StableDiffusionXLPipeline", "conditioner.embedders.1.model.transformer.resblocks.0.attn.in_proj_weight"),
     ("StableDiffusionPipeline", "model.diffusion_model.input_blocks.0.0.weight"),
 )
+READS_MASK = {  # the tensor that reads latents, its inputs in inpainting checkpoints, and their class
+    "StableDiffusionPipeline": (SIGNS[3][1], 9, "StableDiffusionInpaintPipeline"),
+    "StableDiffusionXLPipeline": (SIGNS[3][1], 9, "StableDiffusionXLInpaintPipeline"),
+    "FluxPipeline": ("img_in.weight", 384, "FluxFillPipeline"),
+}
 V_PREDICTION, ZERO_SNR = "v_pred", "ztsnr"  # empty tensors by which a checkpoint says how it was trained
 EDM = ("edm_vpred.sigma_max", "edm_mean")
 REFINER = "conditioner.embedders.0.model.transformer.resblocks.0.attn.in_proj_weight"
@@ -39,16 +44,24 @@ def pipeline_class(path: Path, config: Path | None = None) -> Any:
 
     if config is not None:
         return getattr(diffusers, read_index(config)["_class_name"])
-    names = tuple(tensors_of(path))
+    tensors = tensors_of(path)
+    names = tuple(tensors)
     if any(name.endswith(REFINER) for name in names) and not any(name.endswith(SIGNS[2][1]) for name in names):
         raise ValueError(f"{path.name} is the refiner of Stable Diffusion XL. Give the base model.")
     for kind, sign in SIGNS:
         if any(name.endswith(sign) for name in names):
-            return getattr(diffusers, kind)
+            return getattr(diffusers, _masked_kind(kind, tensors))
     raise ValueError(
         f"A checkpoint is recognised by a tensor of {', '.join(kind for kind, _ in SIGNS)}. {path.name} has none of "
         "them. Give the folder of its pipeline as config."
     )
+
+
+def _masked_kind(kind: str, tensors: Mapping[str, Any]) -> str:
+    """The class of inpainting checkpoints, whose networks read more channels; others keep theirs."""
+    sign, inputs, masked = READS_MASK.get(kind, ("", 0, kind))
+    shapes = [value["shape"] for name, value in tensors.items() if sign and name.endswith(sign)]
+    return masked if any(len(shape) > 1 and shape[1] == inputs for shape in shapes) else kind
 
 
 def trained_as(tensors: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ NAMES = {
     "flow-euler": "FlowMatchEulerDiscreteScheduler",
 }
 FLOW = "flow-euler"  # the scheduler of flow models
+REWINDING = ("ddim", "euler", "euler-ancestral", "lcm", "ddpm", FLOW)  # they keep nothing from one step to the next
 # Steps of distilled models, by a part of their name.
 FEW_STEPS = {"turbo": 4, "lightning": 4, "hyper-sd": 4, "schnell": 4, "lcm": 4, "toybox-fast": 8}
 
@@ -146,6 +147,7 @@ class SchedulerSolver:
         self._calls = _grouped(times, count, made)
         starts = [group[0] for group in self._calls]
         count = len(starts)
+        self._last = float("inf")
         self.steps: Sequence[Step] = [
             Step(i, count, t, after) for i, (t, after) in enumerate(zip(starts, [*starts[1:], -1], strict=True))
         ]
@@ -161,13 +163,32 @@ class SchedulerSolver:
         """The times of a step's network calls."""
         return self._calls[step.index]
 
+    @property
+    def rewinds(self) -> bool:
+        """Whether a run may go back: not with schedulers that remember earlier predictions."""
+        return scheduler_name(self.scheduler) in REWINDING
+
+    def shares(self, t: int | float) -> tuple[float, float]:
+        """The shares of image and noise in the latents at time `t`, as the scheduler adds noise to an image."""
+        time, flow = self._tensors[t].reshape(1), hasattr(self.scheduler, "scale_noise")
+
+        def mixed(image: float, noise: float) -> float:
+            x, n = (torch.full((1,), value, dtype=torch.float32, device=time.device) for value in (image, noise))
+            made = self.scheduler.scale_noise(x, time, n) if flow else self.scheduler.add_noise(x, n, time)
+            return float(made)
+
+        return mixed(1.0, 0.0), mixed(0.0, 1.0)
+
     def scale(self, z: Tensor, t: int | float) -> Tensor:
         """The network's input, of unit variance."""
+        if t >= self._last and self.rewinds and hasattr(self.scheduler, "_step_index"):
+            self.scheduler._step_index = None  # the run went back: look the place up by its time
         scale = getattr(self.scheduler, "scale_model_input", None)
         return scale(z, self._tensors[t]) if scale else z
 
     def advance(self, output: Tensor, z: Tensor, t: int | float) -> Tensor:
         """The latent after the scheduler's step."""
+        self._last = t
         return self.scheduler.step(output, self._tensors[t], z, **self._options)[0].to(z.dtype)
 
 

@@ -22,6 +22,7 @@ from promptweave.core.site import Sites
 from promptweave.core.typed import checked
 from promptweave.models.base import Model, Solver
 from promptweave.sampling.guidance import check_heard, effective
+from promptweave.sampling.noise_levels import check_channels, masked, noising
 from promptweave.sampling.phases import check_phases
 from promptweave.sampling.solver import Ddim
 from promptweave.sampling.trace import not_finite
@@ -172,6 +173,8 @@ class Job:
             first_pass,
             sum(len(solver.calls(step)) for step in solver.steps),
             any(control.for_source() is not None for control in self.controls),
+            partial(noising, solver, noise),
+            masked(model),
         )
         hooks = tuple(control.bind(run) for control in self.controls)
         if not self.compared:
@@ -236,6 +239,8 @@ def sample(
 def sample_jobs(model: Model, jobs: Sequence[Job]) -> list[Sample]:
     """Do independent runs, each with its own prompts, controls and steps, in shared forward passes."""
     bound = [job.bind(model) for job in jobs]
+    for _, hooks in bound:
+        check_channels(model, hooks)
     needed = [any(control.needs & {"latents", "maps"} for control in job.controls) for job in jobs]
     passes = [
         (job.first_pass or _first_pass(model, job, run)) if need else None

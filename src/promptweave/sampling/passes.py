@@ -56,7 +56,8 @@ class Pass:
 
     `extra`: set for an extra prediction, which hook `owner` asked for under `name`. `observed`: whether hooks record
     what they see; they do not in probes and extra predictions. `beside`: where the extra predictions of a forward pass
-    leave their rows for the hooks that asked for them.
+    leave their rows for the hooks that asked for them. `channels` [images, more, h, w]: what the network reads beside
+    the latents.
     """
 
     model: Model
@@ -73,6 +74,7 @@ class Pass:
     name: str = ""
     beside: Beside = field(default_factory=dict[tuple[int, str], Rows])
     memory: Memory = field(default_factory=Memory)
+    channels: Tensor | None = None
 
     def of(self, owner: int, name: str, extra: Extra, look: Hooks | None) -> Pass:
         """The pass of an extra prediction in the same state; `look` reads the maps that it wants."""
@@ -92,7 +94,7 @@ class Pass:
         own = [one.extra.latents for one in passes if one.extra is not None]
         same = all(latents is None for latents in own)
         latents = [z if x is None else x for x in own]
-        rows = [x.flatten(0, 1) for x in [*latents, *[z] * len(self.layout.branches)]]
+        rows = [self._widened(x).flatten(0, 1) for x in [*latents, *[z] * len(self.layout.branches)]]
         values = None
         if any(one.text.only_values is not None for one in passes):
             values = self._joined("values", passes, [(one.text.values, one.text.uncond) for one in passes])
@@ -109,6 +111,11 @@ class Pass:
             len(rows) if same else 1,
             self.memory,
         )
+
+    def _widened(self, z: Tensor) -> Tensor:
+        """Latents [prompts, images, ...] with the channels that the network reads beside them."""
+        more = self.channels
+        return z if more is None else torch.cat([z, more.to(z).expand(len(z), *more.shape)], 2)
 
     def _joined(self, name: str, passes: Sequence[Pass], texts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
         """The encoded texts of all passes, row by row; the same tensor for as long as the texts are the same."""

@@ -14,6 +14,8 @@ from promptweave.sampling.steps import ddim_step
 class Ddim:
     """Deterministic DDIM (Song et al. 2021, eta = 0): one call per step, latents of unit variance throughout."""
 
+    rewinds = True
+
     def __init__(self, schedule: Schedule, count: int) -> None:
         self.schedule = schedule
         self.steps: Sequence[Step] = schedule.steps(count)
@@ -35,3 +37,8 @@ class Ddim:
         """One step of DDIM."""
         step, schedule = self._at[t], self.schedule
         return ddim_step(output, z, schedule.level(step.t), schedule.level(step.t_next), schedule.prediction)
+
+    def shares(self, t: int | float) -> tuple[float, float]:
+        """The square roots of alpha_bar and of what it lacks to 1."""
+        level = self.schedule.level(t)
+        return level**0.5, (1 - level) ** 0.5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -51,9 +52,13 @@ def walk(
     z = solver.start(z).expand(count, *z.shape)
     begin = max((hook.first_step for hook in hooks), default=0)
     steered = any(type(hook).strength is not Hooks.strength for hook in hooks)
-    asked = sum(len(solver.calls(step)) for step in solver.steps[:begin])
-    memory = Memory()
-    for step in solver.steps[begin:]:
+    before_each = [0, *accumulate(len(solver.calls(step)) for step in solver.steps)]
+    memory, order, channels = Memory(), solver.steps[begin:], None
+    for hook in hooks:
+        order = hook.visits(order)
+        channels = hook.channels() if channels is None else channels
+    for step in order:
+        asked = before_each[step.index]
         step = replace(step, call=asked)
         strength = torch.full((count,), float(guidance), device=z.device, dtype=z.dtype)
         for hook in hooks:
@@ -62,14 +67,16 @@ def walk(
         conditioned = texts[step.index]
         for index, hook in enumerate(hooks):
             conditioned = hook.condition(step, conditioned)
-            here = Pass(model, step, conditioned, strength, hooks[:index], layout, source)
+            here = Pass(model, step, conditioned, strength, hooks[:index], layout, source, channels=channels)
             z = hook.before_step(step, z, Prober(here, solver))
         before = z
         moving = z[first:]
         wanted = {(i, name): extra for i, hook in enumerate(hooks) for name, extra in hook.extras(step).items()}
         for call, t in enumerate(solver.calls(step)):
             step, asked = replace(step, call=asked), asked + 1
-            here = Pass(model, step, conditioned, strength, hooks, layout, source, call, memory=memory)
+            here = Pass(
+                model, step, conditioned, strength, hooks, layout, source, call, memory=memory, channels=channels
+            )
             looks = {key: _look(extra, range(first, count)) for key, extra in wanted.items()}
             others = [here.of(*key, _scaled(extra, solver, t), looks[key]) for key, extra in wanted.items()]
             output = yield here.request(solver.scale(moving, t), t, others)

@@ -1,0 +1,94 @@
+"""Masks that are found: DiffEdit's equations a second time, and words of a given image."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from families import build_flux
+
+import promptweave as pw
+from promptweave.core.control import NoEffect
+from promptweave.editing.jobs import read_jobs, run_jobs
+from promptweave.editing.plan import recipe_for
+
+SOURCE, TARGET = "a photo of a cat riding a bike in the snow", "a photo of a dog riding a bike in the snow"
+
+
+def picture() -> np.ndarray:
+    values = torch.rand(4, 4, 3, generator=torch.Generator().manual_seed(1)).numpy()
+    return np.kron((values * 255).astype(np.uint8), np.ones((8, 8, 1), np.uint8))
+
+
+def recipe(model: Any, source: str = SOURCE, **options: Any) -> Any:
+    return recipe_for(model, source, (TARGET,), image=picture(), steps=10, seed=3, **options)
+
+
+def published(model: Any, source: str, noises: int, strength: float) -> torch.Tensor:
+    """diffusers' generate_mask, written out with its guidance and its clamp, in double precision."""
+    x = model.to_latent(torch.from_numpy(picture())[None].double() / 255)
+    schedule, generator = model.schedule(), torch.Generator().manual_seed(3)
+    t = schedule.steps(10)[10 - int(10 * strength)].t
+    level, text = schedule.level(t), model.encode([source, TARGET], ["", ""])
+    found: list[torch.Tensor] = []
+    for _ in range(noises):
+        noise = torch.randn(x.shape, generator=generator).double()
+        z = level**0.5 * x + (1 - level) ** 0.5 * noise
+        uncond, old, new = model.predict(z.expand(3, *z.shape[1:]), t, torch.cat([text.uncond[:1], text.cond]))
+        guided = [uncond + 7.5 * (e - uncond) for e in (old, new)]
+        found.append((guided[1] - guided[0]).abs())
+    d = torch.stack(found).mean((0, 1))
+    limit = d.mean() * 3.0
+    return (d.clamp(0, limit) / limit > 0.5).double()
+
+
+@pytest.mark.parametrize(("source", "reference"), [(SOURCE, SOURCE), (TARGET, "")])
+def test_diffedit_s_mask_equals_the_published_one(tiny64, source, reference):
+    """Guidance scales the difference, so the mask has none; the empty prompt stands for a source with the target's."""
+    mask = pw.DiffEditMask(noises=4).find(recipe(tiny64, source), tiny64)
+    wanted = published(tiny64, reference, 4, 0.5)
+    assert torch.equal(torch.tensor(mask, dtype=torch.float64), wanted) and 0 < wanted.mean() < 1
+
+
+def test_flow_models_and_words_have_masks_too(tokenizer, tiny):
+    model = pw.load(build_flux(tokenizer))
+    for network in (model, tiny):
+        found = pw.DiffEditMask(noises=2).find(recipe(network), network)
+        assert 0 < np.mean(found) < 1 and np.shape(found) == (16, 16)
+        words = pw.WordMask(("cat", "bike"), threshold=0.9).find(recipe(network), network)
+        alone = [np.array(pw.WordMask(w, threshold=0.9).find(recipe(network), network)) for w in ("cat", "bike")]
+        assert np.array_equal(words, np.maximum(*alone)) and 0 < np.mean(words) < 1
+
+
+def test_a_found_mask_is_that_of_an_edit_and_of_a_job(tiny, tmp_path):
+    given: dict[str, Any] = {"model": tiny, "image": picture(), "steps": 4}
+    made = pw.edit(SOURCE, TARGET, mask="diffedit:noises=2,threshold=0.4", **given)
+    blend = made.recipe.controls[-1]
+    assert isinstance(blend, pw.LocalBlend)
+    again = pw.edit(SOURCE, TARGET, mask=pw.DiffEditMask(noises=2, threshold=0.4), kind="inpaint", **given)
+    assert again.recipe.controls[0].mask == blend.mask and 0 < np.mean(blend.mask) < 1
+    inpainted = pw.inpaint(mask=pw.WordMask("cat"), prompt=TARGET, source=SOURCE, **given)
+    assert np.mean(inpainted.recipe.controls[0].mask) > 0
+    from PIL import Image
+
+    Image.fromarray(picture()).save(tmp_path / "given.png")
+    line = {"source": SOURCE, "targets": [TARGET], "image": "given.png", "kind": "inpaint", "steps": 4}
+    (tmp_path / "jobs.jsonl").write_text(json.dumps({**line, "mask": "diffedit:noises=2,threshold=0.4"}))
+    (folder,) = run_jobs(read_jobs(tmp_path / "jobs.jsonl", tiny), tiny, tmp_path / "out")
+    assert np.array_equal(np.asarray(Image.open(folder / "edit.png")), again.sample.pictures[1, 0])
+
+
+def test_what_is_refused(tiny):
+    with pytest.raises(NoEffect, match="predicts the same for both"):
+        pw.DiffEditMask(noises=1, clamp=0).find(recipe(tiny), tiny)
+    with pytest.raises(NoEffect, match="strength of at least one of the 10 steps"):
+        pw.DiffEditMask(strength=0.01).find(recipe(tiny), tiny)
+    with pytest.raises(ValueError, match="is that of a given image. Received none. Give image="):
+        pw.edit(SOURCE, TARGET, model=tiny, steps=2, mask="diffedit")
+    with pytest.raises(ValueError, match="'zebra' is not a word of the prompt"):
+        pw.inpaint(picture(), TARGET, mask=pw.WordMask("zebra"), model=tiny, steps=2)
+    with pytest.raises(ValueError, match="options of a way to find a mask.*Received 'noise=2'"):
+        pw.edit(SOURCE, TARGET, model=tiny, steps=2, image=picture(), mask="diffedit:noise=2")
