@@ -155,3 +155,49 @@ def inversions(
             bench_inversions.cells(found),
         )
     )
+
+
+@dataclass(frozen=True)
+class Inpaintings:
+    """The pairs of `bench inpainting`."""
+
+    count: Annotated[int, Option("Drawn images of each kind.", low=1, group="What changes")] = 48
+    first: Annotated[int, Option("The first of them to measure.", low=0, group="What changes")] = 0
+    steps: Annotated[int, Option("Sampling steps.", low=1, group="Image")] = 25
+    guidance: Annotated[float | None, Option("Guidance scale. [the model's own]", low=0, group="Image")] = None
+    seed: Annotated[int, Option("Seed.", low=0, group="Image")] = 5000
+    pictures: Annotated[
+        Path | None, Option("Folder for sheets of the first twelve images.", group="Output", metavar="FOLDER")
+    ] = None
+
+
+@bench.command
+@command(asked=Flags(Inpaintings), opening=OPENING, speaking=SPEAKING)
+def inpainting(*, asked: Inpaintings, opening: Opening, speaking: Speaking) -> None:
+    """Measure inpainting beside Prompt-to-Prompt on drawn images: what does a mask lose, what does it keep?"""
+    from dataclasses import asdict
+
+    from promptweave.benchmarks import bench_inpainting
+    from promptweave.editing.plan import usual
+
+    terminal, network = speaking.terminal, opening.load()
+    strength = usual(network, asked.steps, asked.guidance)[1]
+    changes: tuple[bench_inpainting.Change, ...] = ("another colour", "another thing")
+    found: list[bench_inpainting.Row] = []
+    shown: dict[str, list[bench_inpainting.Shown]] = {change: [] for change in changes}
+    with terminal.progress("measuring", max(0, asked.count - asked.first) * len(changes)) as advance:
+        for rows, pictures in bench_inpainting.bench_inpainting(
+            network, changes, count=asked.count, steps=asked.steps, guidance=strength, seed=asked.seed,
+            first=asked.first, progress=lambda: advance(None, None),
+        ):  # fmt: skip
+            found += rows
+            if pictures.pair < asked.first + 12:
+                shown[rows[0].change].append(pictures)
+    if asked.pictures:
+        asked.pictures.mkdir(parents=True, exist_ok=True)
+        for change, each in shown.items():
+            name = f"inpainting-{change.split()[-1]}.webp"
+            bench_inpainting.inpainting_sheet(each).save(asked.pictures / name, quality=80)
+    terminal.give({"rows": [asdict(row) for row in found]})
+    title = f"{opening.model}, {asked.steps} steps, guidance {strength:g}"
+    terminal.say(table(title, bench_inpainting.COLUMNS, bench_inpainting.cells(found)))

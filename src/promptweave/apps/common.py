@@ -211,6 +211,9 @@ def tell(terminal: Terminal, report: Mapping[str, Any], hidden: tuple[str, ...] 
     found = report.get("picture")
     if found:
         terminal.say(f"  image: {told(found)}")
-        terminal.say(f"  inversion {found['inversion']}: PSNR of the source to the input image {found['psnr']:.1f} dB")
+        if "inversion" in found:
+            terminal.say(
+                f"  inversion {found['inversion']}: PSNR of the source to the input image {found['psnr']:.1f} dB"
+            )
     for control in report["controls"]:
         terminal.say(f"  {control['control']}: {', '.join(facts(control, hidden)) or 'done'}")

@@ -83,7 +83,9 @@ class Result:
         if self.plain is not None:
             labels += [f"no control: {prompt}" for prompt in recipe.targets or recipe.prompts]
             rows = [row + list(self.plain[:, i]) for i, row in enumerate(rows)]
-        if recipe.picture is not None:
+        if recipe.picture is not None and np.array_equal(recipe.picture.pixels(), pictures[0, 0]):
+            labels[0] = "given picture"  # which stands for the source
+        elif recipe.picture is not None:
             rows, labels = [[recipe.picture.pixels(), *rows[0]]], ["given picture", *labels]
         texts = [
             labels if recipe.images == 1 else [f"{t} (seed {recipe.seed + i})" for t in labels]

@@ -272,6 +272,9 @@ def _walk(
 
 def _first_pass(model: Model, job: Job, run: Run) -> FirstPass:
     """Generate the source alone and record its word maps, kept by layer if controls want those of different layers."""
+    if job.source is not None and not any("maps" in control.needs for control in job.controls):
+        shown = torch.from_numpy(np.asarray(job.source.pictures)).to(precision(model.dtype)) / 255
+        return FirstPass(job.source.latents(run.steps), picture=shown)
     kept = [found for control in job.controls if (found := control.for_source()) is not None]
     wanted = {control.first_pass_sites(run) for control in job.controls if "maps" in control.needs}
     names = tuple(site.name for site in run.sites if any(site in sites for sites in wanted))

@@ -48,7 +48,7 @@ def changed(node: Node) -> list[str]:
         value = getattr(settings, name)
         found += [f"{label} {value:g}"] if value != getattr(usual, name) else []
     region = [*settings.blend, *(["the painted region"] if settings.mask else [])]
-    return found + ([f"only {', '.join(region)}"] if region else [])
+    return found + ([f"{'anew' if settings.anew else 'only'} {', '.join(region)}"] if region else [])
 
 
 def tree_html(tree: Tree, models: Sequence[str] = ()) -> str:

@@ -106,6 +106,7 @@ def _edit(n: dict[str, Any], studio: Studio) -> None:
             brush=gr.Brush(colors=["#0d9488"], color_mode="fixed", default_size=28), elem_id="mask",
             buttons=[], canvas_size=(512, 512),
         )  # fmt: skip
+        n["anew"] = gr.Checkbox(False, label="Make it anew from the edited prompt alone (inpainting)", elem_id="anew")
     n["apply"] = gr.Button("Apply the edit", variant="primary", elem_id="apply")
 
 

@@ -71,11 +71,11 @@ class Events:
         """Attach the handlers."""
         p = self.parts
         asked = [self.session, self.names, p.model, p.prompt, p.seed, p.steps]
-        edited = [*asked, p.target, p.cross, p.self, p.joint, p.threshold, p.blend, p.mask, p.live, *p.pool]
+        edited = [*asked, p.target, p.cross, p.self, p.joint, p.threshold, p.blend, p.mask, p.live, p.anew, *p.pool]
         windows = [p.cross, p.self, p.joint, p.kept, p.single, p.crosses, p.selves]
         shown = [self.session, self.names, p.status, p.picture, p.compare, p.look, p.heat, p.history, p.details,
                  p.save, p.recipe, p.report, p.mask, p.prompt, p.seed, p.steps, p.target, p.threshold, p.blend, p.match,
-                 p.grid, p.model, *windows, *p.pool]  # fmt: skip
+                 p.grid, p.model, p.anew, *windows, *p.pool]  # fmt: skip
         words = [self.session, self.names, p.match, p.blend, *p.pool]
         page.load(self.open, [p.model, p.prompt, p.target], [*words, *windows], **AT_ONCE)
         gr.on([p.generate.click, p.prompt.submit], self.generate, asked, shown, show_progress="hidden", **ONE_AT_A_TIME)
@@ -228,14 +228,14 @@ class Events:
         session.generate(prompt, seed, steps, watch)
 
     def _settings(self, names: Sequence[str], given: Sequence[Any]) -> Form:
-        target, cross, self_attention, joint, threshold, blend, mask, _, *pool = given
+        target, cross, self_attention, joint, threshold, blend, mask, _, anew, *pool = given
         count = len(self.parts.strengths)
         strengths, starts, ends = pool[:count], pool[count : 2 * count], pool[2 * count :]
         spans = dict(zip(names, zip(starts, ends, strict=True), strict=False))
         return Form(
             target or "", cross, self_attention, joint, weights=dict(zip(names, strengths, strict=False)),
             windows={word: span for word, span in spans.items() if span != (0, 1)}, blend=tuple(blend or ()),
-            threshold=threshold, mask=painted(mask),
+            threshold=threshold, mask=painted(mask), anew=bool(anew),
         )  # fmt: skip
 
     def _work(

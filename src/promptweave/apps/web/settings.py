@@ -30,7 +30,7 @@ def usual(name: str) -> Number:
 class Form:
     """Windows are fractions of the steps in which the source's attention is used; `weights`, `windows`: by word.
 
-    `blend`: words whose regions may change; `mask`: a painted region, in addition.
+    `blend`: words whose regions may change; `mask`: a painted region, in addition. `anew`: inpaint the painted region.
     """
 
     target: str
@@ -42,10 +42,13 @@ class Form:
     blend: tuple[str, ...] = ()
     threshold: Number = USUAL.threshold
     mask: Mask | None = None
+    anew: bool = False
 
     def options(self, joint: bool) -> dict[str, Any]:
         """The options of `edit` for these settings; `joint`: for a network with joint attention."""
         weights = {word: factor for word, factor in self.weights.items() if factor != 1}
+        if self.anew:
+            return self._inpainting(weights)
         given: dict[str, Any] = {"joint": self.joint}
         if not joint:
             cross = {"default": self.cross, **self.windows} if self.windows else self.cross
@@ -54,6 +57,17 @@ class Form:
         given |= {"blend": self.blend, "threshold": self.threshold} if self.blend else {}
         given |= {} if self.mask is None else {"mask": self.mask}
         return {**given, "combine": "union"} if self.blend and self.mask is not None else given
+
+    def _inpainting(self, weights: Mapping[str, Number]) -> dict[str, Any]:
+        """The options of inpainting, which reads neither windows nor regions of words."""
+        if self.mask is None:
+            raise ValueError("Inpainting makes anew what is painted, and nothing is. Paint a region, or uncheck it.")
+        if self.blend:
+            raise ValueError(
+                "Inpainting makes anew the whole painted region, and the regions of words are not read. "
+                f"Received {', '.join(self.blend)}. Uncheck the words, or inpainting."
+            )
+        return {"kind": "inpaint", "mask": self.mask, **({"weights": weights} if weights else {})}
 
     @classmethod
     def of(cls, recipe: Recipe, row: int = 1) -> Form:
@@ -70,6 +84,7 @@ class Form:
         }
         values |= {name: Window.of(span).end for name, span in spans.items()}
         words = found.get("blend", ())
+        values["anew"] = found.get("kind") == "inpaint"
         return cls(recipe.prompts[row], **values, blend=(words,) if isinstance(words, str) else tuple(words))
 
 

@@ -116,7 +116,7 @@ def summary(session: Session) -> str:
     """A sentence about the last run."""
     node = session.shown
     if node.parent is None and "picture" in node.result.report:
-        near = node.result.report["picture"]["psnr"]
+        near = node.result.report["picture"]["psnr"]  # a source alone is inverted, whatever its edits are
         size = told(node.result.report["picture"])
         return (
             f"Inverted in {node.recipe.steps} steps, {near:.0f} dB from the file ({size}). Change words of the edited "
@@ -174,6 +174,7 @@ def fields(events: Any, session: Session) -> dict[Any, Any]:
     both = list(dict.fromkeys([*session.names(settings.target), *session.names(base.prompt)]))
     return {
         **source, events.names: names, p.target: settings.target, p.threshold: settings.threshold,
+        p.anew: settings.anew,
         p.blend: choices(both, settings.blend), p.match: matched_html(session.matched(base.prompt, settings.target)),
         **sliders(events, names, values), **windows(events, session, settings),
     }  # fmt: skip
