@@ -14,7 +14,13 @@ from promptweave.view.sheet import font, wrapped
 
 ROOT = Path(__file__).parents[2]
 PAPER, INK, FAINT, LINE = (255, 255, 255), (28, 30, 38), (106, 112, 128), (92, 104, 140)
-FLOORS = ((226, 240, 235), (224, 236, 249), (238, 233, 249), (252, 240, 222))  # tints, from the ground floor up
+FLOORS = (
+    (226, 240, 235),
+    (224, 236, 249),
+    (238, 233, 249),
+    (252, 240, 222),
+    (250, 230, 232),
+)  # tints, from the ground floor up
 SCALE = 3  # everything is drawn larger and reduced, for smooth curves
 WIDTH, HEIGHT, LANE = 236, 94, 26  # of a room; of the gap that an arrow takes where it passes a floor
 ACROSS, BETWEEN, MARGIN, FAN = 26, 54, 28, 40  # FAN: between the arrows that leave a room

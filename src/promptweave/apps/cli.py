@@ -49,6 +49,9 @@ COMMANDS = (
     ("maps", "commands_maps:maps", VIEWS,
      "Draw attention maps: one heat map per word; by step, layer and head; source beside target.",
      '"a dog next to a house" --steps-shown 0,10,25 --animate'),
+    ("perceive", "commands_perceive:perceive", VIEWS,
+     "Segment an image, find what a phrase refers to, or estimate depth (VPD).",
+     'photo.jpg --task refer --phrase "the red car"'),
     ("words", "commands_look:words", VIEWS,
      "Show the tokens and spans of prompts, and how the words of the first align with the others.",
      '"a photo of a cat" "a photo of a black cat"'),
@@ -60,6 +63,9 @@ COMMANDS = (
     ("train", "commands_train:train", TOOLS,
      "Train the embedded models, resuming from checkpoints; or score a model by the oracle.",
      "--stage vae --vae-minutes 5"),
+    ("perceive-train", "commands_perceive:perceive_train", TOOLS,
+     "Train a head for segmentation, referring segmentation or depth on the features of a model.",
+     "segment --data ADEChallengeData2016 --model stable-diffusion-v1-5 --through 80000 --steps 0"),
     ("bench", "commands_bench:bench", TOOLS, "Measure edits and speed.", ""),
 )  # fmt: skip
 # Usage of commands with optional arguments.

@@ -130,6 +130,40 @@ def speed(*, timing: Timing, recorders: Recorders, speaking: Speaking) -> None:
     terminal.say(table(title, ("", *columns), lines))
 
 
+@dataclass(frozen=True)
+class Perceiving:
+    """What `bench perception` compares."""
+
+    tasks: Annotated[str, Option("Which tasks, with commas between.", group="What changes")] = "segment,refer,depth"
+    variants: Annotated[
+        str | None, Option("Only these, with commas between. [all]", group="What changes", metavar="NAME,...")
+    ] = None
+    repeats: Annotated[int, Option("Seeds of each.", low=1)] = 3
+    scenes: Annotated[int, Option("Scenes of training.", low=1)] = 3000
+    unseen: Annotated[int, Option("Unseen scenes to measure.", low=1)] = 400
+
+
+@bench.command
+@command(asked=Flags(Perceiving), opening=OPENING, speaking=SPEAKING)
+def perception(*, asked: Perceiving, opening: Opening, speaking: Speaking) -> None:
+    """Train heads on the features of the model and on what they are compared with, and measure them."""
+    from promptweave.benchmarks import bench_perception
+
+    terminal, network = speaking.terminal, opening.load()
+    variants = bench_perception.VARIANTS if asked.variants is None else tuple(asked.variants.split(","))
+    tasks = asked.tasks.split(",")
+    with terminal.progress("training", asked.repeats * len(tasks) * len(variants)) as advance:
+        figures = bench_perception.bench_perception(
+            network, tasks, variants=variants, seeds=range(asked.repeats), scenes=asked.scenes, unseen=asked.unseen,
+            progress=advance,
+        )  # fmt: skip
+    terminal.give(figures)
+    for task, found in figures.items():
+        names = list(next(iter(found.values()))[0])
+        lines = [(v, *(bench_perception.spread([f[n] for f in rows]) for n in names)) for v, rows in found.items()]
+        terminal.say(table(f"{task}: {asked.unseen} unseen scenes, {asked.repeats} seeds", ("", *names), lines))
+
+
 @bench.command
 @command(timing=Flags(Timing, {"steps": 20, "repeats": 3}), speaking=SPEAKING)
 def targets(*, timing: Timing, speaking: Speaking) -> None:

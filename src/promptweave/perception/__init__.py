@@ -1,0 +1,1 @@
+"""A diffusion model as a feature extractor for vision: segmentation, referring segmentation and depth."""
