@@ -56,7 +56,7 @@ def test_the_edit_lies_where_it_belongs(fit, size):
         middle = image[round((top + bottom) / 2), round((left + right) / 2)]
         assert np.array_equal(middle, RED)
         assert abs(made.replaced - changed.mean()) < 0.01  # pixels of that colour may have been there
-        assert made.found == ("region" if "region" in given else "difference")
+        assert made.confined == ("region" in given)
 
 
 def test_a_mask_is_a_promise():

@@ -20,6 +20,7 @@ from promptweave.apps.common import (
     recipe_of,
     steps_of,
     tell,
+    tell_image,
 )
 from promptweave.apps.flags import Flags, command
 from promptweave.apps.terminal import table
@@ -112,6 +113,7 @@ def edit(
             compare=comparing.compare, maps=output.report, progress=advance, **given.options, **options, **settings,
         )  # fmt: skip
     terminal = output.terminal
+    tell_image(terminal, result.report)
     weights: dict[str, float] = {}
     for control in result.recipe.controls:
         weights |= control.weights if isinstance(control, Reweight) else {}

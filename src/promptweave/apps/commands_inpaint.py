@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from promptweave.apps.common import SETTINGS, Comparing, Opening, Output, folder, steps_of, tell
+from promptweave.apps.common import SETTINGS, Comparing, Opening, Output, folder, steps_of, tell, tell_image
 from promptweave.apps.flags import Flags, command
 from promptweave.core.fields import Option
 
@@ -93,6 +93,7 @@ def inpaint(
             image, prompt, mask=mask, source=masking.source, model=network, compare=comparing.compare, progress=advance,
             **own, **settings,
         )  # fmt: skip
+    tell_image(terminal, made.report)
     tell(terminal, made.report)
     output.save(made, {"mask": made_mask(made)})
 
@@ -103,4 +104,5 @@ def made_mask(made: Any) -> Any:
     from PIL import Image
 
     mask = np.array(made.recipe.controls[0].mask) > 0.5
-    return Image.fromarray(mask).resize(made.source.size, Image.Resampling.NEAREST)
+    height, width = made.sample.pictures.shape[2:4]
+    return Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from promptweave.apps.commands_edit import PROMPT_TO_PROMPT
-from promptweave.apps.common import SETTINGS, FileOutput, Given, Opening, Output, Prompt, Source, recipe_of
+from promptweave.apps.common import SETTINGS, FileOutput, Given, Opening, Output, Prompt, Source, recipe_of, tell_image
 from promptweave.apps.flags import Axis, Flags, command
 from promptweave.apps.forms import byte_count
 from promptweave.core.fields import Option
@@ -66,8 +66,11 @@ def record(
             **given.options, **settings,
         )  # fmt: skip
     made.save(output.output)
+    near = {} if made.psnr is None else {"psnr": made.psnr}
+    if made.psnr is not None:
+        terminal.say(f"  inversion {made.recipe.inversion}: PSNR of the source to the input image {made.psnr:.1f} dB")
     terminal.give(
-        {"file": str(output.output), "bytes": made.bytes, "estimate": needed, "recipe": made.recipe.as_dict()}
+        {"file": str(output.output), **near, "bytes": made.bytes, "estimate": needed, "recipe": made.recipe.as_dict()}
     )
     terminal.say(f"wrote {output.output}")
 
@@ -100,6 +103,7 @@ def sweep(
             source, target, rows=rows, columns=columns, model=network, batch=batching.batch, place=storing.place,
             budget=storing.bytes, progress=advance, **given.options, **fixed,
         )  # fmt: skip
+    tell_image(output.terminal, made.cells[0][0].report)
     files = made.save(output.output, force=output.force)
     output.terminal.give({"files": [str(path) for path in files], "rows": made.rows, "columns": made.columns})
     output.terminal.say(f"wrote {output.output / 'sweep.png'} and {len(files) - 1} more files beside it")

@@ -204,16 +204,18 @@ def facts(report: Mapping[str, Any], hidden: tuple[str, ...] = ()) -> list[str]:
     return said
 
 
-def tell(terminal: Terminal, report: Mapping[str, Any], hidden: tuple[str, ...] = ()) -> None:
-    """Print what became of an input image, the PSNR of the source to it, and what each control did."""
+def tell_image(terminal: Terminal, report: Mapping[str, Any]) -> None:
+    """Print how close the source is to an input image, what became of it, and what of the original was replaced."""
     from promptweave.editing.fitting import told
+    from promptweave.editing.report import inversion_told, put_back_told
 
     found = report.get("picture")
     if found:
-        terminal.say(f"  image: {told(found)}")
-        if "inversion" in found:
-            terminal.say(
-                f"  inversion {found['inversion']}: PSNR of the source to the input image {found['psnr']:.1f} dB"
-            )
+        said = [*inversion_told(found), f"image: {told(found)}", *put_back_told(found)]
+        terminal.say(*(f"  {line}" for line in said))
+
+
+def tell(terminal: Terminal, report: Mapping[str, Any], hidden: tuple[str, ...] = ()) -> None:
+    """Print what each control did."""
     for control in report["controls"]:
         terminal.say(f"  {control['control']}: {', '.join(facts(control, hidden)) or 'done'}")

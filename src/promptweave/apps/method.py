@@ -25,6 +25,7 @@ from promptweave.apps.common import (
     folder,
     recipe_of,
     tell,
+    tell_image,
 )
 from promptweave.apps.declared import method_commands
 from promptweave.apps.flags import Flags, command
@@ -142,6 +143,7 @@ def _run(special: Special, opening: Opening, asked: Asked) -> None:
     special.prepare(asked)
     made = special.make(asked) or (_steered(asked) if len(asked.prompts) == 1 else _edited(asked, special))
     terminal = asked.output.terminal
+    tell_image(terminal, made.result.report)
     tell(terminal, made.result.report, special.hidden)
     for number, rows in enumerate(made.result.report["distance"], 1):
         terminal.say(

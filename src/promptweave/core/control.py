@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from promptweave.core.accumulator import Maps
@@ -200,6 +200,11 @@ class Hooks:
     def after_step(self, step: Step, z: Tensor) -> Tensor:
         """Change the latents [prompts, images, channels, h, w] after a step."""
         return z
+
+    def region(self, row: int) -> Bool[Tensor, "images height width"] | None:
+        """Where this control let the image of prompt `row` differ from the source's at the end of the run, on any grid
+        that spans the image; None if anywhere. All other controls' changes elsewhere were undone by it."""
+        return None
 
     def report(self) -> dict[str, Any]:
         """What the run did, as JSON-serialisable values."""

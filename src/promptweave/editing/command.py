@@ -132,7 +132,15 @@ def _options(recipe: Recipe, run: Run) -> dict[str, Any]:
 
 def _settings(recipe: Recipe) -> list[tuple[Listed, Any]]:
     """The settings that differ from their defaults; steps and guidance always."""
-    usual = {"seed": 0, "images": 1, "size": None, "negative": "", "truncate": False, "fit": None}
+    usual = {
+        "seed": 0,
+        "images": 1,
+        "size": None,
+        "negative": "",
+        "truncate": False,
+        "fit": None,
+        "keep_original": False,
+    }
     shown = [(listed, getattr(recipe, listed.name)) for listed in options_of(Settings)]
     return [(listed, value) for listed, value in shown if listed.name not in usual or value != usual[listed.name]]
 

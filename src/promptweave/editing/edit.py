@@ -15,13 +15,14 @@ from promptweave.editing.options import EditOptions, PromptToPrompt, Unread
 from promptweave.editing.picture import Given, Picture
 from promptweave.editing.plan import PromptTooLong as PromptTooLong
 from promptweave.editing.plan import check_lengths, check_options, listed_controls, plan, recipe_for
+from promptweave.editing.put_back import in_original
 from promptweave.editing.recipe import Recipe
 from promptweave.editing.record import Recording, base_of, record_run
 from promptweave.editing.recorders import edit_watch
 from promptweave.editing.report import effect_report
 from promptweave.editing.result import Result
 from promptweave.editing.settings import RunOptions, Settings, split
-from promptweave.editing.start import Start, start
+from promptweave.editing.start import Start, reproduced, start
 from promptweave.editing.values import read_options
 from promptweave.inversion import Inversion
 from promptweave.models.base import Model
@@ -71,7 +72,8 @@ def record(
     kept = Kept(**read_options(Kept, windows))
     chosen = (settings or Settings()).with_(run_options)
     if isinstance(prompt, Result):
-        given = {**vars(chosen), "truncate": chosen.truncate or None, "image": image, "inversion": inversion}
+        flags = {name: getattr(chosen, name) or None for name in ("truncate", "keep_original")}
+        given = {**vars(chosen), **flags, "image": image, "inversion": inversion}
         for name, value in given.items():
             if value is not None:
                 raise Unread(f"Nothing reads {name} here: a result has the settings of its own run. Leave {name} out.")
@@ -113,9 +115,10 @@ def edit(
 
     `image`: a path, a Pillow image, an array or a tensor (`pixels.open_image`) that `source` describes. The result
     shows its middle, unless `fit` says otherwise or `size="auto"` keeps its shape; masks go with it. It is inverted to
-    the start of a run and edited. `inversion`: an `inversion.Inversion`, or its name and options, "null-text:rounds=5";
-    by default "direct". `compare` also generates the targets without controls. `maps` records the word maps of all
-    prompts (`edit_maps`).
+    the start of a run and edited. `keep_original=True` puts the edit back into the original at full size (see
+    `put_back`): the pixels that it did not change stay as they are. `inversion`: an `inversion.Inversion`, or its name
+    and options, "null-text:rounds=5"; by default "direct". `compare` also generates the targets without controls.
+    `maps` records the word maps of all prompts (`edit_maps`).
     """
     network = load_cached(model) if isinstance(model, str) else model
     asked, run_options = split("edit", options, PromptToPrompt, Settings)
@@ -212,10 +215,12 @@ def run_many(
         one = next(made)
         one = replace(one, hooks=one.hooks[len(begin.controls) :])
         plain = next(made).pictures[-shown:] if compare and (shown := _compared(recipe)) else None
-        report = effect_report(recipe, one, plain, begin.inverted)
-        results.append(
-            Result(recipe, one, plain, report, model.fingerprint(), latent_grid(model, recipe.size), begin.inverted)
-        )
+        unpinned = begin.inverted is not None and not begin.inverted.pinned
+        again = reproduced(model, recipe) if unpinned or (recipe.base and recipe.keep_original) else None
+        kept = in_original(recipe, one, again) if recipe.keep_original else ()
+        report = effect_report(recipe, one, plain, begin.inverted, reproduced=again, kept=kept)
+        grid = latent_grid(model, recipe.size)
+        results.append(Result(recipe, one, plain, report, model.fingerprint(), grid, begin.inverted, kept))
     return results
 
 

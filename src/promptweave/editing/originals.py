@@ -18,10 +18,26 @@ from promptweave.editing.pixels import BadPicture, Opened, open_image
 SCAN, END, FIRST = 0xDA, 0xD9, b"\xff\xd8"  # markers of JPEG: entropy-coded data, the end, and the first bytes
 KEPT = {0xE0: b"JFIF", 0xE2: b"ICC_PROFILE", 0xEE: b"Adobe"}  # what decoders need of the application's segments
 COMMENT = 0xFE
+MOST = 40_000_000  # bytes: Pillow reads no more text from a PNG than 64 MiB, and base64 adds a third
+PIXELS = 89_000_000  # Pillow warns of larger files as decompression bombs
 
 
 def stored(opened: Opened) -> bytes:
-    """An original as a file that `open_image` reads into the same upright colours, alpha and profile."""
+    """An original as a file that `open_image` reads into the same upright colours, alpha and profile.
+
+    Raises BadPicture for one that is too large for a recipe.
+    """
+    count = opened.size[0] * opened.size[1]
+    made = _stored(opened) if count <= PIXELS else b""
+    if len(made) > MOST or count > PIXELS:
+        raise BadPicture(
+            f"An original that is kept may have {PIXELS / 1e6:.0f} million pixels and {MOST / 1e6:.0f} MB. Received "
+            f"{count / 1e6:.0f} million and {len(made) / 1e6:.0f} MB. Save it as JPEG, or smaller."
+        )
+    return made
+
+
+def _stored(opened: Opened) -> bytes:
     if opened.jpeg is not None and (plain := _same(opened)) is not None:
         return plain
     image = Image.fromarray(opened.colours())

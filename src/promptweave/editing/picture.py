@@ -7,6 +7,7 @@ import binascii
 import hashlib
 import io
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,16 +51,23 @@ class Picture:
         cls, given: Given | Picture, size: tuple[int, int], fit: Fit | None = None, *, keep: bool = False
     ) -> Picture:
         """Read an image (see `open_image`) and fit it to `size` (height, width); `fit` None: crop. `keep`: with its
-        original at full size.
+        original at full size, which a `Picture` that has one always keeps.
 
         EXIF rotation is applied; colours become sRGB, transparent pixels white. Raises FileNotFoundError, and
         BadPicture also for a crop that was not asked for and would lose more than three quarters of the image.
         """
         if isinstance(given, Picture):
-            if given.size == size and fit in (None, given.fit) and keep == (given.original is not None):
+            if keep and given.original is None:
+                raise BadPicture(
+                    "The original of this image was not kept with it, so nothing can be put back into it. Give the "
+                    "image's file."
+                )
+            if given.size == size and fit in (None, given.fit):
                 return given
-            given = given.image() if given.original is None else given.original
-        opened = open_image(given)
+            keep = given.original is not None
+            opened = given.whole() if keep else open_image(given.image())
+        else:
+            opened = open_image(given)
         fitting = Fitting(opened.size, size, fit or "crop", opened.turned)
         if fit is None:
             check_kept(fitting, opened.name)
@@ -107,6 +115,7 @@ class Picture:
 
     def whole(self) -> Opened:
         """The original at full size. Raises BadPicture if it cannot be read, or is not the one of these pixels."""
+        self.check_original()
         opened = open_image(self.original, "The original stored in the recipe")
         if opened.size != self.given:
             raise BadPicture(
@@ -114,6 +123,18 @@ class Picture:
                 f"{opened.size}. Edit the image anew."
             )
         return opened
+
+    def check_original(self) -> None:
+        """Raise BadPicture unless the original at full size is a PNG or JPEG file of the right number of pixels."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+                with Image.open(io.BytesIO(self.original or b""), formats=["PNG", "JPEG"]) as image:
+                    size = image.height, image.width
+        except (OSError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise BadPicture(f"The original stored in the recipe cannot be read: {error}.") from error
+        if self.given is None or sorted(size) != sorted(self.given):
+            raise BadPicture(f"The original stored in the recipe must have {self.given} pixels. Received {size}.")
 
     @property
     def fitting(self) -> Fitting:

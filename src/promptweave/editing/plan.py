@@ -89,7 +89,11 @@ def fitted_image(
     """
     size, fit = settings.size, settings.fit
     if image is None:
-        for name, value, what in (("size", size if size == "auto" else None, "shape"), ("fit", fit, "way to the size")):
+        for name, value, what in (
+            ("size", size if size == "auto" else None, "shape"),
+            ("fit", fit, "way to the size"),
+            ("keep_original", settings.keep_original or None, "pixels"),
+        ):
             if value is not None:
                 raise Unread(
                     f"{name}={value!r} is about the {what} of an input image; there is none. Give an image, or leave "
@@ -98,7 +102,7 @@ def fitted_image(
         return size if size != "auto" else None, None
     if size is not None and size != "auto":
         latent_grid(model, size)
-    picture = Picture.brought(image, size, fit, model.default_size, model.multiple)
+    picture = Picture.brought(image, size, fit, model.default_size, model.multiple, keep=settings.keep_original)
     return (picture.size if size == "auto" else size), picture
 
 
@@ -185,7 +189,8 @@ def _on_recording(
         raise Unread("inversion says how an input image is turned into noise; the recording has none. Leave it out.")
     given = {**vars(settings), "inversion": None if inversion is None else read_inversion(inversion).spec}
     for name, value in given.items():
-        if name != "truncate" and value is not None and value != getattr(recipe, name):
+        unasked = value is None or (name in ("truncate", "keep_original") and not value)
+        if not unasked and name != "truncate" and value != getattr(recipe, name):
             raise ValueError(
                 f"An edit of a recording uses the recording's {name}, {getattr(recipe, name)!r}. Received {value!r}. "
                 "Leave it out, or record anew."

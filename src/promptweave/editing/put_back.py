@@ -4,17 +4,17 @@ The model sees the original fitted to its own size (`fitting.Fitting`), and its 
 the edit is pasted over the original with a weight between 0 and 1: 1 where the image changed, falling to 0 over a
 feathered edge. Where the weight is 0, the original's numbers are copied, to the last bit.
 
-What changed is a region that confines the edit, a local blend's or a drawn mask: the edge is then feathered inwards,
-and no pixel outside is touched. Without one it is found from the difference between the edit and the source as the
-model reproduces it: places that clearly differ, and all around them that differs a little; its edge is feathered
-outwards.
+What changed is found from the difference between the edit and the source as the model reproduces it: places that
+clearly differ, and all around them that differs a little; the edge is feathered outwards. If a region confines the
+edit, a local blend's or a drawn mask, no pixel outside of it is touched: its edge is feathered inwards.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, floor
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -22,12 +22,16 @@ from PIL import Image
 from promptweave.editing.fitting import Fitting
 from promptweave.editing.pixels import BadPicture, Opened
 
+if TYPE_CHECKING:
+    from promptweave.core.control import Hooks
+    from promptweave.editing.recipe import Recipe
+    from promptweave.sampling.loop import Sample
+
 FEATHER = 1 / 40  # width of the soft edge, as a fraction of the longer side of the result
 GRID = 128  # cells of the longer side of the grid on which a difference is judged
 CLEAR, SLIGHT = 0.10, 0.04  # mean difference of the channels, of 1: what changed clearly, and what belongs to it
 ALL = 0.995  # of the frame: a change of more is one of everything
 LEAST = 0.5 / 255  # a weight below changes no 8-bit number
-How = Literal["region", "difference"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,20 +40,25 @@ class PutBack:
 
     `image`: RGB, or RGBA if the original is transparent somewhere, in the original's size and colour space. `replaced`:
     the fraction of its pixels that the edit touched; all others equal the original's. `of_frame`: the fraction of the
-    part that the model saw. `found`: by a region of the edit, or by its difference to the source. `hidden`: the
-    fraction of the touched pixels that are fully transparent.
+    part that the model saw. `confined`: whether a region confines the edit. `hidden`: the fraction of the touched
+    pixels that are fully transparent.
     """
 
     image: Image.Image
     replaced: float
     of_frame: float
-    found: How
+    confined: bool
     hidden: float = 0.0
 
     def report(self) -> dict[str, Any]:
         """The facts, as JSON values."""
         hidden = {"hidden": round(self.hidden, 4)} if self.hidden else {}
-        return {"replaced": round(self.replaced, 4), "of_frame": round(self.of_frame, 4), "by": self.found, **hidden}
+        return {
+            "replaced": round(self.replaced, 4),
+            "of_frame": round(self.of_frame, 4),
+            "confined": self.confined,
+            **hidden,
+        }
 
 
 def put_back(
@@ -63,8 +72,9 @@ def put_back(
     """Paste an edit, uint8 [height, width, 3] in the size of `fitting`, into the original.
 
     `region`: where it may replace the original, bool [height, width] on any grid that spans the result, such as that of
-    the latents. Without one the region is found by comparing with `source`, uint8 [height, width, 3], the source as the
-    same run reproduced it. Raises BadPicture for an original or an edit of other sizes than those of `fitting`.
+    the latents. `source`, uint8 [height, width, 3]: the source as the same run reproduced it; what equals it in the
+    edit is not replaced. One of the two may be missing. Raises BadPicture for an original or an edit of other sizes
+    than those of `fitting`.
     """
     if original.size != fitting.given or edit.shape != (*fitting.size, 3):
         raise BadPicture(
@@ -72,15 +82,16 @@ def put_back(
             f"(height x width) fitted to {fitting.size[0]} x {fitting.size[1]}. Received {original.size[0]} x "
             f"{original.size[1]} and an edit of {edit.shape[0]} x {edit.shape[1]}."
         )
-    if region is not None:
-        weight, found = inward(region, fitting.size), "region"
-    elif source is not None:
-        weight, found = outward(differing(source, edit)), "difference"
-    else:
+    if region is None and source is None:
         raise BadPicture("An edit is put back by its region, or by the source to compare it with. Received neither.")
+    weight = _rim(fitting)
+    if region is not None:
+        weight = np.minimum(weight, inward(region, fitting.size))
+    if source is not None:
+        weight = np.minimum(weight, outward(differing(source, edit)))
     area = _area(fitting)
     left, top, right, bottom = area
-    mask = _enlarged(weight * _rim(fitting), fitting, area)
+    mask = _enlarged(weight, fitting, area)
     mask[mask < LEAST] = 0
     whole = np.array(original.colours())
     inner = whole[top:bottom, left:right]
@@ -102,14 +113,43 @@ def put_back(
     if original.profile is not None:
         image.info["icc_profile"] = original.profile
     touched = int((mask > 0).sum())
-    return PutBack(image, touched / (whole.shape[0] * whole.shape[1]), touched / mask.size, found, hidden)
+    return PutBack(image, touched / (whole.shape[0] * whole.shape[1]), touched / mask.size, region is not None, hidden)
+
+
+def in_original(recipe: Recipe, made: Sample, reproduced: np.ndarray | None = None) -> tuple[PutBack, ...]:
+    """The original of a recipe's input image with the image of each prompt put back into it; row 0 is the original.
+
+    In an edit of an edit, row 0 is the edit before. Every row then is compared with `reproduced`, uint8 [height, width,
+    3], the input image as the autoencoder reproduces it; otherwise with row 0, unless controls confine it to a region.
+    """
+    picture = recipe.root.picture
+    assert picture is not None
+    original, fitting, rows = picture.whole(), picture.fitting, made.pictures[:, 0]
+    if recipe.base is not None:
+        return tuple(put_back(original, fitting, row, source=reproduced) for row in rows)
+    nothing = put_back(original, fitting, rows[0], region=np.zeros(fitting.size, bool))
+    hooks = made.hooks[: len(recipe.controls)]
+    return nothing, *(
+        put_back(original, fitting, row, source=rows[0], region=_confined(hooks, number, fitting.size))
+        for number, row in enumerate(rows[1:], 1)
+    )
+
+
+def _confined(hooks: Sequence[Hooks], row: int, size: tuple[int, int]) -> np.ndarray | None:
+    """The region to which controls confine the image of a prompt, bool of `size`; None if to none."""
+    found = [region[0].cpu().numpy() for hook in hooks if (region := hook.region(row)) is not None]
+    if len(found) < 2:
+        return found[0] if found else None
+    resized = [Image.fromarray(one).resize((size[1], size[0]), Image.Resampling.NEAREST) for one in found]
+    return np.logical_and.reduce([np.asarray(one) for one in resized])
 
 
 def inward(region: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """The weight of an edit, float32 of `size`, for a region on a coarser grid: 0 outside, rising to 1 inside of it."""
     cell = max(size[0] / region.shape[0], size[1] / region.shape[1])
     inside = np.asarray(Image.fromarray(region).resize((size[1], size[0]), Image.Resampling.NEAREST))
-    width, rim = max(1, round(FEATHER * max(size))), 1 if cell <= 1 else ceil(cell / 2)
+    # a cell may lie half outside of what was drawn, and enlarging a weight spreads it by half a pixel
+    width, rim = max(1, round(FEATHER * max(size))), 1 if cell <= 1 else 1 + ceil(cell / 2)
     depth, left = np.zeros(size, np.float32), np.pad(inside, 1, mode="edge")
     for _ in range(width + rim):
         if not left.any():
@@ -117,8 +157,8 @@ def inward(region: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         depth += left[1:-1, 1:-1]
         left = np.pad(_box(left, 1)[1:-1, 1:-1] > 1 - 1e-6, 1, mode="edge")
     deepest = float(depth.max())
-    if deepest <= rim + 1:  # a thin region has no room for an edge
-        return inside.astype(np.float32)
+    if deepest <= rim:  # a thin region has little room for an edge
+        return (depth / max(1.0, deepest // 2)).clip(0, 1)
     return ((depth - rim) / min(width, deepest - rim)).clip(0, 1)
 
 

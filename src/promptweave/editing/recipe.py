@@ -75,6 +75,12 @@ class Recipe:
         picture = self.root.picture
         return None if picture is None else picture.fit
 
+    @property
+    def keep_original(self) -> bool:
+        """Whether edits are put back into the input image at full size."""
+        picture = self.root.picture
+        return picture is not None and picture.original is not None
+
     def check(self) -> None:
         """Raise ValueError for values that no model could run."""
         for number, prompt in enumerate(self.prompts, 1):
@@ -183,6 +189,8 @@ def _picture(text: str) -> Picture:
         if height * width > PIXELS:
             raise BadPicture(f"An input image in a recipe has at most {PIXELS} pixels. Received {height} x {width}.")
         picture.pixels()
+    if picture.original is not None:
+        picture.check_original()
     return picture
 
 

@@ -14,6 +14,7 @@ from promptweave.editing.inverted_file import InvertedImage, check_maker
 from promptweave.editing.recipe import BrokenRecipe, Recipe
 from promptweave.editing.recording_file import read_recording, write_recording
 from promptweave.editing.start import start
+from promptweave.evaluate.metrics import psnr
 from promptweave.inversion import Inverted
 from promptweave.models.base import Model
 from promptweave.sampling.loop import Job, latent_grid, noise_for, sample
@@ -44,6 +45,12 @@ class Recording:
     def bytes(self) -> int:
         """Size in bytes."""
         return self.track.bytes
+
+    @property
+    def psnr(self) -> float | None:
+        """The PSNR of the recorded source to its input image in dB; None without one."""
+        picture = self.recipe.picture
+        return None if picture is None or self.row else round(psnr(picture.pixels(), self.track.pictures[0]), 3)
 
     def check(self, model: Model) -> None:
         """Raise ValueError unless `model` is the one that made the recording."""

@@ -122,6 +122,8 @@ def single(
     chosen = (settings or Settings()).with_(*split(call, given, Settings))
     if chosen.images not in (None, 1):
         raise Unread(f"{call} shows a single image. Received images={chosen.images}. Leave images out.")
+    if chosen.keep_original:
+        raise Unread(f"Nothing reads keep_original here: {call} edits nothing. Leave keep_original out.")
     recipe = recipe_for(model, prompt, (), replace(chosen, images=None), image=image, inversion=inversion)
     recipe.check()
     check_lengths(recipe, model)

@@ -65,13 +65,12 @@ def replay(
     if network.scheduler != recipe.scheduler:
         notes.insert(0, f"the scheduler was {recipe.scheduler}, is {network.scheduler}")
     result = run(recipe, network, progress=progress)
-    again, old = result.sample.pictures[stored.prompt, stored.image], stored.pixels
+    picture, old = result.picture(stored.prompt, stored.image), stored.pixels
+    again = np.asarray(picture.convert("RGB"))
     if old.shape != again.shape:
-        return Replay(
-            result, Image.fromarray(again), 255, (*notes, f"the image's size is {old.shape}, not {again.shape}")
-        )
+        return Replay(result, picture, 255, (*notes, f"the image's size is {old.shape}, not {again.shape}"))
     difference = int(np.abs(old.astype(int) - again.astype(int)).max())
-    return Replay(result, Image.fromarray(again), difference, tuple(notes))
+    return Replay(result, picture, difference, tuple(notes))
 
 
 def _network(recipe: Recipe, model: Model | str | None) -> Model:

@@ -16,6 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from promptweave.core.control import Hooks
 from promptweave.core.files import Write, check_folder, write_files
+from promptweave.editing.put_back import PutBack
 from promptweave.editing.recipe import FORMAT, KEY, Recipe, versions
 from promptweave.editing.stored import read_record as read_record
 from promptweave.editing.values import as_json
@@ -28,7 +29,10 @@ EARLIER = ("edit*.png", "source-seed-*.png", "report.html")  # of an earlier run
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """A finished run. `plain`: the targets without controls, uint8 [targets, images, height, width, 3], or None."""
+    """A finished run. `plain`: the targets without controls, uint8 [targets, images, height, width, 3], or None.
+
+    `kept`: for each prompt the original at full size with its image put back (`keep_original`); else empty.
+    """
 
     recipe: Recipe
     sample: Sample
@@ -37,16 +41,21 @@ class Result:
     model_hash: str
     grid: tuple[int, int]
     inverted: Inverted | None = None  # of the input image
+    kept: tuple[PutBack, ...] = ()
+
+    def picture(self, row: int, image: int = 0) -> Image.Image:
+        """The image of a prompt and a seed, by their numbers: in the original at full size if that is kept."""
+        return self.kept[row].image if self.kept else Image.fromarray(self.sample.pictures[row, image])
 
     @property
     def source(self) -> Image.Image:
-        """The source image of the first seed."""
-        return Image.fromarray(self.sample.pictures[0, 0])
+        """The source image of the first seed; the original itself if that is kept."""
+        return self.picture(0)
 
     @property
     def edits(self) -> list[Image.Image]:
-        """The edited images of the first seed, one per target."""
-        return [Image.fromarray(row[0]) for row in self.sample.pictures[1:]]
+        """The edited images of the first seed, one per target, at full size if the original is kept."""
+        return [self.picture(row) for row in range(1, len(self.sample.pictures))]
 
     @property
     def edited(self) -> Image.Image:
@@ -124,7 +133,7 @@ class Result:
 
     def save_picture(self, path: Path, row: int, image: int) -> None:
         """Write one image as a PNG that carries the record."""
-        Image.fromarray(self.sample.pictures[row, image]).save(path, pnginfo=self._info(row, image))
+        self.picture(row, image).save(path, pnginfo=self._info(row, image))
 
     def _info(self, row: int, image: int) -> PngInfo:
         info = PngInfo()

@@ -52,6 +52,15 @@ class Settings:
         ),
     ] = None  # fmt: skip
 
+    keep_original: Annotated[
+        bool,
+        Option(
+            "Put the edit back into --image at full size, in place of what it changed; all other pixels stay as they "
+            "are.",
+            group="Image",
+        ),
+    ] = False
+
     def __post_init__(self) -> None:
         for name, value in read_options(Settings, vars(self)).items():
             object.__setattr__(self, name, value)
@@ -77,6 +86,7 @@ class RunOptions(TypedDict, total=False):
     negative: str | None
     truncate: bool
     fit: Fit | None
+    keep_original: bool
 
 
 def split(call: str, given: Mapping[str, Any], *lists: type) -> list[dict[str, Any]]:

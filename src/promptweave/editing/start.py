@@ -13,12 +13,13 @@ from promptweave.core.precision import precision
 from promptweave.core.rows import NotRecorded, Row
 from promptweave.core.site import Site
 from promptweave.editing.inversions import read_inversion
+from promptweave.editing.picture import Picture
 from promptweave.editing.recipe import Recipe
 from promptweave.inversion import Inverted
 from promptweave.inversion.inverting import Task, found
 from promptweave.methods import Inpaint
 from promptweave.models.base import Model
-from promptweave.sampling.loop import noise_for
+from promptweave.sampling.loop import decode, noise_for
 from promptweave.sampling.recording import Track
 from promptweave.sampling.walk import Progress
 
@@ -83,13 +84,12 @@ def start(
     known = None if inverted is None else inverted.on(model.device)
     if source is not None:
         return Start(source.latents(0), known, recorded=True)
-    pixels = torch.from_numpy(picture.pixels().copy())[None]
-    shown = pixels.to(precision(model.dtype)) / 255
+    shown = read(model, picture)
     latents = model.to_latent(shown)
     if any("noise" not in control.needs for control in recipe.controls):
         first = FirstPass(latents.to(model.device), picture=shown)
         unread = not watched and all(isinstance(control, Inpaint) for control in recipe.controls)
-        held = Held(first.latents, pixels.numpy()) if unread else None
+        held = Held(first.latents, picture.pixels()[None]) if unread else None
         return Start(noise_for(model, recipe.seed, recipe.images, recipe.size), first_pass=first, held=held)
     if known is not None:
         return Start(known.noise, known)
@@ -99,3 +99,14 @@ def start(
     )  # fmt: skip
     made = found(read_inversion(recipe.inversion), task)
     return Start(made.noise, made)
+
+
+def read(model: Model, picture: Picture) -> torch.Tensor:
+    """An input image as models read it, [1, height, width, 3] from 0 to 1."""
+    return torch.from_numpy(picture.pixels().copy())[None].to(precision(model.dtype)) / 255
+
+
+def reproduced(model: Model, recipe: Recipe) -> np.ndarray | None:
+    """The input image of a recipe as the autoencoder alone makes it, uint8 [height, width, 3]; None without one."""
+    picture = recipe.root.picture
+    return None if picture is None else decode(model, model.to_latent(read(model, picture))[None])[0, 0]

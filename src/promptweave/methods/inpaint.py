@@ -140,7 +140,7 @@ class Inpaint(Control):
         return _Inpainting(
             rows, on_grid(self.mask, run.latent_grid, run.device), noising, order, run.steps - acting, blended,
             self.resamplings > 1 if self.fresh is None else self.fresh, _generators(run),
-            None if run.first_pass is None else run.first_pass.latents, more,
+            None if run.first_pass is None else run.first_pass.latents, more, on_grid(self.mask, _size(self.mask)),
         )  # fmt: skip
 
     def reads(self, run: Run) -> Kept:
@@ -177,9 +177,11 @@ class _Inpainting(Hooks):
         generators: list[torch.Generator],
         clean: Tensor | None,
         more: Tensor | None,
+        drawn: Bool[Tensor, "rows columns"],
     ) -> None:
         self.rows, self.mask, self.noising, self.order, self.first_step = list(rows), mask, noising, order, first_step
         self.blended, self.fresh, self.generators, self.clean, self.more = blended, fresh, generators, clean, more
+        self.drawn = drawn  # the mask, finer than the latents
         self.at: int | None = None  # the step whose latents the run has
         self.steps = 0
 
@@ -217,6 +219,9 @@ class _Inpainting(Hooks):
     def _drawn(self, z: Tensor) -> Tensor:
         """Fresh noise, the same for all prompts."""
         return torch.stack([torch.randn(z.shape[2:], generator=g) for g in self.generators]).to(z)
+
+    def region(self, row: int) -> Bool[Tensor, "images rows columns"] | None:
+        return self.drawn[None].expand(len(self.generators), -1, -1) if row in self.rows else None
 
     def report(self) -> dict[str, Any]:
         covered = float(self.mask.float().mean())
