@@ -136,7 +136,7 @@ def test_what_is_no_image_is_named(tmp_path, monkeypatch):
     )
     heads = {
         "a.svg": (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "an SVG drawing. Render"),
-        "a.heic": (b"\0\0\0\x18ftypheic" + bytes(40), "a HEIC image. Save it as PNG or JPEG"),
+        "a.heic": (b"\0\0\0\x18ftypheic" + bytes(40), "damaged or unusual HEIC file"),
         "a.mp4": (b"\0\0\0\x18ftypisom" + bytes(40), "a film"),
         "a.jpg": (b"<!DOCTYPE html><html>", "a web page"),
         "a.png": (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),

@@ -1,8 +1,6 @@
 """Whatever is given as an image, as numbers: files that Pillow reads, their bytes, Pillow images, arrays and tensors.
 
-Which number is white: of whole numbers 255 if none is larger, else 65535; of floating-point numbers 1, or 255 if most
-are larger than 1 or all are whole. Other ranges have no agreed white and are refused: HDR images,
-negative numbers, NaN.
+Which of their numbers is white: see `white`.
 """
 
 from __future__ import annotations
@@ -19,21 +17,20 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from promptweave.editing.colour_profiles import coloured, from_srgb, to_srgb
-from promptweave.editing.signatures import named
+from promptweave.editing.heic import EXTRA, NoReader, read_heic
+from promptweave.editing.signatures import is_heic, named
+from promptweave.editing.white import BadPicture as BadPicture
+from promptweave.editing.white import eight_bits
+from promptweave.editing.white import white as white
 
-SLACK = 0.1  # by which resampling may leave the range of floating-point numbers
 HEAD = 1024  # bytes by which a file is recognised
 NOTES = {  # what was done to an image, as text
     "profile": "its colours converted to sRGB",
     "broken-profile": "its colour profile left out, since it is damaged or not of these colours",
-    "bits": "its 16 bits a channel read as 8",
+    "bits": "its channels of more than 8 bits read as 8",
     "transparent": "its transparent pixels shown white",
 }
 ADDRESS = re.compile(r"data:|[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
-
-
-class BadPicture(ValueError):
-    """A file or an array that cannot be read as an image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,12 +68,12 @@ class Opened:
 
     def colours(self) -> np.ndarray:
         """8-bit RGB in the image's own colour space, uint8 [height, width, 3], whatever its alpha."""
-        values = _eight_bits(self.values, self.name)
+        values = eight_bits(self.values, self.name)
         return values.repeat(3, -1) if values.shape[-1] == 1 else values
 
     def opacity(self) -> np.ndarray | None:
         """Its alpha, uint8 [height, width]."""
-        return None if self.alpha is None else _eight_bits(self.alpha, self.name)
+        return None if self.alpha is None else eight_bits(self.alpha, self.name)
 
     def from_srgb(self, colours: np.ndarray) -> np.ndarray:
         """sRGB colours, uint8 [height, width, 3], in the image's own colour space."""
@@ -115,42 +112,6 @@ def open_image(given: Any, name: str | None = None) -> Opened:
     raise BadPicture(
         f"{name} must be a path, a Pillow image, an array or a tensor. Received {type(given).__name__}. Open it first."
     )
-
-
-def white(values: np.ndarray, name: str = "The image") -> int:
-    """The number that is white (see above). Raises BadPicture for a range that has no agreed white."""
-    if values.dtype.kind == "b":
-        return 1
-    if values.dtype.kind not in "uif":
-        raise BadPicture(f"{name} must hold numbers. Received the type {values.dtype}.")
-    if values.dtype == np.uint8:
-        return 255
-    low, high = values.min(), values.max()
-    if not (np.isfinite(low) and np.isfinite(high)):
-        raise BadPicture(f"{name} must hold finite numbers. Received NaN or infinity. Replace them first.")
-    if values.dtype.kind != "f":
-        if low >= 0 and high <= 65535:
-            return 255 if high <= 255 else 65535
-        raise BadPicture(
-            f"{name} of whole numbers goes from 0 to 255 or to 65535. Received {low} to {high}. Scale it to one of "
-            "these."
-        )
-    if low >= -SLACK and high <= 1 + SLACK:
-        return 1
-    if low >= -SLACK * 255 and high <= (1 + SLACK) * 255:
-        if (values > 1).mean() > 0.5 or (low >= 0 and np.array_equal(values, np.rint(values))):
-            return 255
-    cure = "Scale it: x / 2 + 0.5." if low >= -1 - SLACK and high <= 1 + SLACK else "Tone-map or scale it to 0 to 1."
-    raise BadPicture(
-        f"{name} of floating-point numbers goes from 0 to 1, or to 255. Received {low:.3g} to {high:.3g}. {cure}"
-    )
-
-
-def _eight_bits(values: np.ndarray, name: str) -> np.ndarray:
-    if values.dtype == np.uint8:
-        return values
-    top = white(values, name)
-    return np.rint(values.clip(0, top) * np.float32(255 / top)).clip(0, 255).astype(np.uint8)
 
 
 def _path(given: Any, said: str | None) -> Path:
@@ -195,19 +156,42 @@ def _file(source: Path | io.BytesIO, name: str) -> Opened:
     except PermissionError as error:
         raise BadPicture(f"{name} cannot be read: {error.strerror}. Allow it, or copy the file.") from error
     except Image.DecompressionBombError as error:
-        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-        raise BadPicture(
-            f"{name} has more than the {most / 1e6:.0f} million pixels that are read, since such files can exhaust the "
-            "memory. Save it smaller; if you trust it, raise PIL.Image.MAX_IMAGE_PIXELS in Python."
-        ) from error
+        raise _bomb(name) from error
     except UnidentifiedImageError as error:
-        what, cure = named(_whole(source, HEAD))
+        head = _whole(source, HEAD)
+        if is_heic(head):
+            return _heic(source, name)
+        what, cure = named(head)
         raise BadPicture(f"{name} cannot be read: it is {what}. {cure}.") from error
     except Exception as error:  # any error of a decoder on a damaged or hostile file
-        raise BadPicture(
-            f"{name} is a damaged or unusual {format or 'image'} file: {error}. Save or download it again, as PNG or "
-            "JPEG."
-        ) from error
+        raise _damaged(name, format or "image", error) from error
+
+
+def _heic(source: Path | io.BytesIO, name: str) -> Opened:
+    try:
+        image, frames, bits = read_heic(_whole(source))
+        found = _read(image, name, frames)
+    except NoReader as error:
+        raise BadPicture(f"{name} is a HEIC image, {EXTRA}.") from error
+    except Image.DecompressionBombError as error:
+        raise _bomb(name) from error
+    except Exception as error:  # any error of a decoder on a damaged or hostile file
+        raise _damaged(name, "HEIC", error) from error
+    return replace(found, notes=(*found.notes, *(["bits"] if bits > 8 else [])))
+
+
+def _bomb(name: str) -> BadPicture:
+    most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+    return BadPicture(
+        f"{name} has more than the {most / 1e6:.0f} million pixels that are read, since such files can exhaust the "
+        "memory. Save it smaller; if you trust it, raise PIL.Image.MAX_IMAGE_PIXELS in Python."
+    )
+
+
+def _damaged(name: str, kind: str, error: Exception) -> BadPicture:
+    return BadPicture(
+        f"{name} is a damaged or unusual {kind} file: {error}. Save or download it again, as PNG or JPEG."
+    )
 
 
 def _whole(source: Path | io.BytesIO, most: int = -1) -> bytes:
@@ -272,6 +256,6 @@ def _array(values: np.ndarray, name: str) -> Opened:
     values = np.ascontiguousarray(values)
     if values.shape[-1] in (2, 4):
         # the colours may lie far below the alpha: both have its white
-        values = values if values.dtype.kind == "b" else _eight_bits(values, name)
+        values = values if values.dtype.kind == "b" else eight_bits(values, name)
         return Opened(values[..., :-1], values[..., -1], name=name, notes=notes)
     return Opened(values, name=name, notes=notes)

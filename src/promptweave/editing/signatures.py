@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from PIL import features
+
 SAVE = "Save it as PNG or JPEG"
 BRANDS = {  # of the container of HEIC, AVIF and films
     b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"hevc": "HEIC", b"mif1": "HEIC",
@@ -22,6 +24,11 @@ STARTS = (
 )
 
 
+def is_heic(head: bytes) -> bool:
+    """Whether a file with these first bytes is HEIC."""
+    return head[4:8] == b"ftyp" and BRANDS.get(head[8:12]) == "HEIC"
+
+
 def named(head: bytes) -> tuple[str, str]:
     """What a file with these first bytes is, and what to do about it.
 
@@ -35,6 +42,13 @@ def named(head: bytes) -> tuple[str, str]:
         return "a web page, not an image", "Download the image itself"
     if head[4:8] == b"ftyp":
         kind = BRANDS.get(head[8:12])
+        if kind == "AVIF":
+            if features.check("avif"):
+                return "a damaged AVIF image", "Save or download it again"
+            return (
+                "an AVIF image",
+                f"Update Pillow, which reads it from version 11.3 on. Or {SAVE[0].lower()}{SAVE[1:]}",
+            )
         return (f"a {kind} image", SAVE) if kind else ("a film (MP4 or MOV)", "Save a frame of it as PNG")
     for start, what, cure in STARTS:
         if head.startswith(start):
