@@ -9,19 +9,16 @@ from PIL import Image
 EXTRA = "which the package pillow-heif reads: pip install 'promptweave[heic]'. Or save it as JPEG"
 
 
-class NoReader(ImportError):
-    """The package that reads HEIC is not installed."""
+def read_heic(data: bytes) -> tuple[Image.Image, int, int] | None:
+    """The first image of a HEIC file, upright, the number of its images, and its bits a channel; None without the
+    package.
 
-
-def read_heic(data: bytes) -> tuple[Image.Image, int, int]:
-    """The first image of a HEIC file, upright, the number of its images, and its bits a channel.
-
-    Raises NoReader, Image.DecompressionBombError before anything is decoded, and ValueError for a damaged file.
+    Raises Image.DecompressionBombError before anything is decoded, and ValueError for a damaged file.
     """
     try:
         import pillow_heif
-    except ImportError as error:
-        raise NoReader("pillow-heif is not installed") from error
+    except ImportError:
+        return None
     found = pillow_heif.open_heif(io.BytesIO(data))
     width, height = found.size
     if Image.MAX_IMAGE_PIXELS and width * height > 2 * Image.MAX_IMAGE_PIXELS:

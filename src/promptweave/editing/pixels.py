@@ -17,7 +17,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from promptweave.editing.colour_profiles import coloured, from_srgb, to_srgb
-from promptweave.editing.heic import EXTRA, NoReader, read_heic
+from promptweave.editing.heic import EXTRA, read_heic
 from promptweave.editing.signatures import is_heic, named
 from promptweave.editing.white import BadPicture as BadPicture
 from promptweave.editing.white import eight_bits
@@ -169,10 +169,13 @@ def _file(source: Path | io.BytesIO, name: str) -> Opened:
 
 def _heic(source: Path | io.BytesIO, name: str) -> Opened:
     try:
-        image, frames, bits = read_heic(_whole(source))
+        read = read_heic(_whole(source))
+        if read is None:
+            raise BadPicture(f"{name} is a HEIC image, {EXTRA}.")
+        image, frames, bits = read
         found = _read(image, name, frames)
-    except NoReader as error:
-        raise BadPicture(f"{name} is a HEIC image, {EXTRA}.") from error
+    except BadPicture:
+        raise
     except Image.DecompressionBombError as error:
         raise _bomb(name) from error
     except Exception as error:  # any error of a decoder on a damaged or hostile file
