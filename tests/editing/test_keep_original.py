@@ -189,3 +189,10 @@ def _png(values: np.ndarray, kind: str = "PNG") -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(values).save(buffer, kind)
     return buffer.getvalue()
+
+
+def test_inpainting_is_put_back_into_its_mask(tiny):
+    made = pw.inpaint(PHOTO, SOURCE, mask=MASK, model=tiny, **{**RUN, "steps": 3})
+    where = changed(made)
+    assert where[30:60, 50:90].mean() > 0.5 and not where[~MASK].any()
+    assert made.report["picture"]["put_back"][0]["confined"]
