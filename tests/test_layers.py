@@ -29,32 +29,16 @@ ROOMS: dict[str, set[str]] = {
     "maps": {"core", "words", "models", "sampling", "editing", "view"},
     "world": {"core", "models", "sampling", "view"},
     "perception": {"core", "models", "editing", "view", "evaluate", "world"},
+    "translation": {"core", "models", "editing", "view", "world"},
     "benchmarks": {
-        "core",
-        "words",
-        "methods",
-        "models",
-        "sampling",
-        "editing",
-        "world",
-        "perception",
-        "evaluate",
+        "core", "words", "methods", "models", "sampling", "editing", "world", "perception", "translation", "evaluate",
         "view",
     },
     "apps": {
-        "core",
-        "words",
-        "methods",
-        "models",
-        "sampling",
-        "editing",
-        "maps",
-        "benchmarks",
-        "world",
-        "perception",
-        "view",
+        "core", "words", "methods", "models", "sampling", "editing", "maps", "benchmarks", "world", "perception",
+        "translation", "view",
     },
-}
+}  # fmt: skip
 ROOT_MODULES = {"__init__.py", "__main__.py"}
 BUILDERS = ("train", "build")  # modules of the world that make networks, and so import diffusers
 PURE = {"torch", "jaxtyping", "numpy"}  # all that core, words and methods may import from others

@@ -72,6 +72,8 @@ if _TYPE_CHECKING:
     from promptweave.sampling.loop import Sample as Sample
     from promptweave.sampling.loop import noise_for as noise_for
     from promptweave.sampling.loop import sample as sample
+    from promptweave.translation.translator import Translator as Translator
+    from promptweave.translation.translator import net2net as net2net
     from promptweave.words import Words as Words
 
 # The same at run time: a module is imported when one of its names is first used, so that the command line answers
@@ -101,6 +103,7 @@ _HOMES = {
     "maps.word_maps": "word_maps",
     "models.load": "load",
     "sampling.loop": "Sample noise_for sample",
+    "translation.translator": "Translator net2net",
     "words": "Words",
 }
 _PLACES = {name: home for home, names in _HOMES.items() for name in names.split()}

@@ -58,6 +58,8 @@ COMMANDS = (
     ("sites", "commands_look:sites", VIEWS,
      "List the attention layers in execution order, with the shape of their maps for one image with guidance.",
      "--model toybox-dit"),
+    ("net2net", "commands_net2net:net2net", METHODS,
+     "Translate between frozen networks with a conditional invertible network: text to image, photo to sketch.", ""),
     ("doctor", "commands_look:doctor", TOOLS,
      "Show versions, device, the model's files and what would be downloaded.", "--model toybox-fast"),
     ("train", "commands_train:train", TOOLS,

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from promptweave.apps.common import Opening, Speaking
 from promptweave.apps.flags import Flags, command
-from promptweave.apps.terminal import Terminal, table
+from promptweave.apps.terminal import Terminal, table, training_bar
 from promptweave.core.fields import Option
 from promptweave.world.stages import STAGES
 
@@ -73,7 +71,7 @@ def train(*, training: Training, scoring: Scoring, opening: Opening, speaking: S
     if training.begin:
         recipe.begin_with(training.folder, training.begin)
     sizes = {"batch": training.batch, "joint_batch": training.batch} if training.batch else {}
-    with _training_bar(terminal, times) as watch:
+    with training_bar(terminal, times) as watch:
         recipe.train(
             training.folder,
             recipe.Training(
@@ -87,27 +85,6 @@ def train(*, training: Training, scoring: Scoring, opening: Opening, speaking: S
     terminal.say(f"log and sample grids are in {training.folder}")
     if training.install:
         terminal.say(*(f"installed {path}" for path in recipe.install(training.folder, stages)))
-
-
-@contextmanager
-def _training_bar(terminal: Terminal, minutes: dict[str, float]) -> Iterator[Any]:
-    """A progress bar per stage on standard error: time, loss and samples per second."""
-    with terminal.bar() as bar:
-        tasks: dict[str, Any] = {}
-        first: dict[str, tuple[float, float]] = {}
-
-        def watch(values: Mapping[str, Any]) -> None:
-            stage = str(values["stage"])
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(stage, total=1.0)
-            spent, samples = float(values["minutes"]), float(values.get("samples", 0))
-            begun, before = first.setdefault(stage, (spent, samples))
-            done = values.get("share") or spent / max(minutes.get(stage, 0.0), 1e-9)
-            rate = (samples - before) / max(60 * (spent - begun), 1e-9)
-            loss = f" loss {values['loss']:.3f}" if "loss" in values else ""
-            bar.update(tasks[stage], completed=done, description=f"{stage}{loss}, {rate:.0f} samples/s")
-
-        yield watch
 
 
 def _score(terminal: Terminal, opening: Opening, scoring: Scoring) -> None:

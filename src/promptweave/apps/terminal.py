@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -67,3 +67,27 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
     for row in rows:
         made.add_row(*("" if cell is None else str(cell) for cell in row))
     return made
+
+
+@contextmanager
+def training_bar(terminal: Terminal, minutes: Mapping[str, float] | None = None) -> Iterator[Any]:
+    """A progress bar per stage on standard error: time, loss and samples per second.
+
+    `minutes`: of the stages that the clock ends; the others log the share that is done.
+    """
+    with terminal.bar() as bar:
+        tasks: dict[str, Any] = {}
+        first: dict[str, tuple[float, float]] = {}
+
+        def watch(values: Mapping[str, Any]) -> None:
+            stage = str(values["stage"])
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=1.0)
+            spent, samples = float(values["minutes"]), float(values.get("samples", 0))
+            begun, before = first.setdefault(stage, (spent, samples))
+            done = values.get("share") or spent / max((minutes or {}).get(stage, 0.0), 1e-9)
+            rate = (samples - before) / max(60 * (spent - begun), 1e-9)
+            loss = f" loss {values['loss']:.3f}" if "loss" in values else ""
+            bar.update(tasks[stage], completed=done, description=f"{stage}{loss}, {rate:.0f} samples/s")
+
+        yield watch

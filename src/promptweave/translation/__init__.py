@@ -1,0 +1,1 @@
+"""Translation between frozen networks with conditional invertible networks (Net2Net)."""
