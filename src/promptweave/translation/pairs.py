@@ -96,7 +96,10 @@ def make_pairs(model: Any, count: int, seed: int, watch: Any = None) -> Pairs:
                 watch(len(scenes))
     rng = random.Random(seed)
     told = [caption(scene, rng if turn else None) for scene in scenes for turn in range(CAPTIONS)]
-    codes = torch.cat([prompts.encode(told[i : i + BATCH]) for i in range(0, len(told), BATCH)]).half()
+    places = {text: place for place, text in enumerate(dict.fromkeys(told))}
+    different = list(places)
+    parts = [prompts.encode(different[i : i + BATCH]) for i in range(0, len(different), BATCH)]
+    codes = torch.cat(parts).half()[[places[text] for text in told]]
     known = torch.stack(
         [
             labels.encode([labels_of(scene)])[0] if scene.style in DOMAINS[0] else torch.zeros(labels.dim)

@@ -71,14 +71,15 @@ def train_flows(
         _train_summary(folder, recipe, pairs, place, log)
     for name in ("text", "domains"):
         if name in stages:
-            codes = _codes(folder, recipe, pairs, place)
+            codes = codes_of(folder, recipe, pairs, place)
             with seeded(recipe.seed):
-                flow = ConditionalFlow(_sizes(name, codes[0].shape[1], pairs), recipe.seed).to(place)
+                flow = ConditionalFlow(sizes_of(name, codes[0].shape[1], pairs), recipe.seed).to(place)
             fit(folder / f"{name}.pt", flow, *conditions(name, codes, pairs), recipe, log, name)
             write_tensors(folder / f"{name}.safetensors", "flow", asdict(flow.sizes), flow.state_dict())
 
 
-def _sizes(name: str, dim: int, pairs: Pairs) -> FlowSizes:
+def sizes_of(name: str, dim: int, pairs: Pairs) -> FlowSizes:
+    """The sizes of the flow of this name for codes of `dim` numbers."""
     condition = pairs.prompts.shape[2] if name == "text" else pairs.labels.shape[1]
     return FlowSizes(dim, condition, **FLOWS[name])
 
@@ -122,7 +123,7 @@ def _train_summary(folder: Path, recipe: FlowTraining, pairs: Pairs, place: torc
 
 
 @torch.no_grad()
-def _codes(folder: Path, recipe: FlowTraining, pairs: Pairs, place: torch.device) -> tuple[Tensor, Tensor]:
+def codes_of(folder: Path, recipe: FlowTraining, pairs: Pairs, place: torch.device) -> tuple[Tensor, Tensor]:
     """Means and log-variances of the codes of all scenes."""
     kept = folder / "summary.pt"
     if not kept.exists():
