@@ -23,6 +23,7 @@ COMMON = {
 NO_IMAGE = "it makes no image"
 ONE = "it steers the generation of one image; its plain run always stands beside it"
 NOTHING_WRITTEN = ("image", "inversion", "output", "force", "report", "compare")
+TRANSLATES = "a flow stands in the place of a diffusion model: it takes one pass, on the CPU, at one size"
 RECIPE = "the recipe says it"
 # Command (or "methods of one prompt") -> options that it lacks, and why.
 REASONS: dict[str, dict[str, str]] = {
@@ -61,6 +62,21 @@ REASONS: dict[str, dict[str, str]] = {
                  if name not in ("seed", "steps", "guidance")): NO_IMAGE,
         "output": "--folder is where checkpoints stay",
     },
+    "net2net train": {
+        " ".join((*(name for name in IMAGE if name != "seed"), *NOTHING_WRITTEN)): NO_IMAGE,
+        " ".join(name for name in MODEL if name != "device"): TRANSLATES,
+    },
+    "net2net sample": {
+        " ".join((*(name for name in IMAGE if name != "seed"), *MODEL)): TRANSLATES,
+        "image inversion": "it samples; exchange takes an image",
+        "report compare": "it has a sheet, and no attention to show",
+    },
+    "net2net exchange": {
+        " ".join((*(name for name in IMAGE if name != "seed"), *MODEL)): TRANSLATES,
+        "image": "it takes several, as pictures (--image)",
+        "inversion": "the flow is its own inverse",
+        "report compare": "it has a sheet, and no attention to show",
+    },
     "methods of one prompt": {"image inversion": ONE, "compare": ONE},
     "methods of a source": {},
 }  # fmt: skip
@@ -74,7 +90,8 @@ def flags_of(name: str, function: str) -> set[str]:
 
 def commands() -> dict[str, tuple[str, str]]:
     """Name -> function and the line of REASONS."""
-    own = {name: (function, name) for name, function, *_ in COMMANDS if name != "bench"}
+    own = {name: (function, name) for name, function, *_ in COMMANDS if name not in ("bench", "net2net")}
+    own |= {f"net2net {one}": (f"commands_net2net:{one}", f"net2net {one}") for one in ("train", "sample", "exchange")}
     methods = {
         name: (f"method:{name}", "methods of one prompt" if what.prompts == "one" else "methods of a source")
         for name, (what, _) in method_commands().items()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from promptweave.apps.bench_app import OPENING, SPEAKING, bench
+from promptweave.apps.commands_net2net import RECIPE
 from promptweave.apps.common import Opening, Speaking
 from promptweave.apps.flags import Flags, command
 from promptweave.apps.terminal import table
@@ -35,6 +36,42 @@ class Visits:
     output: Annotated[
         Path | None, Option("Picture of memory and files over the time.", group="Output", short="o", metavar="FILE")
     ] = None
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What `bench net2net` compares."""
+
+    folder: Annotated[Path, Option("Folder of `net2net train`.", group="Model", metavar="FOLDER")] = Path(
+        "runs/net2net"
+    )
+    count: Annotated[int, Option("Scenes of each measure.", low=4, group="What changes")] = 60
+    repeats: Annotated[int, Option("Seeds of weights and batches.", low=1, group="What changes")] = 3
+    device: Annotated[str, Option("cpu, cuda ...", group="Model", metavar="DEVICE")] = "cpu"
+
+
+@bench.command
+@command(asked=Flags(Compared), recipe=RECIPE, speaking=SPEAKING)
+def net2net(*, asked: Compared, recipe: dict[str, Any], speaking: Speaking) -> None:
+    """Flows against conditional autoencoders of equal size, trained alike and judged by the oracle."""
+    from promptweave.benchmarks import bench_net2net
+    from promptweave.translation.train_flows import FlowTraining
+
+    terminal, rounds = speaking.terminal, 2 * asked.count * asked.repeats
+    with terminal.progress("translating", rounds * 3) as advance:
+        found = bench_net2net.bench_net2net(
+            asked.folder, FlowTraining(**recipe), count=asked.count, repeats=asked.repeats, device=asked.device,
+            progress=advance,
+        )  # fmt: skip
+    terminal.give(found)
+    for name, kinds in found.items():
+        first = next(iter(kinds.values()))
+        lines = [
+            (figure, *(f"{one[figure]:.3f} +- {one[f'{figure} +-']:.3f}" for one in kinds.values()))
+            for figure in first
+            if not figure.endswith("+-")
+        ]
+        terminal.say(table(f"{name}: {asked.count} unseen scenes, {asked.repeats} seeds", ("", *kinds), lines))
 
 
 @bench.command
