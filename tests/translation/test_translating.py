@@ -15,13 +15,14 @@ from torch import nn
 import promptweave as pw
 from promptweave.apps.cli import main
 from promptweave.core.files import CannotWrite
+from promptweave.models.embedded import embedded_folder
 from promptweave.models.load import load_cached
+from promptweave.models.readers import ClipReader, SentenceReader
 from promptweave.translation import train_flows as training
 from promptweave.translation.conditional_vae import ConditionalVae, VaeSizes
 from promptweave.translation.experts import (
     DOMAINS,
     Expert,
-    GeneratorExpert,
     LabelExpert,
     LatentExpert,
     NotAnExpert,
@@ -30,6 +31,8 @@ from promptweave.translation.experts import (
     read_tensors,
 )
 from promptweave.translation.flow import ConditionalFlow, FlowSizes
+from promptweave.translation.foreign_experts import GeneratorExpert, ImageReaderExpert, TextReaderExpert
+from promptweave.translation.joining import Shape, join
 from promptweave.translation.pairs import Pairs, labels_of, make_pairs, one_thing
 from promptweave.translation.train_flows import FlowTraining, train_flows
 from promptweave.translation.translator import Translator, net2net
@@ -127,14 +130,14 @@ def pw_caption(scene):
 
 
 def test_a_column_has_one_residual_and_a_seed_one_result(text):
-    made = text.sample(CAT, DOG, count=3, seed=5)
-    assert made.pictures.shape == (2, 3, 128, 128, 3) and made.labels == ((CAT,) * 3, (DOG,) * 3)
+    made = text.sample(CAT, DOG, count=2, seed=5)
+    assert made.pictures.shape == (2, 2, 128, 128, 3) and made.labels == ((CAT,) * 2, (DOG,) * 2)
     assert torch.equal(made.residuals[0], made.residuals[1]) and not torch.equal(made.codes[0], made.codes[1])
-    assert np.array_equal(made.pictures, text.sample(CAT, DOG, count=3, seed=5).pictures)
-    assert not np.array_equal(made.pictures, text.sample(CAT, DOG, count=3, seed=6).pictures)
+    assert np.array_equal(made.pictures, text.sample(CAT, DOG, count=2, seed=5).pictures)
+    assert not np.array_equal(made.pictures, text.sample(CAT, DOG, count=2, seed=6).pictures)
     still = text.sample(CAT, count=2, temperature=0)
     assert np.abs(still.pictures[0, 0].astype(int) - still.pictures[0, 1]).max() <= 1
-    back, _ = text.flow(made.codes[1], text.source.encode([DOG] * 3))
+    back, _ = text.flow(made.codes[1], text.source.encode([DOG] * 2))
     assert float((back - made.residuals[1]).detach().abs().max()) < 1e-4  # single precision
 
 
@@ -240,6 +243,9 @@ def test_a_generator_from_a_folder_is_an_expert(tmp_path):
     flow = ConditionalFlow(FlowSizes(dim=3, condition=384, hidden=8, blocks=1))
     made = Translator(flow, PromptExpert(), expert).sample(CAT, count=17)
     assert made.pictures.shape == (1, 17, 8, 8, 3)
+    reader = ImageReaderExpert(ClipReader(clip_folder(tmp_path / "clip")))
+    found = join(reader, expert, 40, tmp_path / "joined", recipe=FlowTraining(flow_steps=2, batch=8))
+    assert found.sample(made.pictures[0, 0], count=2).labels == (("image 1",) * 2,)
     for wrong in ('{"dim": 0, "range": [-1, 1]}', '{"dim": 3}', "[]", '{"dim": 3, "range": [1, -1]}'):
         (tmp_path / "expert.json").write_text(wrong)
         with pytest.raises(NotAnExpert, match='Write {"dim": 128'):
@@ -247,6 +253,73 @@ def test_a_generator_from_a_folder_is_an_expert(tmp_path):
     (tmp_path / "decoder.pt2").unlink()
     with pytest.raises(NotAnExpert, match="lacks one of them"):
         GeneratorExpert(tmp_path)
+
+
+def clip_folder(folder: Path) -> Path:
+    """A CLIP of random weights, with toybox's tokenizer."""
+    from transformers import AutoTokenizer, CLIPConfig, CLIPModel
+
+    tokenizer = AutoTokenizer.from_pretrained(embedded_folder() / "tokenizer")
+    tokenizer.save_pretrained(folder)
+    small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = CLIPConfig(
+        text_config={**small, "vocab_size": len(tokenizer), "eos_token_id": tokenizer.eos_token_id},
+        vision_config={**small, "image_size": 16, "patch_size": 8},
+        projection_dim=12,
+    )
+    torch.manual_seed(0)
+    CLIPModel(config).save_pretrained(folder)
+    return folder
+
+
+def test_clip_and_sentence_encoders_from_a_folder_are_experts(tmp_path):
+    reader = ClipReader(clip_folder(tmp_path))
+    texts, images = TextReaderExpert(reader), ImageReaderExpert(reader)
+    grey, wide = np.full((20, 20, 3), 90, np.uint8), np.zeros((16, 64, 3), np.uint8)
+    wide[:, 24:40] = 90  # all that is left of it in the middle
+    with torch.no_grad():
+        tokens = reader.tokenizer([CAT], return_tensors="pt")
+        whole = reader.network(**tokens, pixel_values=torch.zeros(1, 3, 16, 16))
+    assert float((texts.encode([DOG, CAT])[1] - whole.text_embeds[0]).abs().max()) < 1e-5
+    codes = images.encode([grey, wide, np.zeros((16, 16, 3), np.uint8)])
+    assert codes.shape == (3, images.dim) == (3, 12) and torch.allclose(codes[0], codes[1], atol=1e-5)
+    assert torch.allclose(codes.norm(dim=1), torch.ones(3)) and not torch.allclose(codes[0], codes[2], atol=1e-3)
+    for expert in (texts, images):
+        with pytest.raises(NotAnExpert, match="only reads"):
+            expert.decode(codes)
+    sentences = tmp_path / "sentences"
+    reader.tokenizer.save_pretrained(sentences)
+    reader.network.text_model.save_pretrained(sentences)
+    own = TextReaderExpert(SentenceReader(sentences))
+    assert torch.allclose(own.encode([CAT, "a cat"])[1], own.encode(["a cat"])[0], atol=1e-5) and own.dim == 16
+    with pytest.raises(pw.models.base.ModelError, match="never from the network"):
+        SentenceReader(tmp_path / "nowhere")
+
+
+def test_any_two_experts_can_be_joined(tmp_path, text):
+    """Labels and a summary: what the labels say is learnt; it goes on from its checkpoint."""
+    generator = torch.Generator().manual_seed(0)
+    recipe = FlowTraining(flow_steps=60, batch=32, rate=1e-2)
+    labels = LabelExpert((("dark", "bright"),))
+    examples = [
+        (word, np.clip(value + 8 * torch.randn(128, 128, 3, generator=generator).numpy(), 0, 255).astype(np.uint8))
+        for word, value in (("dark", 40), ("bright", 215)) * 3
+    ]
+    made = join(labels, text.target, examples, tmp_path, recipe=recipe, shape=Shape(4, 2, 16))
+    codes = text.target.encode([picture for _, picture in examples])
+    v = made.residual([picture for _, picture in examples[:2]], ["dark", "bright"])
+    assert torch.allclose(made.code(v, ["dark", "bright"]), codes[:2], atol=1e-3)
+    drawn = made.sample("dark", "bright", count=4).codes
+    (dark, bright), (near, far) = codes.unflatten(0, (3, 2)).mean(0), drawn.mean(1)
+    assert float((near - dark).norm()) < float((near - bright).norm())
+    assert float((far - bright).norm()) < float((far - dark).norm())
+    seen: list[float] = []
+    join(labels, text.target, examples, tmp_path, recipe=recipe, shape=Shape(4, 2, 16), watch=lambda v: seen.append(1))
+    assert not seen
+    with pytest.raises(ValueError, match="asks a generator for codes"):
+        join(labels, text.target, 9, tmp_path)
+    with pytest.raises(ValueError, match="at least two examples"):
+        join(labels, text.target, examples[:1], tmp_path)
 
 
 def test_the_conditional_autoencoder_has_the_size_of_the_flow():
