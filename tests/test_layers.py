@@ -29,7 +29,7 @@ ROOMS: dict[str, set[str]] = {
     "maps": {"core", "words", "models", "sampling", "editing", "view"},
     "world": {"core", "models", "sampling", "view"},
     "perception": {"core", "models", "editing", "view", "evaluate", "world"},
-    "translation": {"core", "models", "editing", "view", "world"},
+    "translation": {"core", "models", "sampling", "editing", "view", "world"},
     "benchmarks": {
         "core", "words", "methods", "models", "sampling", "editing", "world", "perception", "translation", "evaluate",
         "view",

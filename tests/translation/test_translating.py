@@ -52,7 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def text(folder: Path) -> Translator:
-    return net2net("text", folder=folder)
+    return net2net("text", folder=folder, refine=False)
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
@@ -344,7 +344,7 @@ def test_the_commands_train_sample_and_exchange(folder, tmp_path, capsys):
                "--dim", "6", "--width", "16", "--batch", "8", "--json") == 0  # fmt: skip
     assert json.loads(capsys.readouterr().out)["stages"] == ["domains"]
     out = ["--folder", str(folder), "-o", str(tmp_path / "out"), "--json"]
-    assert run("net2net", "sample", CAT, DOG, "--count", "2", *out) == 0
+    assert run("net2net", "sample", CAT, DOG, "--count", "2", "--no-refine", *out) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["conditions"] == [CAT, DOG] and len(told["files"]) == 6
     assert run("net2net", "sample", CAT, *out) == 2 and "--force" in capsys.readouterr().err
@@ -366,3 +366,15 @@ def run(*arguments: str) -> int:
 def test_pairs_are_the_same_for_a_seed():
     once, again = (make_pairs(load_cached(), 2, 9) for _ in range(2))
     assert torch.equal(once.latents, again.latents) and torch.equal(once.prompts, again.prompts)
+
+
+def test_the_refiner_gives_blurred_latents_their_details_back():
+    """It knows the world: pooled latents come nearer to those that they were pooled from; equal ones stay equal."""
+    from promptweave.translation.refining import Refiner
+
+    scene = one_thing(random.Random(7)).with_(style="photo")
+    latents = LatentExpert().latents([render(scene)[0]])
+    blurred = 0.3 * latents + 0.7 * nn.functional.avg_pool2d(latents, 3, 1, 1, count_include_pad=False)
+    made = Refiner()(blurred.expand(2, -1, -1, -1))
+    assert torch.allclose(made[0], made[1], atol=1e-4)
+    assert float((made[0] - latents[0]).square().mean()) < 0.7 * float((blurred[0] - latents[0]).square().mean())

@@ -37,11 +37,13 @@ class Choice:
         Path | None, Option("A training folder. [the weights that ship]", group="Model", metavar="FOLDER")
     ] = None  # fmt: skip
 
+    refine: Annotated[bool, Option("Sharpen images by the last steps of toybox-fast.", group="Image")] = True
+
     def load(self) -> Any:
         """The translator."""
         from promptweave.translation.translator import net2net as load
 
-        return load(self.translator, folder=self.folder)
+        return load(self.translator, folder=self.folder, refine=self.refine)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from promptweave.translation.conditional_vae import ConditionalVae, VaeSizes
 from promptweave.translation.experts import DOMAINS, LabelExpert, PromptExpert, SummaryExpert
 from promptweave.translation.flow import ConditionalFlow
 from promptweave.translation.pairs import FILE, Pairs
+from promptweave.translation.refining import Refiner
 from promptweave.translation.train_flows import FlowTraining, codes_of, conditions, fit, seeded, sizes_of
 from promptweave.translation.translator import Translator
 from promptweave.world.training import Log
@@ -39,7 +40,7 @@ def trained(
         network = ConditionalFlow(sizes, seed) if kind == KINDS[0] else ConditionalVae(VaeSizes.like(sizes))
     path = folder / "compared" / f"{name}-{kind.replace(' ', '-')}-{seed}.pt"
     fit(path, network.to(place), *conditions(name, codes, pairs), recipe, Log(path.parent, watch), name)
-    target = SummaryExpert.load(folder / "summary.safetensors")
+    target = SummaryExpert.load(folder / "summary.safetensors", refiner=Refiner())
     source = PromptExpert(target.latent.model) if name == "text" else LabelExpert(DOMAINS)
     return Translator(network.cpu(), source, target, f"{kind}, seed {seed}")
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from promptweave.core.files import write_file
 from promptweave.editing.picture import Picture
 from promptweave.models.load import load_cached
+from promptweave.translation.refining import Refiner
 from promptweave.translation.summary import Summary, SummarySizes
 
 Codes = Float[Tensor, "n dim"]
@@ -139,19 +140,22 @@ class LatentExpert:
 
 
 class SummaryExpert:
-    """The autoencoder of the embedded models behind a summary of its latents: a short code for an image."""
+    """The autoencoder of the embedded models behind a summary of its latents: a short code for an image.
 
-    def __init__(self, summary: Summary, latent: LatentExpert | None = None) -> None:
-        self.summary, self.latent = summary.eval(), latent or LatentExpert()
+    `refiner`: what sharpens the latents of codes (`refining.Refiner`); None leaves them blurred, as a short code does.
+    """
+
+    def __init__(self, summary: Summary, latent: LatentExpert | None = None, refiner: Refiner | None = None) -> None:
+        self.summary, self.latent, self.refiner = summary.eval(), latent or LatentExpert(), refiner
         self.name = f"a summary of {self.latent.name}"
 
     @classmethod
-    def load(cls, path: Path, latent: LatentExpert | None = None) -> SummaryExpert:
+    def load(cls, path: Path, latent: LatentExpert | None = None, refiner: Refiner | None = None) -> SummaryExpert:
         """Read what `save` wrote. Raises NotAnExpert for another file."""
         sizes, tensors = read_tensors(path, "summary")
         summary = Summary(SummarySizes(**sizes))
         summary.load_state_dict(tensors)
-        return cls(summary, latent)
+        return cls(summary, latent, refiner)
 
     def save(self, path: Path) -> None:
         """Write the summary's weights in half precision. Raises CannotWrite."""
@@ -167,7 +171,8 @@ class SummaryExpert:
 
     @torch.no_grad()
     def decode(self, codes: Codes) -> np.ndarray:
-        return self.latent.pictures(self.summary.decode(fitting(codes, self)))
+        latents = self.summary.decode(fitting(codes, self))
+        return self.latent.pictures(latents if self.refiner is None else self.refiner(latents))
 
 
 def no_images(name: str) -> NotAnExpert:

@@ -35,6 +35,7 @@ from promptweave.translation.experts import (
     write_tensors,
 )
 from promptweave.translation.flow import ConditionalFlow, FlowSizes
+from promptweave.translation.refining import Refiner
 from promptweave.view.sheet import sheet
 
 RECORD = "net2net.json"  # written last: it says that a run is there
@@ -202,12 +203,13 @@ def shipped() -> Path:
 
 
 @checked
-def net2net(name: str = "text", *, folder: Path | str | None = None) -> Translator:
+def net2net(name: str = "text", *, folder: Path | str | None = None, refine: bool = True) -> Translator:
     """A translator of the synthetic world: "text", from prompts to images, or "domains", between photos and sketches
     and between day and night, whose conditions are labels such as "photo, night".
 
-    `folder`: that of a training (`promptweave net2net train`); None: the weights that ship. Raises ValueError for
-    another name, and NotAnExpert for a folder without these weights.
+    `folder`: that of a training (`promptweave net2net train`); None: the weights that ship. `refine`: sharpen images
+    by three steps of toybox-fast without a prompt. Raises ValueError for another name, and NotAnExpert for a folder
+    without these weights.
     """
     if name not in TRANSLATORS:
         raise ValueError(f"Translators are {', '.join(TRANSLATORS)}. Received {name!r}.")
@@ -217,4 +219,5 @@ def net2net(name: str = "text", *, folder: Path | str | None = None) -> Translat
     flow.load_state_dict(tensors)
     latent = LatentExpert()
     source = PromptExpert(latent.model) if name == "text" else LabelExpert(DOMAINS)
-    return Translator(flow, source, SummaryExpert.load(place / "summary.safetensors", latent), name)
+    target = SummaryExpert.load(place / "summary.safetensors", latent, Refiner() if refine else None)
+    return Translator(flow, source, target, name)
