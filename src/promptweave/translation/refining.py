@@ -1,9 +1,9 @@
 """Sharp images from blurred latents: the last steps of a diffusion model, without a prompt.
 
-A short code cannot say every detail, and a decoder trained with a squared error gives the mean of what the code leaves
-open: it blurs. SDEdit (Meng et al. 2021, arXiv:2108.01073) makes such latents likely again: noise covers the blur, and
-is removed by a model that knows what images look like. Every image gets the same noise, so equal codes give equal images,
-and what two codes share stays shared.
+A short code cannot say every detail, and a decoder trained with a squared error gives the mean of what the code
+leaves open: it blurs. SDEdit (Meng et al. 2021, arXiv:2108.01073) makes such latents likely again: noise covers the
+blur, and is removed by a model that knows what images look like. Every image gets the same noise, so equal codes give
+equal images, and what two codes share stays shared.
 """
 
 from __future__ import annotations
