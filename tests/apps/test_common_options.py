@@ -46,6 +46,15 @@ REASONS: dict[str, dict[str, str]] = {
         " ".join((*IMAGE, "scheduler", "chunks", "prompt_weights", "image", "inversion", "compare")): RECIPE,
         "output force report": "it compares pixels, and writes nothing",
     },
+    "perceive": {
+        " ".join((*IMAGE, "scheduler", "chunks", "prompt_weights")): "it makes one pass at a fixed time, of no prompt",
+        "image inversion report compare": "its first argument is the image, which is neither inverted nor edited",
+    },
+    "perceive-train": {
+        " ".join(name for name in (*IMAGE, "scheduler", "chunks", "prompt_weights") if name not in ("seed", "size")):
+            "it makes no image",
+        "image inversion output force report compare": "it reads a data set; --folder is where checkpoints stay",
+    },
     "words": {" ".join((*IMAGE, *NOTHING_WRITTEN)): NO_IMAGE},
     "sites": {
         " ".join(name for name in (*IMAGE, *NOTHING_WRITTEN) if name != "size"): NO_IMAGE,

@@ -15,6 +15,7 @@ from promptweave.apps.flags import Flags, command
 from promptweave.apps.terminal import Terminal, table
 from promptweave.core.fields import Option
 
+OPENING = Flags(Opening, without=("scheduler", "chunks", "prompt_weights"))  # no prompt is read, and no step made
 Task = Literal["segment", "refer", "depth"]
 
 
@@ -35,23 +36,30 @@ class Asking:
     ] = None
     flip: Annotated[bool, Option("Also look at the mirror image and take the mean.", group="Advanced")] = True
     output: Annotated[Path, Option("Folder of the results.", group="Output", short="o")] = Path("out/perceive")
+    force: Annotated[bool, Option("Replace earlier results in the folder.", group="Output", short="f")] = False
 
 
-@command(asking=Flags(Asking), opening=Flags(Opening), speaking=Flags(Speaking))
+@command(
+    asking=Flags(Asking),
+    opening=OPENING,
+    speaking=Flags(Speaking),
+)
 def perceive(
     image: Annotated[Path, Parameter(help="An image file.")], /, *, asking: Asking, opening: Opening, speaking: Speaking
 ) -> None:
     """Segment an image, find what a phrase refers to, or estimate depth (VPD)."""
     from promptweave.core.files import check_folder
+    from promptweave.perception.perceive import check_free
     from promptweave.perception.perceive import perceive as answer
 
     terminal = speaking.terminal
     check_folder(asking.output)
+    check_free(asking.task, asking.output, asking.force)
     found = answer(
         image, asking.task, phrase=asking.phrase, kind=asking.kind, weights=asking.weights, model=opening.load(),
         flip=asking.flip,
     )  # fmt: skip
-    files = found.save(asking.output)
+    files = found.save(asking.output, force=True)
     facts = found.facts
     terminal.give({"task": found.task, **facts, "files": [str(path) for path in files]})
     shown = facts.get("shares", facts)
@@ -107,7 +115,7 @@ class Data:
 
 
 @command(
-    data=Flags(Data), lessons=Flags("promptweave.perception.learning:Lessons"), opening=Flags(Opening),
+    data=Flags(Data), lessons=Flags("promptweave.perception.learning:Lessons"), opening=OPENING,
     speaking=Flags(Speaking),
 )  # fmt: skip
 def perceive_train(

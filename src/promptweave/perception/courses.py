@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from promptweave.models.base import Model
@@ -105,7 +106,7 @@ def judge(
     measure, number = perceiver.plan.measure(), min(count or len(examples), len(examples))
     for index in range(number):
         sample = examples[index]
-        picture = torch.from_numpy(sample.picture).float() / 255
+        picture = torch.from_numpy(np.array(sample.picture)).float() / 255
         measure.add(perceiver.answer(picture, phrase=sample.phrase, kind=sample.kind).cpu().numpy(), sample.target)
         if told:
             told((index + 1) / number)

@@ -71,6 +71,12 @@ class Extractor:
         self.network: Any = self.model.network
         self.t, self.published_scale = t, published_scale
         self.levels = levels_of(self.network)
+        reads, has = self.network.config.in_channels, self.model.vae.config.latent_channels
+        if reads not in (has, 4 * has):  # FLUX reads four neighbours as one
+            raise ValueError(
+                f"Features are read of a latent alone, and this network reads {reads} channels, of which latents "
+                f"have {has}: it is made for inpainting or instructions. Load the text-to-image model of its family."
+            )
         self.joint = self.levels[0].tokens
         self._empty = self.model.encode([""], [""])
 

@@ -328,7 +328,7 @@ def kept_features(
     size. Raises ValueError if that is more than MOST_CACHED bytes."""
     levels: list[Tensor] = []
     targets: list[Tensor] = []
-    count = len(examples)
+    count, learning = len(examples), perceiver.training
     perceiver.eval()
     for begin in range(0, count, batch):
         some = [fitted(examples[i], perceiver.plan.size) for i in range(begin, min(count, begin + batch))]
@@ -350,6 +350,7 @@ def kept_features(
         targets.append(answers.cpu())
         if told:
             told(min(1.0, (begin + batch) / count))
+    perceiver.train(learning)
     return levels, torch.cat(targets)
 
 

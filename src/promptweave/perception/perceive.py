@@ -71,8 +71,10 @@ class Perceived:
         labels = [f"{name} {self.shares[name]:.0%}" for name in names]
         return legend(Image.fromarray(tinted(self.picture, self.answer, colours)), labels, chosen)
 
-    def save(self, folder: Path) -> list[Path]:
+    def save(self, folder: Path, *, force: bool = False) -> list[Path]:
         """Write the drawing, the bare answer as a PNG and as a NumPy array, and return their paths.
+
+        Raises FileExistsError, before anything is written, for files that are there, unless `force`.
 
         The bare answer is the labels, the mask (white is what is meant) or the depth in millimetres (16 bits).
         """
@@ -86,7 +88,16 @@ class Perceived:
             f"{self.task}-bare.png": Image.fromarray(bare).save,
             f"{self.task}.png": self.drawn().save,
         }
+        check_free(self.task, folder, force)
         return write_files(folder, files)
+
+
+def check_free(task: str, folder: Path, force: bool) -> None:
+    """Raise FileExistsError if an earlier answer to the task is in the folder and may not be replaced."""
+    if not force and (folder / f"{task}.png").exists():
+        raise FileExistsError(
+            f"{folder / f'{task}.png'} exists. Choose another folder with -o, or replace it: --force."
+        )
 
 
 @checked

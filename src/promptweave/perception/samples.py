@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -23,6 +23,7 @@ class Sample:
     kind: str | None = None
 
 
+@runtime_checkable
 class Examples(Protocol):
     """A data set: a sequence of samples, and the names of its classes."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
@@ -105,7 +105,7 @@ class Plan:
         """What `written` gave. Raises ValueError for anything else."""
         try:
             values: dict[str, Any] = json.loads(text)
-            return replace(cls(**values), **{k: tuple(v) for k, v in values.items() if isinstance(v, list)})
+            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
         except (TypeError, AttributeError, json.JSONDecodeError) as error:
             raise ValueError(
                 f"The file does not say which task it was trained for: {error}. Train it again."
