@@ -69,6 +69,8 @@ if _TYPE_CHECKING:
     from promptweave.methods import SmoothedEnergyGuidance as SmoothedEnergyGuidance
     from promptweave.methods import StructuredDiffusion as StructuredDiffusion
     from promptweave.models.load import load as load
+    from promptweave.perception.perceive import Perceived as Perceived
+    from promptweave.perception.perceive import perceive as perceive
     from promptweave.sampling.loop import Sample as Sample
     from promptweave.sampling.loop import noise_for as noise_for
     from promptweave.sampling.loop import sample as sample
@@ -102,6 +104,7 @@ _HOMES = {
     "maps.statistics": "statistics write_statistics",
     "maps.word_maps": "word_maps",
     "models.load": "load",
+    "perception.perceive": "Perceived perceive",
     "sampling.loop": "Sample noise_for sample",
     "translation.translator": "Translator net2net",
     "words": "Words",

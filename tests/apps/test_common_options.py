@@ -25,6 +25,7 @@ ONE = "it steers the generation of one image; its plain run always stands beside
 NOTHING_WRITTEN = ("image", "inversion", "output", "force", "report", "compare")
 TRANSLATES = "a flow stands in the place of a diffusion model: it takes one pass, on the CPU, at one size"
 RECIPE = "the recipe says it"
+NO_PROMPT = ("scheduler", "chunks", "prompt_weights")
 # Command (or "methods of one prompt") -> options that it lacks, and why.
 REASONS: dict[str, dict[str, str]] = {
     "generate": {
@@ -47,12 +48,11 @@ REASONS: dict[str, dict[str, str]] = {
         "output force report": "it compares pixels, and writes nothing",
     },
     "perceive": {
-        " ".join((*IMAGE, "scheduler", "chunks", "prompt_weights")): "it makes one pass at a fixed time, of no prompt",
+        " ".join((*IMAGE, *NO_PROMPT)): "it makes one pass at a fixed time, of no prompt",
         "image inversion report compare": "its first argument is the image, which is neither inverted nor edited",
     },
     "perceive-train": {
-        " ".join(name for name in (*IMAGE, "scheduler", "chunks", "prompt_weights") if name not in ("seed", "size")):
-            "it makes no image",
+        " ".join((*(name for name in IMAGE if name not in ("seed", "size", "steps")), *NO_PROMPT)): "it makes no image",
         "image inversion output force report compare": "it reads a data set; --folder is where checkpoints stay",
     },
     "words": {" ".join((*IMAGE, *NOTHING_WRITTEN)): NO_IMAGE},

@@ -18,7 +18,7 @@ from promptweave.editing.pixels import open_image
 from promptweave.models.base import Model
 from promptweave.models.load import load_cached
 from promptweave.perception.perceiver import SHIPPED, Perceiver
-from promptweave.perception.tasks import TASKS, UnknownTask
+from promptweave.perception.tasks import TASKS
 from promptweave.view.heat import coloured
 from promptweave.view.labelled import legend, palette, tinted
 
@@ -119,7 +119,7 @@ def perceive(
     mean, except for "refer". Raises ValueError for arguments that do not belong to the task, and BadWeights.
     """
     if task not in TASKS:
-        raise UnknownTask(f"task must be one of {', '.join(TASKS)}. Received {task!r}.")
+        raise ValueError(f"task must be one of {', '.join(TASKS)}. Received {task!r}.")
     if (task == "refer") != bool(phrase and phrase.strip()):
         raise ValueError(
             f"A phrase belongs to the task refer, and to no other. Received phrase={phrase!r} with {task!r}. "

@@ -20,10 +20,6 @@ MASK_WEIGHTS = (0.9, 1.1)  # of ground and mask in the loss of referring segment
 VARIANCE_SHARE = 0.5  # lambda of the scale-invariant loss
 
 
-class UnknownTask(ValueError):
-    """A task that is none of the three."""
-
-
 @dataclass(frozen=True)
 class Plan:
     """What a perceiver does, and how it reads the network; kept in its file.
@@ -52,7 +48,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:
-            raise UnknownTask(f"task must be one of {', '.join(TASKS)}. Received {self.task!r}.")
+            raise ValueError(f"task must be one of {', '.join(TASKS)}. Received {self.task!r}.")
         if self.task == "segment" and len(self.classes) < 2:
             raise ValueError(f"Segmentation needs at least two classes. Received {len(self.classes)}. Name them.")
 
