@@ -51,6 +51,8 @@ if _TYPE_CHECKING:
     from promptweave.maps.word_maps import word_maps as word_maps
     from promptweave.methods import AttendAndExcite as AttendAndExcite
     from promptweave.methods import Consist as Consist
+    from promptweave.methods import ContrastiveDenoising as ContrastiveDenoising
+    from promptweave.methods import DeltaDenoising as DeltaDenoising
     from promptweave.methods import DirectedDiffusion as DirectedDiffusion
     from promptweave.methods import FlowEdit as FlowEdit
     from promptweave.methods import Inpaint as Inpaint

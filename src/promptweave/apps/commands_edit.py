@@ -107,6 +107,7 @@ def edit(
     network = opening.load()
     recorded = None if sources.recording is None else load_source(sources.recording, network.device)
     steps = steps_of(settings, network) if recorded is None else recorded.recipe.steps
+    given.announce(output.terminal, network, settings)
     with output.terminal.progress("editing", given.passes(steps)) as advance:
         result = make(
             recorded or source, *(targets if recorded is None else (source, *targets)), model=network,

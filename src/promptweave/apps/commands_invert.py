@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from promptweave.apps.common import SETTINGS, FileOutput, Opening, steps_of
+from promptweave.apps.common import SETTINGS, FileOutput, Opening, steps_of, tell_memory
 from promptweave.apps.flags import Flags, command
 from promptweave.core.fields import Option
 
@@ -40,11 +40,13 @@ def invert(
 
     method = read_inversion(inverting.inversion)
     network, terminal = opening.load(), output.terminal
+    memory = tell_memory(terminal, inverting.inversion, network, settings)
     with terminal.progress("inverting", method.passes(steps_of(settings, network))) as advance:
         made = make(prompt, image, model=network, inversion=method, progress=advance, **settings)
     made.save(output.output)
     chosen, figures = made.inverted.method.spec, dict(made.inverted.figures)
-    terminal.give({"file": str(output.output), "inversion": chosen, "psnr": made.psnr, "figures": figures})
+    said = {"file": str(output.output), "inversion": chosen, "psnr": made.psnr, "figures": figures}
+    terminal.give({**said, "bytes": memory} if memory else said)
     terminal.say(f"  inversion {chosen}: PSNR of the source to the input image {made.psnr:.1f} dB")
     for name, value in figures.items():
         terminal.say(f"  {name}: {value:.4g}")

@@ -60,6 +60,7 @@ def record(
     recipe = recipe_of(network, prompt, (), settings, **given.options)
     needed = estimate(network, recipe, Kept(**keeping))
     terminal.say(f"The recording will take {megabytes(needed)}.")
+    given.announce(terminal, network, settings)
     with terminal.progress("recording", given.passes(recipe.steps)) as advance:
         made = make(
             prompt, model=network, place=storing.place, budget=storing.bytes, progress=advance, **keeping,

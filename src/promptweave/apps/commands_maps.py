@@ -36,6 +36,7 @@ def maps(
     output.check()
     network, terminal = opening.load(), output.terminal
     general: dict[str, Any] = {"model": network, **settings, **given.options}
+    given.announce(terminal, network, settings)
     steps = given.passes(steps_of(settings, network))
     with terminal.progress("editing" if target else "generating", steps) as advance:
         general["progress"] = advance

@@ -152,6 +152,11 @@ class Given:
         """The options that were given, as keywords of `edit`."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
+    def announce(self, terminal: Terminal, network: Any, settings: Mapping[str, Any]) -> None:
+        """Print what the inversion of the input image will need, if that is much."""
+        if self.image is not None:
+            tell_memory(terminal, self.inversion or "direct", network, settings)
+
     def passes(self, steps: int) -> int:
         """Steps for the progress bar, with those of the inversion of an input image."""
         if self.image is None:
@@ -177,6 +182,18 @@ def steps_of(settings: Mapping[str, Any], network: Any) -> int:
     """The steps of a run: those given, else the model's default."""
     steps: int | None = settings.get("steps")
     return network.defaults[0] if steps is None else steps
+
+
+def tell_memory(terminal: Terminal, inversion: str, network: Any, settings: Mapping[str, Any]) -> dict[str, int]:
+    """Print the memory of an inversion that needs gradients, before it runs; its figures in bytes, for JSON."""
+    from promptweave.editing.inversions import read_inversion
+
+    method, size = read_inversion(inversion), settings.get("size")
+    needed = method.memory(network, None if size == "auto" else size)
+    if needed is None:
+        return {}
+    terminal.say(f"  {method.name} needs {needed.told()}")
+    return {on: needed.peak(checkpointing=on == "checkpointed") for on in ("kept", "checkpointed")}
 
 
 def recipe_of(network: Any, prompt: str, targets: tuple[str, ...], settings: Mapping[str, Any], **more: Any) -> Any:

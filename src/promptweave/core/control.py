@@ -18,10 +18,12 @@ from promptweave.core.kept import Kept, everything
 from promptweave.core.noising import Noising
 from promptweave.core.registry import register
 from promptweave.core.rows import Rows
+from promptweave.core.schedule import Schedule
 from promptweave.core.site import Site, Sites
 
 Latents = Float[Tensor, "prompts images channels height width"]
 Losses = Callable[[Maps], Float[Tensor, "prompts images"]]
+OutputLoss = Callable[[Mapping[Site, Float[Tensor, "prompts images tokens dim"]]], Float[Tensor, ""]]
 
 
 @runtime_checkable
@@ -41,6 +43,10 @@ class Probe(Protocol):
         solver uses. Gradient checkpointing is used if the network has it switched on; losses are scaled in half
         precision.
         """
+        ...
+
+    def output_gradient(self, z: Tensor, sites: Sites, loss: OutputLoss) -> tuple[Tensor, Tensor]:
+        """As `gradient`, for one loss of what the attention of the layers gives, heads side by side."""
         ...
 
 
@@ -107,7 +113,8 @@ class Run:
     all steps. `pinned`: the source follows a known path, such as that of a given image (see `Control.for_source`).
     `encode` encodes further texts, and `read` finds their words (`words.Words`). `noising`: how much noise the latents
     hold at each step; raises ValueError for a solver that cannot say. `masked`: for networks that read a mask and the
-    image around it: what they read beside the latents, of an image as in `FirstPass` and a mask.
+    image around it: what they read beside the latents, of an image as in `FirstPass` and a mask. `schedule` gives the noise levels of a
+    diffusion model; it raises ValueError for others.
     """
 
     prompts: tuple[str, ...]
@@ -124,6 +131,7 @@ class Run:
     dtype: torch.dtype
     encode: Callable[[Sequence[str]], Text]
     read: Callable[[str], Any]
+    schedule: Callable[[], Schedule]
     recorded: int = 0
     seed: int = 0
     flow: bool = False
@@ -250,6 +258,11 @@ class Control:
     def idle(self, run: Run) -> bool:
         """Whether its parameters alone make it change nothing, such as an empty window or a factor of 1."""
         return False
+
+    def times(self, steps: int, levels: int, seed: int) -> Sequence[int] | None:
+        """The training times, below `levels`, at which a run of `steps` calls the network of a diffusion model, one a
+        step; its latents then move by controls alone. None: the model's own solver decides."""
+        return None
 
     def unread(self, run: Run) -> Mapping[str, str]:
         """Fields without effect in this run, and where they have one: {"cross": "in networks with cross-attention"}."""

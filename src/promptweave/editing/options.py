@@ -12,12 +12,23 @@ from promptweave.core.fields import Option
 from promptweave.editing.recipe import Recipe
 from promptweave.editing.settings import RunOptions
 from promptweave.editing.values import read_options
-from promptweave.methods import Consist, FlowEdit, Inpaint, LocalBlend, Refine, Replace, Reweight, SharedStart
+from promptweave.methods import (
+    Consist,
+    ContrastiveDenoising,
+    DeltaDenoising,
+    FlowEdit,
+    Inpaint,
+    LocalBlend,
+    Refine,
+    Replace,
+    Reweight,
+    SharedStart,
+)
 from promptweave.models.base import Model
 from promptweave.sampling.noise_levels import masked
 from promptweave.words import WordNotFound, Words, suggest
 
-Kind = Literal["auto", "replace", "refine", "flow", "consist", "inpaint"]
+Kind = Literal["auto", "replace", "refine", "flow", "consist", "dds", "cds", "inpaint"]
 Combine = Literal["intersection", "union"]
 
 
@@ -27,7 +38,10 @@ KINDS: dict[str, type[Control]] = {
     "flow": FlowEdit,
     "consist": Consist,
     "inpaint": Inpaint,
+    "dds": DeltaDenoising,
+    "cds": ContrastiveDenoising,
 }
+ALONE = ("flow", "dds", "cds", "inpaint")  # that one control carries out for all targets
 
 _WINDOWS = {
     name: name for name in ("cross", "self_attention", "self_grid", "joint", "blocks", "reference_compat", "two_pass")
@@ -44,6 +58,8 @@ FIELDS: dict[type[Control], dict[str, str]] = {  # option -> field of the contro
     FlowEdit: {name: name for name in ("strength", "source_guidance", "target_guidance")},
     Consist: {"blend": "words", "structure": "structure", "blocks": "blocks"},
     Inpaint: {name: name for name in ("mask", "strength", "resamplings", "jump")},
+    DeltaDenoising: {},
+    ContrastiveDenoising: {},
 }  # fmt: skip
 ASKED: dict[type[Control], str] = {  # the options that request each control
     Replace: 'kind "auto" or "replace"',
@@ -54,6 +70,8 @@ ASKED: dict[type[Control], str] = {  # the options that request each control
     FlowEdit: 'kind "flow"',
     Consist: 'kind "consist"',
     Inpaint: 'kind "inpaint"',
+    DeltaDenoising: 'kind "dds"',
+    ContrastiveDenoising: 'kind "cds"',
 }
 
 
@@ -70,7 +88,8 @@ class PromptToPrompt:
         Option(
             "How the target is edited: replace (word swap), refine (added phrase), auto (whichever the prompts look "
             "like); for Stable Diffusion 3 and FLUX also flow (FlowEdit) and consist (keep all but what blend names); "
-            "inpaint makes the mask's region anew from the target alone.",
+            "for the others also dds and cds (the image itself is optimised); inpaint makes the mask's region anew "
+            "from the target alone.",
             group="What changes",
         ),
     ] = "auto"
@@ -191,7 +210,7 @@ class PromptToPrompt:
             groups.setdefault(kind, []).append(row)
         if self.kind == "consist":  # for Consist, blend names the object; the control finds its region itself
             return (self._made(Consist),)
-        if self.kind in ("flow", "inpaint"):
+        if self.kind in ALONE:
             made = [self._made(KINDS[self.kind])]
         else:
             made = [self._injected(kind, words, rows, alone=len(groups) == 1) for kind, rows in groups.items()]

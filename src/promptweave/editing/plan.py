@@ -149,12 +149,17 @@ def plan(
     made = planned.controls
     check_options(made)
     check_read(options, made, bind(recipe, model, whole=False))
-    without = [type(control).__name__ for control in made if "noise" not in control.needs]
+    check_inverted(made, inversion)
+    return planned
+
+
+def check_inverted(controls: Sequence[Control], inversion: str | Inversion | None) -> None:
+    """Raise Unread for an inversion beside a control that starts from the image itself."""
+    without = [type(control).__name__ for control in controls if "noise" not in control.needs]
     if inversion is not None and without:
         raise Unread(
             f"Nothing reads inversion here: {without[0]} starts from the image itself, not from noise. Leave it out."
         )
-    return planned
 
 
 def listed_controls(controls: Any) -> tuple[Control, ...]:

@@ -7,6 +7,7 @@ from promptweave.inversion.auto import Auto as Auto
 from promptweave.inversion.ddim import Direct as Direct
 from promptweave.inversion.ddim import Plain as Plain
 from promptweave.inversion.edit_friendly import EditFriendly as EditFriendly
+from promptweave.inversion.infedit import InfEdit as InfEdit
 from promptweave.inversion.inverting import KNOWN as KNOWN
 from promptweave.inversion.inverting import CannotInvert as CannotInvert
 from promptweave.inversion.inverting import Inversion as Inversion
@@ -21,3 +22,4 @@ from promptweave.inversion.rf_inversion import RFInversion as RFInversion
 from promptweave.inversion.second_order import FireFlow as FireFlow
 from promptweave.inversion.second_order import RFSolver as RFSolver
 from promptweave.inversion.second_order import UniInv as UniInv
+from promptweave.inversion.turbo_edit import TurboEdit as TurboEdit

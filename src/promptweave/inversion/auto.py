@@ -13,7 +13,9 @@ from promptweave.core.fields import Option
 from promptweave.inversion.inverting import KNOWN, CannotInvert, Inversion, Inverted, Task, found, names
 from promptweave.sampling.loop import FLOW, Job, sample_jobs
 
-LEFT_OUT = ("auto", "null-text", "null-latent", "regularised")  # that take gradients, or aim at something else
+LEFT_OUT = (  # that take gradients, that aim at something else, or whose source is the image whatever they do
+    "auto", "null-text", "null-latent", "regularised", "infedit", "turbo-edit"
+)  # fmt: skip
 SAME = 0.05  # dB: differences below are not worth a slower inversion
 
 

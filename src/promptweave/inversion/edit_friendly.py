@@ -17,7 +17,7 @@ noise of the last step, which they drop, is kept, so that the source is exact.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -92,9 +92,13 @@ class Ddpm(Ddim):
     """DDPM with given noise: `noises` [steps, images, channels, height, width] are added, the same in every row."""
 
     def __init__(
-        self, schedule: Schedule, count: int, noises: Float[Tensor, "steps images channels height width"], eta: Number
+        self,
+        schedule: Schedule,
+        steps: int | Sequence[Step],
+        noises: Float[Tensor, "steps images channels height width"],
+        eta: Number,
     ) -> None:
-        super().__init__(schedule, count)
+        super().__init__(schedule, steps)
         self.noises, self.eta = noises, eta
 
     def advance(self, output: Tensor, z: Tensor, t: int | float) -> Tensor:

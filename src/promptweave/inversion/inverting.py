@@ -19,6 +19,7 @@ from torch import Tensor
 from promptweave.core.clock import Step
 from promptweave.core.control import Control, Text
 from promptweave.core.finite import NotFinite, cure, finite
+from promptweave.core.gradient_memory import GradientMemory
 from promptweave.core.precision import precision
 from promptweave.core.rows import Layout
 from promptweave.core.schedule import Schedule
@@ -95,7 +96,7 @@ class Task:
         if self.model.scheduler != "ddim":
             raise CannotInvert(
                 f"Only DDIM and the Euler solver of flow models can be inverted. Received {self.model.scheduler!r}. "
-                'Load the model with scheduler="ddim" (--scheduler ddim).'
+                'Load the model with scheduler="ddim" (--scheduler ddim), or choose infedit, which inverts nothing.'
             )
         found = self.model.schedule()
         if found.prediction == "sample":
@@ -156,6 +157,10 @@ class Inversion:
 
     def solver(self, found: Inverted, model: Model, prompts: int) -> Solver | None:
         """The solver of the run for so many computed prompts; None: the model's own."""
+        return None
+
+    def memory(self, model: Model, size: tuple[int, int] | None = None) -> GradientMemory | None:
+        """What the gradients of an inversion that optimises take, for an image of `size` (height, width); else None."""
         return None
 
     def passes(self, steps: int) -> int:

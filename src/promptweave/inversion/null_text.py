@@ -30,11 +30,14 @@ from torch import Tensor
 from promptweave.core.clock import Number, Step
 from promptweave.core.control import Control, Hooks, NoEffect, Run, Text
 from promptweave.core.fields import Option
+from promptweave.core.gradient_memory import GradientMemory
 from promptweave.core.kept import NOTHING, Kept
 from promptweave.core.schedule import Schedule
 from promptweave.inversion.ddim import ddim_path
 from promptweave.inversion.inverting import CannotInvert, Inversion, Inverted, Latent, Task
 from promptweave.inversion.unconditional import Unconditional
+from promptweave.models.base import Model
+from promptweave.sampling.loop import latent_grid
 from promptweave.sampling.steps import ddim_step, guide
 
 
@@ -48,6 +51,10 @@ class Optimised(Inversion):
     checkpointing: Annotated[bool, Option("Compute activations again instead of keeping them: slower, smaller.")] = (
         False
     )
+
+    def memory(self, model: Model, size: tuple[int, int] | None = None) -> GradientMemory | None:
+        count = getattr(model, "gradient_memory", None)
+        return None if count is None or not model.guided else count(latent_grid(model, size))
 
     def passes(self, steps: int) -> int:
         return 2 * steps

@@ -2,6 +2,8 @@
 
 from promptweave.methods.attend_and_excite import AttendAndExcite as AttendAndExcite
 from promptweave.methods.consist_edit import Consist as Consist
+from promptweave.methods.delta_denoising import ContrastiveDenoising as ContrastiveDenoising
+from promptweave.methods.delta_denoising import DeltaDenoising as DeltaDenoising
 from promptweave.methods.directed_diffusion import DirectedDiffusion as DirectedDiffusion
 from promptweave.methods.flow_edit import FlowEdit as FlowEdit
 from promptweave.methods.inpaint import Inpaint as Inpaint

@@ -13,11 +13,13 @@ from torch import Tensor
 
 from promptweave.core.control import Text
 from promptweave.core.features import Block
+from promptweave.core.gradient_memory import GradientMemory
 from promptweave.core.precision import precision
 from promptweave.core.site import Place, Site, Sites
 from promptweave.models.base import Tap
 from promptweave.models.control_net import ControlPicture
 from promptweave.models.copies import ALL_DIFFERENT, Copies
+from promptweave.models.dry_run import FusedAttention, kept_bytes, without_weights
 from promptweave.models.image_prompt import ImagePrompt
 from promptweave.models.pipeline import PipelineModel
 from promptweave.models.prefix import prefix, shared
@@ -201,6 +203,31 @@ class UNetModel(PipelineModel):
         scale = torch.as_tensor(guidance, device="cpu", dtype=precision(self.dtype)).expand(rows) - 1
         width = self.unet.config.time_cond_proj_dim
         return self.pipeline.get_guidance_scale_embedding(scale, width, scale.dtype).to(self.device, self.dtype)
+
+    def gradient_memory(self, latent_grid: tuple[int, int]) -> GradientMemory | None:
+        """The memory of a gradient by the text, for one image with latents of this (height, width); nothing is
+        computed. None for networks with further inputs (image prompts)."""
+        if self.unet.config.encoder_hid_dim_type is not None:
+            return None
+        network, config = without_weights(self.unet), self.unet.config
+        z = torch.empty(1, self.channels, *latent_grid, device="meta", dtype=self.dtype)
+        width = config.cross_attention_dim
+        text = torch.empty(
+            1, self.words("a").limit, width if isinstance(width, int) else width[0], device="meta", dtype=self.dtype,
+            requires_grad=True,
+        )  # fmt: skip
+        pooled = None
+        if config.addition_embed_type == "text_time":
+            joined = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
+            pooled = torch.empty(1, joined, device="meta", dtype=self.dtype)
+        time = torch.empty(1, device="meta", dtype=torch.int64)
+
+        def call(network: Any) -> Any:
+            with FusedAttention():
+                return network(z, time, encoder_hidden_states=text, added_cond_kwargs=self._added(z, pooled)).sample
+
+        weights = sum(p.numel() * p.element_size() for part in self.parts for p in part.parameters())
+        return GradientMemory(weights, *(kept_bytes(network, call, checkpointing=on) for on in (False, True)))
 
     def _added(self, z: Tensor, pooled: Tensor | None) -> dict[str, Any] | None:
         """Further conditions beside the text: none here."""

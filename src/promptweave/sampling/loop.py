@@ -24,7 +24,7 @@ from promptweave.models.base import Model, Solver
 from promptweave.sampling.guidance import check_heard, effective
 from promptweave.sampling.noise_levels import check_channels, masked, noising
 from promptweave.sampling.phases import check_phases
-from promptweave.sampling.solver import Ddim
+from promptweave.sampling.solver import Ddim, Visits
 from promptweave.sampling.trace import not_finite
 from promptweave.sampling.walk import Progress, Request, Source, drive, walk
 
@@ -165,6 +165,7 @@ class Job:
             model.dtype,
             lambda texts: model.encode(list(texts), [""] * len(texts), truncate=self.truncate),
             model.words,
+            model.schedule,
             0 if self.source is None else 1,
             self.seed,
             model.scheduler == FLOW,
@@ -191,7 +192,18 @@ class Job:
         return tuple(made[row] for row in rows)
 
     def solver(self, model: Model) -> Solver:
-        """A fresh solver."""
+        """A fresh solver. Raises ValueError if several controls decide about its times."""
+        choosing = [] if model.scheduler == FLOW else [c for c in self.controls if type(c).times is not Control.times]
+        if len(choosing) > 1:
+            raise ValueError(
+                "Only one control can choose the times of a run. Received "
+                f"{' and '.join(type(control).__name__ for control in choosing)}. Leave out all but one."
+            )
+        if choosing:
+            schedule = model.schedule()
+            times = choosing[0].times(self.steps, len(schedule.alpha_bar), self.seed)
+            if times is not None:
+                return Visits(schedule, times)
         computed = len(self.prompts) - (0 if self.source is None else 1)
         own = None if self.inverted is None else self.inverted.solver(model, computed)
         if own is not None:

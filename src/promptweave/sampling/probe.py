@@ -10,7 +10,7 @@ from torch import Tensor
 
 from promptweave.core.accumulator import Maps
 from promptweave.core.clock import Step
-from promptweave.core.control import Hooks, Losses
+from promptweave.core.control import Hooks, Losses, OutputLoss
 from promptweave.core.rows import Layout, Rows
 from promptweave.core.site import Site, Sites
 from promptweave.models.base import Enough, Solver
@@ -27,6 +27,24 @@ class Look(Hooks):
 
     def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
         self.maps.add(step, site, rows)
+        if site.name == self.last:
+            raise Enough
+        return rows
+
+
+class Given(Hooks):
+    """Keep what the attention of each layer gives, and stop the pass at the layer `last`."""
+
+    def __init__(self, sites: Sites, last: str) -> None:
+        self.sites, self.last = sites, last
+        self.found: dict[Site, Tensor] = {}
+
+    def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
+        if site in self.sites:
+            prompts = range(rows.layout.first, rows.layout.prompts)
+            made = [rows["cond"][prompt] for prompt in prompts]
+            outputs = torch.stack([row.pattern.apply(row.v) for row in made])  # [prompts, images, heads, tokens, dim]
+            self.found[site] = outputs.transpose(-2, -3).flatten(-2)
         if site.name == self.last:
             raise Enough
         return rows
@@ -63,6 +81,20 @@ class Prober:
             self._pass(z, look, backward)
         return found[0], found[1]
 
+    def output_gradient(self, z: Tensor, sites: Sites, loss: OutputLoss) -> tuple[Tensor, Tensor]:
+        z = z.detach().requires_grad_()
+        look, found = Given(sites, self._last(z, sites)), list[Tensor]()
+
+        def backward() -> None:
+            value = loss(look.found)
+            look.found = {}  # checkpointed layers are computed again
+            slope = _gradient(value, z, HALF if self.here.model.dtype == torch.float16 else 1.0)
+            found.extend((value.detach(), slope * self._spread(z) ** 2))
+
+        with torch.enable_grad():
+            self._pass(z, look, backward)
+        return found[0], found[1]
+
     def _spread(self, z: Tensor) -> float:
         """How much larger the solver's latents are than the network's input. Scaled by it, a move along a gradient
         changes the image equally with every solver."""
@@ -77,7 +109,7 @@ class Prober:
         names = [site.name for site in self.here.model.sites((z.shape[-2], z.shape[-1])) if site in sites]
         return names[-1] if names else ""
 
-    def _pass(self, z: Tensor, look: Look, after: Callable[[], None] | None = None) -> None:
+    def _pass(self, z: Tensor, look: Hooks, after: Callable[[], None] | None = None) -> None:
         here = self.here
         layout = Layout(("cond",), len(z), z.shape[1], here.layout.first)
         there = replace(here, hooks=(*here.hooks, look), layout=layout, observed=False)

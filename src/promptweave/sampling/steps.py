@@ -27,6 +27,14 @@ def clean_and_noise(output: Latent, z: Latent, a: float, prediction: Prediction)
     return output, (z - signal * output) / noise
 
 
+def output_of(clean: Latent, z: Latent, a: float, prediction: Prediction) -> Latent:
+    """The network's output that implies the clean latent x0; the inverse of `clean_and_noise`."""
+    signal, noise = roots(a, z)
+    if prediction == "epsilon":
+        return (z - signal * clean) / noise
+    return (signal * z - clean) / noise if prediction == "v_prediction" else clean
+
+
 def ddim_step(output: Latent, z: Latent, a: float, b: float, prediction: Prediction = "epsilon") -> Latent:
     """z at level b: sqrt(b) x0 + sqrt(1 - b) e. With b < a it is a step of the inversion."""
     clean, noise = clean_and_noise(output, z, a, prediction)
