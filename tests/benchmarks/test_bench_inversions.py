@@ -12,12 +12,13 @@ from promptweave.benchmarks.bench_inversions import EDITORS, Row, cells, read_ro
 
 def test_a_moment(tmp_path, capsys):
     rows, again = tmp_path / "rows.jsonl", ("--rows", str(tmp_path / "rows.jsonl"), "--pictures", str(tmp_path))
-    run = ("direct", "ddim", "--model", "toybox-fast", "--guidance", "3", "--steps", "2", "--count", "1", *again)
+    run = ("direct", "ddim", "dds", "--model", "toybox-fast", "--guidance", "3", "--steps", "2", "--count", "1", *again)
     with pytest.raises(SystemExit) as end:
         main(["bench", "inversions", *run])
     assert end.value.code == 0 and "PSNR" in capsys.readouterr().out
     found = read_rows(rows)
-    assert [(row.inversion, row.editor) for row in found] == [(i, e) for i in ("direct", "ddim") for e in EDITORS]
+    both = [(i, e) for i in ("direct", "ddim") for e in EDITORS]
+    assert [(row.inversion, row.editor) for row in found] == [*both, ("dds", "alone")]
     direct, ddim = found[0], found[2]
     assert direct.source > 25 > ddim.source and all(0 < row.outside < 60 for row in found)
     sheet = np.asarray(Image.open(tmp_path / "inversions-0.webp"))

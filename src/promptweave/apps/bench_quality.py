@@ -149,7 +149,7 @@ class Inversions:
 @bench.command(usage="Usage: promptweave bench inversions [OPTIONS] [NAMES...]")
 @command(asked=Flags(Inversions), opening=OPENING, speaking=SPEAKING)
 def inversions(
-    *names: Annotated[str, Parameter(help="Inversions to measure. [all without gradients]")],
+    *names: Annotated[str, Parameter(help="Inversions to measure; also dds and cds. [all without gradients]")],
     asked: Inversions,
     opening: Opening,
     speaking: Speaking,
@@ -161,7 +161,7 @@ def inversions(
     from promptweave.editing.inversions import read_inversion, usual_inversions
     from promptweave.editing.plan import usual
 
-    for name in names:
+    for name in set(names) - set(bench_inversions.OPTIMISED):
         read_inversion(name)
     terminal, network = speaking.terminal, opening.load()
     chosen = names or usual_inversions(network)

@@ -1,7 +1,8 @@
 """Inversions measured on images that the world drew: what the edit does, what stays, and what it costs.
 
 Each pair is a drawn scene and the same with another thing; the outlines of both are known exactly. A row is a pair
-under one inversion, with Prompt-to-Prompt and without control.
+under one inversion, with Prompt-to-Prompt and without control. Beside the inversions stand the methods that optimise
+the image instead (`OPTIMISED`).
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from PIL import Image
 
 from promptweave.benchmarks.judging import oracle
 from promptweave.benchmarks.measure_given import recipe, swap
+from promptweave.core.control import Control
 from promptweave.editing.edit import run
 from promptweave.editing.values import as_json
 from promptweave.evaluate.metrics import psnr
-from promptweave.methods import Replace
+from promptweave.methods import ContrastiveDenoising, DeltaDenoising, Replace
 from promptweave.models.base import Model
 from promptweave.view.sheet import sheet
 from promptweave.world.caption import caption
@@ -31,6 +33,7 @@ from promptweave.world.scene import Scene
 
 COLUMNS = ("inversion", "editor", "success", "PSNR outside", "PSNR of the source", "seconds", "pairs")
 EDITORS = ("no control", "Prompt-to-Prompt")
+OPTIMISED: dict[str, type[Control]] = {"dds": DeltaDenoising, "cds": ContrastiveDenoising}
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """The images of a pair: given, source's row, without control, with Prompt-to-Prompt."""
+    """The images of a pair: given, source's row, and the edits, without control and with Prompt-to-Prompt, or one."""
 
     inversion: str
     pair: int
@@ -67,13 +70,11 @@ def bench_inversions(
         scene, other, old, new = swap(random.Random(f"inversions {seed} {number}"))
         for inversion in inversions:
             target, begin = caption(other), time.perf_counter()
-            made = run(
-                recipe(
-                    model, scene, (target, target), steps, guidance, controls=(injection,), inversion=inversion,
-                    seed=seed + number,
-                ),
-                model,
-            )  # fmt: skip
+            if inversion in OPTIMISED:
+                targets, how = (target,), {"controls": (OPTIMISED[inversion](),)}
+            else:
+                targets, how = (target, target), {"controls": (injection,), "inversion": inversion}
+            made = run(recipe(model, scene, targets, steps, guidance, **how, seed=seed + number), model)
             spent = time.perf_counter() - begin
             picture = made.recipe.picture
             assert picture is not None
@@ -93,7 +94,9 @@ def _judged(
             inversion, editor, number, sight.has(new) and not sight.has(old), psnr(drawn, image, outside),
             psnr(drawn, pictures[0]), spent,
         )
-        for editor, image, sight in zip(EDITORS, pictures[1:], oracle().look(pictures[1:]), strict=True)
+        for editor, image, sight in zip(
+            EDITORS if len(pictures) > 2 else ("alone",), pictures[1:], oracle().look(pictures[1:]), strict=True
+        )
     ]  # fmt: skip
     return rows, Pictures(inversion, number, (drawn, *pictures))
 
@@ -126,7 +129,12 @@ def cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
 
 def inversion_sheet(found: Sequence[Pictures]) -> Image.Image:
     """A row of images for each inversion of one pair."""
-    first = ("drawn", "source's row", "no control", "Prompt-to-Prompt")
     rows = [list(each.images) for each in found]
-    labels = [[f"{each.inversion}: {name}" if place else name for place, name in enumerate(first)] for each in found]
+    labels = [
+        [f"{each.inversion}: {name}" if place else name for place, name in enumerate(_columns(each))] for each in found
+    ]
     return sheet(rows, labels)
+
+
+def _columns(found: Pictures) -> tuple[str, ...]:
+    return ("drawn", "source's row", *(EDITORS if len(found.images) > 3 else ("edit",)))

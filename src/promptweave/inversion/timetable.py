@@ -15,8 +15,8 @@ def timetable(model: Model, count: int, shape: tuple[int, ...]) -> tuple[Schedul
     """The noise levels, and steps at the times at which the model's own scheduler calls the network.
 
     Each step ends at the time of the next one, the last in the clean latent (level 1). `shape`: of the latents
-    [images, channels, h, w]. Raises CannotInvert for flow models, and for schedulers that call the network several times in a step or
-    between two training times.
+    [images, channels, h, w]. Raises CannotInvert for flow models, and for schedulers that call the network several
+    times in a step or between two training times.
     """
     if model.scheduler == FLOW:
         raise CannotInvert(
