@@ -96,6 +96,8 @@ CROSS: dict[str, Thing] = {
     "pix2pix-zero": controlled(pw.Pix2PixZero("cat", "dog"), target=SOURCE),
     "masactrl": controlled(pw.MasaCtrl()),
     "plug and play": controlled(pw.PlugAndPlay()),
+    "delta denoising": controlled(pw.DeltaDenoising(rounds=1)),
+    "contrastive denoising": controlled(pw.ContrastiveDenoising(rounds=1)),
     "prompt mixing": controlled(pw.PromptMixing("cat", "dog", threshold=0.95), target=SOURCE),
 }
 JOINT: dict[str, Thing] = {

@@ -18,6 +18,7 @@ from rooms import rooms
 import promptweave as pw
 from promptweave.apps.steering import maps_of_both, steer
 from promptweave.apps.terminal import Terminal
+from promptweave.benchmarks.measure_given import swap
 from promptweave.models.load import load_cached
 from promptweave.sampling.loop import Job, sample_jobs
 from promptweave.view.boxes import QUADRANTS, boxed
@@ -169,6 +170,25 @@ def given() -> tuple[Image.Image, Image.Image]:
     free = [Image.fromarray(row[0]) for row in made.plain]
     names = ["given: " + source, *looks], ["the source's row", *(f"no control: {look}" for look in looks)]
     return sheet(rows, labels), sheet([[rows[1][0], *made.edits], [made.source, *free]], names)
+
+
+def without_inversion() -> Image.Image:
+    """Drawn pictures under inversions, and edited without one: InfEdit, TurboEdit and the Delta Denoising Score."""
+    fast, network, rows, labels = pw.load("toybox-fast"), pw.load("toybox"), list[list[Any]](), list[list[str]]()
+    for number in (1, 2):
+        scene, other, _, _ = swap(random.Random(f"inversions 5000 {number}"))
+        picture, prompts = Image.fromarray(render(scene)[0]), (caption(scene), caption(other))
+        runs: dict[str, tuple[Any, dict[str, Any]]] = {
+            "toybox-fast, direct": (fast, {}),
+            "toybox-fast, infedit": (fast, {"inversion": "infedit"}),
+            "toybox-fast, turbo-edit": (fast, {"inversion": "turbo-edit"}),
+            "toybox, direct": (network, {"steps": 20}),
+            "toybox, dds": (network, {"kind": "dds", "steps": 20}),
+        }
+        made = [pw.edit(*prompts, model=model, image=picture, **more).edited for model, more in runs.values()]
+        rows.append([picture, *made])
+        labels.append([f"given: {prompts[0]}", *(f"{name}: {prompts[1]}" for name in runs)])
+    return sheet(rows, labels)
 
 
 def concepts() -> Image.Image:
@@ -350,6 +370,7 @@ PICTURES: dict[str, Callable[[], Image.Image | dict[str, Image.Image]]] = {
     "skip-layer": layers_left_out,
     "prompt-mixing": shapes,
     "given": lambda: dict(zip(("given", "pnp"), given(), strict=True)),
+    "without-inversion": without_inversion,
     "masactrl": mutual,
     "place": places,
     "compose": colours,
