@@ -113,8 +113,8 @@ class Run:
     all steps. `pinned`: the source follows a known path, such as that of a given image (see `Control.for_source`).
     `encode` encodes further texts, and `read` finds their words (`words.Words`). `noising`: how much noise the latents
     hold at each step; raises ValueError for a solver that cannot say. `masked`: for networks that read a mask and the
-    image around it: what they read beside the latents, of an image as in `FirstPass` and a mask. `schedule` gives the noise levels of a
-    diffusion model; it raises ValueError for others.
+    image around it: what they read beside the latents, of an image as in `FirstPass` and a mask. `schedule` gives the
+    noise levels of a diffusion model; it raises ValueError for others.
     """
 
     prompts: tuple[str, ...]

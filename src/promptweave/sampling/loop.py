@@ -200,10 +200,9 @@ class Job:
                 f"{' and '.join(type(control).__name__ for control in choosing)}. Leave out all but one."
             )
         if choosing:
-            schedule = model.schedule()
-            times = choosing[0].times(self.steps, len(schedule.alpha_bar), self.seed)
+            times = choosing[0].times(self.steps, len(model.schedule().alpha_bar), self.seed)
             if times is not None:
-                return Visits(schedule, times)
+                return Visits(times)
         computed = len(self.prompts) - (0 if self.source is None else 1)
         own = None if self.inverted is None else self.inverted.solver(model, computed)
         if own is not None:

@@ -14,16 +14,12 @@ from promptweave.sampling.steps import ddim_step
 class Ddim:
     """Deterministic DDIM (Song et al. 2021, eta = 0): one call per step, latents of unit variance throughout.
 
-<<<<<<< HEAD
-    rewinds = True
-
-    def __init__(self, schedule: Schedule, count: int) -> None:
-=======
     `steps`: their number, or the steps themselves.
     """
 
+    rewinds = True
+
     def __init__(self, schedule: Schedule, steps: int | Sequence[Step]) -> None:
->>>>>>> ec64523 (InfEdit, TurboEdit, and the Delta and Contrastive Denoising Scores; the memory of null-text inversion before it runs)
         self.schedule = schedule
         self.steps: Sequence[Step] = schedule.steps(steps) if isinstance(steps, int) else steps
         self._at = {step.t: step for step in self.steps}
@@ -45,22 +41,33 @@ class Ddim:
         step, schedule = self._at[t], self.schedule
         return ddim_step(output, z, schedule.level(step.t), schedule.level(step.t_next), schedule.prediction)
 
-<<<<<<< HEAD
     def shares(self, t: int | float) -> tuple[float, float]:
         """The square roots of alpha_bar and of what it lacks to 1."""
         level = self.schedule.level(t)
         return level**0.5, (1 - level) ** 0.5
-=======
 
-class Visits(Ddim):
+
+class Visits:
     """Network calls at the given training times, in this order; controls move the latents."""
 
-    def __init__(self, schedule: Schedule, times: Sequence[int]) -> None:
+    def __init__(self, times: Sequence[int]) -> None:
         last = len(times) - 1
-        steps = [Step(i, len(times), t, times[i + 1] if i < last else -1) for i, t in enumerate(times)]
-        super().__init__(schedule, steps)
+        self.steps: Sequence[Step] = [
+            Step(i, len(times), t, times[i + 1] if i < last else -1) for i, t in enumerate(times)
+        ]
+
+    def start(self, noise: Tensor) -> Tensor:
+        """The noise itself."""
+        return noise
+
+    def calls(self, step: Step) -> tuple[int | float, ...]:
+        """One call, at the step's time."""
+        return (step.t,)
+
+    def scale(self, z: Tensor, t: int | float) -> Tensor:
+        """The latent itself."""
+        return z
 
     def advance(self, output: Tensor, z: Tensor, t: int | float) -> Tensor:
         """The latent itself."""
         return z
->>>>>>> ec64523 (InfEdit, TurboEdit, and the Delta and Contrastive Denoising Scores; the memory of null-text inversion before it runs)
