@@ -148,7 +148,7 @@ def test_from_the_command_line_in_jobs_and_replayed(tiny, tiny_folder, tmp_path,
     assert call("edit", *given, "--kind", "dds", "-o", "dds") == 0
     assert call("dds", *given, "--inversion", "ddim", "-o", "no") == 2
     assert "starts from the image itself" in capsys.readouterr().err
-    line = {"source": SOURCE, "target": TARGET, "image": "photo.png", "kind": "dds"}
+    line = {"source": SOURCE, "targets": [TARGET], "image": "photo.png", "kind": "dds"}
     (tmp_path / "jobs.jsonl").write_text(json.dumps(line) + "\n")
     assert call("edit", "--jobs", "jobs.jsonl", "-o", "jobs", *run) == 0
     (one,) = (tmp_path / "jobs").rglob("edit.png")
