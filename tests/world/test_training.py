@@ -106,7 +106,7 @@ def test_codes_have_unit_variance(trained):
 
 
 def vae_psnr_of(folder: Path) -> float:
-    return vae_psnr(pw.load(folder / "pipeline", device="cpu").vae, count=4)
+    return vae_psnr(pw.load(folder / "pipeline", device="cpu").vae, scenes=4)
 
 
 def test_install_copies_pipeline_and_oracle(trained, tmp_path, monkeypatch):

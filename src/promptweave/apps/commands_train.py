@@ -33,8 +33,12 @@ class Training:
         Option("Start a new folder from this model's weights: toybox, toybox-dit or a folder.", flag="--from"),
     ] = None
     rate: Annotated[float, Option("Maximum learning rate of the stages diffusion and joint.", low=0)] = 1e-3
-    batch: Annotated[int, Option("Batch size of the stages diffusion and joint; 0 for 24 and 32.", low=0)] = 0
-    bf16: Annotated[bool, Option("Run the stages diffusion and joint in bfloat16.")] = False
+    vae_rate: Annotated[float, Option("Maximum learning rate of the stages vae and decoder.", low=0)] = 0.02
+    batch: Annotated[
+        int, Option("Batch size of the stages vae, decoder, diffusion and joint; 0 for 12, 12, 24 and 32.", low=0)
+    ] = 0
+    workers: Annotated[int, Option("Processes that render images for the stages vae and decoder.", low=1)] = 1
+    bf16: Annotated[bool, Option("Run the stages vae, decoder, diffusion and joint in bfloat16.")] = False
     scenes: Annotated[int, Option("Training scenes, plus a fifth as many with two things of two colours.", low=1)] = (
         30_000
     )
@@ -70,13 +74,13 @@ def train(*, training: Training, scoring: Scoring, opening: Opening, speaking: S
     }  # fmt: skip
     if training.begin:
         recipe.begin_with(training.folder, training.begin)
-    sizes = {"batch": training.batch, "joint_batch": training.batch} if training.batch else {}
+    sizes = dict.fromkeys(("vae_batch", "batch", "joint_batch"), training.batch) if training.batch else {}
     with training_bar(terminal, times) as watch:
         recipe.train(
             training.folder,
             recipe.Training(
                 training.seed, training.scenes, training.scenes // 5, rate=training.rate, joint_rate=training.rate,
-                bf16=training.bf16, **sizes,
+                bf16=training.bf16, vae_rate=training.vae_rate, workers=training.workers, **sizes,
             ),
             {name: times[name] for name in stages},
             opening.device,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import random
 import time
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,11 @@ from torch import Tensor
 from promptweave.world import build
 from promptweave.world.muon import Muon
 from promptweave.world.scene import random_scene
-from promptweave.world.training import Clock, Log, Training, Watch, checkpoint, pixels, rate_at, save_checkpoint
+from promptweave.world.training import Clock, Log, Training, Watch, ahead, checkpoint, pixels, rate_at, save_checkpoint
+
+CODE_NOISE = (
+    0.02  # deviation of the noise on the codes that the decoder alone is trained on: sampled codes are not exact
+)
 
 
 def edges(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -27,6 +33,13 @@ def reconstruction_loss(output: Tensor, target: Tensor) -> Tensor:
     """Mean absolute error of the pixels plus that of their differences."""
     loss = F.l1_loss(output, target) + 2 * F.mse_loss(output, target)
     return loss + sum(F.l1_loss(a, b) for a, b in zip(edges(output), edges(target), strict=True))
+
+
+def _rendered(recipe: Training, start: int) -> Iterator[Tensor]:
+    """Endless batches of rendered scenes, beginning after `start` samples."""
+    rng = random.Random(recipe.seed + start)
+    batches = ([random_scene(rng, seen_only=False) for _ in range(recipe.vae_batch)] for _ in count())
+    return ahead(pixels, batches, 2 * recipe.workers + 2, recipe.workers)
 
 
 def train_vae(
@@ -56,14 +69,22 @@ def train_vae(
     optimisers = Muon(kernels, lr=recipe.vae_rate), torch.optim.AdamW(vectors, lr=2e-3, weight_decay=0.0)
     rates = [group["lr"] for o in optimisers for group in o.param_groups]
     clock, samples = Clock(minutes, state["spent"]), state["samples"]
-    rng, saved = random.Random(recipe.seed + samples), time.time()
-    while clock.progress < 1:
-        x = pixels([random_scene(rng, seen_only=False) for _ in range(recipe.vae_batch)]).to(device)
-        x = x.contiguous(memory_format=torch.channels_last)
-        posterior = vae.encode(x).latent_dist
-        z = posterior.mode().detach() if decoder_only else posterior.sample()
-        output = vae.decode(z).sample
-        loss = reconstruction_loss(output, x) + (0 if decoder_only else 3e-4 * posterior.kl().mean() / z[0].numel())
+    saved = time.time()
+    for x in _rendered(recipe, samples):
+        if clock.progress >= 1:
+            break
+        x = x.to(device).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=recipe.bf16):
+            posterior = vae.encode(x).latent_dist
+            if decoder_only:
+                z = posterior.mode().detach().float()
+                z = z + CODE_NOISE * torch.randn_like(z)
+            else:
+                z = posterior.sample().float()
+            output = vae.decode(z).sample.float()
+        loss = reconstruction_loss(output, x)
+        if not decoder_only:
+            loss = loss + 3e-4 * posterior.kl().float().mean() / z[0].numel()
         loss.backward()
         factor = rate_at(clock.progress, 0.6) * min(1.0, (samples + 1) / (50 * recipe.vae_batch))
         for optimiser, rate in zip(optimisers, rates, strict=True):
@@ -84,10 +105,10 @@ def train_vae(
 
 
 @torch.no_grad()
-def vae_psnr(vae: Any, count: int = 96, seed: int = 10**6) -> float:
+def vae_psnr(vae: Any, scenes: int = 96, seed: int = 10**6) -> float:
     """Mean PSNR (dB) of reconstructions of unseen scenes."""
     rng, device = random.Random(seed), next(vae.parameters()).device
-    x = pixels([random_scene(rng, seen_only=False) for _ in range(count)]).to(device)
+    x = pixels([random_scene(rng, seen_only=False) for _ in range(scenes)]).to(device)
     output = torch.cat([vae.decode(vae.encode(part).latent_dist.mode()).sample for part in x.split(16)])
     errors = (output.clamp(-1, 1) - x).square().mean((1, 2, 3)) / 4
     return float((-10 * errors.log10()).mean())

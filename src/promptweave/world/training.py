@@ -33,12 +33,13 @@ class Training:
     seed: int = 0
     scenes: int = 30_000
     coloured_scenes: int = 6_000  # more scenes with two things of two colours, which are rare among the others
+    workers: int = 1  # processes that render the images of the stages vae and decoder
     vae_batch: int = 12
     vae_rate: int | float = 0.02
     batch: int = 24
     rate: int | float = 1.0e-3
     warm_up: int = 200
-    bf16: bool = False  # the stages diffusion and joint compute in bfloat16, weights stay in float32
+    bf16: bool = False  # all stages but the oracle and fast compute in bfloat16, weights stay in float32
     decay_share: int | float = 0.2
     grid_steps: int = 12
     save_seconds: int | float = 600
@@ -60,9 +61,9 @@ Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 
-def ahead(make: Callable[[Item], Made], items: Iterable[Item], most: int = 16) -> Iterator[Made]:
-    """`make` of each item, in order, computed by another process that is at most `most` items ahead."""
-    with ProcessPoolExecutor(1) as pool:
+def ahead(make: Callable[[Item], Made], items: Iterable[Item], most: int = 16, workers: int = 1) -> Iterator[Made]:
+    """`make` of each item, in order, computed by other processes that are at most `most` items ahead."""
+    with ProcessPoolExecutor(workers) as pool:
         waiting: deque[Future[Made]] = deque()
         for item in items:
             waiting.append(pool.submit(make, item))
