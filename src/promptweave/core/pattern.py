@@ -10,6 +10,7 @@ no [queries, keys] matrix is built unless someone reads `dense`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -20,6 +21,7 @@ from torch import Tensor
 
 Attention = Float[Tensor, "*batch heads queries keys"]
 Values = Float[Tensor, "*batch heads keys dim"]
+Attend = Callable[..., Tensor]  # softmax(q k^T / sqrt(dim) + attn_mask) v, as torch's scaled_dot_product_attention
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,12 +58,14 @@ class Softmax:
             scores = scores + self.bias.to(precise)
         return scores.softmax(-1).to(self.q.dtype)
 
-    def apply(self, v: Values) -> Float[Tensor, "*batch heads queries dim"]:
+    def apply(
+        self, v: Values, attend: Attend = F.scaled_dot_product_attention
+    ) -> Float[Tensor, "*batch heads queries dim"]:
         bias = self.bias
         if bias is not None:
             bias = bias if bias.dtype == torch.bool else bias.to(self.q.dtype)
             bias = bias[None] if bias.ndim == 1 else bias  # over keys: the same for all queries
-        return F.scaled_dot_product_attention(self.q, self.k, v, attn_mask=bias)
+        return attend(self.q, self.k, v, attn_mask=bias)
 
 
 @dataclass(frozen=True, eq=False)

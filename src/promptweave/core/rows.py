@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptweave.core.memory import Layer
-from promptweave.core.pattern import Pattern, Softmax, Term
+from promptweave.core.pattern import Attend, Pattern, Softmax, Term
 
 MERGED = 4  # from so many pieces on, they are concatenated for one call; for fewer, copying costs more than calls
 Branch = Literal["uncond", "cond"]
@@ -149,7 +149,7 @@ class Rows:
         """The outputs [batch, heads, queries, dim]."""
         return evaluate([self])
 
-    def parts(self, calls: Calls) -> Iterator[Part]:
+    def parts(self, calls: Calls, attend: Attend = F.scaled_dot_product_attention) -> Iterator[Part]:
         """The terms of each group of batch rows; softmax terms are queued in `calls`, to be evaluated together."""
         for first, count, row in self._runs():
             if row is None:
@@ -162,7 +162,8 @@ class Rows:
                 if isinstance(kernel, Softmax) and kernel.bias is None:  # a bias keeps a term out of the common call
                     terms.append((term, *_enter(calls, kernel.q, kernel.k, v)))
                 else:
-                    terms.append((term, kernel.apply(v), 0))
+                    more = (attend,) if isinstance(kernel, Softmax) else ()
+                    terms.append((term, kernel.apply(v, *more), 0))
             yield terms
 
     def _values(self, term: Term, v: Tensor) -> Tensor:
@@ -212,26 +213,26 @@ class _Call:
         self.pieces: list[tuple[Tensor, Tensor, Tensor]] = []
         self.outputs: tuple[Tensor, ...] = ()
 
-    def run(self) -> None:
+    def run(self, attend: Attend) -> None:
         if len(self.pieces) < MERGED:
-            self.outputs = tuple(F.scaled_dot_product_attention(*piece) for piece in self.pieces)
+            self.outputs = tuple(attend(*piece) for piece in self.pieces)
             return
         q, k, v = (torch.cat(tensors) for tensors in zip(*self.pieces, strict=True))
         sizes = [len(piece[0]) for piece in self.pieces]
-        self.outputs = torch.split(F.scaled_dot_product_attention(q, k, v), sizes)
+        self.outputs = torch.split(attend(q, k, v), sizes)
 
 
 Calls = dict[tuple[int, int], _Call]
 Part = list[tuple[Term | None, _Call | Tensor, int]]
 
 
-def evaluate(batches: Sequence[Rows]) -> Stack:
+def evaluate(batches: Sequence[Rows], attend: Attend = F.scaled_dot_product_attention) -> Stack:
     """The concatenated outputs [batch, heads, queries, dim] of several batches. Unchanged rows are not copied, and many
-    softmax terms of equal shape are evaluated in one call."""
+    softmax terms of equal shape are evaluated in one call of `attend`."""
     calls: Calls = {}
-    parts = [part for rows in batches for part in rows.parts(calls)]
+    parts = [part for rows in batches for part in rows.parts(calls, attend)]
     for call in calls.values():
-        call.run()
+        call.run(attend)
     # In memory, fused kernels return [batch, queries, heads, dim], which the layer then reads without a copy.
     return torch.cat([_total(part).transpose(1, 2) for part in parts]).transpose(1, 2)
 

@@ -218,7 +218,7 @@ def run_many(
         unpinned = begin.inverted is not None and not begin.inverted.pinned
         again = reproduced(model, recipe) if unpinned or (recipe.base and recipe.keep_original) else None
         kept = in_original(recipe, one, again) if recipe.keep_original else ()
-        report = effect_report(recipe, one, plain, begin.inverted, reproduced=again, kept=kept)
+        report = effect_report(recipe, one, plain, begin.inverted, reproduced=again, kept=kept) | model.kernels()
         grid = latent_grid(model, recipe.size)
         results.append(Result(recipe, one, plain, report, model.fingerprint(), grid, begin.inverted, kept))
     return results

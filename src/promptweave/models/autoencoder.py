@@ -11,6 +11,7 @@ from torch import Tensor
 from promptweave.core.finite import HALF, NotFinite, finite
 from promptweave.core.precision import precision
 from promptweave.models.quiet import quiet
+from promptweave.models.switched import alone
 
 
 class Autoencoder:
@@ -54,11 +55,12 @@ class Autoencoder:
 
     def _sound(self, run: Callable[[], Tensor], what: str) -> Tensor:
         """A pass of the autoencoder; one that overflows in half precision is made again in single precision."""
-        with _Precise(self.vae, self.vae.dtype == torch.float16 and bool(self.vae.config.get("force_upcast"))):
-            x = run()
-        if not finite(x) and self.vae.dtype in HALF:
-            with _Precise(self.vae, True):
+        with alone(self.vae):  # for a moment it may be in another precision
+            with _Precise(self.vae, self.vae.dtype == torch.float16 and bool(self.vae.config.get("force_upcast"))):
                 x = run()
+            if not finite(x) and self.vae.dtype in HALF:
+                with _Precise(self.vae, True):
+                    x = run()
         if not finite(x):
             also = " and in single precision" if self.vae.dtype in HALF else ""
             raise NotFinite(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from promptweave.core.clock import Step
 from promptweave.core.control import Text
 from promptweave.core.features import Block, Features, joined
 from promptweave.core.memory import Layer, Memory
+from promptweave.core.pattern import Attend
 from promptweave.core.rows import Keys, Layout, Row, Rows, Stack, evaluate
 from promptweave.core.schedule import Schedule
 from promptweave.core.site import Site, Sites
@@ -26,15 +28,6 @@ Call = TypeVar("Call", bound=Callable[..., Any])
 def outside_graphs(function: Call) -> Call:
     """Exclude a function from torch.compile: the network around it stays compiled, whatever controls do."""
     return cast(Call, torch.compiler.disable(function))
-
-
-def shown(network: Any, what: str) -> None:
-    """Raise ValueError if a network is compiled, since hooks on its modules would not be called."""
-    if getattr(network, "_compiled_call_impl", None) is not None or hasattr(network, "_orig_mod"):
-        raise ValueError(
-            f"A control reads {what}, and a compiled network does not give access to them. Load the model without "
-            "torch.compile for this control."
-        )
 
 
 class ModelError(ValueError):
@@ -130,6 +123,7 @@ class Tap:
         v: Keys,
         project: Callable[[Tensor], Keys] | None = None,
         memory: Layer | None = None,
+        attend: Attend = F.scaled_dot_product_attention,
     ) -> Stack | None:
         """The edited output [batch, heads, queries, dim], or None if no row was changed. `project`: text to keys.
         `memory`: the cache of the layer's keys and values, if they stay the same from step to step."""
@@ -139,7 +133,7 @@ class Tap:
             end = begin + part.layout.size
             batches.append(part.rows(site, q[begin:end], k[begin:end], v[begin:end], project, memory))
             begin = end
-        return evaluate(batches) if any(rows.touched for rows in batches) else None
+        return evaluate(batches, attend) if any(rows.touched for rows in batches) else None
 
 
 @runtime_checkable
@@ -252,6 +246,14 @@ class Model(Protocol):
 
     def encode(self, prompts: Sequence[str], negative: Sequence[str], *, truncate: bool = False) -> Text:
         """Encode prompts and negative prompts. Raises PromptTooLong unless the model may `truncate` them."""
+        ...
+
+    def check(self) -> None:
+        """Raise ModelError if something is switched on in the network under which edits would not reach every layer."""
+        ...
+
+    def kernels(self) -> dict[str, Any]:
+        """For reports: the attention backend, if the user chose one, and what it left to PyTorch's own."""
         ...
 
     def sites(self, latent_grid: tuple[int, int]) -> tuple[Site, ...]:

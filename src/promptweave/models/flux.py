@@ -19,6 +19,7 @@ from promptweave.models.joint import FLUX_BLOCKS, joint_installed, middle
 from promptweave.models.pipeline import PipelineModel, on_device
 from promptweave.models.shift import shift
 from promptweave.models.skipping import skipped
+from promptweave.models.switched import one_at_a_time
 from promptweave.words import Words
 
 PATCH = 2  # latent cells along a side that make one token
@@ -112,6 +113,7 @@ class FluxModel(PipelineModel):
         best = FLUX_BLOCKS if depth > max(FLUX_BLOCKS) else middle(depth)
         return Sites("joint", names=tuple(f"stream_double_{number}" for number in best))
 
+    @one_at_a_time
     def predict(
         self,
         z: Tensor,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from promptweave.core.control import Text
+from promptweave.models.switched import Formats
 
 
 class ImagePrompt:
@@ -21,7 +22,7 @@ class ImagePrompt:
     def __init__(self, pipeline: Any, pictures: Any) -> None:
         with torch.no_grad():
             both = pipeline.prepare_ip_adapter_image_embeds(pictures, None, pipeline._execution_device, 1, True)
-        dtype = next(pipeline.unet.parameters()).dtype
+        dtype = Formats(pipeline.unet).dtype
         self.uncond, self.cond = ([pair[side : side + 1].to(dtype) for pair in both] for side in range(2))
         self.sizes = [math.prod(embedding.shape) for embedding in self.cond]
 

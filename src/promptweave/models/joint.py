@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from diffusers.models.attention_processor import JointAttnProcessor2_0, XFormersJointAttnProcessor
 from diffusers.models.embeddings import apply_rotary_emb
 from diffusers.models.transformers.transformer_flux import FluxAttention, FluxAttnProcessor
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from promptweave.core.site import Site
 from promptweave.models.base import Tap
+from promptweave.models.switched import backend_of
 from promptweave.models.tap import check_processors
 
 PLAIN = (JointAttnProcessor2_0, XFormersJointAttnProcessor, FluxAttnProcessor)  # all compute plain attention
@@ -35,12 +35,11 @@ def middle(depth: int) -> tuple[int, ...]:
 class JointTap:
     """Attention of one joint layer, or of one layer over the image alone, under a tap."""
 
-    # Read by diffusers.
-    _attention_backend = None
-    _parallel_config = None
+    _parallel_config = None  # read by diffusers
 
-    def __init__(self, site: Site, tap: Tap) -> None:
+    def __init__(self, site: Site, tap: Tap, before: Any) -> None:
         self.site, self.tap = site, tap
+        self.attend = backend_of(before)
 
     def __call__(
         self,
@@ -55,9 +54,9 @@ class JointTap:
         if image_rotary_emb is not None:
             rotate: Any = apply_rotary_emb
             q, k = (rotate(x, image_rotary_emb, sequence_dim=2) for x in (q, k))
-        output = self.tap.attend(self.site, q, k, v)
+        output = self.tap.attend(self.site, q, k, v, attend=self.attend)
         if output is None:
-            output = F.scaled_dot_product_attention(q, k, v)
+            output = self.attend(q, k, v)
         output = output.transpose(1, 2).flatten(2).to(q.dtype)
         if encoder_hidden_states is None:
             return output if attn.pre_only else attn.to_out[1](attn.to_out[0](output))
@@ -103,7 +102,7 @@ def joint_installed(layers: dict[str, Any], sites: Sequence[Site], tap: Tap) -> 
     before = {path: layer.processor for path, layer in layers.items()}
     try:
         for site in sites:
-            layers[site.path].processor = JointTap(site, tap)
+            layers[site.path].processor = JointTap(site, tap, before[site.path])
         yield
     finally:
         for path, layer in layers.items():

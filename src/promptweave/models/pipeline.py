@@ -24,6 +24,7 @@ from promptweave.models.solvers import (
     published_without_guidance,
     scheduler_name,
 )
+from promptweave.models.switched import Formats, kernels, one_at_a_time, refuse_caches
 from promptweave.words import Words
 from promptweave.words.lengths import check_length, quoted
 
@@ -64,7 +65,18 @@ class PipelineModel:
 
     @property
     def dtype(self) -> torch.dtype:
-        return next(self.network.parameters()).dtype
+        """What the network computes in, also where its weights are stored in another format."""
+        return self._formats.dtype
+
+    def check(self) -> None:
+        refuse_caches(self.network)
+
+    def kernels(self) -> dict[str, Any]:
+        return kernels(self.network)
+
+    @cached_property
+    def _formats(self) -> Formats:
+        return Formats(self.network)
 
     @cached_property
     def _autoencoder(self) -> Autoencoder:
@@ -177,6 +189,7 @@ class PipelineModel:
     def phases(self, prompt: str, steps: int) -> tuple[str, ...]:
         return self.reading.phases(prompt, steps)
 
+    @one_at_a_time  # a tokenizer keeps how it cuts and pads between its calls
     def _words(self, prompt: str, allow_empty: bool) -> Words:
         """The words of a prompt, which may be empty if `allow_empty`; read once while tokenizers and reading stay."""
         names = ("tokenizer", "tokenizer_2", "tokenizer_3")
@@ -195,6 +208,7 @@ class PipelineModel:
         for phase in dict.fromkeys(self.phases(text, steps)):
             check_length(self._words(phase, True), name, chunks=self.chunkable)
 
+    @one_at_a_time
     @torch.no_grad()
     def encode(self, prompts: Sequence[str], negative: Sequence[str], *, truncate: bool = False) -> Text:
         for text in () if truncate else dict.fromkeys((*prompts, *negative)):

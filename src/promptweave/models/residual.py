@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from promptweave.core.features import Block
 from promptweave.core.site import Place
-from promptweave.models.base import Tap, outside_graphs, shown
+from promptweave.models.base import Tap, outside_graphs
+from promptweave.models.switched import shown
 
 
 def residual_blocks(unet: Any) -> tuple[Block, ...]:

@@ -16,6 +16,7 @@ from promptweave.models.joint import BEST_BLOCKS, joint_installed, middle
 from promptweave.models.pipeline import PipelineModel, on_device
 from promptweave.models.shift import shift
 from promptweave.models.skipping import skipped
+from promptweave.models.switched import one_at_a_time
 from promptweave.words import Words
 
 T5_LENGTH = 256  # text tokens of the T5 encoder, which are zero if it is left out
@@ -98,6 +99,7 @@ class SD3Model(PipelineModel):
         best = BEST_BLOCKS.get((len(blocks), dual), middle(len(blocks)))
         return Sites("joint", names=tuple(f"stream_joint_{number}" for number in best))
 
+    @one_at_a_time
     def predict(
         self,
         z: Tensor,

@@ -11,7 +11,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from promptweave.core.site import Site
-from promptweave.models.base import Tap, outside_graphs, shown
+from promptweave.models.base import Tap, outside_graphs
+from promptweave.models.switched import shown
 
 
 def block_path(site: Site) -> str:

@@ -25,6 +25,7 @@ from promptweave.models.pipeline import PipelineModel
 from promptweave.models.prefix import prefix, shared
 from promptweave.models.residual import altered, residual_blocks
 from promptweave.models.skipping import skipped
+from promptweave.models.switched import one_at_a_time
 from promptweave.models.tap import installed
 from promptweave.words import Words
 
@@ -137,6 +138,7 @@ class UNetModel(PipelineModel):
     def map_sites(self, latent_grid: tuple[int, int]) -> Sites:
         return Sites("cross", grid=self.map_grid(latent_grid))
 
+    @one_at_a_time
     def predict(
         self,
         z: Tensor,

@@ -127,6 +127,7 @@ class Job:
     def bind(self, model: Model, first_pass: FirstPass | None = None) -> tuple[Run, tuple[Hooks, ...]]:
         """Bind the controls to a run; everything that can be checked before the first step is checked here."""
         noise, guidance = self.noise, self.guidance
+        model.check()
         if not self.prompts:
             raise ValueError("A run needs at least one prompt. Received none.")
         if noise.ndim != 4 or noise.shape[1] != model.channels or not noise.numel():
