@@ -41,8 +41,8 @@ def read(kind: str, joint: bool, blend: bool) -> set[str]:
         return {"blend", "structure", "blocks"}
     if kind == "flow":
         return EVERYWHERE | FLOWING | (BLENDING if blend else set())
-    if kind in ("dds", "cds"):
-        return EVERYWHERE | (BLENDING if blend else set())
+    if kind in ("dds", "cds", "inpaint"):
+        return EVERYWHERE | (BLENDING if blend else set()) | ({"strength"} if kind == "inpaint" else set())
     return EVERYWHERE | ({"joint", "blocks"} if joint else BY_WORDS) | (BLENDING if blend else set())
 
 

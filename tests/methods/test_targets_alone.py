@@ -66,6 +66,7 @@ CASES: dict[str, Make] = {
     "semantic guidance": lambda words: [pw.SemanticGuidance({"a red car": 5}, warmup=0, attention=True)],
     "Attend-and-Excite": lambda words: [pw.AttendAndExcite("riding", share=0.5, thresholds=())],
     "Directed Diffusion": lambda words: [pw.DirectedDiffusion({"riding": (0, 0, 0.5, 1)}, prompts=None)],
+    "Contrastive Denoising": lambda words: [pw.ContrastiveDenoising(rounds=1)],
     "Structured Diffusion": lambda words: [pw.StructuredDiffusion(("riding",))],
 }
 
