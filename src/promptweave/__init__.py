@@ -54,8 +54,10 @@ if _TYPE_CHECKING:
     from promptweave.methods import ContrastiveDenoising as ContrastiveDenoising
     from promptweave.methods import DeltaDenoising as DeltaDenoising
     from promptweave.methods import DirectedDiffusion as DirectedDiffusion
+    from promptweave.methods import DirectEdit as DirectEdit
     from promptweave.methods import FlowEdit as FlowEdit
     from promptweave.methods import Inpaint as Inpaint
+    from promptweave.methods import KVEdit as KVEdit
     from promptweave.methods import LocalBlend as LocalBlend
     from promptweave.methods import MasaCtrl as MasaCtrl
     from promptweave.methods import PerturbedAttentionGuidance as PerturbedAttentionGuidance
@@ -70,6 +72,7 @@ if _TYPE_CHECKING:
     from promptweave.methods import SkipLayerGuidance as SkipLayerGuidance
     from promptweave.methods import SmoothedEnergyGuidance as SmoothedEnergyGuidance
     from promptweave.methods import StructuredDiffusion as StructuredDiffusion
+    from promptweave.methods import UniEdit as UniEdit
     from promptweave.models.load import load as load
     from promptweave.perception.perceive import Perceived as Perceived
     from promptweave.perception.perceive import perceive as perceive

@@ -13,10 +13,10 @@ from PIL import Image
 import promptweave as pw
 from promptweave.apps.cli import main
 from promptweave.editing.jobs import read_jobs, run_jobs
-from promptweave.editing.options import Unread
 from promptweave.editing.picture import BadPicture
 from promptweave.editing.plan import plan
 from promptweave.editing.settings import Settings
+from promptweave.editing.who_reads import Unread
 from promptweave.maps.edit_maps import masks_of
 
 SOURCE, TARGET = "a photo of a cat riding a bike", "a photo of a dog riding a bike"

@@ -14,10 +14,10 @@ from PIL import Image
 import promptweave as pw
 from promptweave.apps.cli import main
 from promptweave.editing.jobs import read_jobs, run_jobs
-from promptweave.editing.options import Unread
 from promptweave.editing.picture import BadPicture, Picture
 from promptweave.editing.recipe import BrokenRecipe, Recipe
 from promptweave.editing.report import inversion_told, put_back_told
+from promptweave.editing.who_reads import Unread
 
 SOURCE, TARGET = "a photo of a cat riding a bike", "a photo of a dog riding a bike"
 RUN = {"steps": 2, "guidance": 3.0, "keep_original": True}

@@ -16,10 +16,11 @@ import promptweave as pw
 from promptweave.core.fields import options_of
 from promptweave.core.kept import Kept
 from promptweave.editing.edit import RecordOptions
-from promptweave.editing.options import ASKED, FIELDS, KINDS, EditOptions, PromptToPrompt, Unread, asked
+from promptweave.editing.options import EditOptions, PromptToPrompt
 from promptweave.editing.plan import bind, plan
 from promptweave.editing.settings import RunOptions, Settings
 from promptweave.editing.values import BadValue, as_json, read_option, read_options, read_value
+from promptweave.editing.who_reads import ASKED, FIELDS, KINDS, Unread, asked
 
 SOURCE, TARGET = "a photo of a cat riding a bike", "a photo of a dog riding a bike"
 STEPS = {"steps": 5}
@@ -28,21 +29,26 @@ VALUES = {
     "weights": {"dog": 2.5}, "blend": "bike", "subtract": "bike", "threshold": 0.45, "blend_start": 0.25,
     "mask": ((1.0, 0.0), (0.0, 1.0)), "combine": "union", "shared_start": 0.4, "strength": 0.7,
     "source_guidance": 2.5, "target_guidance": 6.5, "structure": 0.45, "reference_compat": True, "two_pass": True,
+    "omega": 2.5, "inject": 0.35, "reinitialise": True,
 }  # fmt: skip
 BY_WORDS = {"cross", "self_attention", "self_grid", "reference_compat", "two_pass"}
 EVERYWHERE = {"weights", "blend", "mask", "shared_start"}
 BLENDING = {"subtract", "threshold", "blend_start", "reference_compat"}
-FLOWING = {"strength", "source_guidance", "target_guidance"}
+OWN = {  # kinds that all of these compose with
+    "flow": {"strength", "source_guidance", "target_guidance"}, "uniedit": {"strength", "omega", "target_guidance"},
+    "directedit": {"inject", "blocks"}, "inpaint": {"strength"}, "dds": set(), "cds": set(),
+}  # fmt: skip
+ALONE = ("consist", "kvedit")  # whose own words `blend` names, words of the source
 
 
 def read(kind: str, joint: bool, blend: bool) -> set[str]:
     """What is read, written out by hand."""
     if kind == "consist":
         return {"blend", "structure", "blocks"}
-    if kind == "flow":
-        return EVERYWHERE | FLOWING | (BLENDING if blend else set())
-    if kind in ("dds", "cds", "inpaint"):
-        return EVERYWHERE | (BLENDING if blend else set()) | ({"strength"} if kind == "inpaint" else set())
+    if kind == "kvedit":
+        return {"blend", "mask", "strength", "reinitialise", "blocks"} | ({"threshold"} if blend else set())
+    if kind in OWN:
+        return EVERYWHERE | OWN[kind] | (BLENDING if blend else set())
     return EVERYWHERE | ({"joint", "blocks"} if joint else BY_WORDS) | (BLENDING if blend else set())
 
 
@@ -63,7 +69,7 @@ def test_every_pair_of_kind_and_option_is_built_or_refused(model, kind, option, 
     """No third outcome: the value stands in a control, or the error names the option and who reads it."""
     joint = any(site.kind == "joint" for site in model.sites((16, 16)))
     value = VALUES[option] or ((next(site.name for site in model.sites((16, 16))),))
-    companions = {"blend": "cat" if kind == "consist" else "dog"} if blend or kind == "consist" else {}
+    companions = {"blend": "cat" if kind in ALONE else "dog"} if blend or kind == "consist" else {}
     given = {"kind": kind, **companions, option: value}
     if option in read(kind, joint, blend):
         controls = plan(SOURCE, [TARGET], model, given, Settings(**STEPS)).controls
@@ -202,7 +208,7 @@ def test_a_recording_of_a_result_has_the_results_settings(tiny):
 
 @pytest.mark.parametrize("kind", ["auto", *KINDS])
 def test_asked_is_the_inverse_of_the_controls(sd3, tiny, kind):
-    model = sd3 if kind in ("flow", "consist") else tiny
+    model = sd3 if kind in ("flow", "uniedit", "directedit", *ALONE) else tiny
     some = read(kind, model is sd3, blend=True) - {"blocks", "mask"}
     given = {"kind": kind, **{name: VALUES[name] for name in some}, "blend": "cat"}
     words = [model.words(prompt) for prompt in (SOURCE, TARGET)]

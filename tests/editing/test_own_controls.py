@@ -43,6 +43,7 @@ class Louder(pw.Control):
 EXAMPLES = {
     "AttendAndExcite": {"words": ("photo", "bike"), "iterations": 1}, "Consist": {"words": ("cat",)},
     "DirectedDiffusion": {"regions": {"bike": (0, 0, 0.5, 0.5)}}, "SharedStart": {"share": 0.5},
+    "KVEdit": {"mask": ((1.0, 0.0), (0.0, 1.0)), "reinitialise": True},
     "LocalBlend": {"words": "dog"}, "PromptMixing": {"word": "bike", "proxies": "cat"},
     "SkipLayerGuidance": {"layers": (3,), "window": 1.0},
     "MasaCtrl": {"start": 0}, "Pix2PixZero": {"source": "cat", "target": "dog"}, "Reweight": {"weights": {"dog": 2}},
@@ -55,6 +56,7 @@ def example(kind: type[pw.Control]) -> pw.Control:
 
 
 CONTROLS = [kind for kind in vars(methods).values() if isinstance(kind, type) and issubclass(kind, pw.Control)]
+JOINT = (pw.Consist, pw.FlowEdit, pw.UniEdit, pw.DirectEdit, pw.KVEdit)  # for networks with joint attention
 
 
 @pytest.fixture()
@@ -150,7 +152,7 @@ def test_a_parameter_that_a_recipe_cannot_have(tiny):
         control_as_dict(Odd())
 
 
-@pytest.mark.parametrize("kind", [kind for kind in CONTROLS if kind not in (pw.Consist, pw.FlowEdit)],
+@pytest.mark.parametrize("kind", [kind for kind in CONTROLS if kind not in JOINT],
                          ids=lambda kind: kind.__name__)  # fmt: skip
 def test_every_control_has_its_page(tiny, kind):
     control = example(kind)

@@ -82,6 +82,9 @@ JOINT: dict[str, Make] = {
     "joint blend": lambda words: [Refine(joint=0.5), LocalBlend(tuple(words), "riding", 0.7, 0.9)],
     "Consist": lambda words: [pw.Consist("cat")],
     "FlowEdit": lambda words: [pw.FlowEdit(0.7)],
+    "UniEdit": lambda words: [pw.UniEdit()],
+    "DirectEdit": lambda words: [pw.DirectEdit(0.4)],
+    "KVEdit": lambda words: [pw.KVEdit(LEFT)],
 }
 
 

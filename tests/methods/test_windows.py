@@ -16,6 +16,7 @@ from promptweave.sampling.loop import Job
 from promptweave.sampling.recording import Capture, Kept
 
 SOURCE, TARGET = "a photo of a cat riding a bike", "a photo of a dog riding a bike"
+HALF = ((1.0,) * 8 + (0.0,) * 8,) * 16
 PAIRS: list[tuple[Control, tuple[str, ...]]] = [  # a window is a number or a pair
     (pw.Replace(), ("cross", "self_attention", "joint")),
     (pw.Refine(), ("cross", "self_attention", "joint")),
@@ -27,6 +28,7 @@ PAIRS: list[tuple[Control, tuple[str, ...]]] = [  # a window is a number or a pa
     (pw.AttendAndExcite("bike"), ("share",)),
     (pw.Pix2PixZero("cat", "dog"), ("window",)),
     (pw.Consist("cat"), ("structure",)),
+    (pw.DirectEdit(), ("inject",)),
     (pw.PerturbedAttentionGuidance(), ("window",)),
     (pw.SmoothedEnergyGuidance(), ("window",)),
     (pw.SkipLayerGuidance(layers=(3,)), ("window",)),
@@ -40,7 +42,11 @@ NUMBERS: list[tuple[Control, tuple[str, ...]]] = [  # a fraction is one number
     (pw.SemanticGuidance({"a lion": 4}), ("warmup",)),
     (pw.Consist("cat"), ("threshold",)),
     (pw.FlowEdit(), ("strength", "free")),
+    (pw.UniEdit(), ("strength",)),
+    (pw.Inpaint(HALF), ("strength",)),
+    (pw.KVEdit(HALF), ("strength", "threshold")),
 ]
+JOINT = (pw.Consist, pw.FlowEdit, pw.UniEdit, pw.DirectEdit, pw.KVEdit)  # for networks with joint attention
 WITHOUT = {methods.StructuredDiffusion}  # acts in all steps
 NEVER: list[Any] = ["0.5", True, -0.1, 1.2, float("nan"), float("inf"), (), (0.5,), (0.1, 0.2, 0.3), (0.6, 0.4),
                     (-0.1, 0.5), (0.2, 1.1), (0.1, "x"), (0.1, True), (0.1, None)]  # fmt: skip
@@ -61,7 +67,7 @@ def bind(tiny, joint, control: Control, name: str, value: Any) -> None:
     """Bind the control with another value of a field, as an untyped caller may give it."""
     changed = copy.copy(control)
     object.__setattr__(changed, name, value)
-    model = joint if isinstance(control, pw.Consist | pw.FlowEdit) else tiny
+    model = joint if isinstance(control, JOINT) else tiny
     prompts = [SOURCE, SOURCE if isinstance(control, pw.Pix2PixZero) else TARGET]
     Job(prompts, pw.noise_for(model, 0), 10, 3.0, [changed]).bind(model)
 
@@ -78,7 +84,7 @@ def test_what_is_no_window(tiny, joint, control, name):
 
 @pytest.mark.parametrize(("control", "name"), cases(NUMBERS))
 def test_what_is_no_fraction(tiny, joint, control, name):
-    missing = [] if name == "strength" else [None]  # of FlowEdit: that of the model's family
+    missing = [] if isinstance(control, pw.FlowEdit) and name == "strength" else [None]  # its model family's
     for value in [*missing, *NEVER, (0.2, 0.6), pw.Window(0.2, 0.6)]:
         with pytest.raises(ValueError, match=f"{name} of {type(control).__name__} ({RULE})") as error:
             bind(tiny, joint, control, name, value)
@@ -118,11 +124,13 @@ def test_no_window_is_forgotten():
         listed.setdefault(type(control), set()).update(names)
     assert classes - WITHOUT == set(listed)
     words = {"cross", "self_attention", "joint", "window", "share", "start", "features", "attention", "layers",
-             "warmup", "structure", "free", "threshold", "subtract_threshold"}  # fmt: skip
+             "warmup", "structure", "free", "threshold", "subtract_threshold", "strength", "inject"}  # fmt: skip
     for kind in classes:
         named = {field.name for field in fields(kind)} & words
         if kind is methods.SemanticGuidance:
             named -= {"attention", "threshold"}  # a switch, and a quantile with a check of its own
+        if kind in (methods.DirectedDiffusion, methods.Pix2PixZero):
+            named -= {"strength"}  # a factor
         if kind is methods.PromptMixing:
             named -= {"threshold"}  # that of its LocalBlend
         if "layers" in named and kind not in (methods.MasaCtrl, methods.PlugAndPlay):

@@ -10,7 +10,7 @@ from tiny import build_tiny
 import promptweave as pw
 from promptweave.core.control import Control, Hooks, NoEffect
 from promptweave.core.finite import NotFinite
-from promptweave.editing.options import Unread
+from promptweave.editing.who_reads import Unread
 from promptweave.inversion.ddim import invert
 from promptweave.models.load import load
 from promptweave.models.solvers import few_steps

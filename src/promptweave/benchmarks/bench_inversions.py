@@ -78,14 +78,17 @@ def bench_inversions(
             spent = time.perf_counter() - begin
             picture = made.recipe.picture
             assert picture is not None
-            yield _judged(inversion, number, (scene, other), (old, new), made.sample.pictures[:, 0], spent)
+            editors = ("alone",) if inversion in OPTIMISED else EDITORS
+            yield judged(inversion, number, (scene, other), (old, new), made.sample.pictures[:, 0], spent, editors)
             if progress:
                 progress()
 
 
-def _judged(
-    inversion: str, number: int, scenes: tuple[Scene, Scene], nouns: tuple[str, str], pictures: np.ndarray, spent: float
-) -> tuple[list[Row], Pictures]:
+def judged(
+    inversion: str, number: int, scenes: tuple[Scene, Scene], nouns: tuple[str, str], pictures: np.ndarray,
+    spent: float, editors: Sequence[str] = EDITORS,
+) -> tuple[list[Row], Pictures]:  # fmt: skip
+    """The row of each editor, and the images; `pictures` [1 + editors, height, width, 3] begin with the source's."""
     drawn = render(scenes[0])[0]
     outside = np.asarray(~np.concatenate([render(scene)[1] for scene in scenes]).any(0))
     old, new = nouns
@@ -94,9 +97,7 @@ def _judged(
             inversion, editor, number, sight.has(new) and not sight.has(old), psnr(drawn, image, outside),
             psnr(drawn, pictures[0]), spent,
         )
-        for editor, image, sight in zip(
-            EDITORS if len(pictures) > 2 else ("alone",), pictures[1:], oracle().look(pictures[1:]), strict=True
-        )
+        for editor, image, sight in zip(editors, pictures[1:], oracle().look(pictures[1:]), strict=True)
     ]  # fmt: skip
     return rows, Pictures(inversion, number, (drawn, *pictures))
 

@@ -229,10 +229,12 @@ class Control:
 
     `needs`: what must be known of the source before the first step. "noise": its starting noise; if no control needs
     it, a given image is not inverted. "latents" and "maps": its final latents and the maps of its words; the source is
-    then generated alone first, and `run.first_pass` holds them.
+    then generated alone first, and `run.first_pass` holds them. `inversion`: the name of the inversion that was
+    published with the method, for input images whose inversion was not chosen.
     """
 
     needs: ClassVar[frozenset[Literal["noise", "latents", "maps"]]] = frozenset({"noise"})
+    inversion: ClassVar[str] = ""
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Register every control class, so that recipes can find it."""
@@ -254,6 +256,10 @@ class Control:
     def reads(self, run: Run) -> Kept:
         """What it reads of the source's attention; everything, unless the method says otherwise."""
         return everything(run)
+
+    def recordable(self, run: Run) -> bool:
+        """Whether a recording can take the source's place in this run, if it holds what the control reads."""
+        return self.needs == {"noise"}
 
     def idle(self, run: Run) -> bool:
         """Whether its parameters alone make it change nothing, such as an empty window or a factor of 1."""

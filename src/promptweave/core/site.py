@@ -22,7 +22,8 @@ class Site:
 
     `place`: "down", "mid" or "up" in a UNet, "stream" in a transformer. `index` counts in execution order. `grid` is
     the (height, width) of its pixels, the image queries; `dim` the width of a head; `path` that of the module in its
-    network. `text` and `image` are the slices of a joint layer's sequence, None in self- and cross-attention.
+    network. `text` and `image` are the slices of a joint layer's sequence, None in self- and cross-attention. `roles`:
+    what is known of its part in editing (`core.roles`).
     """
 
     name: str
@@ -35,6 +36,7 @@ class Site:
     text: slice | None = None
     image: slice | None = None
     dim: int = 0
+    roles: tuple[str, ...] = ()
 
     @property
     def queries(self) -> int:

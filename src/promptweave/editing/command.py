@@ -10,9 +10,10 @@ from typing import Any, get_args
 from promptweave.core.clock import Window
 from promptweave.core.control import Run
 from promptweave.core.fields import Command, Listed, options_of
-from promptweave.editing.options import FIELDS, PromptToPrompt, asked, check_read
+from promptweave.editing.options import PromptToPrompt
 from promptweave.editing.recipe import Recipe
 from promptweave.editing.settings import Settings
+from promptweave.editing.who_reads import FIELDS, asked, check_read
 
 LONG = 200  # characters: a longer parameter is abbreviated in the Python call
 

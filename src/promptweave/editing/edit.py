@@ -11,7 +11,7 @@ from promptweave.core.control import Control
 from promptweave.core.typed import checked
 from promptweave.editing.inverted_file import InvertedImage
 from promptweave.editing.masks import with_controls
-from promptweave.editing.options import EditOptions, PromptToPrompt, Unread
+from promptweave.editing.options import EditOptions, PromptToPrompt
 from promptweave.editing.picture import Given, Picture
 from promptweave.editing.plan import PromptTooLong as PromptTooLong
 from promptweave.editing.plan import check_lengths, check_options, listed_controls, plan, recipe_for
@@ -24,6 +24,7 @@ from promptweave.editing.result import Result
 from promptweave.editing.settings import RunOptions, Settings, split
 from promptweave.editing.start import Start, reproduced, start
 from promptweave.editing.values import read_options
+from promptweave.editing.who_reads import Unread
 from promptweave.inversion import Inversion
 from promptweave.models.base import Model
 from promptweave.models.load import load_cached

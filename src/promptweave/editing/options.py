@@ -2,81 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from promptweave.core.clock import LARGEST, Number, Span
-from promptweave.core.control import Control, NoEffect, Run
+from promptweave.core.control import Control, NoEffect
 from promptweave.core.fields import Option
 from promptweave.editing.recipe import Recipe
 from promptweave.editing.settings import RunOptions
 from promptweave.editing.values import read_options
-from promptweave.methods import (
-    Consist,
-    ContrastiveDenoising,
-    DeltaDenoising,
-    FlowEdit,
-    Inpaint,
-    LocalBlend,
-    Refine,
-    Replace,
-    Reweight,
-    SharedStart,
-)
+from promptweave.editing.who_reads import ALONE, FIELDS, KINDS, WHOLE
+from promptweave.methods import Inpaint, LocalBlend, Refine, Replace, Reweight, SharedStart
 from promptweave.models.base import Model
 from promptweave.sampling.noise_levels import masked
 from promptweave.words import WordNotFound, Words, suggest
 
-Kind = Literal["auto", "replace", "refine", "flow", "consist", "dds", "cds", "inpaint"]
+Kind = Literal[
+    "auto", "replace", "refine", "flow", "consist", "uniedit", "directedit", "kvedit", "dds", "cds", "inpaint"
+]  # fmt: skip
 Combine = Literal["intersection", "union"]
-
-
-KINDS: dict[str, type[Control]] = {
-    "replace": Replace,
-    "refine": Refine,
-    "flow": FlowEdit,
-    "consist": Consist,
-    "inpaint": Inpaint,
-    "dds": DeltaDenoising,
-    "cds": ContrastiveDenoising,
-}
-ALONE = ("flow", "dds", "cds", "inpaint")  # that one control carries out for all targets
-
-_WINDOWS = {
-    name: name for name in ("cross", "self_attention", "self_grid", "joint", "blocks", "reference_compat", "two_pass")
-}
-FIELDS: dict[type[Control], dict[str, str]] = {  # option -> field of the control that reads it
-    Replace: _WINDOWS,
-    Refine: _WINDOWS,
-    Reweight: {"weights": "weights", "reference_compat": "reference_compat"},
-    SharedStart: {"shared_start": "share"},
-    LocalBlend: {
-        "blend": "words", "subtract": "subtract", "threshold": "threshold", "blend_start": "start", "mask": "mask",
-        "combine": "combine", "reference_compat": "reference_compat",
-    },
-    FlowEdit: {name: name for name in ("strength", "source_guidance", "target_guidance")},
-    Consist: {"blend": "words", "structure": "structure", "blocks": "blocks"},
-    Inpaint: {name: name for name in ("mask", "strength", "resamplings", "jump")},
-    DeltaDenoising: {},
-    ContrastiveDenoising: {},
-}  # fmt: skip
-ASKED: dict[type[Control], str] = {  # the options that request each control
-    Replace: 'kind "auto" or "replace"',
-    Refine: 'kind "auto" or "refine"',
-    Reweight: "weights",
-    SharedStart: "shared_start",
-    LocalBlend: "blend or mask",
-    FlowEdit: 'kind "flow"',
-    Consist: 'kind "consist"',
-    Inpaint: 'kind "inpaint"',
-    DeltaDenoising: 'kind "dds"',
-    ContrastiveDenoising: 'kind "cds"',
-}
-
-
-class Unread(ValueError):
-    """An option was given, but nothing reads it."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +31,9 @@ class PromptToPrompt:
     kind: Annotated[
         Kind,
         Option(
-            "How the target is edited: replace (word swap), refine (added phrase), auto (whichever the prompts look "
-            "like); for Stable Diffusion 3 and FLUX also flow (FlowEdit) and consist (keep all but what blend names); "
-            "for the others also dds and cds (the image itself is optimised); inpaint makes the mask's region anew "
-            "from the target alone.",
+            "How: replace (word swap), refine (added phrase), auto (whichever the prompts look like); for Stable "
+            "Diffusion 3 and FLUX also flow (FlowEdit), consist, uniedit, directedit and kvedit (keep all but blend or "
+            "mask), for the others dds and cds; inpaint makes the mask's region anew.",
             group="What changes",
         ),
     ] = "auto"
@@ -124,8 +68,11 @@ class PromptToPrompt:
     ] = 0.2  # fmt: skip
     blocks: Annotated[
         tuple[str, ...] | None,
-        Option("Name of a joint-attention layer to edit. [all]", group="Advanced", flag="--block", metavar="NAME"),
-    ] = None
+        Option(
+            "Name or role (masked, global, vital) of joint layers to edit. [all]",
+            group="Advanced", flag="--block", metavar="NAME",
+        ),
+    ] = None  # fmt: skip
     weights: Annotated[
         Mapping[str, Number] | None,
         Option(
@@ -161,14 +108,26 @@ class PromptToPrompt:
     ] = None
     strength: Annotated[
         Number | None,
-        Option("For kinds flow and inpaint: fraction of the steps that are run. [as published]", low=0, high=1),
+        Option("Of flow, uniedit, kvedit and inpaint: fraction of the steps that act. [as published]", low=0, high=1),
     ] = None
     source_guidance: Annotated[
         Number | None, Option("For kind flow: guidance scale of the source. [as published]", low=0, group="Advanced")
     ] = None
     target_guidance: Annotated[
-        Number | None, Option("For kind flow: guidance scale of the targets. [as published]", low=0, group="Advanced")
+        Number | None,
+        Option("For kinds flow and uniedit: guidance scale of the targets. [as published]", low=0, group="Advanced"),
     ] = None
+    omega: Annotated[
+        Number, Option("For kind uniedit: how far the difference of the velocities is followed.", low=0)
+    ] = 5.0
+    inject: Annotated[
+        Span,
+        Option(
+            "For kind directedit: fraction or range of the steps that use the source's values.",
+            low=0, high=1, metavar="FRACTION",
+        ),
+    ] = 0.1  # fmt: skip
+    reinitialise: Annotated[bool, Option("For kind kvedit: start inside the region from new noise.")] = False
     structure: Annotated[
         Number, Option("For kind consist: fraction of the steps in which the object's shape is kept.", low=0, high=1)
     ] = 0.3
@@ -208,9 +167,9 @@ class PromptToPrompt:
                 )
             kind = KINDS.get(self.kind) or (Refine if found == "refine" else Replace)
             groups.setdefault(kind, []).append(row)
-        if self.kind == "consist":  # for Consist, blend names the object; the control finds its region itself
-            return (self._made(Consist),)
         if self.kind in ALONE:
+            return (self._made(KINDS[self.kind]),)
+        if self.kind in WHOLE:
             made = [self._made(KINDS[self.kind])]
         else:
             made = [self._injected(kind, words, rows, alone=len(groups) == 1) for kind, rows in groups.items()]
@@ -236,22 +195,6 @@ class PromptToPrompt:
         return kind(**{**{field: value for field, value in values.items() if value is not None}, **more})
 
 
-def asked(controls: Sequence[Control]) -> dict[str, Any]:
-    """The options that request these controls, as far as there are any; the inverse of `PromptToPrompt.controls`."""
-    found: dict[str, Any] = {}
-    kinds = [name for control in controls for name, kind in KINDS.items() if type(control) is kind]
-    if len(kinds) == 1:
-        found["kind"] = kinds[0]
-    for control in controls:
-        for option, field in FIELDS.get(type(control), {}).items():
-            value, known = getattr(control, field), found.get(option)
-            if isinstance(value, Mapping) and isinstance(known, Mapping):  # each target has its own words' windows
-                found[option] = {**known, **value}
-            elif value is not None:
-                found.setdefault(option, value)
-    return found
-
-
 def _has(words: Words, word: str) -> bool:
     """Whether a prompt contains a word; ambiguous words are reported by the controls."""
     try:
@@ -261,26 +204,6 @@ def _has(words: Words, word: str) -> bool:
     except ValueError:
         return True
     return True
-
-
-def check_read(given: Collection[str], controls: Sequence[Control], run: Run) -> None:
-    """Raise Unread for an option that none of the controls reads."""
-    for option in given:
-        readers = [control for control in controls if option in FIELDS.get(type(control), {})]
-        reasons = [control.unread(run).get(FIELDS[type(control)][option]) for control in readers]
-        if option == "kind" or None in reasons:
-            continue
-        if readers:
-            raise Unread(
-                f"Nothing reads {option} here: {type(readers[0]).__name__} reads it {reasons[0]}. Leave {option} out."
-            )
-        names = [kind.__name__ for kind, fields in FIELDS.items() if option in fields]
-        asking = [ASKED[kind] for kind, fields in FIELDS.items() if option in fields]
-        raise Unread(
-            f"Nothing reads {option} here: it is an option of {' and '.join(names)} "
-            f"({', '.join(dict.fromkeys(asking))}), and this edit has "
-            f"{', '.join(type(control).__name__ for control in controls)}. Leave {option} out, or ask for its reader."
-        )
 
 
 class EditOptions(RunOptions, total=False):
@@ -303,6 +226,9 @@ class EditOptions(RunOptions, total=False):
     strength: Number | None
     source_guidance: Number | None
     target_guidance: Number | None
+    omega: Number
+    inject: Span
+    reinitialise: bool
     structure: Number
     resamplings: int
     jump: int

@@ -16,12 +16,13 @@ from promptweave.editing.found_masks import finder_of
 from promptweave.editing.inversions import read_inversion
 from promptweave.editing.inverted_file import InvertedImage
 from promptweave.editing.masks import with_controls, with_read_mask
-from promptweave.editing.options import PromptToPrompt, Unread, check_read
+from promptweave.editing.options import PromptToPrompt
 from promptweave.editing.picture import Given, Picture
 from promptweave.editing.recipe import Recipe
 from promptweave.editing.record import Recording, recipe_of
 from promptweave.editing.settings import RunOptions, Settings, split
 from promptweave.editing.values import BadValue, read_options, read_value
+from promptweave.editing.who_reads import Unread, check_read
 from promptweave.inversion import Inversion
 from promptweave.models.base import Model
 from promptweave.sampling.guidance import effective
@@ -149,6 +150,9 @@ def plan(
     made = planned.controls
     check_options(made)
     check_read(options, made, bind(recipe, model, whole=False))
+    published = next((control.inversion for control in made if control.inversion), None)
+    if image is not None and inversion is None and published:
+        planned = replace(planned, inversion=read_inversion(published).spec)
     check_inverted(made, inversion)
     return planned
 

@@ -89,13 +89,30 @@ def _fits(row: Row, site: Site, images: int) -> bool:
 
 def estimate(model: Model, recipe: Recipe, kept: Kept, *, row: int = 0) -> int:
     """Size in bytes of a recording of one row, latents included (chained edits that add terms take more)."""
-    noise = noise_for(model, recipe.seed, recipe.images, recipe.size)
-    job = Job(recipe.prompts, noise, recipe.steps, recipe.guidance, truncate=recipe.truncate)
+    job = _job(recipe, model)
     run, _ = job.bind(model)
     solver = job.solver(model)
     calls = max(len(solver.calls(step)) for step in solver.steps)
     attention = kept.estimate(run, torch.empty((), dtype=model.dtype).element_size(), calls)
-    return attention + (recipe.steps + 1) * noise.numel() * precision(model.dtype).itemsize
+    return attention + (recipe.steps + 1) * job.noise.numel() * precision(model.dtype).itemsize
+
+
+def reads_values(recipe: Recipe, model: Model) -> bool:
+    """Whether a control of the recipe reads the source's values, which recordings keep only if they are asked to."""
+    run, _ = _job(recipe, model).bind(model)
+    return any(control.reads(run).values for control in recipe.controls)
+
+
+def recordable(recipe: Recipe, model: Model) -> bool:
+    """Whether a usual recording, one without values, can take the source's place in an edit."""
+    run, _ = _job(recipe, model).bind(model)
+    return all(control.recordable(run) and not control.reads(run).values for control in recipe.controls)
+
+
+def _job(recipe: Recipe, model: Model) -> Job:
+    """The run of a recipe without its controls."""
+    noise = noise_for(model, recipe.seed, recipe.images, recipe.size)
+    return Job(recipe.prompts, noise, recipe.steps, recipe.guidance, truncate=recipe.truncate)
 
 
 def record_run(
@@ -161,7 +178,8 @@ def base_of(recipe: Recipe, model: Model, progress: Progress | None = None) -> R
     if recipe.base is None:
         return None
     below = base_of(recipe.base, model, progress)
-    everything = Kept(1.0, 1.0, 1.0, latent_pixels(model, recipe))
+    values = reads_values(recipe, model)
+    everything = Kept(1.0, 1.0, 1.0, latent_pixels(model, recipe), values=values)
     return record_run(
         recipe.base, model, row=recipe.base_row, kept=everything, progress=progress,
         source=below,

@@ -10,12 +10,12 @@ from typing import Any, Literal
 from promptweave.core.control import Run
 from promptweave.core.record_maps import RecordMaps
 from promptweave.core.site import Site, Sites
-from promptweave.editing.options import Unread
 from promptweave.editing.picture import Given, Picture
 from promptweave.editing.plan import check_lengths, recipe_for
 from promptweave.editing.recipe import Recipe
 from promptweave.editing.record import TooLarge, megabytes
 from promptweave.editing.settings import Settings, split
+from promptweave.editing.who_reads import Unread
 from promptweave.models.base import Model
 from promptweave.sampling.loop import Job, noise_for
 from promptweave.words import Words

@@ -215,7 +215,8 @@ def _recordings(
         return [source] * len(recipes)
     groups: dict[Recipe, list[int]] = {}
     for place_of, recipe in enumerate(recipes):
-        if all(control.needs == {"noise"} for control in recipe.controls):
+        run = bind(replace(recipe, controls=()), model)
+        if all(control.recordable(run) for control in recipe.controls):
             groups.setdefault(replace(recipe, targets=(), controls=()), []).append(place_of)
     found: list[Recording | None] = [None] * len(recipes)
     for alone, cells in groups.items():

@@ -87,7 +87,7 @@ class RFSolver(Injecting):
         return at(task, z + h / 2 * at(task, z, step, begin), step, middle)
 
     def solver(self, found: Inverted, model: Model, prompts: int) -> Solver:
-        return Midpoint(_steps(model, found))
+        return Midpoint(steps_of(model, found))
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class FireFlow(Injecting):
         return at(task, z + h / 2 * remembered, step, middle)
 
     def solver(self, found: Inverted, model: Model, prompts: int) -> Solver:
-        return Remembering(_steps(model, found))
+        return Remembering(steps_of(model, found))
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def at(task: Task, z: Latent, step: Step, t: float, text: Text | None = None) ->
     return task.predict(z, replace(step, t=t), text=text)
 
 
-def _steps(model: Model, found: Inverted) -> Sequence[Step]:
+def steps_of(model: Model, found: Inverted) -> Sequence[Step]:
     """The steps of the model's own solver."""
     made = model.solver(len(found.path) - 1, tuple(found.noise.shape), 1, 0)
     assert made is not None

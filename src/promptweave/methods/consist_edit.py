@@ -24,6 +24,7 @@ from torch import Tensor
 from promptweave.core.clock import Step, Window, fraction
 from promptweave.core.control import Control, Hooks, NoEffect, Run
 from promptweave.core.fields import Option
+from promptweave.core.roles import joint_layers
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site, Sites
 from promptweave.core.targets import SOURCE, chosen
@@ -37,8 +38,8 @@ class Consist(Control):
 
     `structure`: fraction of the steps that keep the object's shape; 1 suits a change of colour or material, 0.3 one of
     kind or style. `threshold`: the level of the words' map, scaled to [0, 1], above which a token belongs to the
-    object. `blocks`: names of the joint layers to control. Raises ValueError for models without joint attention, and
-    NoEffect without a word.
+    object. `blocks`: names or roles (`core.roles`) of the joint layers to control. Raises ValueError for models without
+    joint attention, and NoEffect without a word.
     """
 
     needs: ClassVar[frozenset[Literal["noise", "latents", "maps"]]] = frozenset({"noise", "latents", "maps"})
@@ -61,7 +62,7 @@ class Consist(Control):
     blocks: Annotated[
         tuple[str, ...] | None,
         Option(
-            "Name of a joint-attention layer to act in. [all, or the single blocks of FLUX]",
+            "Name or role (masked, global, vital) of joint layers to act in. [all, or the single blocks of FLUX]",
             group="Advanced",
             flag="--block",
             metavar="NAME",
@@ -88,8 +89,6 @@ class Consist(Control):
         if not tokens:
             raise NoEffect("Consist needs a word of the source that names what may change. Received none.")
         wanted = self._controlled(run)
-        if not set(wanted) <= set(names):
-            raise ValueError(f"blocks must name joint layers: {', '.join(names)}. Received {self.blocks}.")
         keep = None
         if run.first_pass is not None:
             if run.first_pass.maps is None:
@@ -108,8 +107,10 @@ class Consist(Control):
         return Sites("joint", names=self._controlled(run))
 
     def _controlled(self, run: Run) -> tuple[str, ...]:
+        if self.blocks:
+            return joint_layers(self.blocks, run, "Consist")
         names = [site.name for site in run.sites if site.kind == "joint"]
-        return self.blocks or tuple(name for name in names if "single" in name) or tuple(names)
+        return tuple(name for name in names if "single" in name) or tuple(names)
 
 
 def outside(maps: Float[Tensor, "images height width"], threshold: int | float) -> Keep:

@@ -41,6 +41,7 @@ from promptweave.core.control import Control, Extra, Hooks, NoEffect, Run
 from promptweave.core.fields import Option
 from promptweave.core.kept import NOTHING, Kept, together
 from promptweave.core.pattern import Pattern
+from promptweave.core.roles import joint_layers
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site
 from promptweave.core.targets import SOURCE, chosen
@@ -82,9 +83,10 @@ class _Inject(Control):
     `cross` and `self_attention`: the steps in which the source's maps are used, as fractions from the noisy end: f for
     (0, f), a pair, or for `cross` a mapping from words of the targets to these, with "default" for other words.
     `self_grid`: pixels of the largest self-attention map that is replaced; None: those of a quarter of the latent's
-    sides, 16 x 16 at 512 pixels. `joint`: the window of joint layers, the only one there; `blocks`: their names, None:
-    all. `two_pass`: read the target's own maps from a separate unedited pass, as in the paper's algorithm 1, instead of
-    the edited pass. Raises ValueError for parameters that do not fit the run, NoEffect for empty windows.
+    sides, 16 x 16 at 512 pixels. `joint`: the window of joint layers, the only one there; `blocks`: their names or
+    roles (`core.roles`), None: all. `two_pass`: read the target's own maps from a separate unedited pass, as in the
+    paper's algorithm 1, instead of the edited pass. Raises ValueError for parameters that do not fit the run, NoEffect
+    for empty windows.
     """
 
     cross: Annotated[
@@ -130,7 +132,7 @@ class _Inject(Control):
     blocks: Annotated[
         tuple[str, ...] | None,
         Option(
-            "Name of a joint-attention layer to act in. [all]",
+            "Name or role (masked, global, vital) of joint layers to act in. [all]",
             group="Advanced",
             flag="--block",
             metavar="NAME",
@@ -205,12 +207,10 @@ class _Inject(Control):
                 "two_pass reads the target's own cross-attention maps, and a joint layer has none. Leave it out for "
                 "Stable Diffusion 3 and FLUX."
             )
-        names = {site.name for site in run.sites if site.kind == "joint"}
-        wanted = names if self.blocks is None else set(self.blocks)
-        if not wanted or not wanted <= names:
-            raise ValueError(
-                f"blocks must name joint layers of the model: {', '.join(sorted(names))}. Received {self.blocks}."
-            )
+        names = tuple(site.name for site in run.sites if site.kind == "joint")
+        wanted = names if self.blocks is None else joint_layers(self.blocks, run, type(self).__name__)
+        if not wanted:
+            raise NoEffect(f"blocks must name at least one joint layer: {', '.join(names)}. Received none.")
         if not window.steps(run.steps):
             raise NoEffect(
                 f"{type(self).__name__} needs a joint window that covers at least one of the {run.steps} steps. "

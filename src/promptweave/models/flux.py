@@ -15,7 +15,7 @@ from promptweave.core.precision import precision
 from promptweave.core.site import Site, Sites
 from promptweave.models.base import Tap
 from promptweave.models.copies import ALL_DIFFERENT, Copies
-from promptweave.models.joint import FLUX_BLOCKS, joint_installed, middle
+from promptweave.models.joint import FLUX_BLOCKS, FLUX_ROLES, joint_installed, middle, roles_of
 from promptweave.models.pipeline import PipelineModel, on_device
 from promptweave.models.shift import shift
 from promptweave.models.skipping import skipped
@@ -98,11 +98,14 @@ class FluxModel(PipelineModel):
         grid = self.map_grid(latent_grid)
         text, image = slice(0, self.length), slice(self.length, self.length + grid[0] * grid[1])
         dim: int = self.transformer.config.attention_head_dim
+        depths = len(self.transformer.transformer_blocks), len(self.transformer.single_transformer_blocks)
+        known = FLUX_ROLES.get(depths, {})
         sites: list[Site] = []
         for index, (path, layer) in enumerate(self.layers.items()):
             kind, number = path.split(".")[:2]
-            name = f"stream_{'single' if kind.startswith('single') else 'double'}_{number}"
-            sites.append(Site(name, "joint", "stream", index, layer.heads, grid, path, text, image, dim))
+            block = f"{'single' if kind.startswith('single') else 'double'}_{number}"
+            named = f"stream_{block}", "joint", "stream", index, layer.heads, grid, path
+            sites.append(Site(*named, text, image, dim, roles_of(block, known)))
         return tuple(sites)
 
     def map_grid(self, latent_grid: tuple[int, int]) -> tuple[int, int]:

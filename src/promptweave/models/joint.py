@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,6 +25,28 @@ BEST_BLOCKS: dict[tuple[int, bool], tuple[int, ...]] = {
     (24, True): (7, 9, 8, 5, 10),  # 3.5 medium
     (38, False): (18, 21, 20, 24, 16),  # 3.5 large
 }
+# Roles of blocks in editing (`core.roles`), by (depth, dual attention), and of FLUX.1-dev by stream.
+SD3_ROLES: dict[tuple[int, bool], dict[str, tuple[int, ...]]] = {
+    (24, True): {  # 3.5 medium: LayerVerse (Zhirnov et al., ECCV 2026), its table of default configurations
+        "masked": (0, 1, 3, 4, 12, 14, 17, 18, 19),
+        "global": (20, 21, 22, 23),
+    },
+}
+FLUX_ROLES: dict[tuple[int, int], dict[str, tuple[str, ...]]] = {  # by (double blocks, single blocks)
+    (19, 38): {
+        "masked": ("double_1", *(f"single_{number}" for number in range(32, 38))),  # LayerVerse
+        "global": ("double_2",),
+        "vital": (  # Stable Flow (arXiv 2411.14430)
+            *(f"double_{number}" for number in (0, 1, 17, 18)),
+            *(f"single_{number}" for number in (6, 9, 34, 35, 37)),
+        ),
+    },
+}
+
+
+def roles_of(block: int | str, known: Mapping[str, tuple[int | str, ...]]) -> tuple[str, ...]:
+    """The roles of a block."""
+    return tuple(role for role, blocks in known.items() if block in blocks)
 
 
 def middle(depth: int) -> tuple[int, ...]:

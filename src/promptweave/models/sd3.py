@@ -12,7 +12,7 @@ from promptweave.core.control import Text
 from promptweave.core.site import Site, Sites
 from promptweave.models.base import Tap
 from promptweave.models.copies import ALL_DIFFERENT, Copies
-from promptweave.models.joint import BEST_BLOCKS, joint_installed, middle
+from promptweave.models.joint import BEST_BLOCKS, SD3_ROLES, joint_installed, middle, roles_of
 from promptweave.models.pipeline import PipelineModel, on_device
 from promptweave.models.shift import shift
 from promptweave.models.skipping import skipped
@@ -80,6 +80,7 @@ class SD3Model(PipelineModel):
         pixels, tokens = grid[0] * grid[1], self.clip_length + self.t5_length
         image, text = slice(0, pixels), slice(pixels, pixels + tokens)
         dim: int = self.transformer.config.attention_head_dim
+        known = SD3_ROLES.get(self._shape, {})
         sites: list[Site] = []
         for index, (path, layer) in enumerate(self.layers.items()):
             number = path.split(".")[1]
@@ -87,16 +88,34 @@ class SD3Model(PipelineModel):
                 sites.append(Site(f"stream_self_{number}", "self", "stream", index, layer.heads, grid, path, dim=dim))
             else:
                 name = f"stream_joint_{number}"
-                sites.append(Site(name, "joint", "stream", index, layer.heads, grid, path, text, image, dim))
+                sites.append(
+                    Site(
+                        name,
+                        "joint",
+                        "stream",
+                        index,
+                        layer.heads,
+                        grid,
+                        path,
+                        text,
+                        image,
+                        dim,
+                        roles_of(int(number), known),
+                    )
+                )
         return tuple(sites)
+
+    @property
+    def _shape(self) -> tuple[int, bool]:
+        """Number of blocks, and whether some have dual attention."""
+        blocks = self.transformer.transformer_blocks
+        return len(blocks), any(block.use_dual_attention for block in blocks)
 
     def map_grid(self, latent_grid: tuple[int, int]) -> tuple[int, int]:
         return latent_grid[0] // self.patch, latent_grid[1] // self.patch
 
     def map_sites(self, latent_grid: tuple[int, int]) -> Sites:
-        blocks = self.transformer.transformer_blocks
-        dual = any(block.use_dual_attention for block in blocks)
-        best = BEST_BLOCKS.get((len(blocks), dual), middle(len(blocks)))
+        best = BEST_BLOCKS.get(self._shape, middle(self._shape[0]))
         return Sites("joint", names=tuple(f"stream_joint_{number}" for number in best))
 
     @one_at_a_time

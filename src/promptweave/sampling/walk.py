@@ -26,9 +26,10 @@ Progress = Callable[[Step, Tensor], None]
 def branches(model: Model, guidance: int | float, strength: Tensor | None = None) -> tuple[Branch, ...]:
     """Both halves for classifier-free guidance; the conditional one if it is off or an input of the network.
 
-    `strength` [prompts]: the guidance of each prompt after the controls; both halves are needed if one is guided.
+    `strength` [prompts]: the guidance of each prompt after the controls, which then decides; both halves are needed if
+    one is guided.
     """
-    on = guidance != 1 or (strength is not None and bool((strength != 1).any()))
+    on = guidance != 1 if strength is None else bool((strength != 1).any())
     return ("uncond", "cond") if model.guided and on else ("cond",)
 
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from promptweave.core.clock import Number, Window
 from promptweave.core.fields import Listed, options_of
-from promptweave.editing.options import PromptToPrompt, asked
+from promptweave.editing.options import PromptToPrompt
 from promptweave.editing.recipe import Recipe
 from promptweave.editing.settings import Settings
+from promptweave.editing.who_reads import asked
 from promptweave.words import Words
 from promptweave.words.units import key
 

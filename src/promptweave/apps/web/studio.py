@@ -16,7 +16,7 @@ from promptweave.core.record_maps import RecordMaps
 from promptweave.editing.edit import run
 from promptweave.editing.plan import plan
 from promptweave.editing.recipe import Recipe
-from promptweave.editing.record import Recording, base_of, estimate, record_run
+from promptweave.editing.record import Recording, base_of, estimate, record_run, recordable
 from promptweave.editing.recorders import columns
 from promptweave.editing.result import Result
 from promptweave.editing.settings import Settings
@@ -172,7 +172,7 @@ class Studio:
         planned = replace(planned, base=recipe, base_row=row) if row else planned
         self.limits.check(planned)
         recording = None
-        if all(control.needs == {"noise"} for control in planned.controls):
+        if recordable(planned, network):
             recording = self.recording(name, recipe, row, progress, holder)
         if recording is not None:
             planned = plan(recording, [target], network, options)
