@@ -22,5 +22,5 @@ from promptweave.inversion.rf_inversion import RFInversion as RFInversion
 from promptweave.inversion.second_order import FireFlow as FireFlow
 from promptweave.inversion.second_order import RFSolver as RFSolver
 from promptweave.inversion.second_order import UniInv as UniInv
-from promptweave.inversion.turbo_edit import TurboEdit as TurboEdit
 from promptweave.inversion.step_exact import StepExact as StepExact
+from promptweave.inversion.turbo_edit import TurboEdit as TurboEdit
