@@ -27,6 +27,13 @@ class Asking:
     phrase: Annotated[
         str | None, Option("With --task refer: what is meant, such as 'the red car'.", group="What changes")
     ] = None
+    words: Annotated[
+        str | None,
+        Option(
+            "With --task segment: look for these words, with commas between, in attention maps, without a head.",
+            group="What changes", metavar="WORD,...",
+        ),
+    ] = None  # fmt: skip
     kind: Annotated[
         str | None, Option("Class of the scene, for depth heads that read one.", group="What changes", metavar="NAME")
     ] = None
@@ -56,7 +63,7 @@ def perceive(
     check_folder(asking.output)
     check_free(asking.task, asking.output, asking.force)
     found = answer(
-        image, asking.task, phrase=asking.phrase, kind=asking.kind, weights=asking.weights, model=opening.load(),
+        image, asking.task, phrase=asking.phrase, words=None if asking.words is None else asking.words.split(","), kind=asking.kind, weights=asking.weights, model=opening.load(),
         flip=asking.flip,
     )  # fmt: skip
     files = found.save(asking.output, force=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +19,7 @@ from promptweave.models.base import Model
 from promptweave.models.load import load_cached
 from promptweave.perception.perceiver import SHIPPED, Perceiver
 from promptweave.perception.tasks import TASKS
+from promptweave.perception.zero_shot import GROUND, word_regions
 from promptweave.view.heat import coloured
 from promptweave.view.labelled import legend, palette, tinted
 
@@ -106,6 +107,7 @@ def perceive(
     task: str = "segment",
     *,
     phrase: str | None = None,
+    words: Sequence[str] | None = None,
     kind: str | None = None,
     weights: Path | str | Perceiver | None = None,
     model: Model | str = "toybox",
@@ -113,7 +115,8 @@ def perceive(
 ) -> Perceived:
     """Segment an image ("segment"), find what a phrase refers to ("refer") or estimate its depth ("depth").
 
-    `image`: a path, a Pillow image, an array or a tensor, of any size. `weights`: a file that `learn` or
+    `image`: a path, a Pillow image, an array or a tensor, of any size. `words`: segment by these words alone, straight
+    from attention maps, without a trained head, in any model; what none of them fits is "ground". `weights`: a file that `learn` or
     `promptweave perceive-train` wrote, or a perceiver; None: the head that comes with the package, for "toybox".
     `kind`: the class of the scene, for depth heads that read one. `flip`: also look at the mirror image and take the
     mean, except for "refer". Raises ValueError for arguments that do not belong to the task, and BadWeights.
@@ -129,6 +132,8 @@ def perceive(
                 else "Choose --task refer, or leave it out."
             )
         )
+    if words is not None:
+        return by_words(image, task, words, kind, weights, model, flip)
     perceiver = weights if isinstance(weights, Perceiver) else opened(task, weights, model)
     if perceiver.plan.task != task:
         raise ValueError(f"These weights were trained for {perceiver.plan.task!r}. Received task {task!r}.")
@@ -143,6 +148,28 @@ def perceive(
     if task == "refer":
         return Perceived(task, picture, answer, (), phrase)
     return Perceived(task, picture, answer.astype(np.float32))
+
+
+def by_words(
+    image: Any, task: str, words: Sequence[str], kind: str | None, weights: Any, model: Model | str, flip: bool
+) -> Perceived:
+    """Segmentation straight from attention maps. Raises ValueError for arguments that belong to a trained head."""
+    if task != "segment" or kind is not None or weights is not None or not flip:
+        raise ValueError(
+            "Words are looked for in attention maps, without a trained head: task segment, and neither kind, weights "
+            f"nor flip. Received task={task!r}, kind={kind!r}, weights={weights!r}, flip={flip}. Leave out one or the "
+            "other."
+        )
+    named = [word.strip() for word in words]
+    if isinstance(words, str) or not named or not all(named) or len(set(named)) < len(named) or GROUND in named:
+        raise ValueError(
+            f"words is a list of different words, none of them {GROUND!r}. Received {words!r}. "
+            'Write words=["cat", "bike"] (--words cat,bike).'
+        )
+    network = load_cached(model) if isinstance(model, str) else model
+    picture = np.asarray(open_image(image).rgb())
+    labels = word_regions(network, torch.from_numpy(picture.copy()).float() / 255, named)
+    return Perceived("segment", picture, labels.cpu().numpy().astype(np.uint8), (GROUND, *named))
 
 
 def opened(task: str, weights: Path | str | None, model: Model | str) -> Perceiver:
