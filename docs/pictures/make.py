@@ -20,6 +20,7 @@ from promptweave.apps.steering import maps_of_both, steer
 from promptweave.apps.terminal import Terminal
 from promptweave.benchmarks.measure_given import swap
 from promptweave.models.load import load_cached
+from promptweave.perception.scenes import drawn
 from promptweave.sampling.loop import Job, sample_jobs
 from promptweave.view.boxes import QUADRANTS, boxed
 from promptweave.view.heat import over
@@ -351,6 +352,28 @@ def directions() -> Image.Image:
     return sheet([translated(*case) for case in cases], labels)
 
 
+def perceived() -> Image.Image:
+    """Three unseen scenes, their segments, what a phrase means, depth, and segments by words without a trained head."""
+    cases = ((SEEN_CAR, "the red car", ("tiger", "car")), (SEEN_TWINS, "", ()), (SEEN_HAT, "the hat", ("panda", "hat")))
+    rows: list[list[np.ndarray | Image.Image]] = []
+    labels: list[list[str]] = []
+    for scene, phrase, words in cases:
+        picture = render(scene)[0]
+        thing = scene.things[0]
+        phrase = phrase or f"the {thing.noun} on the left"
+        words = words or (thing.noun,)
+        answers = [
+            pw.perceive(picture, "segment"), pw.perceive(picture, "refer", phrase=phrase),
+            pw.perceive(picture, "depth"), pw.perceive(picture, "segment", words=words),
+        ]  # fmt: skip
+        side = (256, 256)
+        rows.append([Image.fromarray(picture).resize(side), *(a.overlay().resize(side) for a in answers)])
+        shares = ", ".join(f"{name} {share:.0%}" for name, share in answers[0].shares.items() if share > 0.01)
+        far = f"depth: {answers[2].answer.min():.1f} to {answers[2].answer.max():.1f} m"
+        labels.append(["image", shares, phrase, far, f"words {', '.join(words)}, no head"])
+    return sheet(rows, labels)
+
+
 def world() -> Image.Image:
     """Rendered scenes."""
     rng = random.Random(5)
@@ -359,6 +382,11 @@ def world() -> Image.Image:
     return sheet([pictures[:6], pictures[6:]], [captions[:6], captions[6:]])
 
 
+# Scenes that no head was trained on.
+SEEN_CAR, SEEN_HAT = drawn(7, 18), drawn(7, 3)
+SEEN_TWINS = Scene(
+    "beach", "photo", "next to", (Thing("zebra", 0.27, 0.88, 0.44), Thing("zebra", 0.73, 0.88, 0.44)), detail=5
+)
 PICTURES: dict[str, Callable[[], Image.Image | dict[str, Image.Image]]] = {
     "rooms": rooms,
     "dit": joint,
@@ -383,6 +411,7 @@ PICTURES: dict[str, Callable[[], Image.Image | dict[str, Image.Image]]] = {
     "attend": lambda: attended("a photo of a cat and a car", ("cat", "car"), seed=2),
     "translate": directions,
     "world": world,
+    "perception": perceived,
 }
 
 

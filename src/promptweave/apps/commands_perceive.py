@@ -62,9 +62,10 @@ def perceive(
     terminal = speaking.terminal
     check_folder(asking.output)
     check_free(asking.task, asking.output, asking.force)
+    words = None if asking.words is None else asking.words.split(",")
     found = answer(
-        image, asking.task, phrase=asking.phrase, words=None if asking.words is None else asking.words.split(","), kind=asking.kind, weights=asking.weights, model=opening.load(),
-        flip=asking.flip,
+        image, asking.task, phrase=asking.phrase, words=words, kind=asking.kind, weights=asking.weights,
+        model=opening.load(), flip=asking.flip,
     )  # fmt: skip
     files = found.save(asking.output, force=True)
     facts = found.facts

@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from promptweave.models.base import shown
+from promptweave.models.switched import shown
 
 JOINT_LEVELS = 4
 

@@ -28,6 +28,7 @@ from promptweave.core.rows import Layout, Rows
 from promptweave.core.site import Site
 from promptweave.models.base import Model, Tap, Tapped
 from promptweave.models.levels import levels_of, reading
+from promptweave.models.switched import alone
 
 TIME = 1  # t of the published models
 SMALL = 32 * 32  # cells of the grids whose maps are always read
@@ -182,7 +183,7 @@ class Extractor:
 
         tap = Tap((Tapped(Layout(("cond",), 1, len(z)), edit),), after=after)
         pooled = self._empty.pooled
-        with reading(self.network, self.levels, levels):
+        with alone(self.network), reading(self.network, self.levels, levels):
             self.model.predict(
                 z.to(self.model.device), self.t, self._whole(context), tap,
                 pooled=None if pooled is None else pooled.expand(len(z), -1),

@@ -23,7 +23,7 @@ from promptweave.perception.zero_shot import GROUND, word_regions
 from promptweave.view.heat import coloured
 from promptweave.view.labelled import legend, palette, tinted
 
-MASKED = np.array([(255, 255, 255), (230, 40, 60)], dtype=np.uint8)  # colours of ground and mask
+MASKED = np.array([(0, 0, 0), (230, 40, 60)], dtype=np.uint8)  # colours of ground and mask
 MILLIMETRES = 1000
 
 
@@ -54,23 +54,26 @@ class Perceived:
             return {"mask": float(self.answer.mean())}
         return {"nearest": float(self.answer.min()), "farthest": float(self.answer.max())}
 
-    def drawn(self) -> Image.Image:
-        """The answer over the image, with a legend; depth in colours, near bright."""
+    def overlay(self) -> Image.Image:
+        """The answer over the image, of its size: classes in colours, the rest darkened, or depth with near bright."""
         if self.task == "depth":
             near, far = float(self.answer.min()), float(self.answer.max())
-            ends = coloured(np.array([[1.0, 0.0]]))[0]
-            shown = Image.fromarray(coloured(1 - (self.answer - near) / max(far - near, 1e-6)))
-            return legend(shown, [f"{near:.1f} m", f"{far:.1f} m"], ends)
+            return Image.fromarray(coloured(1 - (self.answer - near) / max(far - near, 1e-6)))
         if self.task == "refer":
             dark = np.where(self.answer[..., None], self.picture, self.picture // 3)
-            return legend(
-                Image.fromarray(tinted(dark, self.answer.astype(int), MASKED, 0.25)), [self.phrase or ""], MASKED[1:]
-            )
-        colours = palette(len(self.classes))
-        names = list(self.shares)
-        chosen = [colours[self.classes.index(name)] for name in names]
+            return Image.fromarray(tinted(dark, self.answer.astype(int), MASKED, 0.25))
+        return Image.fromarray(tinted(self.picture, self.answer, palette(len(self.classes))))
+
+    def drawn(self) -> Image.Image:
+        """The overlay, with a legend."""
+        if self.task == "depth":
+            near, far = float(self.answer.min()), float(self.answer.max())
+            return legend(self.overlay(), [f"{near:.1f} m", f"{far:.1f} m"], coloured(np.array([[1.0, 0.0]]))[0])
+        if self.task == "refer":
+            return legend(self.overlay(), [self.phrase or ""], MASKED[1:])
+        colours, names = palette(len(self.classes)), list(self.shares)
         labels = [f"{name} {self.shares[name]:.0%}" for name in names]
-        return legend(Image.fromarray(tinted(self.picture, self.answer, colours)), labels, chosen)
+        return legend(self.overlay(), labels, [colours[self.classes.index(name)] for name in names])
 
     def save(self, folder: Path, *, force: bool = False) -> list[Path]:
         """Write the drawing, the bare answer as a PNG and as a NumPy array, and return their paths.
@@ -116,10 +119,10 @@ def perceive(
     """Segment an image ("segment"), find what a phrase refers to ("refer") or estimate its depth ("depth").
 
     `image`: a path, a Pillow image, an array or a tensor, of any size. `words`: segment by these words alone, straight
-    from attention maps, without a trained head, in any model; what none of them fits is "ground". `weights`: a file that `learn` or
-    `promptweave perceive-train` wrote, or a perceiver; None: the head that comes with the package, for "toybox".
-    `kind`: the class of the scene, for depth heads that read one. `flip`: also look at the mirror image and take the
-    mean, except for "refer". Raises ValueError for arguments that do not belong to the task, and BadWeights.
+    from attention maps, without a trained head, in any model; what none of them fits is "ground". `weights`: a file
+    that `learn` or `promptweave perceive-train` wrote, or a perceiver; None: the head that comes with the package, for
+    "toybox". `kind`: the class of the scene, for depth heads that read one. `flip`: also look at the mirror image and
+    take the mean, except for "refer". Raises ValueError for arguments that do not belong to the task, and BadWeights.
     """
     if task not in TASKS:
         raise ValueError(f"task must be one of {', '.join(TASKS)}. Received {task!r}.")
@@ -161,7 +164,7 @@ def by_words(
             "other."
         )
     named = [word.strip() for word in words]
-    if isinstance(words, str) or not named or not all(named) or len(set(named)) < len(named) or GROUND in named:
+    if not named or not all(named) or len(set(named)) < len(named) or GROUND in named:
         raise ValueError(
             f"words is a list of different words, none of them {GROUND!r}. Received {words!r}. "
             'Write words=["cat", "bike"] (--words cat,bike).'

@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -72,7 +73,7 @@ def depth(scene: Scene, masks: np.ndarray) -> np.ndarray:
     side = masks.shape[1]
     horizon = int(side * random.Random(scene.detail).uniform(0.55, 0.66))  # as `render.background` draws it
 
-    def ground(row: np.ndarray) -> np.ndarray:
+    def ground(row: Any) -> Any:
         """A plane in perspective: FAR up to the horizon, NEAR at the lower edge."""
         share = ((row - horizon) / (side - horizon)).clip(0, 1)
         return 1 / (1 / FAR + share * (1 / NEAR - 1 / FAR))
@@ -80,7 +81,7 @@ def depth(scene: Scene, masks: np.ndarray) -> np.ndarray:
     found = np.broadcast_to(ground(np.arange(side, dtype=np.float32))[:, None], (side, side)).astype(np.float32)
     nearest = FAR
     for thing, mask in zip(scene.things, masks, strict=True):
-        here = float(ground(np.float32(min(thing.bottom, 1.0) * side)))
+        here = float(ground(np.asarray(min(thing.bottom, 1.0) * side)))
         if scene.relation != "next to":
             here = min(here, BEFORE * nearest)
         found[mask] = nearest = here

@@ -9,6 +9,7 @@ import gradio as gr
 
 from promptweave.apps.web.history import EMPTY, SCRIPT
 from promptweave.apps.web.painting import painting
+from promptweave.apps.web.perceiving import perceiving
 from promptweave.apps.web.settings import bounds
 from promptweave.apps.web.studio import Studio
 from promptweave.apps.web.words import note_html
@@ -184,6 +185,8 @@ def _tabs(n: dict[str, Any], joint: bool) -> None:
                 fit_columns=False, allow_preview=False,
                 height="auto", object_fit="contain", interactive=False, buttons=[],
             )  # fmt: skip
+        with gr.Tab("Perceive"):
+            perceiving(n)
         with gr.Tab("History"):
             n["history"] = gr.HTML(EMPTY, elem_id="history", js_on_load=SCRIPT)
         with gr.Tab("Details"):

@@ -13,6 +13,7 @@ from PIL import Image
 from promptweave.apps.web import api, view
 from promptweave.apps.web.layout import Parts, lay_out
 from promptweave.apps.web.outbox import Outbox
+from promptweave.apps.web.perceiving import Perceiving
 from promptweave.apps.web.presence import gone
 from promptweave.apps.web.session import Cancelled, Session
 from promptweave.apps.web.settings import Form, Mask, shaped
@@ -96,6 +97,7 @@ class Events:
         made = p.report.click(self.report, [self.session], [p.written, p.status], **AT_ONCE)
         made.success(None, js=FETCH)
         p.further.click(self.further, [self.session], shown, **AT_ONCE)
+        Perceiving(self.studio, p).connect(**ONE_AT_A_TIME)
 
     def open(self, model: str, prompt: str, target: str) -> dict[Any, Any]:
         """On load: start a new session."""
