@@ -14,7 +14,7 @@ from promptweave.apps.cli import main
 from promptweave.perception.courses import judge
 from promptweave.perception.perceive import opened
 from promptweave.perception.perceiver import SHIPPED
-from promptweave.perception.scenes import CLASSES, FAR, NEAR, UNSEEN, Scenes, depth, drawn, phrases, referred
+from promptweave.perception.scenes import BEFORE, CLASSES, FAR, NEAR, UNSEEN, Scenes, depth, drawn, phrases, referred
 from promptweave.world.render import render
 from promptweave.world.scene import Scene, Thing
 
@@ -125,7 +125,7 @@ def test_phrases_fit_one_thing_and_depth_is_in_order():
         number, phrase = referred(scene, random.Random(index))
         assert phrase in phrases(scene, number)
         metres = depth(scene, masks)
-        assert metres.dtype == np.float32 and metres.min() >= NEAR - 1e-5 and metres.max() <= FAR + 1e-5
+        assert metres.dtype == np.float32 and metres.min() >= BEFORE * NEAR and metres.max() <= FAR + 1e-5
         assert (metres[0][~masks[:, 0].any(0)] > FAR - 1e-4).all(), "the sky is far"
         if scene.relation != "next to" and len(scene.things) == 2 and masks.any((1, 2)).all():
             assert metres[masks[1]].max() < metres[masks[0]].min(), "what is drawn later is nearer"
