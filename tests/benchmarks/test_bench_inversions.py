@@ -1,4 +1,4 @@
-"""What the figures of `bench inversions` are made of, for a moment on the embedded model."""
+"""What the figures of `bench inversions` and `bench editors` are made of, for a moment on the embedded model."""
 
 from __future__ import annotations
 
@@ -26,6 +26,20 @@ def test_a_moment(tmp_path, capsys):
     with pytest.raises(SystemExit) as end:
         main(["bench", "inversions", "drect"])
     assert end.value.code == 2 and "Did you mean direct?" in capsys.readouterr().err
+
+
+def test_a_moment_of_editors(tmp_path, capsys):
+    again = ("--rows", str(tmp_path / "rows.jsonl"), "--pictures", str(tmp_path))
+    run = ("KV-Edit, mask", "--model", "toybox-dit", "--guidance", "1", "--steps", "2", "--count", "1", *again)
+    with pytest.raises(SystemExit) as end:
+        main(["bench", "editors", *run])
+    assert end.value.code == 0 and "KV-Edit, mask" in capsys.readouterr().out
+    (row,) = read_rows(tmp_path / "rows.jsonl")
+    assert (row.inversion, row.editor, row.pair) == ("direct", "KV-Edit, mask", 0) and row.outside > 25
+    assert np.asarray(Image.open(tmp_path / "editors.webp")).shape[1] > 2 * 128
+    with pytest.raises(SystemExit) as end:
+        main(["bench", "editors", "KV"])
+    assert end.value.code == 2 and "Editors that can be measured: no control" in capsys.readouterr().err
 
 
 def test_means_of_rows():

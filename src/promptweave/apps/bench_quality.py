@@ -142,7 +142,7 @@ class Inversions:
         Path | None, Option("File to append the figures of each image to.", group="Output", metavar="FILE")
     ] = None
     pictures: Annotated[
-        Path | None, Option("Folder for a sheet of each of the first twelve images.", group="Output", metavar="FOLDER")
+        Path | None, Option("Folder for a sheet of each of the first images.", group="Output", metavar="FOLDER")
     ] = None
 
 
@@ -238,3 +238,41 @@ def inpainting(*, asked: Inpaintings, opening: Opening, speaking: Speaking) -> N
     terminal.give({"rows": [asdict(row) for row in found]})
     title = f"{opening.model}, {asked.steps} steps, guidance {strength:g}"
     terminal.say(table(title, bench_inpainting.COLUMNS, bench_inpainting.cells(found)))
+
+
+@bench.command(usage="Usage: promptweave bench editors [OPTIONS] [NAMES...]")
+@command(asked=Flags(Inversions), opening=OPENING, speaking=SPEAKING)
+def editors(
+    *names: Annotated[str, Parameter(help="Editors to measure. [all]")],
+    asked: Inversions,
+    opening: Opening,
+    speaking: Speaking,
+) -> None:
+    """Measure editors of flow models on drawn images: does the edit succeed, and what stays?"""
+    from dataclasses import asdict
+
+    from promptweave.benchmarks import bench_editors
+    from promptweave.benchmarks.bench_inversions import COLUMNS, Pictures, Row, cells, write_rows
+    from promptweave.editing.plan import usual
+
+    bench_editors.check_names(names)
+    terminal, network = speaking.terminal, opening.load()
+    chosen = names or tuple(bench_editors.EDITORS)
+    strength = usual(network, asked.steps, asked.guidance)[1]
+    found: list[Row] = []
+    shown: list[Pictures] = []
+    with terminal.progress("measuring", max(0, asked.count - asked.first) * len(chosen)) as advance:
+        for row, pictures in bench_editors.bench_editors(
+            network, chosen, count=asked.count, steps=asked.steps, guidance=strength, seed=asked.seed,
+            first=asked.first, progress=lambda: advance(None, None),
+        ):  # fmt: skip
+            found.append(row)
+            if asked.rows:
+                write_rows(asked.rows, [row])
+            if pictures.pair < asked.first + bench_editors.SHOWN:
+                shown.append(pictures)
+    if asked.pictures:
+        asked.pictures.mkdir(parents=True, exist_ok=True)
+        bench_editors.editor_sheet(shown).save(asked.pictures / "editors.webp", quality=80)
+    terminal.give({"rows": [asdict(row) for row in found]})
+    terminal.say(table(f"{opening.model}, {asked.steps} steps, guidance {strength:g}", COLUMNS, cells(found)))

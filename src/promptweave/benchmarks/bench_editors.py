@@ -28,6 +28,7 @@ from promptweave.world.render import render
 from promptweave.world.scene import Scene
 
 BATCH = 8  # pairs that share forward passes
+SHOWN = 8  # pairs on the sheet
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,15 @@ def pair_of(seed: int, number: int) -> Pair:
     return Pair(number, *swap(random.Random(f"inversions {seed} {number}")))
 
 
+def check_names(names: Sequence[str]) -> None:
+    """Raise ValueError for an editor that is not listed."""
+    unknown = [name for name in names if name not in EDITORS]
+    if unknown:
+        raise ValueError(
+            f"Editors that can be measured: {', '.join(EDITORS)}. Received {', '.join(unknown)}. Name one of these."
+        )
+
+
 def bench_editors(
     model: Model, names: Sequence[str] = (), *, count: int, steps: int, guidance: int | float, seed: int = 5000,
     first: int = 0, progress: Callable[[], Any] | None = None,
@@ -79,12 +89,8 @@ def bench_editors(
 
     Raises ValueError for unknown names.
     """
+    check_names(names)
     chosen = tuple(names) or tuple(EDITORS)
-    unknown = [name for name in chosen if name not in EDITORS]
-    if unknown:
-        raise ValueError(
-            f"Editors that can be measured: {', '.join(EDITORS)}. Received {', '.join(unknown)}. Name one of these."
-        )
     for begin in range(first, count, BATCH):
         pairs = [pair_of(seed, number) for number in range(begin, min(count, begin + BATCH))]
         for name in chosen:
