@@ -22,7 +22,18 @@ from promptweave.world import build
 from promptweave.world.caption import caption
 from promptweave.world.render import render
 from promptweave.world.scene import ANIMALS, Scene, random_scene, two_colours
-from promptweave.world.training import Clock, Log, Training, Watch, ahead, checkpoint, clip, rate_at, save_checkpoint
+from promptweave.world.training import (
+    Clock,
+    Log,
+    Training,
+    Watch,
+    ahead,
+    checkpoint,
+    clip,
+    precision_of,
+    rate_at,
+    save_checkpoint,
+)
 
 SPLIT_WORDS = (
     "skateboard",
@@ -177,7 +188,7 @@ def train_diffusion(
     for z, texts in batches(codes, scenes, recipe, samples):
         if clock.progress >= 1:
             break
-        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=recipe.bf16):
+        with precision_of(recipe, device):
             loss = model.loss(z.to(device), texts, generator)
         loss.backward()
         clip(model)

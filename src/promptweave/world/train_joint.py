@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,17 @@ from promptweave.world.train_diffusion import (
     scenes_of,
     tokenizer_of,
 )
-from promptweave.world.training import Clock, Log, Training, Watch, checkpoint, clip, rate_at, save_checkpoint
+from promptweave.world.training import (
+    Clock,
+    Log,
+    Training,
+    Watch,
+    checkpoint,
+    clip,
+    precision_of,
+    rate_at,
+    save_checkpoint,
+)
 
 EXPORTED = JOINT
 MUON_RATE = 20  # times the rate of AdamW
@@ -210,7 +221,7 @@ class Run:
         self.optimisers = optimisers_of(self.model, recipe)
         self.steps: int = state.get("steps", 0)
         self.warm_up, self.teacher = recipe.warm_up // 4, teacher if self.patch == 1 else None
-        self.precision = torch.autocast(torch.device(device).type, torch.bfloat16, enabled=recipe.bf16)
+        self.precision = partial(precision_of, recipe, device)
         if "model" in state:
             self.average.load_state_dict(state["average"])
         if "optimisers" in state:
@@ -229,7 +240,7 @@ class Run:
 
     def step(self, z: Tensor, texts: list[str], generator: torch.Generator, factor: int | float) -> float:
         """One step on a batch, with the learning rates times `factor`; returns the loss before it."""
-        with self.precision:
+        with self.precision():
             loss = self.model.loss(z, texts, generator, self.teacher)
         loss.backward()
         clip(self.model)

@@ -17,7 +17,18 @@ from torch import Tensor
 from promptweave.world import build
 from promptweave.world.muon import Muon
 from promptweave.world.scene import random_scene
-from promptweave.world.training import Clock, Log, Training, Watch, ahead, checkpoint, pixels, rate_at, save_checkpoint
+from promptweave.world.training import (
+    Clock,
+    Log,
+    Training,
+    Watch,
+    ahead,
+    checkpoint,
+    pixels,
+    precision_of,
+    rate_at,
+    save_checkpoint,
+)
 
 CODE_NOISE = (
     0.02  # deviation of the noise on the codes that the decoder alone is trained on: sampled codes are not exact
@@ -74,7 +85,7 @@ def train_vae(
         if clock.progress >= 1:
             break
         x = x.to(device).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=recipe.bf16):
+        with precision_of(recipe, device):
             posterior = vae.encode(x).latent_dist
             if decoder_only:
                 z = posterior.mode().detach().float()
