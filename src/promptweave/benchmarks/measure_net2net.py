@@ -92,7 +92,7 @@ def apart(first: Sight, second: Sight, one: str, other: str) -> float:
     return float("nan") if here is None or there is None else float(np.linalg.norm(here - there))
 
 
-def mean(values: Sequence[float]) -> float:
+def mean(values: Sequence[float | bool]) -> float:
     """The mean of those that are numbers."""
     return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
 
@@ -149,7 +149,7 @@ def _alike(scene: Scene, seed: int, number: int) -> Scene:
 
 def _exchanges(translator: Translator, wanted: list[Exchanged], seed: int, tick: Callable[[], Any]) -> dict[str, float]:
     names = ("changed", "kept", "PSNR", "PSNR of new samples", "moved", "moved in new samples", "cycle: PSNR")
-    found: dict[str, list[float]] = {name: [] for name in names}
+    found: dict[str, list[float | bool]] = {name: [] for name in names}
     for number, one in enumerate(wanted):
         picture, answer = drawn(one.before), drawn(one.after)
         before, after = caption(one.before), caption(one.after)
@@ -172,7 +172,7 @@ def _exchanges(translator: Translator, wanted: list[Exchanged], seed: int, tick:
 def measure_domains(translator: Translator, *, count: int, seed: int, progress: Any = None) -> dict[str, float]:
     """Between two domains: photo and sketch, day and night, each way in turn, from images without a caption."""
     rng = random.Random(f"domains {seed}")
-    found: dict[str, list[float]] = {}
+    found: dict[str, list[float | bool]] = {}
     for number in range(count):
         scene = one_thing(rng, domains=True)
         after = _other(scene, rng, number)

@@ -7,6 +7,7 @@ flow's two directions they are not each other's inverse.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from promptweave.translation.flow import ConditionalFlow, Embedder, FlowSizes, perceptron
+
+
+def parameters(network: nn.Module) -> int:
+    """The number of a network's trained numbers."""
+    return sum(one.numel() for one in network.parameters())
 
 
 @dataclass(frozen=True)
@@ -29,17 +35,16 @@ class VaeSizes:
 
     @classmethod
     def like(cls, sizes: FlowSizes) -> VaeSizes:
-        """The sizes with which it has as many parameters as a flow, to within one step of its width."""
-        wanted = sum(p.numel() for p in ConditionalFlow(sizes).parameters())
+        """The sizes with which it has as many parameters as a flow, or a few more."""
 
-        def count(hidden: int) -> int:
-            made = ConditionalVae(cls(sizes.dim, sizes.condition, sizes.embedding, hidden))
-            return sum(p.numel() for p in made.parameters())
+        def made(hidden: int) -> VaeSizes:
+            return cls(sizes.dim, sizes.condition, sizes.embedding, hidden)
 
-        widths = range(8, 8 * sizes.hidden + 9, 8)
-        return cls(
-            sizes.dim, sizes.condition, sizes.embedding, min(widths, key=lambda width: abs(count(width) - wanted))
-        )
+        with torch.device("meta"):  # counted, not computed with
+            wanted = parameters(ConditionalFlow(sizes))
+            widths = range(8, 8 * sizes.hidden + 9, 8)
+            place = bisect_left(widths, wanted, key=lambda width: parameters(ConditionalVae(made(width))))
+        return made(widths[min(place, len(widths) - 1)])
 
 
 class ConditionalVae(nn.Module):
