@@ -412,7 +412,28 @@ PICTURES: dict[str, Callable[[], Image.Image | dict[str, Image.Image]]] = {
     "translate": directions,
     "world": world,
     "perception": perceived,
+    "net2net": between_networks,
 }
+
+
+def between_networks() -> dict[str, Image.Image]:
+    """Samples of three sentences with the same residuals, and exchanges of drawn images: by sentence and by domain."""
+    text, domains = pw.net2net("text"), pw.net2net("domains")
+    sentences = tuple(f"a photo of {what}" for what in ("a blue bird in a field", "a yellow bird in a forest",
+                                                        "a zebra in a field"))  # fmt: skip
+    drawn = [
+        Scene("grass", "photo", "alone", (Thing("cat", 0.45, 0.9, 0.6),), 3),
+        Scene("snow", "photo", "alone", (Thing("car", 0.55, 0.86, 0.66, "red"),), 8),
+    ]
+    rows, labels = [], []
+    for scene in drawn:
+        picture, said = render(scene)[0], caption(scene)
+        others = [scene.with_(background="desert"), scene.with_(0, noun="dog" if scene is drawn[0] else "bike")]
+        by_text = text.exchange(picture, said, *(caption(other) for other in others))
+        by_label = domains.exchange(picture, "photo, day", "sketch, day", "photo, night")
+        rows.append([*by_text.pictures[0], *by_label.pictures[0][2:]])
+        labels.append([f"given: {said}", "its code", *by_text.labels[0][2:], *by_label.labels[0][2:]])
+    return {"net2net": text.sample(*sentences, count=6, seed=0).sheet(), "net2net-exchange": sheet(rows, labels)}
 
 
 def main() -> None:
