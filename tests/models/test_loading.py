@@ -10,7 +10,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from promptweave.models.embedded import GUIDANCE, mark
-from promptweave.models.load import ModelError, load
+from promptweave.models.load import ModelError, load, usual_dtype
 from promptweave.models.unet import UNetModel
 
 
@@ -20,6 +20,13 @@ def test_a_folder_in_half_precision_is_single_on_a_cpu(tiny, tiny_folder, tmp_pa
     model = load(half, device="cpu")
     assert model.dtype == torch.float32
     assert model.fingerprint() == tiny.fingerprint()
+
+
+def test_the_embedded_models_are_in_single_precision_on_a_gpu_too():
+    """toybox-dit overflows in float16."""
+    for name in ("toybox", "toybox-fast", "toybox-dit"):
+        assert usual_dtype(name, "cuda") is usual_dtype(name, "cpu") is torch.float32
+    assert usual_dtype("owner/name", "cuda") is torch.float16
 
 
 def test_a_folder_is_read_without_the_network(tiny_folder, monkeypatch):

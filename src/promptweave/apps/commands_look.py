@@ -37,7 +37,7 @@ class Replaying:
     device: Annotated[str, Option("auto, cpu, cuda ...", group="Model", metavar="DEVICE")] = "auto"
     dtype: Annotated[
         Literal["auto", "float32", "float16", "bfloat16"],
-        Option("Precision of the networks. [float32 on a CPU, float16 elsewhere]", group="Model"),
+        Option("Precision of the networks. [float32 on a CPU and embedded, else float16]", group="Model"),
     ] = "auto"
     allow_pickle: Annotated[
         bool, Option("Load pickled weights, which can run code. Only for files that you trust.", group="Model")

@@ -32,7 +32,7 @@ class Opening:
     device: Annotated[str, Option("auto, cpu, cuda ...", group="Model", metavar="DEVICE")] = "auto"
     dtype: Annotated[
         Literal["auto", "float32", "float16", "bfloat16"],
-        Option("Precision of the networks. [float32 on a CPU, float16 elsewhere]", group="Model"),
+        Option("Precision of the networks. [float32 on a CPU and embedded, else float16]", group="Model"),
     ] = "auto"
     scheduler: Annotated[
         str | None, Option("ddim, euler, dpm++, heun ... [the model's own]", group="Model", metavar="NAME")

@@ -61,8 +61,8 @@ def load(
     `model`: "toybox", "toybox-dit" or "toybox-fast" (the embedded models), a pipeline's folder, a single .safetensors
     file, a hub id, or a ready pipeline of one of the classes in FAMILIES, whose device and dtype stay as they are.
     `device`: "auto" takes a GPU if there is one. `dtype`: torch's or its name, such as "bfloat16"; None and "auto":
-    float32 on a CPU and float16 elsewhere. The embedded
-    models and folders never access the internet; `offline` looks for a hub id in the local cache only. `scheduler`:
+    float32 on a CPU and for the embedded models, float16 elsewhere. The embedded models and folders never access the
+    internet; `offline` looks for a hub id in the local cache only. `scheduler`:
     a name in `models.solvers.NAMES`; None: the model's own. `allow_pickle`: also read weights from pickle files, which
     can run any code; only for files that you trust. `config`: the pipeline folder that describes the parts of a single
     file, instead of the hub's. `control`: the image that a ControlNet reads, in any form that diffusers takes, and
@@ -77,7 +77,7 @@ def load(
         made = _steered(model, type(model).__name__, scheduler)
         return _reading(_pictured(_controlled(made, control, control_scale), image_prompt), reading)
     place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    kind = dtype_named(dtype) or (torch.float32 if place == "cpu" else torch.float16)
+    kind = dtype_named(dtype) or usual_dtype(str(model), place)
     pipeline = _read(str(model), kind, offline, allow_pickle, config)
     found = _steered(pipeline, str(model), scheduler)
     CALLED.add(str(model))
@@ -137,6 +137,11 @@ def load_cached(
 ) -> Loaded:
     """`load` with these settings; the model is cached for the next call."""
     return load(model, scheduler=scheduler, chunks=chunks, prompt_weights=prompt_weights)
+
+
+def usual_dtype(model: str, device: str) -> torch.dtype:
+    """float16 where it saves memory and time; `toybox-dit` overflows in it, and the embedded models are small."""
+    return torch.float32 if device == "cpu" or model in NAMES else torch.float16
 
 
 def _read(model: str, dtype: torch.dtype, offline: bool, allow_pickle: bool, config: Path | str | None) -> Any:
