@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from masked import inpainting
 from PIL import Image
 from rooms import rooms
 
@@ -400,6 +401,7 @@ PICTURES: dict[str, Callable[[], Image.Image | dict[str, Image.Image]]] = {
     "given": lambda: dict(zip(("given", "pnp"), given(), strict=True)),
     "without-inversion": without_inversion,
     "masactrl": mutual,
+    "inpainting": inpainting,
     "place": places,
     "compose": colours,
     "edits": plain_edits,

@@ -140,11 +140,11 @@ def size(text: str, flag: str = "--size") -> tuple[int, int]:
     return size_of(text, flag)
 
 
-def drawn(text: str, flag: str) -> Drawn:
+def drawn(text: str, flag: str) -> Drawn | str:
     """A mask image as rows of zeros and ones; diffedit[:OPTION=VALUE,...] is left to what finds it."""
     from promptweave.editing.masks import read_mask
 
-    return text if text.partition(":")[0] == "diffedit" else read_mask(Path(text).expanduser(), flag)  # pyright: ignore[reportReturnType]
+    return text if text.partition(":")[0] == "diffedit" else read_mask(Path(text).expanduser(), flag)
 
 
 def one_or_more(texts: Texts, flag: str) -> Any:

@@ -108,9 +108,10 @@ def grown(mask: np.ndarray, margin: int) -> np.ndarray:
 
 def boxed(mask: np.ndarray) -> np.ndarray:
     """The smallest box around a mask."""
-    return np.outer(*(np.maximum.accumulate(line) & np.maximum.accumulate(line[::-1])[::-1] for line in (
-        mask.any(1), mask.any(0)
-    )))  # fmt: skip
+    made = np.zeros_like(mask)
+    (lines,), (columns,) = np.nonzero(mask.any(1)), np.nonzero(mask.any(0))
+    made[lines[0] : lines[-1] + 1, columns[0] : columns[-1] + 1] = True
+    return made
 
 
 def bench_inpainting(
@@ -144,7 +145,7 @@ def _judged(
     word = pair.other.things[pair.index].noun
     steered = run(made(3, injection(targets=(2, 3)), LocalBlend(word, targets=(3,))), model)
     found = [*(one.sample.pictures[1, 0] for one in inpainted), *steered.sample.pictures[1:, 0]]
-    images = dict(zip((*MASKED, *STEERED), found, strict=True))
+    images: dict[str, np.ndarray] = dict(zip((*MASKED, *STEERED), found, strict=True))
     rows = [
         Row(
             pair.change, how, number, pair.success(sight), psnr(drawn, image, ~(before | after)),

@@ -24,7 +24,7 @@ from promptweave.sampling.recording import Track
 from promptweave.sampling.walk import Progress
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Held:
     """A given image in the place of row 0 (`sampling.passes.Source`): `clean` latents and its pixels, uint8
     [1, height, width, 3]. Nothing is computed for it."""
