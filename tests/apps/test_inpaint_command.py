@@ -57,9 +57,10 @@ def test_a_mask_from_a_file_and_replay(run):
 def test_masks_that_are_found(run):
     code, _, err = run(
         "inpaint", "given.png", TARGET, "--mask-words", "cat", "--mask-threshold", "0.9", "--source", SOURCE,
-        "--steps", "2", "-o", "words",
+        "--steps", "2", "-o", "words", "--report", "--compare",
     )  # fmt: skip
     assert code == 0, err
+    assert "Inpaint" in Path("words/report.html").read_text()
     code, _, err = run(
         "edit", SOURCE, TARGET, "--image", "given.png", "--mask", "diffedit:noises=2", "--steps", "2", "-o", "edit"
     )

@@ -199,3 +199,28 @@ def test_inpaint_computes_the_target_alone_and_replays(tiny, tmp_path):
         pw.edit(PROMPT, OTHER, model=tiny, steps=2, image=picture(), kind="inpaint", mask=np.array(MASK), cross=0.5)
     with pytest.raises(ValueError, match="Nothing reads jump here"):
         pw.edit(PROMPT, OTHER, model=tiny, steps=2, image=picture(), kind="inpaint", mask=np.array(MASK), jump=2)
+
+
+def test_every_source_and_every_way_to_ask(tiny):
+    """A recording, an inverted image, several images of a generated source, several targets, half precision, sweeps."""
+    given: dict[str, Any] = {"model": tiny, "steps": 3}
+    asked: dict[str, Any] = {"kind": "inpaint", "mask": np.array(MASK)}
+    anew = pw.edit(PROMPT, OTHER, image=picture(), **given, **asked)
+    recording = pw.record(PROMPT, image=picture(), **given)
+    recorded = pw.edit(recording, OTHER, model=tiny, **asked)
+    inverted = pw.edit(pw.invert(PROMPT, picture(), **given), OTHER, model=tiny, **asked)
+    for made in (recorded, inverted):
+        outside = made.sample.latents[..., ~INSIDE]
+        assert torch.equal(outside[1], outside[0])
+    assert np.array_equal(inverted.sample.pictures[1], anew.sample.pictures[1])
+    several = pw.edit(PROMPT, OTHER, "a lion", images=2, guidance=1, **given, **asked)
+    alone = pw.edit(PROMPT, "a lion", seed=1, guidance=1, **given, **asked)
+    torch.testing.assert_close(several.sample.latents[2, 1], alone.sample.latents[1, 0], rtol=1e-4, atol=1e-4)
+    swept = pw.sweep(
+        PROMPT, OTHER, rows=("strength", (0.4, 1.0)), columns=("seed", (0, 1)), image=picture(), **given, **asked
+    )
+    assert np.array_equal(swept.cells[1][0].sample.pictures, anew.sample.pictures)
+    assert len({cell.edited.tobytes() for row in swept.cells for cell in row}) == 4
+    half = pw.load(build_tiny(tiny.tokenizer).to(torch.bfloat16))
+    made = pw.inpaint(picture(), OTHER, mask=np.array(MASK), model=half, steps=2)
+    assert torch.equal(made.sample.latents[1][..., ~INSIDE], made.sample.latents[0][..., ~INSIDE])

@@ -11,6 +11,7 @@ from promptweave.editing.found_masks import finder_of
 from promptweave.editing.masks import read_mask, with_controls
 from promptweave.editing.picture import Given, Picture
 from promptweave.editing.plan import bind, check_lengths, check_options, recipe_for
+from promptweave.editing.recorders import edit_watch
 from promptweave.editing.result import Result
 from promptweave.editing.settings import RunOptions, Settings, split
 from promptweave.editing.values import read_options
@@ -40,6 +41,7 @@ def inpaint(
     model: Model | str = "toybox",
     settings: Settings | None = None,
     compare: bool = False,
+    maps: bool = False,
     progress: Progress | None = None,
     **options: Unpack[InpaintOptions],
 ) -> Result:
@@ -49,7 +51,8 @@ def inpaint(
     image), white where the image may change; or `WordMask("hair")`, `DiffEditMask()`, which find it. `source`: what the
     image shows now, for masks that are found; None: the prompt itself. Inpainting checkpoints read the mask and the
     image around it; with any other model latents are blended at every step (see `Inpaint`). Options: the fields of
-    `Inpaint` and of `Settings`, as keywords or as `settings`. `compare` also makes the image without the mask.
+    `Inpaint` and of `Settings`, as keywords or as `settings`. `compare` also makes the image without the mask;
+    `maps` records the word maps of both rows (`edit_maps`).
 
     Row 0 of the result is the given image, row 1 the inpainted one (`result.edited`). Raises NoEffect for an empty
     mask, PromptTooLong, and ValueError for what a model cannot do.
@@ -65,4 +68,5 @@ def inpaint(
     recipe = with_controls(recipe, [Inpaint(mask=found, **read_options(Inpaint, own))], network)
     check_options(recipe.controls)
     bind(recipe, network)
-    return run(recipe, network, compare=compare, progress=progress)
+    watch = edit_watch(recipe, network) if maps else ()
+    return run(recipe, network, compare=compare, watch=watch, progress=progress)
