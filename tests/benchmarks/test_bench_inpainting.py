@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 
 import numpy as np
 
+from promptweave.benchmarks import bench_inpainting as bench
 from promptweave.benchmarks.bench_inpainting import (
     MASKED,
     STEERED,
@@ -16,6 +18,7 @@ from promptweave.benchmarks.bench_inpainting import (
     grown,
     inpainting_sheet,
 )
+from promptweave.editing.found_masks import DiffEditMask
 from promptweave.models.load import load_cached
 from promptweave.world.scene import COLOURS, TINTABLE
 
@@ -40,7 +43,8 @@ def test_masks_are_grown_and_boxed():
     assert wide.sum() == 2 * 25 - 3 * 2 and wide[1:6, 2:7].all() and wide[3:8, 5:10].all()
 
 
-def test_a_pair_is_judged_in_all_ways():
+def test_a_pair_is_judged_in_all_ways(monkeypatch):
+    monkeypatch.setattr(bench, "DiffEditMask", partial(DiffEditMask, noises=1))
     rows, shown = next(bench_inpainting(load_cached("toybox"), ("another colour",), count=1, steps=2, guidance=2))
     assert [row.how for row in rows] == [*MASKED, *STEERED]
     assert all(10 < row.outside < 60 and 0 <= row.outline <= 1 and row.inside > 0 for row in rows)

@@ -110,7 +110,7 @@ def test_flow_with_strength_equals_the_equations(tokenizer):
     torch.testing.assert_close(made.latents[1], z, rtol=1e-4, atol=1e-4)  # its sigmas are in single precision
 
 
-FAMILIES = {"ddim": build_tiny, "flux": build_flux, "euler": build_tiny, "dpm++": build_tiny, "heun": build_tiny}
+FAMILIES = {"ddim": build_tiny, "flux": build_flux, "euler": build_tiny, "heun": build_tiny}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -203,7 +203,7 @@ def test_inpaint_computes_the_target_alone_and_replays(tiny, tmp_path):
 
 def test_every_source_and_every_way_to_ask(tiny):
     """A recording, an inverted image, several images of a generated source, several targets, half precision, sweeps."""
-    given: dict[str, Any] = {"model": tiny, "steps": 3}
+    given: dict[str, Any] = {"model": tiny, "steps": 2}
     asked: dict[str, Any] = {"kind": "inpaint", "mask": np.array(MASK)}
     anew = pw.edit(PROMPT, OTHER, image=picture(), **given, **asked)
     recording = pw.record(PROMPT, image=picture(), **given)
@@ -217,7 +217,7 @@ def test_every_source_and_every_way_to_ask(tiny):
     alone = pw.edit(PROMPT, "a lion", seed=1, guidance=1, **given, **asked)
     torch.testing.assert_close(several.sample.latents[2, 1], alone.sample.latents[1, 0], rtol=1e-4, atol=1e-4)
     swept = pw.sweep(
-        PROMPT, OTHER, rows=("strength", (0.4, 1.0)), columns=("seed", (0, 1)), image=picture(), **given, **asked
+        PROMPT, OTHER, rows=("strength", (0.5, 1.0)), columns=("seed", (0, 1)), image=picture(), **given, **asked
     )
     assert np.array_equal(swept.cells[1][0].sample.pictures, anew.sample.pictures)
     assert len({cell.edited.tobytes() for row in swept.cells for cell in row}) == 4

@@ -99,7 +99,7 @@ def test_without_a_mask_or_an_image_the_error_says_so(model):
         pw.generate(PROMPT, model=model, steps=2)
     with pytest.raises(ValueError, match="Received neither"):
         pw.edit(PROMPT, PROMPT.replace("cat", "dog"), model=model, steps=2, image=picture())
-    with pytest.raises(ValueError, match="reads a mask"):
+    with pytest.raises(ValueError, match="by a network that reads none"):
         pw.inpaint(picture(), PROMPT, mask="diffedit", model=model, steps=2)
 
 

@@ -90,9 +90,8 @@ def inpaint(
     passes = len(jumps(max(acting, 1), own.get("jump", 10), own.get("resamplings", 1)))
     with terminal.progress("inpainting", passes) as advance:
         made = make(
-            image, prompt, mask=mask, source=masking.source, model=network, compare=comparing.compare, maps=output.report,
-            progress=advance,
-            **own, **settings,
+            image, prompt, mask=mask, source=masking.source, model=network, compare=comparing.compare,
+            maps=output.report, progress=advance, **own, **settings,
         )  # fmt: skip
     tell_image(terminal, made.report)
     tell(terminal, made.report)
