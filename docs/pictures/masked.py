@@ -14,7 +14,7 @@ from promptweave.world.scene import Scene, Thing
 
 CASES = (  # scene, the thing that gets a colour, the colour
     (Scene("grass", "photo", "wearing", (Thing("cat", 0.5, 0.9, 0.62), Thing("hat", 0.45, 0.42, 0.3)), 3), 1, "red"),
-    (Scene("beach", "photo", "alone", (Thing("car", 0.5, 0.85, 0.55, flip=True),), 7), 0, "blue"),
+    (Scene("snow", "photo", "alone", (Thing("bird", 0.5, 0.85, 0.5),), 5), 0, "red"),
 )
 SEEDS = (0, 1, 2)
 STEPS = 25

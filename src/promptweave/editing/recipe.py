@@ -21,7 +21,8 @@ from promptweave.editing.json_text import BadJson, read_json
 from promptweave.editing.picture import BadPicture, Picture
 from promptweave.editing.settings import Fit, Settings
 from promptweave.editing.values import BadValue, nearest, read_option, read_value
-from promptweave.sampling.loop import PIXELS, check_pixels, check_seed
+from promptweave.sampling.loop import check_pixels, check_seed
+from promptweave.sampling.starting_noise import PIXELS
 
 FORMAT = 1
 KEY = "promptweave"  # of the PNG's text chunk
