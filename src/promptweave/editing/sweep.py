@@ -16,9 +16,8 @@ from promptweave.core.files import Write, check_folder, write_files
 from promptweave.core.kept import together
 from promptweave.core.typed import checked
 from promptweave.editing.edit import run_many
-from promptweave.editing.edit_options import EditOptions
 from promptweave.editing.inverted_file import InvertedImage
-from promptweave.editing.options import PromptToPrompt
+from promptweave.editing.options import EditOptions, PromptToPrompt
 from promptweave.editing.picture import Given, Picture
 from promptweave.editing.plan import bind, plan
 from promptweave.editing.recipe import Recipe
