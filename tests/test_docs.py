@@ -12,6 +12,7 @@ import pytest
 
 import promptweave as pw
 from promptweave.core.fields import options_of
+from promptweave.maps.segmentation import Segmenting
 
 HERE = Path(__file__).parents[1]
 PAGES = [HERE / "README.md", HERE / "changelog.md", *sorted((HERE / "docs").rglob("*.md"))]
@@ -101,7 +102,9 @@ def wrong_calls(code: str) -> list[str]:
             continue
         taken = set(signature(called).parameters)
         if "options" in taken:
-            taken |= {option.name for kind in (pw.PromptToPrompt, pw.Settings) for option in options_of(kind)}
+            taken |= {
+                option.name for kind in (pw.PromptToPrompt, pw.Settings, Segmenting) for option in options_of(kind)
+            }
         wrong += [f"{called.__name__}({key.arg}=)" for key in node.keywords if key.arg and key.arg not in taken]
     return wrong
 

@@ -31,8 +31,8 @@ ROOMS: dict[str, set[str]] = {
     "perception": {"core", "models", "editing", "view", "evaluate", "world"},
     "translation": {"core", "models", "sampling", "editing", "view", "world"},
     "benchmarks": {
-        "core", "words", "methods", "models", "sampling", "editing", "world", "perception", "translation", "evaluate",
-        "view",
+        "core", "words", "methods", "models", "sampling", "editing", "maps", "world", "perception", "translation",
+        "evaluate", "view",
     },
     "apps": {
         "core", "words", "methods", "models", "sampling", "editing", "maps", "benchmarks", "world", "perception",

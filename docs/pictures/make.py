@@ -375,6 +375,21 @@ def perceived() -> Image.Image:
     return sheet(rows, labels)
 
 
+def segments() -> Image.Image:
+    """Drawn images, what their words look at, and which pixels belong to which word; seeds 0 to 4, none chosen."""
+    rows: list[list[np.ndarray]] = []
+    labels: list[list[str]] = []
+    for seed in range(5):
+        scene = random_scene(random.Random(seed), relation=("riding", "eating", "wearing", "next to")[seed % 4])
+        words = tuple(thing.noun for thing in scene.things)
+        drawn = Image.fromarray(render(scene, 256)[0])
+        found = pw.segment(drawn, words, prompt=caption(scene))
+        seen = [over(found.maps[..., place], np.asarray(drawn)) for place in range(2)]
+        rows.append([np.asarray(drawn), *seen, np.asarray(found.overlay())])
+        labels.append([caption(scene), *words, "segmentation"])
+    return sheet(rows, labels)
+
+
 def world() -> Image.Image:
     """Rendered scenes."""
     rng = random.Random(5)
@@ -415,6 +430,7 @@ PICTURES: dict[str, Callable[[], Image.Image | dict[str, Image.Image]]] = {
     "world": world,
     "perception": perceived,
     "net2net": between_networks,
+    "segments": segments,
 }
 
 

@@ -40,12 +40,15 @@ if _TYPE_CHECKING:
     from promptweave.editing.settings import Settings as Settings
     from promptweave.editing.sweep import Sweep as Sweep
     from promptweave.editing.sweep import sweep as sweep
+    from promptweave.maps.concept_attention import ConceptAttention as ConceptAttention
     from promptweave.maps.edit_maps import EditMaps as EditMaps
     from promptweave.maps.edit_maps import edit_maps as edit_maps
     from promptweave.maps.html_report import html_report as html_report
     from promptweave.maps.html_report import write_report as write_report
     from promptweave.maps.look import Look as Look
     from promptweave.maps.look import look as look
+    from promptweave.maps.segmentation import Segmentation as Segmentation
+    from promptweave.maps.segmentation import segment as segment
     from promptweave.maps.statistics import statistics as statistics
     from promptweave.maps.statistics import write_statistics as write_statistics
     from promptweave.maps.word_maps import word_maps as word_maps
@@ -103,9 +106,11 @@ _HOMES = {
     "editing.result": "Result",
     "editing.settings": "Settings",
     "editing.sweep": "Sweep sweep",
+    "maps.concept_attention": "ConceptAttention",
     "maps.edit_maps": "EditMaps edit_maps",
     "maps.html_report": "html_report write_report",
     "maps.look": "Look look",
+    "maps.segmentation": "Segmentation segment",
     "maps.statistics": "statistics write_statistics",
     "maps.word_maps": "word_maps",
     "models.load": "load",

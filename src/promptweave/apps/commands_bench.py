@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from promptweave.apps import bench_quality as bench_quality  # registers its commands
+from promptweave.apps import bench_looks as bench_looks  # registers its commands
+from promptweave.apps import bench_quality as bench_quality
 from promptweave.apps.bench_app import OPENING, SPEAKING, bench
 from promptweave.apps.common import Opening, Speaking
 from promptweave.apps.flags import Flags, command

@@ -205,6 +205,9 @@ FORMS: dict[Any, Form] = {
     tuple[int, int]: Form(str, "PIXELS", _first(size), lambda value: "x".join(map(str, value))),
     tuple[int, int] | Literal["auto"]: Form(str, "PIXELS|auto", _first(size_or_auto)),
     tuple[str, ...]: Form(list[str], "TEXT", lambda texts, flag: tuple(texts), ", ".join),
+    tuple[Number, ...]: Form(
+        list[str], "NUMBERS", lambda texts, flag: tuple(n for t in texts for n in series(t, flag))
+    ),
     tuple[int, ...]: Form(list[str], "INTEGER", lambda texts, flag: tuple(whole(text, flag) for text in texts)),
     tuple[str, ...] | str: Form(list[str], "TEXT", one_or_more),
     Sequence[str] | str: Form(list[str], "TEXT", lambda texts, flag: tuple(texts)),

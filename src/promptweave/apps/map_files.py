@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,6 +60,17 @@ class Ask:
         ),
     ] = ()
     self_grid: Annotated[str | None, Option("With --self: its grid, such as 16.", group="Where")] = None
+    concepts: Annotated[
+        tuple[str, ...],
+        Option(
+            "Also draw where these are, named in the prompt or not, such as cat,grass,sky (joint attention).",
+            group="What changes", metavar="WORDS",
+        ),
+    ] = ()  # fmt: skip
+    concept_space: Annotated[
+        Literal["output", "cross"],
+        Option("With --concepts: what is compared, outputs of attention or queries and keys.", group="Where"),
+    ] = "output"
     stats: Annotated[
         Path | None,
         Option(
@@ -96,13 +107,14 @@ class Ask:
         alone = {
             "--steps-shown": self.steps_shown, "--layers": self.layers, "--animate": self.animate, "--grid": self.grid,
             "--self": self.self_attention, "--stats": self.stats, "--files": self.folder, "--special": self.special,
-            "--renormalise": self.renormalise, "--video": self.video,
+            "--renormalise": self.renormalise, "--video": self.video, "--concepts": self.concepts,
         }  # fmt: skip
         unfit = [name for name, value in alone.items() if value]
         if target is not None and unfit:
             raise ValueError(f"{unfit[0]} works with a single prompt. Received two. Leave one of them out.")
         needs = (
             ("--blend", self.blend, "a target prompt", target),
+            ("--concept-space", self.concept_space != "output", "--concepts", self.concepts),
             ("--per-head", self.heads, "--layers", self.layers),
             ("--word", self.words, "--layers", self.layers),
             ("--self-grid", self.self_grid, "--self", self.self_attention),
@@ -140,6 +152,8 @@ def views(ask: Ask, prompt: str, general: Mapping[str, Any]) -> tuple[Files, dic
         self_attention=_grid(ask.self_grid, "--self-grid") or bool(ask.self_attention),
         grid="all" if ask.grid == "all" else _grid(ask.grid, "--grid"),
         special=ask.special,
+        concepts=tuple(name for text in ask.concepts for name in text.split(",")),
+        concept_space=ask.concept_space,
         budget=byte_count(ask.budget),
         **general,
     )
@@ -163,6 +177,8 @@ def views(ask: Ask, prompt: str, general: Mapping[str, Any]) -> tuple[Files, dic
             files[ask.beside("components")] = _png(seen.self_attention.component_sheet())
         if pixels:
             files[ask.beside("pixels")] = _png(seen.self_attention.pixel_sheet(*pixels))
+    if seen.concepts is not None:
+        files[ask.beside("concepts")] = _png(seen.concepts.strip(on_picture=ask.on_picture))
     apart = seen.gallery or seen.by_step
     if ask.folder is not None and apart is not None:
         files |= {ask.folder / name: _png(image) for name, image in apart.images(on_picture=ask.on_picture).items()}
@@ -240,6 +256,6 @@ def _masks(texts: Sequence[str], general: Mapping[str, Any]) -> dict[str, np.nda
         read[word] = read_mask(Path(path).expanduser(), "--mask")
     if not read:
         return {}
-    options = {name: value for name, value in general.items() if name not in ("model", "progress")}
+    options = {name: value for name, value in general.items() if name not in ("model", "progress", "times", "noises")}
     frame = Frame.of(recipe_for(general["model"], "a", (), **options), general["model"])
     return {word: np.asarray(frame.mask(mask, f"--mask of {word}")) > 0.5 for word, mask in read.items()}

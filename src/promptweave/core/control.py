@@ -17,6 +17,7 @@ from promptweave.core.features import Block, Features
 from promptweave.core.kept import Kept, everything
 from promptweave.core.noising import Noising
 from promptweave.core.registry import register
+from promptweave.core.riders import Riders
 from promptweave.core.rows import Rows
 from promptweave.core.schedule import Schedule
 from promptweave.core.site import Site, Sites
@@ -186,6 +187,10 @@ class Hooks:
 
     def observe(self, step: Step, site: Site, rows: Rows) -> None:
         """Record attention at a site, as earlier controls left it. Called in the run's own passes, never in probes."""
+
+    def riders(self, step: Step) -> Riders | None:
+        """Tokens that read the image in a joint network and change nothing (`core.riders`); asked as `observe` is."""
+        return None
 
     def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
         """Change attention at a site."""

@@ -136,9 +136,8 @@ def bound(recipe: Recipe, model: Model) -> Run:
     return Job(recipe.prompts, noise, recipe.steps, recipe.guidance, truncate=recipe.truncate).bind(model)[0]
 
 
-def check_budget(recipe: Recipe, model: Model, recorders: Sequence[Any], budget: int | None) -> int:
-    """Bytes that the recorders will keep. Raises TooLarge if they exceed the budget."""
-    run = bound(recipe, model)
+def check_budget(run: Run, recorders: Sequence[Any], budget: int | None) -> int:
+    """Bytes that the recorders will keep of a run. Raises TooLarge if they exceed the budget."""
     needed = sum(recorder.estimate(run) for recorder in recorders if isinstance(recorder, RecordMaps))
     if budget is not None and needed > budget:
         raise TooLarge(
@@ -158,5 +157,5 @@ def edit_watch(recipe: Recipe, model: Model, budget: int | None = BUDGET) -> tup
     """Recorders of an edit: the effective maps of all prompts, and the targets' own maps before the edit."""
     made = for_words(recipe, model)
     watch = (made, replace(made, own=True, prompts=tuple(range(1, len(recipe.prompts)))))
-    check_budget(recipe, model, watch, budget)
+    check_budget(bound(recipe, model), watch, budget)
     return watch

@@ -29,7 +29,8 @@ class Gallery:
     """`maps[step, place, head]` [height, width, tokens]: `place` is a layer, or a grid for the mean of its layers.
 
     `steps`: for each requested step its actual index and its time. `words`: those to show; `every` adds the start and
-    end tokens. `notes`: where the gallery deviates from the request.
+    end tokens. `notes`: where the gallery deviates from the request. `noised`: its steps are
+    times of a noised image.
     """
 
     prompt: str
@@ -39,6 +40,14 @@ class Gallery:
     maps: dict[Key, Float[Tensor, "height width tokens"]]
     steps: dict[int, tuple[int, int | float]]
     notes: tuple[str, ...] = ()
+    noised: bool = False
+
+    def label(self, step: int) -> str:
+        """What a requested step is called."""
+        index, time = self.steps[step]
+        if self.noised:
+            return f"time {time:g}"
+        return f"step {step}" if step == index else f"step {step} (last: {index})"
 
     @property
     def places(self) -> tuple[tuple[str, int | None], ...]:
@@ -87,8 +96,7 @@ class Gallery:
             for step in self.steps
         ]
         title = [self.prompt, f"the word: {word}" if word else f"mean of the layers of grid {cells[0][1]}"]
-        names = [f"step {n}" if n == true else f"step {n} (last: {true})" for n, (true, _) in self.steps.items()]
-        return grid_sheet(rows, names, labels, title=title, smallest=tile)
+        return grid_sheet(rows, [self.label(step) for step in self.steps], labels, title=title, smallest=tile)
 
     def frames(self, columns: int = 7) -> list[Image.Image]:
         """One frame per step: the words of the only layer or grid, with one colour scale per word."""
@@ -98,9 +106,10 @@ class Gallery:
         }
         made: list[Image.Image] = []
         for step, (index, _) in self.steps.items():
+            named = self.label(step) if self.noised else f"step {index}"
             tiles = [self._tile(self.of(w, step, place, head), top, SMALLEST, True) for w, top in tops.items()]
             shown = [np.asarray(self.picture.resize(self._size(SMALLEST), Image.Resampling.LANCZOS)), *tiles]
-            labels = [f"step {index}", *tops]
+            labels = [named, *tops]
             starts = range(0, len(shown), columns)
             made.append(sheet([shown[i : i + columns] for i in starts], [labels[i : i + columns] for i in starts]))
         return made
@@ -157,4 +166,5 @@ def gallery_of(
     steps = {step: (index, hook.times[index]) for step, index in taken.items()}
     picture, kept = Image.fromarray(result.sample.pictures[row, 0]), columns(words)
     shown, every = (at(named(words, more), kept) for more in (special, True))
-    return Gallery(run.prompts[row], picture, shown, every, maps, steps, tuple(notes))
+    noised = "times" in result.report.get("picture", {})
+    return Gallery(run.prompts[row], picture, shown, every, maps, steps, tuple(notes), noised)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Unpack
 
@@ -11,15 +12,14 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from promptweave.core.clock import Number
 from promptweave.core.record_maps import RecordedMaps, RecordMaps
 from promptweave.core.typed import checked
-from promptweave.editing.edit import run
 from promptweave.editing.picture import Given, Picture
 from promptweave.editing.recorders import (
     BUDGET,
     SPECIAL,
     Grid,
-    bound,
     check_budget,
     columns,
     named,
@@ -28,7 +28,8 @@ from promptweave.editing.recorders import (
     text_sites,
 )
 from promptweave.editing.result import Result
-from promptweave.editing.settings import RunOptions, Settings
+from promptweave.editing.settings import RunOptions, Settings, split
+from promptweave.maps.noised import NoisedPasses, bound_to, noising_of, run_or_look
 from promptweave.models.base import Model
 from promptweave.models.load import load_cached
 from promptweave.sampling.loop import Progress
@@ -91,13 +92,16 @@ def word_maps(
     budget: int | None = BUDGET,
     image: Given | Picture | None = None,
     inversion: str | None = None,
+    times: Sequence[Number] | None = None,
+    noises: int | None = None,
     settings: Settings | None = None,
     progress: Progress | None = None,
     **options: Unpack[RunOptions],
 ) -> WordMaps:
     """Generate an image and record the cross-attention map of each word. `special` adds the start and end tokens.
 
-    `image` and `inversion`: an image that the prompt describes, instead of a generated one (see `edit`).
+    `image`, `inversion`, `times` and `noises`: an image that the prompt describes, instead of a generated one (see
+    `look`).
 
     `grid`: the grid of the layers to read, a side or (height, width); "all" resizes those of all grids to the latent's
     and averages them (DAAM, arXiv 2210.04885); None is the grid that localises words best. `renormalised`: see
@@ -105,12 +109,15 @@ def word_maps(
     `edit` does.
     """
     network = load_cached(model) if isinstance(model, str) else model
-    recipe = single(network, "word_maps", prompt, settings, options, image=image, inversion=inversion)
-    here = bound(recipe, network)
+    run_settings = (settings or Settings()).with_(*split("word_maps", options, Settings))
+    passes = NoisedPasses(None if times is None else tuple(times), noises)
+    noising = noising_of(passes, run_settings, network, image=image is not None, inversion=inversion)
+    recipe = single(network, "word_maps", prompt, run_settings, {}, image=image, inversion=inversion)
+    here = bound_to(recipe, network, noising)
     kept = (columns(here.words[0]),) if any(site.kind == "joint" for site in here.sites) else None
     recorder = RecordMaps(text_sites(here.sites, here.map_sites, grid), columns=kept)
-    check_budget(recipe, network, [recorder], budget)
-    made = run(recipe, network, watch=[recorder], progress=progress)
+    check_budget(here, [recorder], budget)
+    made = run_or_look(recipe, network, noising, [recorder], progress)
     maps = words_of(made, 0, special=special, kept=kept[0] if kept else None)
     return maps.renormalised() if renormalised else maps
 

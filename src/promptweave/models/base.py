@@ -16,6 +16,7 @@ from promptweave.core.control import Text
 from promptweave.core.features import Block, Features, joined
 from promptweave.core.memory import Layer, Memory
 from promptweave.core.pattern import Attend
+from promptweave.core.riders import Riders
 from promptweave.core.rows import Keys, Layout, Row, Rows, Stack, evaluate
 from promptweave.core.schedule import Schedule
 from promptweave.core.site import Site, Sites
@@ -41,13 +42,14 @@ class Enough(Exception):
 @dataclass(frozen=True, eq=False)
 class Tapped:
     """What happens to some rows of a batch: their layout, the edit of attention, `given` rows of a recording, the edit
-    of features, and the attention layers whose whole transformer blocks they `skip`."""
+    of features, the attention layers whose whole transformer blocks they `skip`, and what rides along (`riders`)."""
 
     layout: Layout
     edit: Edit
     given: Callable[[Site, int], Row] | None = None
     feature: Callable[[Block, Features], Features] | None = None
     skip: Sites | None = None
+    riders: tuple[Riders, ...] = ()
 
     def rows(
         self,
@@ -96,6 +98,18 @@ class Tap:
             if part.skip is not None and site in part.skip:
                 found.append(slice(begin, end))
             begin = end
+        return found
+
+    def riding(self) -> list[tuple[slice, Riders]]:
+        """What rides along, with the batch rows whose image it reads: the conditional ones of the computed prompts."""
+        found: list[tuple[slice, Riders]] = []
+        begin = 0
+        for part in self.parts:
+            layout = part.layout
+            if part.riders:
+                first, last = (layout.slice("cond", prompt) for prompt in (layout.first, layout.prompts - 1))
+                found += [(slice(begin + first.start, begin + last.stop), riders) for riders in part.riders]
+            begin += layout.size
         return found
 
     def alter(self, block: Block, x: Tensor) -> Tensor | None:

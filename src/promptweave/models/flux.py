@@ -147,7 +147,7 @@ class FluxModel(PipelineModel):
         if tap is None:
             return run()
         sites = self.sites((z.shape[-2], z.shape[-1]))
-        with joint_installed(self.layers, sites, tap), skipped(self.transformer, sites, tap):
+        with joint_installed(self.transformer, self.layers, sites, tap), skipped(self.transformer, sites, tap):
             return tap.run(run, z)
 
 

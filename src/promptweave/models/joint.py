@@ -14,6 +14,8 @@ from torch import Tensor
 
 from promptweave.core.site import Site
 from promptweave.models.base import Tap
+from promptweave.models.joint_heads import by_head, of_text
+from promptweave.models.riding import Riding, riding
 from promptweave.models.switched import backend_of
 from promptweave.models.tap import check_processors
 
@@ -59,8 +61,8 @@ class JointTap:
 
     _parallel_config = None  # read by diffusers
 
-    def __init__(self, site: Site, tap: Tap, before: Any) -> None:
-        self.site, self.tap = site, tap
+    def __init__(self, site: Site, tap: Tap, before: Any, riding: Riding | None = None) -> None:
+        self.site, self.tap, self.riding = site, tap, riding
         self.attend = backend_of(before)
 
     def __call__(
@@ -79,6 +81,8 @@ class JointTap:
         output = self.tap.attend(self.site, q, k, v, attend=self.attend)
         if output is None:
             output = self.attend(q, k, v)
+        if self.riding is not None and encoder_hidden_states is not None:
+            self.riding.attend(attn, self.site, (q, k, v), output)
         output = output.transpose(1, 2).flatten(2).to(q.dtype)
         if encoder_hidden_states is None:
             return output if attn.pre_only else attn.to_out[1](attn.to_out[0](output))
@@ -93,28 +97,21 @@ class JointTap:
     def project(attn: Any, x: Tensor, text: Tensor | None, flux: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of image and text, concatenated, [batch, heads, tokens, dim] each."""
 
-        def heads(y: Tensor, norm: Any = None) -> Tensor:
-            y = y.unflatten(-1, (attn.heads, -1))
-            if not flux:
-                y = y.transpose(1, 2)
-            y = y if norm is None else norm(y)
-            return y.transpose(1, 2) if flux else y
-
-        image = heads(attn.to_q(x), attn.norm_q), heads(attn.to_k(x), attn.norm_k), heads(attn.to_v(x))
+        image = (
+            by_head(attn, attn.to_q(x), attn.norm_q),
+            by_head(attn, attn.to_k(x), attn.norm_k),
+            by_head(attn, attn.to_v(x)),
+        )
         if text is None:
             return image
-        written = (
-            heads(attn.add_q_proj(text), attn.norm_added_q),
-            heads(attn.add_k_proj(text), attn.norm_added_k),
-            heads(attn.add_v_proj(text)),
-        )
+        written = of_text(attn, text)
         pairs = zip(written, image, strict=True) if flux else zip(image, written, strict=True)
         q, k, v = (torch.cat(pair, dim=2) for pair in pairs)
         return q, k, v
 
 
 @contextmanager
-def joint_installed(layers: dict[str, Any], sites: Sequence[Site], tap: Tap) -> Iterator[None]:
+def joint_installed(network: Any, layers: dict[str, Any], sites: Sequence[Site], tap: Tap) -> Iterator[None]:
     """Inside, every layer has our processor; at the end, also after an exception, the old ones are restored."""
     check_processors(layers, PLAIN)
     if tap.values is not None:
@@ -123,9 +120,10 @@ def joint_installed(layers: dict[str, Any], sites: Sequence[Site], tap: Tap) -> 
         )
     before = {path: layer.processor for path, layer in layers.items()}
     try:
-        for site in sites:
-            layers[site.path].processor = JointTap(site, tap, before[site.path])
-        yield
+        with riding(network, tap) as riders:
+            for site in sites:
+                layers[site.path].processor = JointTap(site, tap, before[site.path], riders)
+            yield
     finally:
         for path, layer in layers.items():
             layer.processor = before[path]

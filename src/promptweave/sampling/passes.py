@@ -144,9 +144,10 @@ class Pass:
         """What happens to these rows at each layer."""
         acting = any(type(hook).feature is not Hooks.feature for hook in self.hooks)
         skip = None if self.extra is None else self.extra.skip
-        return Tapped(
-            self.layout, self._edit, self._given if self.source else None, self._feature if acting else None, skip
-        )
+        riding = [hook for hook in self.hooks if self.observed and type(hook).riders is not Hooks.riders]
+        riders = tuple(found for hook in riding if (found := hook.riders(self.step)) is not None)
+        given = self._given if self.source else None
+        return Tapped(self.layout, self._edit, given, self._feature if acting else None, skip, riders)
 
     def _edit(self, site: Site, rows: Rows) -> Rows:
         for owner, hook in enumerate(self.hooks):
