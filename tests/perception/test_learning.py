@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from promptweave.perception.batches import augmented
 from promptweave.perception.heads import DepthHead, FpnHead, ReferHead
-from promptweave.perception.learning import CHECKPOINT, FILE, LOG, PLOT, Lessons, augmented, indices, learn
+from promptweave.perception.learning import CHECKPOINT, FILE, LOG, PLOT, learn
+from promptweave.perception.lessons import Lessons, indices
 from promptweave.perception.perceive import perceive
 from promptweave.perception.perceiver import BadWeights, Perceiver, places
 from promptweave.perception.samples import IGNORED, Sample

@@ -140,7 +140,7 @@ class Perceiving:
         str | None, Option("Only these, with commas between. [all]", group="What changes", metavar="NAME,...")
     ] = None
     repeats: Annotated[int, Option("Seeds of each.", low=1)] = 3
-    scenes: Annotated[int, Option("Scenes of training.", low=1)] = 3000
+    scenes: Annotated[int, Option("Scenes of training.", low=1)] = 600
     unseen: Annotated[int, Option("Unseen scenes to measure.", low=1)] = 400
 
 

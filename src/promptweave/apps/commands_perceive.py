@@ -101,7 +101,7 @@ class Data:
     split_by: Annotated[
         str, Option("With refer: who made the split, unc, umd or google.", group="What changes", metavar="NAME")
     ] = "unc"
-    scenes: Annotated[int, Option("Without --data: scenes of training.", low=1, group="What changes")] = 3000
+    scenes: Annotated[int, Option("Without --data: scenes of training.", low=1, group="What changes")] = 600
     unseen: Annotated[
         int | None, Option("Examples to measure; 0: none. [400 scenes; the whole split]", low=0, group="What changes")
     ] = None
@@ -123,7 +123,7 @@ class Data:
 
 
 @command(
-    data=Flags(Data), lessons=Flags("promptweave.perception.learning:Lessons"), opening=OPENING,
+    data=Flags(Data), lessons=Flags("promptweave.perception.lessons:Lessons"), opening=OPENING,
     speaking=Flags(Speaking),
 )  # fmt: skip
 def perceive_train(
@@ -139,7 +139,8 @@ def perceive_train(
     from dataclasses import asdict
 
     from promptweave.perception.courses import Course, run_course
-    from promptweave.perception.learning import FILE, Lessons
+    from promptweave.perception.learning import FILE
+    from promptweave.perception.lessons import Lessons
 
     terminal = speaking.terminal
     folder = data.folder or Path("runs/perceive") / task

@@ -19,8 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from promptweave.models.quiet import quiet
+from promptweave.perception.batches import fitted, kept_features, stacked
 from promptweave.perception.heads import convolved, parameters
-from promptweave.perception.learning import Lessons, fitted, indices, kept_features, learn, stacked, thinned
+from promptweave.perception.learning import learn
+from promptweave.perception.lessons import Lessons, indices, thinned
 from promptweave.perception.perceiver import Perceiver
 from promptweave.perception.recipes import SCENES, world_lessons, world_plan
 from promptweave.perception.samples import Examples

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from promptweave.models.base import Model
-from promptweave.perception.learning import FILE, Lessons, Watch, learn
+from promptweave.perception.learning import FILE, Watch, learn
+from promptweave.perception.lessons import Lessons
 from promptweave.perception.perceiver import Perceiver
 from promptweave.perception.readers import ADE20K, NYUv2, RefCOCO
 from promptweave.perception.recipes import SCENES, world_plan

@@ -16,7 +16,6 @@ import json
 import pickle
 import re
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +58,9 @@ class ADE20K:
         self.labels = [self.folder / "annotations" / name / f"{path.stem}.png" for path in self.images]
         if not self.images:
             raise BadData(f"{images} should hold .jpg files. It holds none.")
+        self.classes: Sequence[str] = self._names()
 
-    @cached_property
-    def classes(self) -> tuple[str, ...]:
+    def _names(self) -> tuple[str, ...]:
         """The first name of each class, in the order of the labels."""
         path = found(self.folder / "objectInfo150.txt", "The list of classes of ADE20K")
         with path.open(encoding="utf-8") as file:
@@ -195,11 +194,7 @@ class NYUv2:
             raise BadData(f"{path} has an image and a depth map on each line. {what}")
         self.pairs = [(line[0].lstrip("/"), line[1].lstrip("/")) for line in lines]
         self.split = split
-
-    @cached_property
-    def classes(self) -> tuple[str, ...]:
-        """The classes of the scenes that occur."""
-        return tuple(sorted({scene_class(name) for name, _ in self.pairs}))
+        self.classes: Sequence[str] = tuple(sorted({scene_class(name) for name, _ in self.pairs}))  # of the scenes
 
     def __len__(self) -> int:
         return len(self.pairs)

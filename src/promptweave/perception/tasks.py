@@ -101,7 +101,8 @@ class Plan:
         """What `written` gave. Raises ValueError for anything else."""
         try:
             values: dict[str, Any] = json.loads(text)
-            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+            fields: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+            return cls(**fields)
         except (TypeError, AttributeError, json.JSONDecodeError) as error:
             raise ValueError(
                 f"The file does not say which task it was trained for: {error}. Train it again."

@@ -29,7 +29,7 @@ def tinted(picture: np.ndarray, labels: np.ndarray, colours: np.ndarray, strengt
     return (picture * (1 - strength) + colours[labels] * strength).astype(np.uint8)
 
 
-def legend(page: Image.Image, names: Sequence[str], colours: Sequence[Sequence[int]]) -> Image.Image:
+def legend(page: Image.Image, names: Sequence[str], colours: Sequence[np.ndarray] | np.ndarray) -> Image.Image:
     """The image, enlarged if it is small, with named colours below it."""
     page = enlarged(page)
     places: list[tuple[int, int]] = []
