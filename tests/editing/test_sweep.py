@@ -160,3 +160,14 @@ def test_the_usual_axes_are_those_of_the_models_attention(tiny, tokenizer):
     made = pw.sweep(SOURCE, TARGET, columns=("seed", (0,)), model=model, steps=STEPS, guidance=3.0)
     assert made.rows == ("joint", (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)) and made.pictures.shape[:2] == (6, 1)
     assert usual_axes(model) == ("shared_start", "joint")
+
+
+def test_values_and_words_that_make_bad_names_lose_no_cell(tiny, tmp_path):
+    source, target = "a photo of a ../cat riding a bike", "a photo of a ../dog riding a bike"
+    made = pw.sweep(
+        source, target, rows=("weight:../dog", (1.0, 2.0, 2.0000001)), columns=("cross", (0.5,)), model=tiny, steps=2
+    )
+    files = {path.name for path in made.save(tmp_path / "out")}
+    assert files == {path.name for path in (tmp_path / "out").iterdir()} and len(files) == 3 + 3
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert {"dog-2.0-cross-0.5.png", "dog-2.0000001-cross-0.5.png"} <= files

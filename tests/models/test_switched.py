@@ -18,7 +18,7 @@ import promptweave as pw
 from promptweave.core.pattern import Pattern
 from promptweave.methods import Consist, PlugAndPlay, Replace
 from promptweave.models.base import ModelError
-from promptweave.models.switched import Formats
+from promptweave.models.switched import Formats, stoppable
 
 SOURCE, TARGET = "a photo of a cat riding a bike", "a photo of a dog riding a bike"
 BUILDERS = {"sd": build_tiny, "sdxl": build_sdxl, "sd3": build_sd3, "flux": build_flux}
@@ -190,3 +190,22 @@ def test_threads_on_one_model_make_what_one_thread_makes(family, tokenizer):
     for number, found in made.items():
         assert not isinstance(found, Exception), found
         assert torch.equal(found, alone[number % len(kinds)]), number
+
+
+def test_a_run_is_stopped_before_any_pass(tokenizer):
+    model = pw.load(build_tiny(tokenizer))
+    begun = []
+
+    class Stopped(Exception):
+        pass
+
+    def stop() -> None:
+        if len(begun) == 3:
+            raise Stopped
+        begun.append(1)
+
+    plain = edited(model)
+    with stoppable(stop), pytest.raises(Stopped):
+        edited(model, steps=8)
+    assert len(begun) == 3
+    assert torch.equal(edited(model), plain)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from promptweave.core.clock import Number
 from promptweave.core.fields import options_of
+from promptweave.core.file_names import new_name
 from promptweave.core.files import Write, check_folder, write_files
 from promptweave.core.kept import together
 from promptweave.core.typed import checked
@@ -77,8 +78,9 @@ class Sweep:
         for value, row in zip(self.rows[1], self.cells, strict=True):
             names.append([])
             for other, cell in zip(self.columns[1], row, strict=True):
-                name = f"{_label(self.rows[0])}-{value:g}-{_label(self.columns[0])}-{other:g}.png"
-                name = name.replace(" ", "-").replace("/", "-")
+                name = f"{_label(self.rows[0])}-{_exact(value, self.rows[1])}"
+                name = f"{name}-{_label(self.columns[0])}-{_exact(other, self.columns[1])}"
+                name = new_name(name, ".png", files)
                 files[name] = lambda path, cell=cell: cell.save_picture(path, 1, 0)
                 names[-1].append(name)
         files["source.png"] = lambda path: self.cells[0][0].save_picture(path, 0, 0)
@@ -229,6 +231,12 @@ def _recordings(
         for cell in cells:
             found[cell] = recording
     return found
+
+
+def _exact(value: Number, among: Sequence[Number]) -> str:
+    """A value in few digits, or in all if another of the axis would look the same."""
+    short = f"{value:g}"
+    return repr(value) if sum(f"{other:g}" == short for other in among) > 1 else short
 
 
 def _label(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import wraps
 from threading import RLock
 from typing import Any, TypeVar, cast
@@ -28,6 +29,7 @@ CACHES = {  # by the beginning of a hook's name
 }  # fmt: skip
 _locks: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 _making = RLock()
+_stop: ContextVar[Callable[[], None] | None] = ContextVar("stop", default=None)
 
 
 def _lock(network: Any) -> Any:
@@ -42,11 +44,24 @@ def alone(network: Any) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def stoppable(stop: Callable[[], None]) -> Iterator[None]:
+    """Inside, in this thread, `stop` is called before each pass of any network; what it raises ends the run there."""
+    token = _stop.set(stop)
+    try:
+        yield
+    finally:
+        _stop.reset(token)
+
+
 def one_at_a_time(method: Call) -> Call:
-    """A method of a model, as a pass of its network that no other thread enters."""
+    """A method of a model, as a pass of its network that no other thread enters and that a `stop` may prevent."""
 
     @wraps(method)
     def locked(self: Any, *args: Any, **options: Any) -> Any:
+        stop = _stop.get()
+        if stop is not None:
+            stop()
         with _lock(self.network):
             return method(self, *args, **options)
 

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from promptweave.apps.web.session import Cancelled, Session
+from promptweave.models.switched import stoppable
 
 PAUSE = 0.3  # seconds between two progress reports
 
@@ -56,8 +57,13 @@ class Work:
             latents = None if z is None else z[-1, 0].detach().clone()
             self.latest = Look(done, count, latents)
 
+        def stop() -> None:  # steps alone would not do: one step of some methods is hundreds of passes
+            if self.left.is_set() or self.session.stop.is_set():
+                raise Cancelled("Stopped. Nothing was changed.")
+
         try:
-            self.value = self.action(watch)
+            with stoppable(stop):
+                self.value = self.action(watch)
         except Exception as error:
             self.error = error
         finally:

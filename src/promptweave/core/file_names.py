@@ -1,0 +1,24 @@
+"""Names of files that are made of words: safe on every system, and no two the same."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container
+
+LONGEST = 100  # bytes of a name; file systems end at 255
+RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)  # by Windows
+
+
+def new_name(text: str, ending: str, taken: Container[str] = ()) -> str:
+    """A file name of `text`: letters and digits of any script, `-`, `_` and `.` stay, all else becomes a dash.
+
+    Names are cut to a length that file systems take; one that is among `taken` gets a number.
+    """
+    kept = re.sub(r"[^\w.\-]+", "-", text).strip("-. ")
+    kept = kept.encode("utf-8")[:LONGEST].decode("utf-8", "ignore").strip("-. ") or "file"
+    kept = f"_{kept}" if RESERVED.match(kept) else kept
+    name, number = kept + ending, 1
+    while name in taken:
+        number += 1
+        name = f"{kept}-{number}{ending}"
+    return name
