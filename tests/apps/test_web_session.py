@@ -14,10 +14,11 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 import promptweave as pw
+from promptweave.apps.web import view
 from promptweave.apps.web.limits import Limits, TooMuch
 from promptweave.apps.web.preview import Preview
 from promptweave.apps.web.session import Cancelled, NothingYet, Session
-from promptweave.apps.web.settings import Form, selectors, shaped
+from promptweave.apps.web.settings import Form, about, chosen, selectors, shaped, spec_of
 from promptweave.apps.web.shelf import Shelf
 from promptweave.apps.web.studio import Studio, UnknownModel
 from promptweave.apps.web.uploads import BadUpload, read_upload
@@ -207,6 +208,40 @@ def test_a_picture_of_ones_own_is_edited(session, tmp_path):
     assert "match" in said and restored.recipe.root.picture == node.recipe.picture
     with pytest.raises(TooMuch, match="pixels of the image"):
         Limits(pixels=100).check(node.recipe)
+
+
+def test_an_original_is_kept_and_inverted_as_asked(session, tmp_path):
+    """Edits are put back at full size, edits of edits and restored files too; the status line says how near it is."""
+    photo = np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    node, _ = session.open(tmp_path / "photo.png", SOURCE, 0, 3, None, shaped("crop", True), "renoise:rounds=2")
+    assert node.recipe.inversion == "renoise:rounds=2" and node.picture.size == (90, 60) and node.frame.size == (32, 32)
+    assert np.array_equal(np.asarray(node.picture), photo)
+    assert "nversion renoise:rounds=2: PSNR of the source to the input image" in view.summary(session)
+    edited = session.edit(Form(TARGET))
+    assert edited.picture.size == (90, 60) and "original" in view.summary(session)
+    changed = (np.asarray(edited.picture) != photo).any(-1)
+    assert changed.any() and not changed[:, :13].any()  # 15 columns at each side are not seen by the model
+    assert edited.bytes > node.recipe.picture.size[0] and "Original" in view.details(session)
+    path, _ = session.save(tmp_path)
+    session.further()
+    assert session.edit(Form("a photo of a lion riding a bike")).picture.size == (90, 60)
+    restored, said = Session(session.studio).open(path, "", 0, 1)
+    assert "match" in said and restored.recipe.inversion == "renoise:rounds=2"
+    with pytest.raises(TooMuch, match="rounds of ReNoise"):
+        session.open(tmp_path / "photo.png", SOURCE, 0, 3, None, None, "renoise:rounds=1000")
+    with pytest.raises(ValueError, match="no inversion 'unknown'"):
+        session.open(tmp_path / "photo.png", SOURCE, 0, 3, None, None, "unknown")
+    with pytest.raises(ValueError, match="written NAME:OPTION"):
+        spec_of("renoise", "rounds 2")
+    assert chosen(spec_of("renoise", " rounds=2, average=1")) == ("renoise", "rounds=2, average=1")
+    assert spec_of(None, None) == "direct" and "<code>rounds=" in about("renoise")
+
+
+def test_the_inversions_are_those_of_the_kind_of_model(tiny, sd3):
+    studio = Studio([tiny, sd3])
+    assert "null-text" in studio.inversions(studio.names[0]) and "rf-solver" not in studio.inversions(studio.names[0])
+    assert "rf-solver" in studio.inversions(studio.names[1]) and "null-text" not in studio.inversions(studio.names[1])
 
 
 def test_models_are_those_of_the_list(tiny):

@@ -27,10 +27,12 @@ from promptweave.editing.values import as_json, numeric, read_options, whole
 STEPS = 25
 ALONE = ("seed", "steps")  # settings of every call
 # Answers have one image. The parameters of the first versions keep their positions; others follow.
+OF_IMAGES = ("fit", "keep_original")
 MORE = [listed.name for listed in options_of(Settings) if listed.name not in ("images", *ALONE)]
 FIRST = ("cross", "self_attention", "weights", "blend", "model", "joint", "image")
 EDIT = ["prompt", "target", *ALONE, *FIRST,
-        *(listed.name for listed in options_of(PromptToPrompt) if listed.name not in FIRST), *MORE]  # fmt: skip
+        *(listed.name for listed in options_of(PromptToPrompt) if listed.name not in FIRST), *MORE,
+        "inversion"]  # fmt: skip
 
 
 def add(studio: Studio, outbox: Outbox) -> None:
@@ -45,9 +47,10 @@ def add(studio: Studio, outbox: Outbox) -> None:
         parts: dict[str, Any] = {
             "prompt": prompt, "target": target, "seed": seed, "steps": steps, "model": model, "image": image
         }  # fmt: skip
+        parts["inversion"] = gr.Textbox(label="inversion", info="NAME[:OPTION=VALUE,...] of the image's inversion.")
         parts |= {name: field(LISTED[name]) for name in EDIT if name not in parts}
         run: dict[str, Any] = {"concurrency_id": "network", "concurrency_limit": 1}
-        names = ["prompt", *ALONE, "model", *(name for name in MORE if name != "fit")]
+        names = ["prompt", *ALONE, "model", *(name for name in MORE if name not in OF_IMAGES)]
         made = [parts[name] for name in names]
         gr.Button().click(named(calls.generate, names), made, [picture, data], api_name="generate", **run)
         edited = [parts[name] for name in EDIT]
@@ -112,10 +115,13 @@ class Calls:
 
         def act(session: Session) -> tuple[str, Any]:
             file, model = given["image"], session.model
-            picture = None if file is None else read_upload(file, self.studio.limits).picture
+            picture = None if file is None else read_upload(file, self.studio.limits).opened
             network, (seed, steps) = self.studio.network(model), self._seed_and_steps(given)
             prompt, settings = self.studio.limits.text(str(given["prompt"])), _given(Settings, given, ALONE)
-            recipe = recipe_for(network, prompt, (), Settings(**settings), image=picture, seed=seed, steps=steps)
+            recipe = recipe_for(
+                network, prompt, (), Settings(**settings), image=picture, seed=seed, steps=steps,
+                inversion=given["inversion"] or None,
+            )  # fmt: skip
             options, watch = _given(PromptToPrompt, given), session.progress()
             with self.studio.lock:
                 result = self.studio.edited(model, recipe, 0, str(given["target"]), options, watch)

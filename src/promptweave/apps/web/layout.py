@@ -10,7 +10,7 @@ import gradio as gr
 from promptweave.apps.web.history import EMPTY, SCRIPT
 from promptweave.apps.web.painting import painting
 from promptweave.apps.web.perceiving import perceiving
-from promptweave.apps.web.settings import bounds
+from promptweave.apps.web.settings import about, bounds
 from promptweave.apps.web.studio import Studio
 from promptweave.apps.web.words import note_html
 
@@ -91,6 +91,17 @@ def _source(n: dict[str, Any], studio: Studio) -> None:
         n["shape"] = gr.Radio(
             list(SHAPES), value="crop", label="An image of another shape than the model's", elem_id="shape"
         )
+        n["keep"] = gr.Checkbox(
+            False, label="Put edits back into the original at full size", elem_id="keep", container=False
+        )
+        gr.Markdown("Choose these two before you open the image. The inversion can be changed later.")
+        with gr.Row():
+            n["inversion"] = gr.Dropdown(
+                studio.inversions(studio.names[0]), value="direct", label="Inversion (from the image to noise)",
+                elem_id="inversion", min_width=200,
+            )  # fmt: skip
+            n["tuning"] = gr.Textbox("", label="Its options", elem_id="tuning", placeholder="-", min_width=140)
+        n["about"] = gr.HTML(about("direct"), elem_id="about", show_label=False)
 
 
 def _edit(n: dict[str, Any], studio: Studio) -> None:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from promptweave.core.fields import Option
+from promptweave.editing.inversions import read_inversion
 from promptweave.editing.recipe import Recipe
+from promptweave.inversion import Inversion
 
 
 class TooMuch(ValueError):
@@ -110,12 +112,15 @@ class Limits:
             "chained edits": (depth, self.chain),
             "times the prompt's length": (recipe.chunks, 4),
         }
-        for control in recipe.controls:
-            for field in dataclasses.fields(control):
-                name, value = f"{field.name} of {type(control).__name__}", getattr(control, field.name)
+        if recipe.picture is not None:
+            asked["bytes of the original"] = (len(recipe.picture.original or b""), self.upload_bytes)
+        for part in (*recipe.controls, *([] if recipe.picture is None else [read_inversion(recipe.inversion)])):
+            for field in dataclasses.fields(part):
+                name, value = f"{field.name} of {type(part).__name__}", getattr(part, field.name)
                 whole, texts, longest = _sizes(value)
+                usual = field.default if isinstance(part, Inversion) and isinstance(field.default, int) else 0
                 asked |= {
-                    name: (whole, self.repeats),
+                    name: (whole, max(self.repeats, usual)),
                     f"parts of {name}": (texts, self.listed),
                     f"characters of {name}": (longest, self.characters),
                 }

@@ -16,7 +16,7 @@ from promptweave.apps.web.outbox import Outbox
 from promptweave.apps.web.perceiving import Perceiving
 from promptweave.apps.web.presence import gone
 from promptweave.apps.web.session import Cancelled, Session
-from promptweave.apps.web.settings import Form, Mask, shaped
+from promptweave.apps.web.settings import Form, Mask, about, shaped, spec_of
 from promptweave.apps.web.studio import Studio
 from promptweave.apps.web.words import note_html, progress_html
 from promptweave.apps.web.work import Work, sentence
@@ -24,7 +24,7 @@ from promptweave.editing.settings import Settings
 
 ONE_AT_A_TIME: dict[str, Any] = {"concurrency_id": "network", "concurrency_limit": 1, "api_visibility": "private"}
 AT_ONCE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-LIVE = 12  # index of the checkbox "Update the edit ..." among the inputs of an edit
+LIVE = 14  # index of the checkbox "Update the edit ..." among the inputs of an edit
 FETCH = "() => { setTimeout(() => document.querySelector('#written').click(), 100); }"  # once the button has its file
 
 
@@ -71,9 +71,9 @@ class Events:
     def connect(self, page: gr.Blocks) -> None:
         """Attach the handlers."""
         p = self.parts
-        asked = [self.session, self.names, p.model, p.prompt, p.seed, p.steps]
+        asked = [self.session, self.names, p.model, p.prompt, p.seed, p.steps, p.inversion, p.tuning]
         edited = [*asked, p.target, p.cross, p.self, p.joint, p.threshold, p.blend, p.mask, p.live, p.anew, *p.pool]
-        windows = [p.cross, p.self, p.joint, p.kept, p.single, p.crosses, p.selves]
+        windows = [p.cross, p.self, p.joint, p.kept, p.single, p.crosses, p.selves, p.inversion, p.tuning, p.about]
         shown = [self.session, self.names, p.status, p.picture, p.compare, p.look, p.heat, p.history, p.details,
                  p.save, p.recipe, p.report, p.mask, p.prompt, p.seed, p.steps, p.target, p.threshold, p.blend, p.match,
                  p.grid, p.model, p.anew, *windows, *p.pool]  # fmt: skip
@@ -88,7 +88,10 @@ class Events:
         gr.on([p.prompt.change, p.target.change], self.type, typed, words, trigger_mode="always_last", **AT_ONCE)
         p.model.input(self.choose, typed, [*words, *windows, p.steps], **AT_ONCE)
         p.stop.click(self.stop, [self.session], [p.status], **AT_ONCE)
-        p.upload.upload(self.upload, [*asked, p.shape, p.upload], shown, show_progress="hidden", **ONE_AT_A_TIME)
+        p.inversion.input(self.invert, [p.inversion], [p.about, p.tuning], **AT_ONCE)
+        p.upload.upload(
+            self.upload, [*asked, p.shape, p.keep, p.upload], shown, show_progress="hidden", **ONE_AT_A_TIME
+        )
         p.sweep.click(self.sweep, [*edited, p.crosses, p.selves], shown, show_progress="hidden", **ONE_AT_A_TIME)
         p.grid.select(self.adopt, [self.session], shown, show_progress="hidden", **ONE_AT_A_TIME)
         p.look.input(self.look, [self.session, p.look], [p.heat, p.status], **AT_ONCE)
@@ -105,7 +108,9 @@ class Events:
         shown = view.words(self, session, [], [], prompt, target, ())
         return {self.session: session, **shown, **view.windows(self, session)}
 
-    def generate(self, session: Any, names: Any, model: Any, prompt: Any, seed: Any, steps: Any) -> Iterator[Any]:
+    def generate(
+        self, session: Any, names: Any, model: Any, prompt: Any, seed: Any, steps: Any, inversion: Any, tuning: Any
+    ) -> Iterator[Any]:
         session = self._session(session, model)
 
         def action(watch: Any) -> None:
@@ -114,13 +119,14 @@ class Events:
         yield from self._work(session, "Generating", action, edit=False)
 
     def edit(
-        self, session: Any, names: Any, model: Any, prompt: Any, seed: Any, steps: Any, *given: Any
-    ) -> Iterator[Any]:
+        self, session: Any, names: Any, model: Any, prompt: Any, seed: Any, steps: Any, inversion: Any, tuning: Any,
+        *given: Any,
+    ) -> Iterator[Any]:  # fmt: skip
         session = self._session(session, model)
         settings = self._settings(names, given)
 
         def action(watch: Any) -> None:
-            self._source(session, prompt, int(seed or 0), int(steps), watch)
+            self._source(session, prompt, int(seed or 0), int(steps), watch, inversion, tuning)
             session.edit(settings, watch)
 
         yield from self._work(session, "Editing", action, edit=True)
@@ -134,14 +140,15 @@ class Events:
         yield from self.edit(session, *given)
 
     def sweep(
-        self, session: Any, names: Any, model: Any, prompt: Any, seed: Any, steps: Any, *given: Any
-    ) -> Iterator[Any]:
+        self, session: Any, names: Any, model: Any, prompt: Any, seed: Any, steps: Any, inversion: Any, tuning: Any,
+        *given: Any,
+    ) -> Iterator[Any]:  # fmt: skip
         session, (*edited, crosses, selves) = self._session(session, model), given
         settings = self._settings(names, edited)
 
         def action(watch: Any) -> None:
             columns, rows = view.numbers(crosses), view.numbers(selves)
-            self._source(session, prompt, int(seed or 0), int(steps), watch)
+            self._source(session, prompt, int(seed or 0), int(steps), watch, inversion, tuning)
             session.sweep(settings, columns, rows, watch)
 
         yield from self._work(session, "Making the grid", action, edit=True)
@@ -157,15 +164,21 @@ class Events:
         )
 
     def upload(
-        self, session: Any, names: Any, model: Any, prompt: Any, seed: Any, steps: Any, shape: Any, path: Any
-    ) -> Iterator[Any]:
+        self, session: Any, names: Any, model: Any, prompt: Any, seed: Any, steps: Any, inversion: Any, tuning: Any,
+        shape: Any, keep: Any, path: Any,
+    ) -> Iterator[Any]:  # fmt: skip
         """Restore a PNG saved by promptweave; make any other image the source."""
         session = self._session(session, model)
 
         def action(watch: Any) -> str:
-            return session.open(path, prompt, int(seed or 0), int(steps), watch, shaped(shape))[1]
+            more, spec = shaped(shape, bool(keep)), spec_of(inversion, tuning)
+            return session.open(path, prompt, int(seed or 0), int(steps), watch, more, spec)[1]
 
         yield from self._work(session, "Opening", action, edit=False, controls=True)
+
+    def invert(self, inversion: Any) -> Any:
+        """On choosing an inversion: what it does, and the options that it has."""
+        return {self.parts.about: about(inversion), self.parts.tuning: ""}
 
     def stop(self, session: Any) -> Any:
         """Stop the run at its next step."""
@@ -216,16 +229,20 @@ class Events:
         session.model = model or session.model
         return session
 
-    def _source(self, session: Session, prompt: str, seed: int, steps: int, watch: Any) -> None:
+    def _source(
+        self, session: Session, prompt: str, seed: int, steps: int, watch: Any, inversion: Any, tuning: Any
+    ) -> None:
         """Generate the source first, unless the one on the page matches the fields."""
         if session.tree.base is not None:
             base = session.base
-            if (base.prompt, base.recipe.seed, base.recipe.steps, base.model) == (prompt, seed, steps, session.model):
-                return
             picture = base.recipe.root.picture
+            spec = None if picture is None else spec_of(inversion, tuning)
+            made = (base.prompt, base.recipe.seed, base.recipe.steps, base.model, spec and base.recipe.inversion)
+            if made == (prompt, seed, steps, session.model, spec):
+                return
             if picture is not None:
                 size = base.recipe.size if base.model == session.model else base.recipe.size and "auto"
-                session.bring(picture, prompt, seed, steps, watch, Settings(size=size))
+                session.bring(picture, prompt, seed, steps, watch, Settings(size=size), spec)
                 return
         session.generate(prompt, seed, steps, watch)
 

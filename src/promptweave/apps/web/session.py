@@ -18,7 +18,9 @@ from promptweave.apps.web.studio import Studio
 from promptweave.apps.web.tree import Node, Tree
 from promptweave.apps.web.uploads import read_upload
 from promptweave.core.clock import Number, Step
+from promptweave.editing.inversions import read_inversion
 from promptweave.editing.picture import Picture
+from promptweave.editing.pixels import Opened
 from promptweave.editing.plan import recipe_for
 from promptweave.editing.recipe import Recipe
 from promptweave.editing.settings import Settings
@@ -87,19 +89,21 @@ class Session:
         return self.tree.add(made, 0, self.model, None)
 
     def bring(
-        self, picture: Picture | Image.Image, prompt: str, seed: int, steps: int, watch: Watch | None = None,
-        more: Settings | None = None,
+        self, picture: Picture | Image.Image | Opened, prompt: str, seed: int, steps: int, watch: Watch | None = None,
+        more: Settings | None = None, inversion: str | None = None,
     ) -> Node:  # fmt: skip
-        """Use an input image, described by the prompt, as the root of a new tree of edits; `more`: size and fit."""
+        """Use an input image, described by the prompt, as the root of a new tree of edits; `more`: size, fit and
+        whether the original is kept."""
         network = self.studio.network(self.model)
         self.studio.limits.text(prompt)
-        recipe = recipe_for(network, prompt, (), more, seed=seed, steps=steps, image=picture)
+        recipe = recipe_for(
+            network, prompt, (), more, seed=seed, steps=steps, image=picture, inversion=inversion or None
+        )  # fmt: skip
         self.studio.limits.check(recipe)
         recipe.check()
+        total = recipe.steps + read_inversion(recipe.inversion).passes(recipe.steps)
         with self._running():
-            made = self.studio.make(
-                self.model, recipe, None, self.progress(watch, total=2 * recipe.steps), self._holder
-            )
+            made = self.studio.make(self.model, recipe, None, self.progress(watch, total=total), self._holder)
         return self.tree.add(made, 0, self.model, None)
 
     def edit(self, settings: Form, watch: Watch | None = None) -> Node:
@@ -163,7 +167,7 @@ class Session:
 
     def open(
         self, path: Path | str, prompt: str, seed: int, steps: int, watch: Watch | None = None,
-        more: Settings | None = None,
+        more: Settings | None = None, inversion: str | None = None,
     ) -> tuple[Node, str]:  # fmt: skip
         """Open an upload: regenerate it from its recipe, or else make it the source, described by the prompt.
 
@@ -171,7 +175,7 @@ class Session:
         """
         upload = read_upload(path, self.studio.limits)
         if upload.recipe is None:
-            node = self.bring(upload.picture, prompt, seed, steps, watch, more)
+            node = self.bring(upload.opened, prompt, seed, steps, watch, more, inversion)
             return node, "Your image is the source. Describe it in the source prompt."
         return self._restored(upload.recipe, upload.record, upload.picture, watch)
 
@@ -190,7 +194,7 @@ class Session:
         node = self.tree.add(made, 0, model, None)
         if row:
             node = self.tree.add(made, row, model, node.number)
-        same = np.array_equal(np.asarray(old), node.pixels)
+        same = np.array_equal(np.asarray(old), np.asarray(node.picture.convert("RGB")))
         differ = "Restored, but the pixels differ: the upload was made with other versions or on another machine."
         return node, "Restored: the pixels match the upload." if same else differ
 

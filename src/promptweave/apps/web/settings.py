@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from html import escape
 from typing import Any
 
 from promptweave.core.clock import Number, Window
 from promptweave.core.fields import Listed, options_of
+from promptweave.editing.inversions import read_inversion
 from promptweave.editing.options import PromptToPrompt
 from promptweave.editing.recipe import Recipe
 from promptweave.editing.settings import Settings
 from promptweave.editing.who_reads import asked
+from promptweave.inversion import KNOWN, Direct
 from promptweave.words import Words
 from promptweave.words.units import key
 
@@ -94,11 +97,38 @@ def _pair(span: Any) -> tuple[Number, Number]:
     return window.start, window.end
 
 
-def shaped(shape: str) -> Settings:
-    """The settings for what is chosen on the page for images of another shape than the model's."""
+def shaped(shape: str, keep: bool = False) -> Settings:
+    """The settings for what is chosen on the page for images: those of another shape, and the original."""
     if shape == "auto":
-        return Settings(size="auto")
-    return Settings().with_({} if shape == "crop" else {"fit": shape})  # an unasked crop may not leave nearly nothing
+        return Settings(size="auto", keep_original=keep)
+    fit = {} if shape == "crop" else {"fit": shape}  # an unasked crop may not leave nearly nothing
+    return Settings(keep_original=keep).with_(fit)
+
+
+def spec_of(inversion: str | None, tuning: str | None) -> str:
+    """The inversion that is chosen on the page, as text; its options stand in a field of their own."""
+    name, options = inversion or "direct", "".join((tuning or "").split())
+    return read_inversion(f"{name}:{options}" if options else name).spec
+
+
+def chosen(spec: str) -> tuple[str, str]:
+    """The inverse of `spec_of`."""
+    name, _, options = spec.partition(":")
+    return name, options.replace(",", ", ")
+
+
+def about(name: str) -> str:
+    """What an inversion does, and its options, as HTML."""
+    kind = KNOWN.get(name, Direct)
+    options = "".join(
+        f"<li><code>{escape(one.name)}={escape(_shown(one.default))}</code> {escape(one.option.help)}</li>"
+        for one in options_of(kind)
+    )
+    return f"<p>{escape(kind.about)}</p>" + (f"<ul>{options}</ul>" if options else "")
+
+
+def _shown(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def bounds(name: str) -> dict[str, Any]:

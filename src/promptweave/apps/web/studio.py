@@ -20,9 +20,10 @@ from promptweave.editing.record import Recording, base_of, estimate, record_run,
 from promptweave.editing.recorders import columns
 from promptweave.editing.result import Result
 from promptweave.editing.settings import Settings
+from promptweave.inversion.inverting import names
 from promptweave.models.base import Model
 from promptweave.models.load import load
-from promptweave.sampling.loop import latent_grid
+from promptweave.sampling.loop import FLOW, latent_grid
 from promptweave.sampling.recording import Capture, Captured, Kept
 from promptweave.sampling.walk import Progress
 from promptweave.words import Words
@@ -83,6 +84,10 @@ class Studio:
         """Whether a model has joint attention instead of cross- and self-attention, like SD3 and FLUX."""
         network = self.network(name)
         return any(site.kind == "joint" for site in network.sites(latent_grid(network)))
+
+    def inversions(self, name: str) -> list[str]:
+        """The inversions for the kind of a model."""
+        return names(flow=self.network(name).scheduler == FLOW)
 
     def named(self, recipe: Recipe) -> str:
         """The name of the model that made a recipe. Raises UnknownModel."""

@@ -51,18 +51,25 @@ class Node:
         return self.result.sample.pictures[self.row, 0]
 
     @property
-    def picture(self) -> Image.Image:
+    def frame(self) -> Image.Image:
+        """The image as the model made it."""
         return Image.fromarray(self.pixels)
+
+    @property
+    def picture(self) -> Image.Image:
+        """The image; in the original at full size if that is kept."""
+        return self.result.picture(self.row)
 
     @cached_property
     def bytes(self) -> int:
-        """Size of the tensors and arrays of the run."""
-        return weight(self.result.sample)
+        """Size of the tensors, arrays and full-size images of the run."""
+        whole = sum(len(kept.image.getbands()) * kept.image.width * kept.image.height for kept in self.result.kept)
+        return weight(self.result.sample) + whole
 
     @cached_property
     def thumbnail(self) -> str:
         """A thumbnail as a data URL."""
-        small, buffer = self.picture, io.BytesIO()
+        small, buffer = self.picture.copy(), io.BytesIO()
         small.thumbnail((THUMBNAIL, THUMBNAIL))
         small.save(buffer, "WEBP", quality=80)
         return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from promptweave.apps.web.limits import Limits
 from promptweave.core.fields import options_of
-from promptweave.editing.picture import upright
+from promptweave.editing.pixels import Opened, open_image
 from promptweave.editing.recipe import KEY, BrokenRecipe, Recipe, parse
 
 KINDS = ("PNG", "JPEG", "WEBP")
@@ -25,9 +25,10 @@ class BadUpload(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Upload:
-    """An image; if promptweave saved it, also its recipe and record."""
+    """An image; if promptweave saved it, also its recipe and record. `opened`: the same with all that its file has."""
 
     picture: Image.Image
+    opened: Opened
     recipe: Recipe | None = None
     record: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
@@ -36,12 +37,13 @@ def read_upload(path: Path | str, limits: Limits | None = None) -> Upload:
     """Read a PNG, JPEG or WebP file. Raises BadUpload and BrokenRecipe."""
     limits = limits or Limits()
     picture, text = decoded(path, most_bytes=limits.upload_bytes, most_pixels=limits.upload_pixels)
+    opened = open_image(Path(path).read_bytes(), "Your image")
     if not text:
-        return Upload(upright(picture))
+        return Upload(opened.rgb(), opened)
     record, recipe = _recipe(text)
     limits.check(recipe)
     recipe.check()
-    return Upload(upright(picture), recipe, record)
+    return Upload(picture.convert("RGB"), opened, recipe, record)
 
 
 def decoded(data: Path | str | bytes, *, most_bytes: int, most_pixels: int) -> tuple[Image.Image, Any]:

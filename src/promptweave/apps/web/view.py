@@ -12,19 +12,23 @@ from torch import Tensor
 from promptweave.apps.web.history import tree_html
 from promptweave.apps.web.layout import COLUMNS, KEPT, POOL
 from promptweave.apps.web.session import Session
-from promptweave.apps.web.settings import Form
+from promptweave.apps.web.settings import Form, about, chosen
 from promptweave.apps.web.words import matched_html, note_html, steps_html
 from promptweave.editing.fitting import told
+from promptweave.editing.report import inversion_told, put_back_told
 
 SMALL = {"a", "an", "the", "of", "in", "on", "at", "to", "and", "with"}  # words that get no slider
 SHOWN = 512  # pixels: smaller images are enlarged
+MOST = 1536  # pixels of the longer side: larger ones are reduced
 
 
 def large(image: Image.Image, side: int = SHOWN) -> Image.Image:
-    """The image, enlarged for the screen."""
+    """The image, enlarged or reduced for the screen."""
     factor = side / min(image.size)
-    size = (round(image.width * factor), round(image.height * factor))
-    return image.resize(size, Image.Resampling.LANCZOS) if factor > 1 else image
+    if factor < 1:
+        factor = min(1.0, MOST / max(image.size))
+    size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
+    return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS)
 
 
 def numbers(text: str) -> tuple[float, ...]:
@@ -65,6 +69,9 @@ def telling(found: Sequence[str]) -> list[str]:
 def windows(events: Any, session: Session, settings: Form | None = None) -> dict[Any, Any]:
     """The sliders of the model's windows, set to `settings` if given."""
     p, joint = events.parts, session.studio.joint(session.model)
+    known = session.studio.inversions(session.model)
+    name, tuning = inversion_of(session)
+    name, tuning = (name, tuning) if name in known else ("direct", "")
 
     def at(name: str) -> dict[str, Any]:
         return {} if settings is None else {"value": getattr(settings, name)}
@@ -74,7 +81,14 @@ def windows(events: Any, session: Session, settings: Form | None = None) -> dict
         p.self: gr.update(visible=not joint, **at("self_attention")), p.kept: KEPT[joint],
         p.single: gr.update(visible=not joint), p.selves: gr.update(visible=not joint),
         p.crosses: gr.update(label=COLUMNS[joint]),
+        p.inversion: gr.update(choices=known, value=name), p.tuning: tuning, p.about: about(name),
     }  # fmt: skip
+
+
+def inversion_of(session: Session) -> tuple[str, str]:
+    """Name and options of the inversion of the image on the page; the default if it was generated."""
+    recipe = None if session.tree.base is None else session.base.recipe
+    return ("direct", "") if recipe is None or recipe.root.picture is None else chosen(recipe.inversion)
 
 
 def choices(found: Sequence[str], chosen: Sequence[str]) -> Any:
@@ -106,7 +120,7 @@ def preview(events: Any, session: Session, latents: Tensor, edit: bool) -> dict[
         latents, (SHOWN * width // longest, SHOWN * height // longest)
     )
     if edit and session.tree.base is not None:
-        before = large(session.base.picture)
+        before = large(session.base.frame)
         pair = (before, rough.resize(before.size))
         return {p.picture: gr.update(visible=False), p.compare: gr.update(value=pair, visible=True)}
     return {p.picture: gr.update(value=rough, visible=True), p.compare: gr.update(visible=False)}
@@ -115,17 +129,25 @@ def preview(events: Any, session: Session, latents: Tensor, edit: bool) -> dict[
 def summary(session: Session) -> str:
     """A sentence about the last run."""
     node = session.shown
-    if node.parent is None and "picture" in node.result.report:
-        near = node.result.report["picture"]["psnr"]  # a source alone is inverted, whatever its edits are
-        size = told(node.result.report["picture"])
+    facts = node.result.report.get("picture", {})
+    if node.parent is None and "psnr" in facts:  # a source alone is inverted, whatever its edits are
+        (first, *more) = inversion_told(facts)
+        hint = "".join(f" {line[0].upper()}{line[1:]}." for line in more)
         return (
-            f"Inverted in {node.recipe.steps} steps, {near:.0f} dB from the file ({size}). Change words of the edited "
-            "prompt."
+            f"Inverted in {node.recipe.steps} steps ({told(facts)}). {first[0].upper()}{first[1:]}.{hint} Change words "
+            "of the edited prompt."
         )
     if node.parent is None:
         return f"Made with seed {node.recipe.seed} in {node.recipe.steps} steps. Change words of the edited prompt."
     distance = node.result.report["distance"][node.row - 1][0]
-    return f"{distance['changed_pixels']:.0%} of the pixels changed. Drag the line in the image to compare."
+    put = f" {_sentence(put_back_told(facts)[node.row - 1])}" if facts.get("put_back") else ""
+    return f"{distance['changed_pixels']:.0%} of the pixels changed.{put} Drag the line in the image to compare."
+
+
+def _sentence(text: str) -> str:
+    """What a report says of the target on the page, as a sentence."""
+    text = text.partition(": ")[2]
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def everything(events: Any, session: Session, *, controls: bool = False) -> dict[Any, Any]:
@@ -188,7 +210,10 @@ def details(session: Session) -> str:
         ("Prompt", node.prompt), ("Edited from", recipe.source if node.row else "-"), ("Model", session.model),
         ("Seed", str(recipe.seed)), ("Steps", str(recipe.steps)), ("Guidance", f"{recipe.guidance:g}"),
     ]  # fmt: skip
-    facts += [("Image", told(report["picture"]))] if "picture" in report else []
+    picture = report.get("picture")
+    if picture is not None:
+        facts += [("Image", told(picture))] + [("Inversion", line) for line in inversion_told(picture)]
+        facts += [("Original", line.partition(": ")[2]) for line in put_back_told(picture)]
     for control in report["controls"]:
         values = [f"{key.replace('_', ' ')} {value}" for key, value in control.items() if value and key != "control"]
         facts.append((control["control"], ", ".join(v for v in values if len(v) < 200)))
