@@ -77,6 +77,7 @@ if _TYPE_CHECKING:
     from promptweave.methods import StructuredDiffusion as StructuredDiffusion
     from promptweave.methods import UniEdit as UniEdit
     from promptweave.models.load import load as load
+    from promptweave.perception.captioning import caption as caption
     from promptweave.perception.perceive import Perceived as Perceived
     from promptweave.perception.perceive import perceive as perceive
     from promptweave.sampling.loop import Sample as Sample
@@ -114,6 +115,7 @@ _HOMES = {
     "maps.statistics": "statistics write_statistics",
     "maps.word_maps": "word_maps",
     "models.load": "load",
+    "perception.captioning": "caption",
     "perception.perceive": "Perceived perceive",
     "sampling.loop": "Sample noise_for sample",
     "translation.translator": "Translator net2net",

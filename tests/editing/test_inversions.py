@@ -178,3 +178,12 @@ def test_what_no_machine_computes_is_refused_before_it_is_tried(tiny, tokenizer)
     short = replace(once.inverted, path=tuple(z[..., :8] for z in once.inverted.path))
     with pytest.raises(ValueError, match="latents are not those of its model"):
         pw.edit(replace(once, inverted=short), TARGET, model=tiny)
+
+
+def test_a_recording_of_a_run_that_leaves_out_its_first_steps(tiny):
+    given = {"image": photo(tiny.default_size), "inversion": "edit-friendly:skip=0.5", **{**RUN, "steps": 4}}
+    fresh = pw.edit(SOURCE, TARGET, model=tiny, **given)
+    recording = pw.record(SOURCE, model=tiny, **given)
+    assert len(recording.track.path) == 5
+    again = pw.edit(recording, TARGET, model=tiny)
+    torch.testing.assert_close(again.sample.latents, fresh.sample.latents, rtol=1e-3, atol=1e-4)

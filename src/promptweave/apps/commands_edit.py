@@ -86,7 +86,10 @@ def edit(
     if sources.jobs is not None:
         if source is not None:
             raise ValueError(f"--jobs takes its prompts from the file. Received {source!r} too. Leave it out.")
-        without = {"--recording": sources.recording, "--compare": comparing.compare, "--report": output.report}
+        without = {
+            "--recording": sources.recording, "--compare": comparing.compare, "--report": output.report,
+            "--caption": given.caption, "--captioner": given.captioner,
+        }  # fmt: skip
         for flag, asked in without.items():
             if asked:
                 raise ValueError(f"--jobs runs without {flag}. Leave {flag} out, or edit that line alone.")
@@ -96,6 +99,10 @@ def edit(
     if sources.at_once:
         raise ValueError("--at-once is an option of --jobs, and there is none. Leave it out, or give --jobs FILE.")
     output.check()
+    if given.caption and sources.recording is not None:
+        raise ValueError("A recording has its source prompt. Received --caption too. Leave it out.")
+    prompts = given.first(given.image, (source, *targets) if source else targets, opening, output.terminal, settings)
+    source, targets = (prompts[0], prompts[1:]) if prompts else (None, ())
     if source is None:
         raise ValueError(
             "An edit needs a source prompt and a target. Received none. Write promptweave edit SOURCE TARGET."

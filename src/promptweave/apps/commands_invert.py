@@ -8,13 +8,22 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from promptweave.apps.common import SETTINGS, FileOutput, Opening, steps_of, tell_memory
+from promptweave.apps.common import (
+    SETTINGS,
+    Captioning,
+    FileOutput,
+    MaybePrompt,
+    Opening,
+    Speaking,
+    steps_of,
+    tell_memory,
+)
 from promptweave.apps.flags import Flags, command
 from promptweave.core.fields import Option
 
 
 @dataclass(frozen=True)
-class Inverting:
+class Inverting(Captioning):
     """Which inversion."""
 
     inversion: Annotated[
@@ -28,13 +37,18 @@ class Inverting:
     output=Flags(FileOutput, {"output": Path("out/inverted.safetensors")}),
 )  # fmt: skip
 def invert(
-    image: Annotated[str, Parameter(help="Image file.")], prompt: Annotated[str, Parameter(help="What it shows.")],
-    /, *, settings: dict[str, Any], inverting: Inverting, opening: Opening, output: FileOutput,
+    image: Annotated[str, Parameter(help="Image file.")],
+    prompt: MaybePrompt = None, /, *, settings: dict[str, Any], inverting: Inverting, opening: Opening,
+    output: FileOutput,
 ) -> None:  # fmt: skip
     """Invert an image once: `edit --recording FILE TARGET` and sweeps then start from it."""
     output.check()
     if output.output.suffix != ".safetensors":
         raise ValueError(f"An inverted image is saved as a .safetensors file. Received {output.output}.")
+    prompts = inverting.first(image, (prompt,) if prompt else (), opening, output.terminal, settings)
+    if len(prompts) != 1:
+        raise ValueError("An image is inverted under a prompt that says what it shows, or with --caption. Give one.")
+    (prompt,) = prompts
     from promptweave.editing.inversions import read_inversion
     from promptweave.editing.invert import invert as make
 
@@ -51,3 +65,26 @@ def invert(
     for name, value in figures.items():
         terminal.say(f"  {name}: {value:.4g}")
     terminal.say(f"wrote {output.output}")
+
+
+@dataclass(frozen=True)
+class Describing:
+    """Who describes an image."""
+
+    captioner: Annotated[
+        str | None,
+        Option("Image-to-text model: a folder, or a name in the local cache.", group="Model", metavar="MODEL"),
+    ] = None
+
+
+@command(describing=Flags(Describing), opening=Flags(Opening), speaking=Flags(Speaking))
+def caption(
+    image: Annotated[str, Parameter(help="Image file.")], /, *, describing: Describing, opening: Opening,
+    speaking: Speaking,
+) -> None:  # fmt: skip
+    """Say what an image shows, as the source prompt of its edits; by a model that is on this machine."""
+    from promptweave.perception.captioning import captioned
+
+    text, who = captioned(image, opening.model, describing.captioner)
+    speaking.terminal.give({"caption": text, "by": who})
+    speaking.terminal.say(text)

@@ -7,10 +7,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import Parameter
-
 from promptweave.apps.commands_edit import PROMPT_TO_PROMPT
-from promptweave.apps.common import SETTINGS, FileOutput, Given, Opening, Output, Prompt, Source, recipe_of, tell_image
+from promptweave.apps.common import (
+    SETTINGS,
+    FileOutput,
+    Given,
+    MaybePrompt,
+    MaybeTarget,
+    Opening,
+    Output,
+    Source,
+    recipe_of,
+    tell_image,
+)
 from promptweave.apps.flags import Axis, Flags, command
 from promptweave.apps.forms import byte_count
 from promptweave.core.fields import Option
@@ -45,13 +54,17 @@ class Batching:
     opening=Flags(Opening), output=Flags(FileOutput, {"output": Path("out/recording.safetensors")}),
 )  # fmt: skip
 def record(
-    prompt: Prompt, /, *, keeping: dict[str, Any], settings: dict[str, Any], given: Given, storing: Storing,
+    prompt: MaybePrompt = None, /, *, keeping: dict[str, Any], settings: dict[str, Any], given: Given, storing: Storing,
     opening: Opening, output: FileOutput,
 ) -> None:  # fmt: skip
     """Generate an image and record its attention: `edit --recording FILE TARGET` then takes half the work."""
     output.check()
     if output.output.suffix != ".safetensors":
         raise ValueError(f"A recording is saved as a .safetensors file. Received {output.output}.")
+    prompts = given.first(given.image, (prompt,) if prompt else (), opening, output.terminal, settings)
+    if len(prompts) != 1:
+        raise ValueError("A recording has one prompt, or --image and --caption. Received both or neither.")
+    (prompt,) = prompts
     from promptweave.editing.edit import record as make
     from promptweave.editing.record import estimate, megabytes
     from promptweave.sampling.recording import Kept
@@ -82,7 +95,7 @@ def record(
     output=Flags(Output, {"output": Path("out/sweep")}, without=("report",)),
 )  # fmt: skip
 def sweep(
-    source: Source, target: Annotated[str, Parameter(help="Edited prompt.")], /, *, options: dict[str, Any],
+    source: Source, target: MaybeTarget = None, /, *, options: dict[str, Any],
     settings: dict[str, Any], given: Given, batching: Batching, storing: Storing, opening: Opening, output: Output,
 ) -> None:  # fmt: skip
     """Edit with all combinations of two settings, from one recording: a labelled grid and single images.
@@ -94,6 +107,12 @@ def sweep(
     from promptweave.editing.sweep import sweep as make
 
     check_sweep(output.output, force=output.force)
+    prompts = given.first(given.image, (source, target) if target else (source,), opening, output.terminal, settings)
+    if len(prompts) != 2:
+        raise ValueError(
+            f"A sweep has a source prompt and a target, or with --caption a target alone. Received {len(prompts)}."
+        )
+    source, target = prompts
     network = opening.load()
     rows, columns, fixed = axes_of({**options, **settings}, usual_axes(network))
     steps = fixed.get("steps") or network.defaults[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,8 @@ from promptweave.core.fields import Option
 
 Prompt = Annotated[str, Parameter(help="Prompt of the image.")]
 Source = Annotated[str, Parameter(help="Prompt of the source image.")]
+MaybePrompt = Annotated[str | None, Parameter(help="Prompt of the image; none with --caption.")]
+MaybeTarget = Annotated[str | None, Parameter(help="Edited prompt.")]
 Targets = Annotated[str, Parameter(help="Edited prompts.")]
 
 SETTINGS = Flags("promptweave.editing.settings:Settings")
@@ -132,7 +134,43 @@ class FileOutput(Speaking, OneFile):
 
 
 @dataclass(frozen=True)
-class Given:
+class Captioning:
+    """Who says what an input image shows."""
+
+    caption: Annotated[
+        bool,
+        Option(
+            "Without a source prompt: an image-to-text model that is on this machine says what --image shows (for "
+            "embedded models the oracle of their world).",
+            group="Image",
+        ),
+    ] = False
+    captioner: Annotated[
+        str | None,
+        Option(
+            "Image-to-text model for --caption: a folder, or a name in the local cache.", group="Image", metavar="MODEL"
+        ),
+    ] = None
+
+    def first(
+        self, image: Any, prompts: Sequence[str], opening: Opening, terminal: Terminal, settings: Mapping[str, Any]
+    ) -> tuple[str, ...]:
+        """The prompts, with the caption of the image before them if it is asked for."""
+        if not self.caption:
+            if self.captioner is not None:
+                raise ValueError("--captioner names the model of --caption, and there is none. Give --caption, too.")
+            return tuple(prompts)
+        if image is None:
+            raise ValueError("--caption says what --image shows, and there is none. Give --image FILE, or a prompt.")
+        from promptweave.perception.captioning import captioned
+
+        text, who = captioned(image, opening.model, self.captioner, settings.get("fit"))
+        terminal.say(f"source prompt, by {who}: {text}")
+        return text, *prompts
+
+
+@dataclass(frozen=True)
+class Given(Captioning):
     """An input image, edited instead of a generated one."""
 
     image: Annotated[
@@ -150,7 +188,8 @@ class Given:
     @property
     def options(self) -> dict[str, Any]:
         """The options that were given, as keywords of `edit`."""
-        return {name: value for name, value in vars(self).items() if value is not None}
+        given = {"image": self.image, "inversion": self.inversion}
+        return {name: value for name, value in given.items() if value is not None}
 
     def announce(self, terminal: Terminal, network: Any, settings: Mapping[str, Any]) -> None:
         """Print what the inversion of the input image will need, if that is much."""

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Annotated, Any
-
-from cyclopts import Parameter
+from typing import Any
 
 from promptweave.apps.common import (
     SETTINGS,
     Comparing,
     Given,
+    MaybePrompt,
     Opening,
     Output,
     Prompt,
@@ -119,20 +118,39 @@ def derived(name: str) -> Callable[..., None]:
 
         @command(**common)
         def same(
-            prompt: Prompt, /, *, own: Any, extra: Any, settings: Any, opening: Any, output: Any, given: Any,
-            comparing: Any,
+            prompt: MaybePrompt = None, /, *, own: Any, extra: Any, settings: Any, opening: Any, output: Any,
+            given: Any, comparing: Any,
         ) -> None:  # fmt: skip
-            prompts = (prompt, *what.targets(prompt, own))
-            run(prompts, opening, comparing, own=own, extra=extra, settings=settings, output=output, given=given)
+            found = given.first(given.image, (prompt,) if prompt else (), opening, output.terminal, settings)
+            if len(found) != 1:
+                raise ValueError(
+                    f"{what.name} takes one prompt, or --image with --caption. Received {len(found)}. Give one of them."
+                )
+            run(
+                (found[0], *what.targets(found[0], own)),
+                opening,
+                comparing,
+                own=own,
+                extra=extra,
+                settings=settings,
+                output=output,
+                given=given,
+            )
 
         return same
 
     @command(**common)
     def targets(
-        source: Source, /, *targets: Annotated[Targets, Parameter(required=True)], own: Any, extra: Any, settings: Any,
+        source: Source, /, *targets: Targets, own: Any, extra: Any, settings: Any,
         opening: Any, output: Any, given: Any, comparing: Any,
     ) -> None:  # fmt: skip
-        run((source, *targets), opening, comparing, own=own, extra=extra, settings=settings, output=output, given=given)
+        prompts = given.first(given.image, (source, *targets), opening, output.terminal, settings)
+        if len(prompts) < 2:
+            raise ValueError(
+                f"{what.name} takes a source prompt and a target. Received {source!r} alone. Add what the edit is to "
+                "show, or let --caption describe --image."
+            )
+        run(prompts, opening, comparing, own=own, extra=extra, settings=settings, output=output, given=given)
 
     return targets
 
