@@ -193,6 +193,31 @@ def without_inversion() -> Image.Image:
     return sheet(rows, labels)
 
 
+def kept_original() -> Image.Image:
+    """An edit put back into a wide original with grain: all of it, and a part of it pixel by pixel."""
+    scene = Scene("grass", "photo", "alone", (Thing("cat", 0.5, 0.9, 0.6),), 5)
+    drawn = np.asarray(Image.fromarray(render(scene)[0]).resize((768, 768), Image.Resampling.LANCZOS))
+    wide = np.pad(drawn, ((0, 0), (192, 192), (0, 0)), mode="edge").astype(float)
+    grain = np.random.default_rng(0).normal(0, 8, (*wide.shape[:2], 1))
+    photo = Image.fromarray((wide + grain).clip(0, 255).astype(np.uint8))
+    source, steps = caption(scene), 25
+    made = pw.edit(source, source.replace("cat", "dog"), image=photo, keep_original=True, steps=steps)
+    whole, facts = made.edited, made.report["picture"]["put_back"][0]
+    difference = np.abs(np.asarray(whole).astype(int) - np.asarray(photo)).max(-1, keepdims=True).repeat(3, -1)
+    enlarged = Image.fromarray(made.sample.pictures[1, 0]).resize((768, 768), Image.Resampling.LANCZOS)
+    part, shown = (250, 130, 634, 386), (384, 256)  # left, top, right, bottom in the original
+    inside = (part[0] - 192, part[1], part[2] - 192, part[3])
+    times = Image.fromarray((2 * difference).clip(0, 255).astype(np.uint8))
+    rows = [
+        [image.resize(shown, Image.Resampling.LANCZOS) for image in (photo, whole, times)],
+        [photo.crop(part), whole.crop(part), enlarged.crop(inside)],
+    ]
+    return sheet(rows, [
+        ["the original, 768 x 1152", f"the edit in it: {facts['replaced']:.0%} of its pixels", "difference, twice"],
+        ["a part of the original", "the same part of the edit", "without keep_original: 128 x 128, enlarged"],
+    ])  # fmt: skip
+
+
 def concepts() -> Image.Image:
     """Semantic guidance: concepts beside the prompt."""
     cases = (
@@ -415,6 +440,7 @@ PICTURES: dict[str, Callable[[], Image.Image | dict[str, Image.Image]]] = {
     "prompt-mixing": shapes,
     "given": lambda: dict(zip(("given", "pnp"), given(), strict=True)),
     "without-inversion": without_inversion,
+    "keep-original": kept_original,
     "masactrl": mutual,
     "inpainting": inpainting,
     "place": places,

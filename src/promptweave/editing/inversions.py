@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from promptweave.core.fields import options_of
+from promptweave.core.fields import Listed, options_of
 from promptweave.editing.values import nearest, read_option
 from promptweave.inversion import KNOWN, Auto, Inversion
+from promptweave.inversion.inverting import names
 from promptweave.models.base import Model
 from promptweave.sampling.loop import FLOW
 
@@ -39,6 +40,17 @@ def options_in(options: str, kind: type, name: str, what: str) -> dict[str, Any]
             )
         values[option] = read_option(known[option], _value(text))
     return values
+
+
+def inversions_of(model: Model) -> list[str]:
+    """The names of the inversions for the kind of a model."""
+    return names(flow=model.scheduler == FLOW)
+
+
+def about_inversion(name: str) -> tuple[str, tuple[Listed, ...]]:
+    """What an inversion does, in one sentence, and its options."""
+    kind = type(read_inversion(name))
+    return kind.about, options_of(kind)
 
 
 def usual_inversions(model: Model) -> tuple[str, ...]:

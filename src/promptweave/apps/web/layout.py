@@ -97,7 +97,7 @@ def _source(n: dict[str, Any], studio: Studio) -> None:
         gr.Markdown("Choose these two before you open the image. The inversion can be changed later.")
         with gr.Row():
             n["inversion"] = gr.Dropdown(
-                studio.inversions(studio.names[0]), value="direct", label="Inversion (from the image to noise)",
+                studio.inversions(studio.names[0]), value="direct", label="Inversion",
                 elem_id="inversion", min_width=200,
             )  # fmt: skip
             n["tuning"] = gr.Textbox("", label="Its options", elem_id="tuning", placeholder="-", min_width=140)

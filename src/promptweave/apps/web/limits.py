@@ -10,7 +10,6 @@ from typing import Annotated, Any
 from promptweave.core.fields import Option
 from promptweave.editing.inversions import read_inversion
 from promptweave.editing.recipe import Recipe
-from promptweave.inversion import Inversion
 
 
 class TooMuch(ValueError):
@@ -114,11 +113,12 @@ class Limits:
         }
         if recipe.picture is not None:
             asked["bytes of the original"] = (len(recipe.picture.original or b""), self.upload_bytes)
-        for part in (*recipe.controls, *([] if recipe.picture is None else [read_inversion(recipe.inversion)])):
+        inversion = None if recipe.picture is None else read_inversion(recipe.inversion)
+        for part in (*recipe.controls, *([] if inversion is None else [inversion])):
             for field in dataclasses.fields(part):
                 name, value = f"{field.name} of {type(part).__name__}", getattr(part, field.name)
                 whole, texts, longest = _sizes(value)
-                usual = field.default if isinstance(part, Inversion) and isinstance(field.default, int) else 0
+                usual = field.default if part is inversion and isinstance(field.default, int) else 0
                 asked |= {
                     name: (whole, max(self.repeats, usual)),
                     f"parts of {name}": (texts, self.listed),

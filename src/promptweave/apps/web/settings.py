@@ -9,12 +9,11 @@ from typing import Any
 
 from promptweave.core.clock import Number, Window
 from promptweave.core.fields import Listed, options_of
-from promptweave.editing.inversions import read_inversion
+from promptweave.editing.inversions import about_inversion, read_inversion
 from promptweave.editing.options import PromptToPrompt
 from promptweave.editing.recipe import Recipe
 from promptweave.editing.settings import Settings
 from promptweave.editing.who_reads import asked
-from promptweave.inversion import KNOWN, Direct
 from promptweave.words import Words
 from promptweave.words.units import key
 
@@ -119,12 +118,12 @@ def chosen(spec: str) -> tuple[str, str]:
 
 def about(name: str) -> str:
     """What an inversion does, and its options, as HTML."""
-    kind = KNOWN.get(name, Direct)
+    said, listed = about_inversion(name)
     options = "".join(
         f"<li><code>{escape(one.name)}={escape(_shown(one.default))}</code> {escape(one.option.help)}</li>"
-        for one in options_of(kind)
+        for one in listed
     )
-    return f"<p>{escape(kind.about)}</p>" + (f"<ul>{options}</ul>" if options else "")
+    return f"<p>{escape(said)}</p>" + (f"<ul>{options}</ul>" if options else "")
 
 
 def _shown(value: Any) -> str:

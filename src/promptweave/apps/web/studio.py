@@ -14,16 +14,16 @@ from promptweave.apps.web.preview import Preview
 from promptweave.apps.web.shelf import Shelf, key_of
 from promptweave.core.record_maps import RecordMaps
 from promptweave.editing.edit import run
+from promptweave.editing.inversions import inversions_of
 from promptweave.editing.plan import plan
 from promptweave.editing.recipe import Recipe
 from promptweave.editing.record import Recording, base_of, estimate, record_run, recordable
 from promptweave.editing.recorders import columns
 from promptweave.editing.result import Result
 from promptweave.editing.settings import Settings
-from promptweave.inversion.inverting import names
 from promptweave.models.base import Model
 from promptweave.models.load import load
-from promptweave.sampling.loop import FLOW, latent_grid
+from promptweave.sampling.loop import latent_grid
 from promptweave.sampling.recording import Capture, Captured, Kept
 from promptweave.sampling.walk import Progress
 from promptweave.words import Words
@@ -87,7 +87,7 @@ class Studio:
 
     def inversions(self, name: str) -> list[str]:
         """The inversions for the kind of a model."""
-        return names(flow=self.network(name).scheduler == FLOW)
+        return inversions_of(self.network(name))
 
     def named(self, recipe: Recipe) -> str:
         """The name of the model that made a recipe. Raises UnknownModel."""
