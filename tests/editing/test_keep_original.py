@@ -196,3 +196,9 @@ def test_inpainting_is_put_back_into_its_mask(tiny):
     where = changed(made)
     assert where[30:60, 50:90].mean() > 0.5 and not where[~MASK].any()
     assert made.report["picture"]["put_back"][0]["confined"]
+
+
+def test_every_hook_that_confines_says_so(flow):
+    """KV-Edit keeps the background of a mask itself; DDS starts from the image."""
+    made = pw.edit(SOURCE, TARGET, model=flow, image=PHOTO, kind="kvedit", mask=MASK, **{**RUN, "steps": 3})
+    assert not changed(made)[~MASK].any() and made.report["picture"]["put_back"][0]["confined"]

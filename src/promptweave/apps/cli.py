@@ -77,7 +77,11 @@ COMMANDS = (
     ("bench", "commands_bench:bench", TOOLS, "Measure edits and speed.", ""),
 )  # fmt: skip
 # Usage of commands with optional arguments.
-ARGUMENTS = {"edit": "[SOURCE] [TARGETS...]", "maps": "PROMPT [TARGET]", "words": "PROMPT [TARGETS...]"}
+ARGUMENTS = {
+    "edit": "[SOURCE] [TARGETS...]", "maps": "PROMPT [TARGET]", "words": "PROMPT [TARGETS...]", "record": "[PROMPT]",
+    "invert": "IMAGE [PROMPT]", "sweep": "[SOURCE] TARGET",
+}  # fmt: skip
+OF_METHODS = {"targets": "[SOURCE] TARGETS...", "same": "[PROMPT]", "repeated": "[PROMPT]"}  # by `Command.prompts`
 # Spellings of version 0.1, for `edit` and `sweep`.
 ALIASES = {
     **{f"--{kind}": ("--kind", kind) for kind in ("replace", "refine", "flow", "consist")},
@@ -95,9 +99,13 @@ def build() -> App:
     methods = [
         (name, f"method:{name}", METHODS, what.help, what.example) for name, (what, _) in method_commands().items()
     ]
+    arguments = {
+        **{name: OF_METHODS[what.prompts] for name, (what, _) in method_commands().items() if what.prompts != "one"},
+        **ARGUMENTS,
+    }
     for place, (name, function, group, help, example) in enumerate((*COMMANDS, *methods)):
         more = {"help_epilogue": f"Example: promptweave {name} {example}"} if example else {}
-        more |= {"usage": f"Usage: promptweave {name} [OPTIONS] {ARGUMENTS[name]}"} if name in ARGUMENTS else {}
+        more |= {"usage": f"Usage: promptweave {name} [OPTIONS] {arguments[name]}"} if name in arguments else {}
         app.command(f"promptweave.apps.{function}", name=name, help=help, group=group, sort_key=place, **more)
     app.register_install_completion_command(group=OPTIONS)
     for flag in ("--help", "--version"):

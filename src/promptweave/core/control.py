@@ -214,7 +214,7 @@ class Hooks:
         """Change the latents [prompts, images, channels, h, w] after a step."""
         return z
 
-    def region(self, row: int) -> Bool[Tensor, "images height width"] | None:
+    def confined(self, row: int) -> Bool[Tensor, "images height width"] | None:
         """Where this control let the image of prompt `row` differ from the source's at the end of the run, on any grid
         that spans the image; None if anywhere. All other controls' changes elsewhere were undone by it."""
         return None

@@ -38,6 +38,14 @@ def on_grid(mask: Mask, size: tuple[int, int], device: torch.device | str = "cpu
     return F.adaptive_avg_pool2d(torch.tensor(mask, device=device).float()[None, None], size)[0, 0] > 0.5
 
 
+def finer(region: Bool[Tensor, "images height width"], mask: Mask) -> Bool[Tensor, "images rows columns"]:
+    """A region of the latents inside a drawn mask, on the grid of the finer of the two."""
+    drawn = torch.tensor(mask, device=region.device)[None] > 0.5
+    size = max(drawn.shape[1], region.shape[1]), max(drawn.shape[2], region.shape[2])
+    both = [F.interpolate(one[:, None].float(), size=size)[:, 0] > 0.5 for one in (region, drawn)]
+    return both[0] & both[1]
+
+
 def check_covers(mask: Mask, size: tuple[int, int], who: str) -> None:
     """Raise NoEffect for a mask that covers no cell of the latents' grid; `who` names it."""
     if on_grid(mask, size).any():

@@ -137,7 +137,7 @@ def in_original(recipe: Recipe, made: Sample, reproduced: np.ndarray | None = No
 
 def _confined(hooks: Sequence[Hooks], row: int, size: tuple[int, int]) -> np.ndarray | None:
     """The region to which controls confine the image of a prompt, bool of `size`; None if to none."""
-    found = [region[0].cpu().numpy() for hook in hooks if (region := hook.region(row)) is not None]
+    found = [region[0].cpu().numpy() for hook in hooks if (region := hook.confined(row)) is not None]
     if len(found) < 2:
         return found[0] if found else None
     resized = [Image.fromarray(one).resize((size[1], size[0]), Image.Resampling.NEAREST) for one in found]

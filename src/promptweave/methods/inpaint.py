@@ -220,7 +220,7 @@ class _Inpainting(Hooks):
         """Fresh noise, the same for all prompts."""
         return torch.stack([torch.randn(z.shape[2:], generator=g) for g in self.generators]).to(z)
 
-    def region(self, row: int) -> Bool[Tensor, "images rows columns"] | None:
+    def confined(self, row: int) -> Bool[Tensor, "images rows columns"] | None:
         return self.drawn[None].expand(len(self.generators), -1, -1) if row in self.rows else None
 
     def report(self) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from promptweave.core.clock import Number, Step, fraction
 from promptweave.core.control import Control, Hooks, NoEffect, Probe, Run
 from promptweave.core.fields import Option
 from promptweave.core.kept import NOTHING, Kept
-from promptweave.core.mask import check_covers, on_grid
+from promptweave.core.mask import check_covers, finer, on_grid
 from promptweave.core.roles import joint_layers
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site, Sites
@@ -122,6 +122,7 @@ class KVEdit(Control):
             rows=range(1, len(run.prompts)),
             generators=[torch.Generator().manual_seed(run.seed + image) for image in range(run.images)],
             reinitialise=self.reinitialise,
+            drawn=self.mask,
         )
 
     def first_pass_sites(self, run: Run) -> Sites:
@@ -205,6 +206,7 @@ class _Keeping(Hooks):
     rows: range
     generators: list[torch.Generator]
     reinitialise: bool
+    drawn: tuple[tuple[float, ...], ...] | None = None
     noise: Tensor | None = None
     inside: dict[tuple[int, int], Tensor] = field(default_factory=dict[tuple[int, int], Tensor])
     steps: set[int] = field(default_factory=set[int])
@@ -249,6 +251,11 @@ class _Keeping(Hooks):
     def _blended(self, source: Tensor, edited: Tensor) -> Tensor:
         assert self.region is not None
         return torch.where(self.region[:, None], edited, source)
+
+    def confined(self, row: int) -> Region | None:
+        if row not in self.rows or self.region is None or self.drawn is None:
+            return self.region if row in self.rows else None
+        return finer(self.region, self.drawn)
 
     def report(self) -> dict[str, Any]:
         area = [] if self.region is None else [float(self.region.float().mean())]

@@ -32,7 +32,7 @@ from promptweave.core.control import Control, Hooks, NoEffect, Run
 from promptweave.core.fields import Option
 from promptweave.core.gaussian import gaussian
 from promptweave.core.kept import NOTHING, Kept
-from promptweave.core.mask import check_covers, on_grid
+from promptweave.core.mask import check_covers, finer, on_grid
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site
 from promptweave.core.targets import SOURCE, chosen
@@ -265,17 +265,14 @@ class _Blending(Hooks):
         )
         return source | target
 
-    def region(self, row: int) -> Mask | None:
+    def confined(self, row: int) -> Mask | None:
         steps, control = self.masks.get(row), self.control
         if not steps:
             return None
         found = steps[max(steps)]
         if control.mask is None or (control.words and control.combine == "union"):
             return found
-        drawn = torch.tensor(control.mask, device=found.device) > 0.5  # finer than the latents
-        size = (max(drawn.shape[0], found.shape[1]), max(drawn.shape[1], found.shape[2]))
-        fine = [F.interpolate(one[:, None].float(), size=size)[:, 0] > 0.5 for one in (found, drawn[None])]
-        return fine[0] & fine[1]
+        return finer(found, control.mask)
 
     def report(self) -> dict[str, Any]:
         areas = {row: [float(area) for area in found] for row, found in self.areas.items()}
