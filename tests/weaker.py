@@ -13,7 +13,7 @@ from promptweave import Control, Hooks, noise_for, sample
 from promptweave.core.control import Predictions
 from promptweave.core.pattern import Dense, Pattern, Term
 from promptweave.core.rows import Layout, Rows
-from promptweave.models.base import Tap
+from promptweave.core.tapping import Tap
 from promptweave.sampling.loop import Job
 
 PROMPT, TARGET = "a photo of a cat riding a bike", "a photo of a dog riding a bike"

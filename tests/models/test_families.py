@@ -15,7 +15,7 @@ from families import BUILDERS
 from promptweave import RecordMaps, Replace, Reweight, edit, load, noise_for, sample
 from promptweave.apps.cli import main
 from promptweave.core.rows import Layout
-from promptweave.models.base import Tap
+from promptweave.core.tapping import Tap
 
 SOURCE, TARGET = "a photo of a cat riding a bike in the snow", "a photo of a dog riding a bike in the snow"
 STEPS = 5

@@ -17,7 +17,7 @@ from tiny import build_tiny
 
 from promptweave.core.rows import Layout, Rows
 from promptweave.core.site import Site
-from promptweave.models.base import Tap
+from promptweave.core.tapping import Tap
 from promptweave.models.tap import ForeignProcessor, TapProcessor, installed
 from promptweave.models.unet import UNetModel
 

@@ -29,7 +29,7 @@ from promptweave import (
 from promptweave.core.control import Extra, Predictions, Run
 from promptweave.core.pattern import Pattern
 from promptweave.core.rows import Layout, NotRecorded, Rows
-from promptweave.models.base import Tap
+from promptweave.core.tapping import Tap
 from promptweave.sampling.loop import Job, sample_jobs
 from promptweave.sampling.steps import guide
 

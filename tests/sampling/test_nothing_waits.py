@@ -19,7 +19,7 @@ from promptweave import LocalBlend, RecordMaps, Refine, Replace, Reweight, load,
 from promptweave.core.control import Text
 from promptweave.core.rows import Layout
 from promptweave.core.schedule import Schedule
-from promptweave.models.base import Tap
+from promptweave.core.tapping import Tap
 from promptweave.sampling.loop import Job
 from promptweave.sampling.solver import Ddim
 from promptweave.sampling.walk import drive, walk

@@ -13,7 +13,7 @@ from torch import Tensor
 from promptweave.core.control import Text
 from promptweave.core.precision import precision
 from promptweave.core.site import Site, Sites
-from promptweave.models.base import Tap
+from promptweave.core.tapping import Tap
 from promptweave.models.copies import ALL_DIFFERENT, Copies
 from promptweave.models.joint import FLUX_BLOCKS, FLUX_ROLES, joint_installed, middle, roles_of
 from promptweave.models.pipeline import PipelineModel, on_device

@@ -13,7 +13,7 @@ from diffusers.models.transformers.transformer_flux import FluxAttention, FluxAt
 from torch import Tensor
 
 from promptweave.core.site import Site
-from promptweave.models.base import Tap
+from promptweave.core.tapping import Tap
 from promptweave.models.joint_heads import by_head, of_text
 from promptweave.models.riding import Riding, riding
 from promptweave.models.switched import backend_of

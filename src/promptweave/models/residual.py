@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from promptweave.core.features import Block
 from promptweave.core.site import Place
-from promptweave.models.base import Tap, outside_graphs
+from promptweave.core.tapping import Tap, outside_graphs
 from promptweave.models.switched import shown
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from promptweave.core.riders import Ride, Riders
 from promptweave.core.site import Site
-from promptweave.models.base import Tap, outside_graphs
+from promptweave.core.tapping import Tap, outside_graphs
 from promptweave.models.joint_heads import of_text
 from promptweave.models.switched import shown
 

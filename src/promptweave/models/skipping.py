@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from promptweave.core.site import Site
-from promptweave.models.base import Tap, outside_graphs
+from promptweave.core.tapping import Tap, outside_graphs
 from promptweave.models.switched import shown
 
 

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from promptweave.core.memory import Layer
 from promptweave.core.site import Site
-from promptweave.models.base import Tap
+from promptweave.core.tapping import Tap
 from promptweave.models.copies import ALL_DIFFERENT, Copies
 
 # All compute softmax(q k^T) v, as ours does: at once, in slices or by the kernels of a library or device.

@@ -16,7 +16,7 @@ from promptweave.core.features import Block
 from promptweave.core.gradient_memory import GradientMemory
 from promptweave.core.precision import precision
 from promptweave.core.site import Place, Site, Sites
-from promptweave.models.base import Tap
+from promptweave.core.tapping import Tap
 from promptweave.models.control_net import ControlPicture
 from promptweave.models.copies import ALL_DIFFERENT, Copies
 from promptweave.models.dry_run import FusedAttention, kept_bytes, without_weights

@@ -26,7 +26,8 @@ from torch import Tensor, nn
 
 from promptweave.core.rows import Layout, Rows
 from promptweave.core.site import Site
-from promptweave.models.base import Model, Tap, Tapped
+from promptweave.core.tapping import Tap, Tapped
+from promptweave.models.base import Model
 from promptweave.models.levels import levels_of, reading
 from promptweave.models.switched import alone
 

@@ -15,7 +15,8 @@ from promptweave.core.features import Block, Features
 from promptweave.core.memory import Memory
 from promptweave.core.rows import Layout, NotRecorded, Row, Rows
 from promptweave.core.site import Site
-from promptweave.models.base import Model, Tap, Tapped
+from promptweave.core.tapping import Tap, Tapped
+from promptweave.models.base import Model
 from promptweave.models.copies import Copies
 
 

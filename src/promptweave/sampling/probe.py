@@ -13,7 +13,8 @@ from promptweave.core.clock import Step
 from promptweave.core.control import Hooks, Losses, OutputLoss
 from promptweave.core.rows import Layout, Rows
 from promptweave.core.site import Site, Sites
-from promptweave.models.base import Enough, Solver
+from promptweave.core.tapping import Enough
+from promptweave.models.base import Solver
 from promptweave.sampling.passes import Pass, answer
 
 HALF = 2.0**14  # loss scale: in half precision the gradients of a loss near 1 would vanish
