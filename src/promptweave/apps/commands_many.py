@@ -118,6 +118,7 @@ def sweep(
     steps = fixed.get("steps") or network.defaults[0]
     recordings = max((len(axis[1]) for axis in (rows, columns) if axis[0] == "seed"), default=1)
     total = given.passes(steps) - steps + steps * (recordings + len(rows[1]) * len(columns[1]))
+    given.announce(output.terminal, network, fixed)
     with output.terminal.progress("sweeping", total) as advance:
         made = make(
             source, target, rows=rows, columns=columns, model=network, batch=batching.batch, place=storing.place,

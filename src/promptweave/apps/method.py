@@ -185,7 +185,7 @@ def _steered(asked: Asked) -> Made:
 def _edited(asked: Asked, special: Special) -> Made:
     from promptweave.editing.edit import run
     from promptweave.editing.masks import with_controls
-    from promptweave.editing.plan import check_inverted
+    from promptweave.editing.plan import check_inverted, steps_of_run
     from promptweave.editing.recorders import edit_watch
 
     given: Mapping[str, Any] = asked.given.options
@@ -197,7 +197,8 @@ def _edited(asked: Asked, special: Special) -> Made:
     check_inverted(recipe.controls, asked.given.inversion)
     asked.given.announce(asked.output.terminal, asked.network, asked.settings)
     watch = edit_watch(recipe, asked.network) if asked.output.report else ()
-    with asked.output.terminal.progress("editing", asked.given.passes(recipe.steps)) as advance:
+    steps = steps_of_run(recipe, asked.network)
+    with asked.output.terminal.progress("editing", asked.given.passes(steps)) as advance:
         return Made(run(recipe, asked.network, compare=asked.compare, watch=watch, progress=advance))
 
 

@@ -26,8 +26,9 @@ from promptweave.editing.who_reads import Unread, check_read
 from promptweave.inversion import Inversion
 from promptweave.models.base import Model
 from promptweave.sampling.guidance import effective
-from promptweave.sampling.loop import Job, latent_grid
+from promptweave.sampling.loop import FLOW, Job, latent_grid
 from promptweave.sampling.noise_levels import check_channels
+from promptweave.sampling.solver import visited
 from promptweave.words.lengths import PromptTooLong as PromptTooLong
 
 
@@ -220,6 +221,12 @@ def bind(recipe: Recipe, model: Model, *, whole: bool = True) -> Run:
     if whole:
         check_channels(model, hooks)
     return run
+
+
+def steps_of_run(recipe: Recipe, model: Model) -> int:
+    """The steps that a recipe's run makes; a control may choose other times than the model's solver."""
+    visits = None if model.scheduler == FLOW else visited(recipe.controls, model.schedule, recipe.steps, recipe.seed)
+    return recipe.steps if visits is None else len(visits.steps)
 
 
 def check_lengths(recipe: Recipe, model: Model) -> None:

@@ -212,7 +212,7 @@ class UNetModel(PipelineModel):
         if self.unet.config.encoder_hid_dim_type is not None:
             return None
         network, config = without_weights(self.unet), self.unet.config
-        z = torch.empty(1, self.channels, *latent_grid, device="meta", dtype=self.dtype)
+        z = torch.empty(1, config.in_channels, *latent_grid, device="meta", dtype=self.dtype)
         width = config.cross_attention_dim
         text = torch.empty(
             1, self.words("a").limit, width if isinstance(width, int) else width[0], device="meta", dtype=self.dtype,

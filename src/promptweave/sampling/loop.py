@@ -23,7 +23,7 @@ from promptweave.models.base import Model, Solver
 from promptweave.sampling.guidance import check_heard, effective
 from promptweave.sampling.noise_levels import check_channels, masked, noising
 from promptweave.sampling.phases import check_phases
-from promptweave.sampling.solver import Ddim, Visits
+from promptweave.sampling.solver import Ddim, visited
 from promptweave.sampling.starting_noise import check_pixels as check_pixels
 from promptweave.sampling.starting_noise import check_seed as check_seed
 from promptweave.sampling.starting_noise import latent_grid as latent_grid
@@ -147,16 +147,9 @@ class Job:
 
     def solver(self, model: Model) -> Solver:
         """A fresh solver. Raises ValueError if several controls decide about its times."""
-        choosing = [] if model.scheduler == FLOW else [c for c in self.controls if type(c).times is not Control.times]
-        if len(choosing) > 1:
-            raise ValueError(
-                "Only one control can choose the times of a run. Received "
-                f"{' and '.join(type(control).__name__ for control in choosing)}. Leave out all but one."
-            )
-        if choosing:
-            times = choosing[0].times(self.steps, len(model.schedule().alpha_bar), self.seed)
-            if times is not None:
-                return Visits(times)
+        visits = None if model.scheduler == FLOW else visited(self.controls, model.schedule, self.steps, self.seed)
+        if visits is not None:
+            return visits
         computed = len(self.prompts) - (0 if self.source is None else 1)
         own = None if self.inverted is None else self.inverted.solver(model, computed)
         if own is not None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
 from promptweave.core.clock import Step
+from promptweave.core.control import Control
 from promptweave.core.schedule import Schedule
 from promptweave.sampling.steps import ddim_step
 
@@ -71,3 +72,20 @@ class Visits:
     def advance(self, output: Tensor, z: Tensor, t: int | float) -> Tensor:
         """The latent itself."""
         return z
+
+
+def visited(controls: Sequence[Control], schedule: Callable[[], Schedule], steps: int, seed: int) -> Visits | None:
+    """The times that one of the controls chooses for a run of a diffusion model; None if none of them does.
+
+    Raises ValueError if several do.
+    """
+    choosing = [control for control in controls if type(control).times is not Control.times]
+    if not choosing:
+        return None
+    if len(choosing) > 1:
+        raise ValueError(
+            "Only one control can choose the times of a run. Received "
+            f"{' and '.join(type(control).__name__ for control in choosing)}. Leave out all but one."
+        )
+    times = choosing[0].times(steps, len(schedule().alpha_bar), seed)
+    return None if times is None else Visits(times)
