@@ -86,6 +86,7 @@ EVERYWHERE: dict[str, Thing] = {
     "look": lambda model: pw.look(SOURCE, self_attention=True, **settings(model)),
     "attend and excite": generated(pw.AttendAndExcite(("cat", "bike"), iterations=2)),
     "shared start": controlled(pw.SharedStart(0.4)),
+    "inpainting": controlled(pw.Inpaint(((1.0,) * 8 + (0.0,) * 8,) * 16)),
     "perturbed attention": guided_away(pw.PerturbedAttentionGuidance),
     "smoothed energy": guided_away(pw.SmoothedEnergyGuidance, sigma=2.0),
     "skip layer": controlled(pw.Replace(), pw.SkipLayerGuidance(layers=(1,), window=(0.0, 0.6))),
