@@ -35,6 +35,11 @@ def model(request, tokenizer):
     return pw.load(build_flux(tokenizer).to(torch.float64)) if request.param == "flux" else short(tokenizer)
 
 
+@pytest.fixture(scope="module")
+def flux(tokenizer):
+    return pw.load(build_flux(tokenizer).to(torch.float64))
+
+
 def short(tokenizer, **options):
     """Stable Diffusion 3 without T5, whose tokens take most of the time."""
     pipeline = build_sd3(tokenizer, t5=False, **options)
@@ -262,10 +267,10 @@ def test_kv_edit_is_the_paper_s_with_the_foreground_s_tokens_alone(model, monkey
 
 
 def test_kv_edit_keeps_the_outside_to_the_last_bit(dual):
-    """With the attention over the image alone that 3.5 has, a mask finer than tokens, several images and targets."""
+    """With the attention over the image alone that 3.5 has, a mask finer than tokens, several targets."""
     fine = tuple(tuple(float(3 <= row < 8 and 2 <= column < 9) for column in range(16)) for row in range(16))
     outside = torch.tensor(fine) == 0
-    latents = 0.7 * pw.noise_for(dual, 2, 2).double()
+    latents = 0.7 * pw.noise_for(dual, 2).double()
     found = Direct().find(Task(dual, latents, SOURCE, STEPS, 3.0))
     prompts = [SOURCE, TARGET, SOURCE + " at night"]
     for control in (pw.KVEdit(fine), pw.KVEdit(fine, reinitialise=True), pw.KVEdit(fine, blocks=("stream_joint_1",))):
@@ -302,10 +307,10 @@ def test_kv_edit_starts_from_new_noise_at_the_level_that_it_starts_from(model):
     torch.testing.assert_close(made.latents[1, ..., :8], expected, **CLOSE)
 
 
-def test_kv_edit_finds_the_region_of_a_word(model):
-    made = run(model, [SOURCE, TARGET], [pw.KVEdit(words="cat", threshold=0.6)])
+def test_kv_edit_finds_the_region_of_a_word(flux):
+    made = run(flux, [SOURCE, TARGET], [pw.KVEdit(words="cat", threshold=0.6)])
     area = made.reports[0]["edit_area"][0]
-    both = run(model, [SOURCE, TARGET], [pw.KVEdit(HALF, "cat", threshold=0.6)])
+    both = run(flux, [SOURCE, TARGET], [pw.KVEdit(HALF, "cat", threshold=0.6)])
     assert 0 < both.reports[0]["edit_area"][0] < area and torch.equal(
         both.latents[0, ..., 8:], both.latents[1, ..., 8:]
     )
@@ -321,16 +326,15 @@ def test_kv_edit_finds_the_region_of_a_word(model):
         (pw.KVEdit(HALF, strength=0.6, reinitialise=True), {"joint": 1.0, "maps": False, "values": True}),
     ],
 )
-def test_recordings_give_the_same(model, control, kept):
-    guidance = 1.0 if isinstance(control, pw.KVEdit) and model.guided else 3.0
-    settings: dict[str, Any] = {"model": model, "steps": STEPS, "guidance": guidance, "seed": 4}
+def test_recordings_give_the_same(flux, control, kept):
+    settings: dict[str, Any] = {"model": flux, "steps": STEPS, "guidance": 3.0, "seed": 4}
     fresh = pw.edit(SOURCE, TARGET, controls=[control], **settings)
     recording = pw.record(SOURCE, **kept, **settings)
-    made = pw.edit(recording, TARGET, model=model, controls=[control])
+    made = pw.edit(recording, TARGET, model=flux, controls=[control])
     torch.testing.assert_close(made.sample.latents, fresh.sample.latents, **CLOSE)
     if kept.get("values"):
         with pytest.raises(NotRecorded, match="Record with values=True"):
-            pw.edit(pw.record(SOURCE, joint=1.0, **settings), TARGET, model=model, controls=[control])
+            pw.edit(pw.record(SOURCE, joint=1.0, **settings), TARGET, model=flux, controls=[control])
 
 
 def test_what_they_need(model, tiny):

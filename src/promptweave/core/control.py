@@ -264,7 +264,7 @@ class Control:
 
     def recordable(self, run: Run) -> bool:
         """Whether a recording can take the source's place in this run, if it holds what the control reads."""
-        return self.needs == {"noise"}
+        return "noise" in self.needs and len(self.needs) == 1
 
     def idle(self, run: Run) -> bool:
         """Whether its parameters alone make it change nothing, such as an empty window or a factor of 1."""
