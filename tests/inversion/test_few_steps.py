@@ -35,8 +35,7 @@ def times_of(model) -> list[int]:
     return [999, 759, 499, 259] if model.scheduler == "lcm" else [751, 501, 251, 1]
 
 
-def guided(model, z, t, side, guidance):
-    text = model.encode([SOURCE, TARGET], ["", ""])
+def guided(model, text, z, t, side, guidance):
     uncond, cond = (noise_of(model, z, t, x[side : side + 1]) for x in (text.uncond, text.cond))
     return uncond + guidance * (cond - uncond)
 
@@ -53,13 +52,17 @@ def test_virtual_inversion_written_out(lcm, tiny64, kind, eta):
 
     noise = draw()
     z = y = None
-    times, table = times_of(model), model.pipeline.scheduler.alphas_cumprod
+    times, table, text = (
+        times_of(model),
+        model.pipeline.scheduler.alphas_cumprod,
+        model.encode([SOURCE, TARGET], [""] * 2),
+    )
     for index, t in enumerate(times):
         a = float(table[t])
         z = math.sqrt(a) * image + math.sqrt(1 - a) * noise
         y = z if y is None else y
         torch.testing.assert_close(found.path[index], z, **CLOSE)
-        e = guided(model, y, t, 1, 4.0) - guided(model, z, t, 0, 1.0) + noise
+        e = guided(model, text, y, t, 1, 4.0) - guided(model, text, z, t, 0, 1.0) + noise
         clean = (y - math.sqrt(1 - a) * e) / math.sqrt(a)
         fresh = draw()
         if index + 1 < len(times):

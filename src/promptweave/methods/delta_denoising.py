@@ -206,9 +206,10 @@ def pooled(
     rows: Float[Tensor, "prompts images tokens dim"], grid: tuple[int, int], size: int
 ) -> Float[Tensor, "prompts images patches dim"]:
     """Unit features of patches of `size` x `size` positions."""
-    flat = rows.flatten(0, 1).transpose(-1, -2).unflatten(-1, grid)
-    found = F.avg_pool2d(flat, size) if size > 1 else flat
-    return F.normalize(found.flatten(-2).transpose(-1, -2), dim=-1).unflatten(0, rows.shape[:2])
+    prompts, images, _, dim = rows.shape
+    found = rows.transpose(-1, -2).reshape(prompts * images, dim, *grid)
+    found = F.avg_pool2d(found, size) if size > 1 else found
+    return F.normalize(found.reshape(prompts, images, dim, -1).transpose(-1, -2), dim=-1)
 
 
 def patch_loss(source: Float[Tensor, "patches dim"], target: Float[Tensor, "patches dim"]) -> Float[Tensor, ""]:
