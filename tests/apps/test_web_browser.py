@@ -267,11 +267,25 @@ def test_a_photo_is_taken_as_the_source_and_edited(visit, tmp_path):
     page.locator(f"#prompt {FIELD}").fill("a photo of a cat on the grass")
     page.locator(f"#target {FIELD}").fill("a photo of a dog on the grass")
     page.get_by_text("Open an image").click()
+    page.locator("#keep input").check()
+    page.locator("#inversion input").click()
+    page.get_by_role("option", name="negative-prompt").click()
+    page.locator("#about li", has_text="pin=false").wait_for()
     page.locator("#upload input[type=file]").set_input_files(tmp_path / "cat.jpg")
     says(page, "Your image is the source")
+    says(page, "Inversion negative-prompt: PSNR of the source to the input image")
     assert page.locator(f"#target {FIELD}").input_value() == "a photo of a dog on the grass"
+    page.get_by_label("Its options").fill("pin")
     page.click("#apply")
+    says(page, "written NAME:OPTION=VALUE")
+    page.get_by_label("Its options").fill("pin=true")
+    page.click("#apply")  # inverts it again
     says(page, "pixels changed")
+    page.get_by_role("tab", name="Details").click()
+    page.locator("#details").get_by_text("inversion negative-prompt:pin=true").wait_for()
+    with page.expect_download() as download:
+        page.click("#save")
+    assert Image.open(download.value.path()).size == (300, 300)  # the model's own is 128 x 128
 
 
 @pytest.fixture(scope="module")

@@ -151,16 +151,20 @@ def _jobs(sources: Sources, defaults: dict[str, Any], opening: Opening, output: 
     if not sources.at_once:
         with terminal.progress("checking", len(jobs)) as advance:
             jobs.check(advance)
-    there: list[str] = []
+    there, near = list[str](), list[float]()
 
     def note(job: Any, result: Any) -> None:
         if result is None:
             there.append(job.name)
+        elif "psnr" in result.report.get("picture", {}):
+            near.append(result.report["picture"]["psnr"])
         advance(None, None)
 
     with terminal.progress("jobs", len(jobs)) as advance:
         folders = run_jobs(
             jobs, network, output.output, rows=sources.rows, force=output.force, check=not sources.at_once, done=note
         )  # fmt: skip
+    if near:
+        terminal.say(f"  PSNR of the sources to their input images: {min(near):.1f} to {max(near):.1f} dB")
     terminal.give({"folders": [str(folder) for folder in folders], "there_already": there})
     terminal.say(f"{len(folders) - len(there)} jobs run, {len(there)} already done, in {output.output}")

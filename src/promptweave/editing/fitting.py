@@ -157,5 +157,6 @@ def told(facts: Mapping[str, Any]) -> str:
     said += f", {DONE[facts['fit']]} and" if fitted else ","
     said += f" scaled to {high} x {wide}"
     if facts["lost"] >= 0.01:
-        said += f" ({facts['lost']:.0%} of it is lost; size auto keeps its shape)"
+        what = "the model does not see" if "put_back" in facts else "is lost"
+        said += f" ({facts['lost']:.0%} of it {what}; size auto keeps its shape)"
     return said
