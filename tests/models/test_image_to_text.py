@@ -94,7 +94,7 @@ def test_commands_without_a_source_prompt(blip, tiny_folder, tmp_path, capsys, m
     assert run("caption", str(tmp_path / "drawn.png")) == (0, caption_of_scene(scene) + "\n")
     quick = ["--steps", "2", "-m", str(tiny_folder), "--captioner", str(blip)]
     text = pw.caption(tmp_path / "drawn.png", captioner=blip)
-    for command, prompts in (("edit", ["a dog"]), ("pnp", ["a dog"])):
+    for command, prompts in (("edit", ["a dog"]),):
         code, said = run(command, *prompts, *image, *quick, "-o", str(tmp_path / command))
         assert code == 0 and "source prompt, by " in said, said
         record = pw.editing.result.read_record(tmp_path / command / "edit.json")

@@ -18,7 +18,7 @@ FAILURES = (ImageCms.PyCMSError, OSError, ValueError, TypeError)
 def space_of(profile: bytes) -> Space | None:
     """The mode of images that a profile is for; None for one that is damaged, or of another kind."""
     try:
-        read = _opened(profile)
+        read: Any = _opened(profile)  # Pillow's own types do not name the profile
         found = SPACES.get(read.profile.xcolor_space.strip())
         if found is not None:
             _transform(profile, found, "RGB", False)
@@ -88,8 +88,8 @@ def _opened(profile: bytes) -> ImageCms.ImageCmsProfile:
 
 @lru_cache(8)
 def _transform(profile: bytes, given: str, wanted: str, back: bool) -> Any:
-    ends = _opened(profile), ImageCms.createProfile("sRGB")
+    own, srgb = _opened(profile), ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+    first, last = (srgb, own) if back else (own, srgb)
     return ImageCms.buildTransform(
-        *(reversed(ends) if back else ends), given, wanted, ImageCms.Intent.RELATIVE_COLORIMETRIC,
-        ImageCms.Flags.BLACKPOINTCOMPENSATION,
+        first, last, given, wanted, ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMPENSATION
     )  # fmt: skip

@@ -21,6 +21,7 @@ from promptweave.editing.originals import stored
 from promptweave.editing.pixels import NOTES, Opened, open_image
 from promptweave.editing.pixels import BadPicture as BadPicture
 from promptweave.editing.settings import Fit, Size
+from promptweave.editing.values import read_value
 
 Given = Any  # what `pixels.open_image` reads: a path, bytes, a Pillow image, an array or a tensor
 HEADER = re.compile(
@@ -181,7 +182,8 @@ class Picture:
         if not int(height) or not int(width):
             raise BadPicture(f"The input image stored in the recipe has no pixels: {height} x {width}.")
         known = tuple(note for note in (notes or "").split("+") if note in NOTES)
-        return cls(data, (int(height), int(width)), fit, int(turned), int(frames), known, original)
+        size, chosen = (int(height), int(width)), read_value(Fit, fit, "fit")
+        return cls(data, size, chosen, int(turned), int(frames), known, original)
 
     def __repr__(self) -> str:
         return f"Picture({self.digest})"
