@@ -12,13 +12,12 @@ from promptweave.world.scene import Scene
 
 
 def test_a_moment(tmp_path, capsys):
-    ways = ("noised 0.5", "noised 0.9")
     with pytest.raises(SystemExit) as end:
-        main(["bench", "segments", *ways, "--model", "toybox-fast", "--count", "1", "--pictures", str(tmp_path)])
+        main(["bench", "segments", "noised 0.5", "--model", "toybox-fast", "--count", "1", "--pictures", str(tmp_path)])
     said = capsys.readouterr().out
-    assert end.value.code == 0 and all(way.split()[1] in said for way in ways) and "A^2" in said
+    assert end.value.code == 0 and "noised 0.5" in said and "A^2" in said
     drawn = np.asarray(Image.open(tmp_path / "segments.webp"))
-    assert drawn.shape[1] > 3 * 128
+    assert drawn.shape[1] > 2 * 128
 
 
 def test_ways_and_means():

@@ -13,10 +13,11 @@ from PIL import Image
 import promptweave as pw
 from promptweave.apps.cli import main
 from promptweave.editing.fitting import Fitting
+from promptweave.editing.masks import Frame
 from promptweave.editing.who_reads import Unread
 from promptweave.evaluate.metrics import iou
 from promptweave.maps.look import look
-from promptweave.maps.segmentation import colours, enlarged_labels, mask_names, refined
+from promptweave.maps.segmentation import colours, compared, enlarged_labels, mask_names, refined
 from promptweave.models.load import load
 from promptweave.words.tokens import WordNotFound
 from promptweave.world.render import render
@@ -39,13 +40,11 @@ def test_a_drawn_image_is_taken_apart():
     assert found.labels.shape == (300, 300) and found.labels.dtype == np.uint8
     assert iou(found.mask("cat"), cat) > 0.7 and iou(found.mask("bike"), bike) > 0.45
     assert iou(found.labels == 0, ~(bike | cat)) > 0.85
-    rough = pw.segment(Image.fromarray(drawn), ("cat", "bike"), model="toybox-fast", times=(0.5,), noises=1, refine=0)
-    assert iou(rough.mask("cat"), cat) < iou(found.mask("cat"), cat)
+    rough = enlarged_labels(compared(found.maps, found.seen, found.how, 2, refine=0), found.picture.fitting)
+    assert iou(rough == 1, cat) < iou(found.mask("cat"), cat)
 
 
-@pytest.mark.parametrize(
-    "family", ["Stable Diffusion 1.x", "LCM", "Turbo", "Stable Diffusion XL", "Stable Diffusion 3", "FLUX.1-dev"]
-)
+@pytest.mark.parametrize("family", ["LCM", "Stable Diffusion XL", "Stable Diffusion 3.5 medium", "FLUX.1-dev"])
 def test_every_family(tokenizer, noise_picture, family):
     model = load(BUILDERS[family](tokenizer))
     options = {"model": model, "image": noise_picture, "size": "auto", "times": (0.2, 0.6), "noises": 1}
@@ -55,10 +54,10 @@ def test_every_family(tokenizer, noise_picture, family):
     torch.testing.assert_close(torch.stack(steps).mean(0), seen.words.of("cat"), atol=1e-6, rtol=1e-4)
     assert [time for _, time in seen.every_step.steps.values()] == [600, 200]
     assert [seen.gallery.label(n) for n in (0, 1)] == ["time 600", "time 200"] and seen.gallery.sheet("cat").width > 100
-    again = pw.word_maps(PROMPT, **options)
-    torch.testing.assert_close(again.of("bike"), seen.words.of("bike"))
-    other = look(PROMPT, **{**options, "seed": 1})
-    assert not torch.equal(other.words.of("cat"), seen.words.of("cat"))
+    if family == "LCM":
+        again, other = (pw.word_maps(PROMPT, seed=seed, **options).of("bike") for seed in (0, 1))
+        torch.testing.assert_close(again, seen.words.of("bike"))
+        assert not torch.equal(again, other)
     made = pw.segment(noise_picture, ("cat", "red bike"), model=model, prompt=PROMPT.replace("bike", "red bike"),
                       times=(0.5,), noises=1)  # fmt: skip
     assert made.labels.shape == (40, 60) and made.scores.shape[0] == 3
@@ -128,26 +127,8 @@ def test_files_from_the_command_line(tmp_path, capsys, monkeypatch):
     with pytest.raises(SystemExit) as end:
         main(run)
     assert end.value.code == 2 and "already holds a segmentation" in capsys.readouterr().err
-    edit = [
-        "edit",
-        PROMPT,
-        "a photo of a dog riding a bike",
-        "--image",
-        str(tmp_path / "photo.png"),
-        "--size",
-        "auto",
-        "--mask",
-        str(folder / "mask-cat.png"),
-        "--model",
-        "toybox-fast",
-        "--steps",
-        "2",
-        "-o",
-        str(tmp_path / "e"),
-    ]
-    with pytest.raises(SystemExit) as end:
-        main(edit)  # a mask is one that edits take
-    assert end.value.code == 0
+    frame = Frame((120, 136), (15, 17), Fitting((180, 200), (120, 136)))
+    assert np.any(frame.mask(pw.read_mask(folder / "mask-cat.png"))), "a mask is one that edits take"
 
 
 def test_maps_of_an_image_from_the_command_line(tmp_path, capsys):
