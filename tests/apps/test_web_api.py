@@ -68,6 +68,11 @@ def test_a_photo_is_edited_and_only_an_upload_can_be_one(page, client, tmp_path)
     options = [1, 2, 0.5, 0.5, {}, [], "tiny", 0.2]
     _, record = client.predict(SOURCE, TARGET, *options, handle_file(tmp_path / "photo.jpg"), api_name="/edit")
     assert record["recipe"]["picture"] and record["report"]["picture"]["inversion"] == "direct"
+    photo = {"steps": 2, "image": handle_file(tmp_path / "photo.jpg"), "keep_original": True, "inversion": "ddim"}
+    picture, record = client.predict(prompt=SOURCE, target=TARGET, api_name="/edit", **photo)
+    assert Image.open(picture).size == (40, 40) and record["report"]["picture"]["inversion"] == "ddim"
+    with pytest.raises(Exception, match="no inversion .dim."):
+        client.predict(prompt=SOURCE, target=TARGET, api_name="/edit", **{**photo, "inversion": "dim"})
     hidden = Path(__file__).parents[2] / "docs" / "pictures" / "demo.webp"
     file = {"path": str(hidden), "meta": {"_type": "gradio.FileData"}}
     call = f"{page.local_url}gradio_api/call/edit"
