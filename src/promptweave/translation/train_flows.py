@@ -29,6 +29,7 @@ from promptweave.world.training import Clock, Diverged, Log, Watch, checkpoint, 
 STAGES = ("pairs", "summary", "text", "domains")
 WARM_UP, DECAY, SAVE_SECONDS = 100, 0.6, 60
 BETAS = (0.9, 0.99)
+SOFTNESS = 0.1  # of codes, whose deviation over scenes is about 1; latents then lose 4 % more
 DIVERGENCE = 0.01  # weight of the summary's KL divergence per latent number
 FLOWS = {
     "text": {"embedding": 64, "blocks": 7, "hidden": 112, "depth": 1},
@@ -40,13 +41,13 @@ FLOWS = {
 class FlowTraining:
     """How the translators are trained; the defaults are for two CPU cores."""
 
-    scenes: Annotated[int, Option("Training scenes.", low=16, group="What changes")] = 6000
-    summary_steps: Annotated[int, Option("Steps of the summary.", low=1)] = 1500
-    flow_steps: Annotated[int, Option("Steps of each flow.", low=1)] = 2500
-    batch: Annotated[int, Option("Batch size of the flows; that of the summary is half of it.", low=4)] = 64
+    scenes: Annotated[int, Option("Training scenes.", low=16, group="What changes")] = 5000
+    summary_steps: Annotated[int, Option("Steps of the summary.", low=1)] = 1200
+    flow_steps: Annotated[int, Option("Steps of each flow.", low=1)] = 1600
+    batch: Annotated[int, Option("Batch size of the flows; that of the summary is a quarter of it.", low=4)] = 128
     dim: Annotated[int, Option("Size of an image's code.", low=2)] = 64
     width: Annotated[int, Option("Channels of the summary's coarsest level, a multiple of 16.", low=16)] = 96
-    rate: Annotated[float, Option("Maximum learning rate.", low=0)] = 2e-3
+    rate: Annotated[float, Option("Maximum learning rate.", low=0)] = 1e-3
     seed: Annotated[int, Option("Seed of scenes, weights and batches.", low=0, short="s")] = 0
 
 
@@ -118,13 +119,16 @@ def _train_summary(folder: Path, recipe: FlowTraining, pairs: Pairs, place: torc
         chosen = torch.randint(len(latents), (count,), generator=generator).to(place)
         return summary.loss(latents[chosen].float(), generator, DIVERGENCE)
 
-    run(folder / "summary.pt", summary, loss, recipe.summary_steps, recipe.batch // 2, recipe, log, "summary")
+    run(folder / "summary.pt", summary, loss, recipe.summary_steps, recipe.batch // 4, recipe, log, "summary")
     write_tensors(folder / "summary.safetensors", "summary", asdict(summary.sizes), summary.state_dict())
 
 
 @torch.no_grad()
 def codes_of(folder: Path, recipe: FlowTraining, pairs: Pairs, place: torch.device) -> tuple[Tensor, Tensor]:
-    """Means and log-variances of the codes of all scenes."""
+    """Means and log-variances of the codes of all scenes, with a deviation of at least `SOFTNESS`.
+
+    A summary's own deviation is far less (0.02), and a flow would learn its scenes one by one.
+    """
     kept = folder / "summary.pt"
     if not kept.exists():
         raise FileNotFoundError(
@@ -134,7 +138,9 @@ def codes_of(folder: Path, recipe: FlowTraining, pairs: Pairs, place: torch.devi
     summary.load_state_dict(checkpoint(kept)["model"])
     summary.eval()
     found = [summary.posterior(part.to(place).float()) for part in pairs.latents.split(256)]
-    return torch.cat([mean for mean, _ in found]), torch.cat([log_variance for _, log_variance in found])
+    return torch.cat([mean for mean, _ in found]), torch.cat([log_variance for _, log_variance in found]).clamp(
+        min=2 * math.log(SOFTNESS)
+    )
 
 
 def conditions(name: str, codes: tuple[Tensor, Tensor], pairs: Pairs) -> tuple[tuple[Tensor, Tensor], Tensor]:
