@@ -428,6 +428,31 @@ SEEN_CAR, SEEN_HAT = drawn(7, 18), drawn(7, 3)
 SEEN_TWINS = Scene(
     "beach", "photo", "next to", (Thing("zebra", 0.27, 0.88, 0.44), Thing("zebra", 0.73, 0.88, 0.44)), detail=5
 )
+
+
+def between_networks() -> dict[str, Image.Image]:
+    """Samples of three sentences with the same residuals, and exchanges of drawn images: by sentence and by domain."""
+    text, domains = pw.net2net("text"), pw.net2net("domains")
+    things = ("a blue bird in a field", "a yellow bird in a forest", "a zebra in a field", "a fox at night")
+    sentences = tuple(f"a photo of {thing}" for thing in things)
+    drawn = [
+        Scene("grass", "photo", "alone", (Thing("panda", 0.45, 0.9, 0.6),), 3),
+        Scene("snow", "photo", "alone", (Thing("apple", 0.55, 0.86, 0.66, "red"),), 8),
+    ]
+    rows, labels = [], []
+    for scene in drawn:
+        picture, said = render(scene)[0], caption(scene)
+        others = [scene.with_(background="desert"), scene.with_(0, noun="fox" if scene is drawn[0] else "house")]
+        by_text = text.exchange(picture, said, *(caption(other) for other in others))
+        by_label = domains.exchange(picture, "photo, day", "sketch, day", "photo, night")
+        rows.append([*by_text.pictures[0], *by_label.pictures[0][2:]])
+        labels.append([f"given: {said}", "its code", *by_text.labels[0][2:], *by_label.labels[0][2:]])
+    return {
+        "net2net": text.sample(*sentences, count=6, seed=0, temperature=0.7).sheet(),
+        "net2net-exchange": sheet(rows, labels),
+    }
+
+
 PICTURES: dict[str, Callable[[], Image.Image | dict[str, Image.Image]]] = {
     "rooms": rooms,
     "dit": joint,
@@ -458,26 +483,6 @@ PICTURES: dict[str, Callable[[], Image.Image | dict[str, Image.Image]]] = {
     "net2net": between_networks,
     "segments": segments,
 }
-
-
-def between_networks() -> dict[str, Image.Image]:
-    """Samples of three sentences with the same residuals, and exchanges of drawn images: by sentence and by domain."""
-    text, domains = pw.net2net("text"), pw.net2net("domains")
-    sentences = tuple(f"a photo of {what}" for what in ("a blue bird in a field", "a yellow bird in a forest",
-                                                        "a zebra in a field"))  # fmt: skip
-    drawn = [
-        Scene("grass", "photo", "alone", (Thing("cat", 0.45, 0.9, 0.6),), 3),
-        Scene("snow", "photo", "alone", (Thing("car", 0.55, 0.86, 0.66, "red"),), 8),
-    ]
-    rows, labels = [], []
-    for scene in drawn:
-        picture, said = render(scene)[0], caption(scene)
-        others = [scene.with_(background="desert"), scene.with_(0, noun="dog" if scene is drawn[0] else "bike")]
-        by_text = text.exchange(picture, said, *(caption(other) for other in others))
-        by_label = domains.exchange(picture, "photo, day", "sketch, day", "photo, night")
-        rows.append([*by_text.pictures[0], *by_label.pictures[0][2:]])
-        labels.append([f"given: {said}", "its code", *by_text.labels[0][2:], *by_label.labels[0][2:]])
-    return {"net2net": text.sample(*sentences, count=6, seed=0).sheet(), "net2net-exchange": sheet(rows, labels)}
 
 
 def main() -> None:

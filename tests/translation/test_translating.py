@@ -33,7 +33,7 @@ from promptweave.translation.experts import (
 from promptweave.translation.flow import ConditionalFlow, FlowSizes
 from promptweave.translation.foreign_experts import GeneratorExpert, ImageReaderExpert, TextReaderExpert
 from promptweave.translation.joining import Shape, join
-from promptweave.translation.pairs import Pairs, labels_of, make_pairs, one_thing
+from promptweave.translation.pairs import Pairs, labels_of, one_thing
 from promptweave.translation.train_flows import FlowTraining, train_flows
 from promptweave.translation.translator import Translator, net2net
 from promptweave.world.render import render
@@ -344,9 +344,9 @@ def test_the_commands_train_sample_and_exchange(folder, tmp_path, capsys):
                "--dim", "6", "--width", "16", "--batch", "8", "--json") == 0  # fmt: skip
     assert json.loads(capsys.readouterr().out)["stages"] == ["domains"]
     out = ["--folder", str(folder), "-o", str(tmp_path / "out"), "--json"]
-    assert run("net2net", "sample", CAT, DOG, "--count", "2", "--no-refine", *out) == 0
+    assert run("net2net", "sample", CAT, DOG, "--count", "1", "--no-refine", *out) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["conditions"] == [CAT, DOG] and len(told["files"]) == 6
+    assert told["conditions"] == [CAT, DOG] and len(told["files"]) == 4
     assert run("net2net", "sample", CAT, *out) == 2 and "--force" in capsys.readouterr().err
     picture = tmp_path / "picture.png"
     picture.write_bytes((tmp_path / "out/1-1.png").read_bytes())
@@ -363,11 +363,6 @@ def run(*arguments: str) -> int:
     return end.value.code
 
 
-def test_pairs_are_the_same_for_a_seed():
-    once, again = (make_pairs(load_cached(), 2, 9) for _ in range(2))
-    assert torch.equal(once.latents, again.latents) and torch.equal(once.prompts, again.prompts)
-
-
 def test_the_refiner_gives_blurred_latents_their_details_back():
     """It knows the world: pooled latents come nearer to those that they were pooled from; equal ones stay equal."""
     from promptweave.translation.refining import Refiner
@@ -378,3 +373,19 @@ def test_the_refiner_gives_blurred_latents_their_details_back():
     made = Refiner()(blurred.expand(2, -1, -1, -1))
     assert torch.allclose(made[0], made[1], atol=1e-4)
     assert float((made[0] - latents[0]).square().mean()) < 0.7 * float((blurred[0] - latents[0]).square().mean())
+
+
+def test_the_translators_that_ship_change_what_is_said_and_keep_the_rest():
+    from promptweave.benchmarks.judging import oracle
+    from promptweave.translation.translator import shipped
+    from promptweave.world.scene import Scene, Thing
+
+    assert sum(path.stat().st_size for path in shipped().iterdir()) <= 5e6
+    picture = render(Scene("grass", "photo", "alone", (Thing("panda", 0.45, 0.9, 0.6),), 3))[0]
+    text = net2net("text").exchange(picture, "a photo of a panda on the grass", "a photo of a panda in the desert")
+    labels = net2net("domains", refine=False).exchange(picture, "photo, day", "photo, night", "sketch, day")
+    given, _, desert, night, sketch = oracle().look(np.concatenate([text.pictures[0], labels.pictures[0, 2:]]))
+    assert given.has("panda") and desert.has("panda") and desert.background == "desert"
+    places = [np.argwhere(sight.regions["panda"]).mean(0) for sight in (given, desert)]
+    assert np.abs(places[0] - places[1]).max() < 8  # pixels of 128
+    assert night.background == "night" and sketch.style == "sketch"
