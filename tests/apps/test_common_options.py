@@ -72,15 +72,18 @@ REASONS: dict[str, dict[str, str]] = {
         "output": "--folder is where checkpoints stay",
     },
     "net2net train": {
+        "caption captioner": NO_IMAGE,
         " ".join((*(name for name in IMAGE if name != "seed"), *NOTHING_WRITTEN)): NO_IMAGE,
         " ".join(name for name in MODEL if name != "device"): TRANSLATES,
     },
     "net2net sample": {
+        "caption captioner": "its conditions are its arguments",
         " ".join((*(name for name in IMAGE if name != "seed"), *MODEL)): TRANSLATES,
         "image inversion": "it samples; exchange takes an image",
         "report compare": "it has a sheet, and no attention to show",
     },
     "net2net exchange": {
+        "caption captioner": "its conditions are its arguments",
         " ".join((*(name for name in IMAGE if name != "seed"), *MODEL)): TRANSLATES,
         "image": "it takes several, as pictures (--image)",
         "inversion": "the flow is its own inverse",

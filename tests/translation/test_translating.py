@@ -17,7 +17,7 @@ from promptweave.apps.cli import main
 from promptweave.core.files import CannotWrite
 from promptweave.models.embedded import embedded_folder
 from promptweave.models.load import load_cached
-from promptweave.models.readers import ClipReader, SentenceReader
+from promptweave.models.vector_readers import ClipReader, SentenceReader
 from promptweave.translation import train_flows as training
 from promptweave.translation.conditional_vae import ConditionalVae, VaeSizes
 from promptweave.translation.experts import (

@@ -35,7 +35,7 @@ class VaeSizes:
 
     @classmethod
     def like(cls, sizes: FlowSizes) -> VaeSizes:
-        """The sizes with which it has as many parameters as a flow, or a few more."""
+        """The sizes with which it has as many parameters as a flow, to within a step of its width."""
 
         def made(hidden: int) -> VaeSizes:
             return cls(sizes.dim, sizes.condition, sizes.embedding, hidden)
@@ -44,7 +44,9 @@ class VaeSizes:
             wanted = parameters(ConditionalFlow(sizes))
             widths = range(8, 8 * sizes.hidden + 9, 8)
             place = bisect_left(widths, wanted, key=lambda width: parameters(ConditionalVae(made(width))))
-        return made(widths[min(place, len(widths) - 1)])
+            near = widths[max(0, place - 1) : place + 1]
+            best = min(near, key=lambda width: abs(parameters(ConditionalVae(made(width))) - wanted))
+        return made(best)
 
 
 class ConditionalVae(nn.Module):

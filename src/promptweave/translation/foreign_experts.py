@@ -11,12 +11,12 @@ import numpy as np
 import torch
 
 from promptweave.editing.pixels import open_image
-from promptweave.models.readers import ClipReader, SentenceReader
+from promptweave.models.vector_readers import ClipReader, SentenceReader
 from promptweave.translation.experts import BATCH, Codes, NotAnExpert, fitting, no_images
 
 
 class TextReaderExpert:
-    """CLIP's text encoder or a sentence encoder (`models.readers`): one vector for a text."""
+    """CLIP's text encoder or a sentence encoder (`models.vector_readers`): one vector for a text."""
 
     def __init__(self, reader: ClipReader | SentenceReader) -> None:
         self.reader, self.name = reader, f"the texts of {reader.name}"
