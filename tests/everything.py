@@ -104,6 +104,9 @@ CROSS: dict[str, Thing] = {
 JOINT: dict[str, Thing] = {
     "consist": edited(TARGET, kind="consist", blend="cat"),
     "flow": edited(TARGET, kind="flow"),
+    "uniedit": edited(TARGET, kind="uniedit"),
+    "directedit": edited(TARGET, kind="directedit", inject=0.4, blend="dog", threshold=0.95),
+    "kvedit": edited(TARGET, kind="kvedit", blend="cat", reinitialise=True),
 }
 GUIDED: dict[str, Thing] = {
     "semantic guidance": controlled(pw.SemanticGuidance({"a dog": 5}, warmup=0.0), target=SOURCE),
