@@ -308,9 +308,9 @@ def test_kv_edit_starts_from_new_noise_at_the_level_that_it_starts_from(model):
 
 
 def test_kv_edit_finds_the_region_of_a_word(flux):
-    made = run(flux, [SOURCE, TARGET], [pw.KVEdit(words="cat", threshold=0.6)])
+    made = run(flux, [SOURCE, TARGET], [pw.KVEdit(words="cat", threshold=0.97)])
     area = made.reports[0]["edit_area"][0]
-    both = run(flux, [SOURCE, TARGET], [pw.KVEdit(HALF, "cat", threshold=0.6)])
+    both = run(flux, [SOURCE, TARGET], [pw.KVEdit(HALF, "cat", threshold=0.97)])
     assert 0 < both.reports[0]["edit_area"][0] < area and torch.equal(
         both.latents[0, ..., 8:], both.latents[1, ..., 8:]
     )

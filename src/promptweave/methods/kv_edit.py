@@ -38,7 +38,7 @@ from promptweave.core.roles import joint_layers
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site, Sites
 from promptweave.core.targets import SOURCE
-from promptweave.methods.consist_edit import outside
+from promptweave.methods.local_blend import region as where
 
 LEVEL = 1000  # a flow model's time divided by the fraction of noise in the latent
 Region = Bool[Tensor, "images rows columns"]
@@ -49,10 +49,10 @@ class KVEdit(Control):
     """Change the image inside a mask alone, beside the source's background; for Stable Diffusion 3 and FLUX (KV-Edit).
 
     `mask`: a drawn mask [height, width] of zeros and ones, as nested tuples; or `words` of the source prompt, whose
-    map, scaled to [0, 1], exceeds `threshold` there; of both what they have in common. `strength`: fraction of the
-    steps that act, the last ones. `reinitialise`: start inside from new noise. `blocks`: names or roles (`core.roles`)
-    of the joint layers that keep the background; None: all layers. Raises ValueError for models without joint
-    attention, NoEffect without a mask or a word, and if no step acts.
+    map, smoothed as for `LocalBlend`, exceeds `threshold` times its maximum there; of both what they have in common.
+    `strength`: fraction of the steps that act, the last ones. `reinitialise`: start inside from new noise. `blocks`:
+    names or roles (`core.roles`) of the joint layers that keep the background; None: all layers. Raises ValueError for
+    models without joint attention, NoEffect without a mask or a word, and if no step acts.
     """
 
     mask: Annotated[
@@ -69,7 +69,7 @@ class KVEdit(Control):
     threshold: Annotated[
         Number,
         Option(
-            "Level of the words' map, scaled to [0, 1], above which the image may change.", low=0, high=1,
+            "Fraction of the words' map's maximum above which the image may change.", low=0, high=1,
             group="Where",
         ),
     ] = 0.3  # fmt: skip
@@ -180,8 +180,7 @@ class KVEdit(Control):
         best = [site for site in run.sites if site in run.map_sites]
         parts = [seen.mean(SOURCE, site.name) for site in best] if seen.by_site else [seen.mean(SOURCE)]
         maps = torch.stack(parts).mean(0)[..., tokens].sum(-1)
-        found = (1 - outside(maps, self.threshold)).view_as(maps)
-        region = (F.interpolate(found[:, None], run.latent_grid)[:, 0] > 0.5).to(run.device)
+        region = where(maps, run.latent_grid, self.threshold, soft=True).to(run.device)
         region = region if drawn is None else region & drawn
         if not region.any():
             raise NoEffect(
