@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import torch
@@ -23,7 +24,7 @@ Call = TypeVar("Call", bound=Callable[..., Any])
 
 def outside_graphs(function: Call) -> Call:
     """Exclude a function from torch.compile: the network around it stays compiled, whatever controls do."""
-    return cast(Call, torch.compiler.disable(function))
+    return cast(Call, getattr(torch.compiler, "disable")(function))  # noqa: B009 - its type is not known
 
 
 class Enough(Exception):
@@ -53,7 +54,7 @@ class Tapped:
     ) -> Rows:
         """The rows at a site after the edit."""
         given = self.given
-        known = None if given is None else lambda prompt: given(site, prompt)
+        known: Callable[[int], Row] | None = None if given is None else partial(given, site)
         return self.edit(site, Rows(q, k, v, self.layout, known, project, memory=memory))
 
 
@@ -105,7 +106,7 @@ class Tap:
 
     def alter(self, block: Block, x: Tensor) -> Tensor | None:
         """The edited features of a block [batch, channels, height, width], or None if no part changed them."""
-        sides = x.split([part.layout.size for part in self.parts])
+        sides: tuple[Tensor, ...] = torch.split(x, [part.layout.size for part in self.parts])
         found = [Features(side, part.layout) for side, part in zip(sides, self.parts, strict=True)]
         return joined([f if p.feature is None else p.feature(block, f) for f, p in zip(found, self.parts, strict=True)])
 

@@ -159,9 +159,9 @@ class Backend:
         elif v.shape[-1] != q.shape[-1]:
             self.elsewhere.add("values of another width")
         else:
-            turned = (x.transpose(1, 2) for x in (q, k, v))
+            query, key, value = (x.transpose(1, 2) for x in (q, k, v))
             try:
-                return dispatch_attention_fn(*turned, backend=self.chosen).transpose(1, 2)
+                return dispatch_attention_fn(query, key, value, backend=self.chosen).transpose(1, 2)
             except (RuntimeError, ValueError, TypeError, ImportError, NotImplementedError) as error:
                 raise ModelError(
                     f"The attention backend {self.name!r} failed on {q.dtype} on {q.device.type}, width {q.shape[-1]}: "
@@ -179,7 +179,8 @@ def backend_of(processor: Any) -> Any:
         return F.scaled_dot_product_attention
     from diffusers.models.attention_dispatch import _AttentionBackendRegistry  # noqa: PLC2701 - there is no public way
 
-    chosen = processor._attention_backend or _AttentionBackendRegistry.get_active_backend()[0]
+    usual: Any = _AttentionBackendRegistry.get_active_backend()
+    chosen = AttentionBackendName(processor._attention_backend or usual[0])
     if chosen is AttentionBackendName.NATIVE:
         return F.scaled_dot_product_attention
     return _backends.setdefault(chosen, Backend(chosen))
