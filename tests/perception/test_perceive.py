@@ -83,7 +83,9 @@ def test_the_command_writes_pictures_and_arrays(tmp_path, capsys, arguments, nam
     said = json.loads(capsys.readouterr().out)
     assert said["task"] == names and len(said["files"]) == 3
     values = np.load(tmp_path / "out" / f"{names}.npy")
-    bare = np.asarray(Image.open(tmp_path / "out" / f"{names}-bare.png"))
+    out = tmp_path / "out"
+    with Image.open(out / f"{names}-bare.png") as image, Image.open(out / f"{names}.png") as overlay:
+        bare, width = np.asarray(image), overlay.width
     assert values.shape == bare.shape == (128, 128)
     if names == "depth":
         np.testing.assert_allclose(bare / 1000, values, atol=6e-4)
@@ -93,7 +95,7 @@ def test_the_command_writes_pictures_and_arrays(tmp_path, capsys, arguments, nam
         assert (bare == values).all() and said["shares"]
     if "--words" in arguments:
         assert iou(values == 1, masks[1]) > 0.3 and iou(values == 2, masks[0]) > 0.3
-    assert Image.open(tmp_path / "out" / f"{names}.png").width >= 192
+    assert width >= 192
     with pytest.raises(SystemExit) as end:
         main(["perceive", str(tmp_path / "a.png"), *arguments, "-o", str(tmp_path / "out")])
     assert end.value.code != 0 and "--force" in capsys.readouterr().err
