@@ -1,4 +1,4 @@
-"""See what is where in an image: segments, what a phrase means, and depth, from the features of a diffusion model."""
+"""See what is where in an image: segments and what a phrase means, from the features of a diffusion model."""
 
 from pathlib import Path
 
@@ -13,7 +13,6 @@ def main(folder: Path = Path("out/perceive"), steps: int = 1) -> None:
     answers = {
         "segment": pw.perceive(picture, "segment"),
         "refer": pw.perceive(picture, "refer", phrase="the red car"),
-        "depth": pw.perceive(picture, "depth"),
         "words": pw.perceive(picture, "segment", words=["tiger", "car"]),  # no trained head: straight from the maps
     }
     for name, answer in answers.items():

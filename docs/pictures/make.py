@@ -379,7 +379,7 @@ def directions() -> Image.Image:
 
 
 def perceived() -> Image.Image:
-    """Three unseen scenes, their segments, what a phrase means, depth, and segments by words without a trained head."""
+    """Three unseen scenes, their segments, what a phrase means, and segments by words without a trained head."""
     zebras = Thing("zebra", 0.27, 0.88, 0.44), Thing("zebra", 0.73, 0.88, 0.44)
     cases = (
         (drawn(7, 18), "the red car", ("tiger", "car")), (drawn(7, 3), "the hat", ("panda", "hat")),
@@ -391,13 +391,12 @@ def perceived() -> Image.Image:
         picture = render(scene)[0]
         answers = [
             pw.perceive(picture, "segment"), pw.perceive(picture, "refer", phrase=phrase),
-            pw.perceive(picture, "depth"), pw.perceive(picture, "segment", words=words),
+            pw.perceive(picture, "segment", words=words),
         ]  # fmt: skip
         side = (256, 256)
         rows.append([Image.fromarray(picture).resize(side), *(a.overlay().resize(side) for a in answers)])
         shares = ", ".join(f"{name} {share:.0%}" for name, share in answers[0].shares.items() if share > 0.01)
-        far = f"depth: {answers[2].answer.min():.1f} to {answers[2].answer.max():.1f} m"
-        labels.append(["image", shares, phrase, far, f"words {', '.join(words)}, no head"])
+        labels.append(["image", shares, phrase, f"words {', '.join(words)}, no head"])
     return sheet(rows, labels)
 
 
@@ -474,7 +473,7 @@ PICTURES: dict[str, Callable[[], Image.Image | dict[str, Image.Image]]] = {
     "translate": directions,
     "world": world,
     "perception": perceived,
-    "net2net": between_networks,
+    "net2net": lambda: between_networks(),
     "segments": segments,
 }
 
