@@ -473,7 +473,7 @@ PICTURES: dict[str, Callable[[], Image.Image | dict[str, Image.Image]]] = {
     "translate": directions,
     "world": world,
     "perception": perceived,
-    "net2net": lambda: between_networks(),
+    "net2net": between_networks,
     "segments": segments,
 }
 
