@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ def bench_net2net(
     return found
 
 
-def spread(figures: list[Mapping[str, float]]) -> dict[str, float]:
+def spread(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Means and standard deviations of figures over repeats."""
     means = {name: float(np.mean([one[name] for one in figures])) for name in figures[0]}
     return means | {f"{name} +-": float(np.std([one[name] for one in figures])) for name in figures[0]}

@@ -68,9 +68,13 @@ def exchanges(rng: random.Random, count: int) -> list[Exchanged]:
             after = scene.with_(0, colour=rng.choice([c for c in COLOURS if c != thing.colour]))
         else:
             values = BACKGROUNDS if what == "background" else STYLES
-            after = scene.with_(**{what: rng.choice([one for one in values if one != getattr(scene, what)])})
+            after = _with(scene, what, rng.choice([one for one in values if one != getattr(scene, what)]))
         made.append(Exchanged(scene, after, what))
     return made
+
+
+def _with(scene: Scene, what: str, value: str) -> Scene:
+    return scene.with_(background=value) if what == "background" else scene.with_(style=value)
 
 
 def distance(pictures: np.ndarray) -> float:

@@ -60,8 +60,12 @@ class PromptExpert:
         self.name = f"the text encoder of {self.model.name}"
 
     @cached_property
-    def dim(self) -> int:
+    def _dim(self) -> int:
         return int(self.encode(["a cat"]).shape[1])
+
+    @property
+    def dim(self) -> int:
+        return self._dim
 
     @torch.no_grad()
     def encode(self, given: Sequence[str]) -> Codes:
