@@ -49,11 +49,11 @@ REASONS: dict[str, dict[str, str]] = {
     },
     "perceive": {
         " ".join((*IMAGE, *NO_PROMPT)): "it makes one pass at a fixed time, of no prompt",
-        "image inversion report compare": "its first argument is the image, which is neither inverted nor edited",
+        "image inversion caption captioner report compare": "its first argument is the image, which is not edited",
     },
     "perceive-train": {
         " ".join((*(name for name in IMAGE if name not in ("seed", "size", "steps")), *NO_PROMPT)): "it makes no image",
-        "image inversion output force report compare": "it reads a data set; --folder is where checkpoints stay",
+        "image inversion caption captioner output force report compare": "it reads a data set, and keeps to --folder",
     },
     "words": {" ".join((*IMAGE, *NOTHING_WRITTEN)): NO_IMAGE},
     "sites": {
