@@ -29,6 +29,7 @@ def test_names(text, name):
 
 def test_a_name_that_is_taken_gets_a_number():
     assert new_name("a", ".png", {"a.png", "a-2.png"}) == "a-3.png"
+    assert new_name("A", ".png", {"a.png"}) == "A-2.png"
 
 
 @given(st.text())

@@ -17,7 +17,8 @@ from promptweave.editing.masks import Frame
 from promptweave.editing.who_reads import Unread
 from promptweave.evaluate.metrics import iou
 from promptweave.maps.look import look
-from promptweave.maps.segmentation import colours, compared, enlarged_labels, mask_names, refined
+from promptweave.maps.segment_parts import colours, enlarged_labels, mask_names, refined
+from promptweave.maps.segmentation import compared
 from promptweave.models.load import load
 from promptweave.words.tokens import WordNotFound
 from promptweave.world.render import render
@@ -160,4 +161,4 @@ def test_bad_words(tiny, noise_picture):
     made = pw.segment(noise_picture, ("cat",), model=tiny, times=(0.2,), noises=1)
     with pytest.raises(ValueError, match="'dog' was not segmented"):
         made.mask("dog")
-    assert list(mask_names(("a/b", "a b", "A_b"))) == ["mask-a_b.png", "mask-a_b_.png", "mask-A_b__.png"]
+    assert list(mask_names(("a/b", "a b", "A_b"))) == ["mask-a-b.png", "mask-a-b-2.png", "mask-A_b.png"]

@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image
 
 from promptweave.evaluate.metrics import iou
-from promptweave.maps.segmentation import Segmentation, compared, enlarged_labels, segment
+from promptweave.maps.segment_parts import enlarged_labels
+from promptweave.maps.segmentation import Segmentation, compared, segment
 from promptweave.maps.statistics import covering
 from promptweave.models.base import Model
 from promptweave.world.caption import PLACES, caption
