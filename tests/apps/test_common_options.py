@@ -22,17 +22,28 @@ COMMON = {
 }  # fmt: skip
 NO_IMAGE = "it makes no image"
 ONE = "it steers the generation of one image; its plain run always stands beside it"
-NOTHING_WRITTEN = ("image", "inversion", "output", "force", "report", "compare")
+NOTHING_WRITTEN = ("image", "inversion", "caption", "captioner", "output", "force", "report", "compare")
 TRANSLATES = "a flow stands in the place of a diffusion model: it takes one pass, on the CPU, at one size"
 RECIPE = "the recipe says it"
 NO_PROMPT = ("scheduler", "chunks", "prompt_weights")
 # Command (or "methods of one prompt") -> options that it lacks, and why.
 REASONS: dict[str, dict[str, str]] = {
     "generate": {
-        "image inversion": "a given image is edited (edit) or seen (maps), not generated",
+        "image inversion caption captioner": "a given image is edited (edit) or seen (maps), not generated",
         "compare": "there is no control to leave out",
     },
     "edit": {},
+    "inpaint": {
+        "image inversion": "its first argument is the image, of which nothing has to be inverted",
+        "caption captioner": "its prompt says what is to come; the image needs no description",
+    },
+    "segment": {
+        "image": "its first argument is the image",
+        "caption captioner report compare": "words are asked for, and nothing is edited",
+    },
+    "caption": {
+        " ".join((*IMAGE, *(name for name in NOTHING_WRITTEN if name != "captioner"))): "it prints what an image shows",
+    },
     "sweep": {
         "report": "a page is about one run; each cell's PNG carries its recipe",
         "compare": "a cell with closed windows shows the target without control",
@@ -44,7 +55,8 @@ REASONS: dict[str, dict[str, str]] = {
     },
     "maps": {"report compare": "it draws maps, and edits nothing but to show a target's"},
     "replay": {
-        " ".join((*IMAGE, "scheduler", "chunks", "prompt_weights", "image", "inversion", "compare")): RECIPE,
+        " ".join((*IMAGE, "scheduler", "chunks", "prompt_weights", "image", "inversion", "caption", "captioner",
+                  "compare")): RECIPE,
         "output force report": "it compares pixels, and writes nothing",
     },
     "perceive": {
@@ -61,18 +73,17 @@ REASONS: dict[str, dict[str, str]] = {
     },
     "doctor": {" ".join((*IMAGE, *NOTHING_WRITTEN)): NO_IMAGE},
     "app": {
-        " ".join(name for name in (*IMAGE, "image", "inversion", "compare", "report")
+        " ".join(name for name in (*IMAGE, "image", "inversion", "caption", "captioner", "compare", "report")
                  if name not in ("images", "steps")): "the page has fields for them",
         "dtype scheduler allow_pickle chunks prompt_weights": "visitors share the models as they are on the machine",
         "json quiet output force": "it serves until it is stopped",
     },
     "train": {
-        " ".join(name for name in (*IMAGE, "image", "inversion", "compare", "report", "force")
+        " ".join(name for name in (*IMAGE, "image", "inversion", "caption", "captioner", "compare", "report", "force")
                  if name not in ("seed", "steps", "guidance")): NO_IMAGE,
         "output": "--folder is where checkpoints stay",
     },
     "net2net train": {
-        "caption captioner": NO_IMAGE,
         " ".join((*(name for name in IMAGE if name != "seed"), *NOTHING_WRITTEN)): NO_IMAGE,
         " ".join(name for name in MODEL if name != "device"): TRANSLATES,
     },
@@ -89,7 +100,7 @@ REASONS: dict[str, dict[str, str]] = {
         "inversion": "the flow is its own inverse",
         "report compare": "it has a sheet, and no attention to show",
     },
-    "methods of one prompt": {"image inversion": ONE, "compare": ONE},
+    "methods of one prompt": {"image inversion caption captioner": ONE, "compare": ONE},
     "methods of a source": {},
 }  # fmt: skip
 
