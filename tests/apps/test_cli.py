@@ -164,7 +164,7 @@ def test_doctor(run, tiny_folder):
         (["edit", SOURCE, SWAP, "--mask", "nothing.png"], "--mask: there is no image at nothing.png"),
         (["edit", SOURCE, SWAP, "-o", "/proc/run"], "cannot be written"),
         (["edit", SOURCE, SWAP, "--device", "cuda:9"], "cannot be used"),
-        (["edit", SOURCE, SWAP, "--no-such-option"], "Unknown option: --no-such-option. See promptweave edit --help"),
+        (["edit", SOURCE, SWAP, "--qqq"], "Unknown option: --qqq. See promptweave edit --help"),
         (["maps", "a cat", "--steps", "0"], "steps"),
         (["words", ""], "empty"),
         (["replay", "nothing.png"], "no file"),

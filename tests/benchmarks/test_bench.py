@@ -83,7 +83,7 @@ def test_options_of_training_are_the_recipes(tmp_path, monkeypatch):
             main(["train", "--stage", "joint", "--folder", str(tmp_path), "--quiet", *options])
         assert end.value.code == 0
     assert seen[0] == (Training(), {"joint": 220})
-    chosen = {"batch": 7, "joint_batch": 7, "rate": 0.002, "joint_rate": 0.002, "bf16": True}
+    chosen = {"vae_batch": 7, "batch": 7, "joint_batch": 7, "rate": 0.002, "joint_rate": 0.002, "bf16": True}
     assert seen[1] == (Training(3, 50, 10, **chosen), {"joint": 9})
 
 

@@ -42,7 +42,10 @@ def calls(tiny, tmp_path_factory):
     seen = pw.look(S, model=tiny, steps=1, steps_shown=(0,))
     rows = pw.statistics(seen.by_step)
     run = {"model": tiny, "steps": 1}
+    image = np.zeros((32, 32, 3), np.uint8)
     return {
+        "caption": ((image,), {}), "inpaint": ((image, T), {"mask": np.ones((32, 32)), **run}), "net2net": ((), {}),
+        "perceive": ((image,), {}), "segment": ((image, ["cat"]), {"model": tiny}),
         "edit": ((S, T), run), "generate": ((S,), run), "record": ((S,), run), "look": ((S,), run),
         "word_maps": ((S,), run), "sweep": ((S, T), run), "replay": ((saved,), {}),
         "run": ((made.recipe, tiny), {}), "run_many": (([made.recipe], tiny), {}), "edit_maps": ((made,), {}),

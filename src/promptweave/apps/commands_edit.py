@@ -101,7 +101,9 @@ def edit(
     output.check()
     if given.caption and sources.recording is not None:
         raise ValueError("A recording has its source prompt. Received --caption too. Leave it out.")
-    prompts = given.first(given.image, (source, *targets) if source else targets, opening, output.terminal, settings)
+    prompts = given.first(
+        given.image, (*(() if source is None else (source,)), *targets), opening, output.terminal, settings
+    )
     source, targets = (prompts[0], prompts[1:]) if prompts else (None, ())
     if source is None:
         raise ValueError(

@@ -61,7 +61,7 @@ def record(
     output.check()
     if output.output.suffix != ".safetensors":
         raise ValueError(f"A recording is saved as a .safetensors file. Received {output.output}.")
-    prompts = given.first(given.image, (prompt,) if prompt else (), opening, output.terminal, settings)
+    prompts = given.first(given.image, () if prompt is None else (prompt,), opening, output.terminal, settings)
     if len(prompts) != 1:
         raise ValueError("A recording has one prompt, or --image and --caption. Received both or neither.")
     (prompt,) = prompts
@@ -107,7 +107,9 @@ def sweep(
     from promptweave.editing.sweep import sweep as make
 
     check_sweep(output.output, force=output.force)
-    prompts = given.first(given.image, (source, target) if target else (source,), opening, output.terminal, settings)
+    prompts = given.first(
+        given.image, (source,) if target is None else (source, target), opening, output.terminal, settings
+    )
     if len(prompts) != 2:
         raise ValueError(
             f"A sweep has a source prompt and a target, or with --caption a target alone. Received {len(prompts)}."

@@ -121,7 +121,7 @@ def derived(name: str) -> Callable[..., None]:
             prompt: MaybePrompt = None, /, *, own: Any, extra: Any, settings: Any, opening: Any, output: Any,
             given: Any, comparing: Any,
         ) -> None:  # fmt: skip
-            found = given.first(given.image, (prompt,) if prompt else (), opening, output.terminal, settings)
+            found = given.first(given.image, () if prompt is None else (prompt,), opening, output.terminal, settings)
             if len(found) != 1:
                 raise ValueError(
                     f"{what.name} takes one prompt, or --image with --caption. Received {len(found)}. Give one of them."
