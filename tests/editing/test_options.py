@@ -191,7 +191,8 @@ def test_settings_as_one_or_one_by_one(tiny):
     }
     recipe = plan(SOURCE, [TARGET], tiny, {}, Settings(**given))
     assert {name: getattr(recipe, name) for name in given} == given
-    assert {*given, "fit"} == {listed.name for listed in options_of(Settings)}  # fit needs an image
+    needs_image = {"fit", "keep_original"}
+    assert {*given, *needs_image} == {listed.name for listed in options_of(Settings)}
     with pytest.raises(Unread, match="word_maps shows a single image"):
         pw.word_maps(SOURCE, model=tiny, images=2, steps=2)
     assert pw.word_maps(SOURCE, model=tiny, settings=Settings(steps=2)).prompt == SOURCE

@@ -58,14 +58,12 @@ class Softmax:
             scores = scores + self.bias.to(precise)
         return scores.softmax(-1).to(self.q.dtype)
 
-    def apply(
-        self, v: Values, attend: Attend = F.scaled_dot_product_attention
-    ) -> Float[Tensor, "*batch heads queries dim"]:
+    def apply(self, v: Values, attend: Attend | None = None) -> Float[Tensor, "*batch heads queries dim"]:
         bias = self.bias
         if bias is not None:
             bias = bias if bias.dtype == torch.bool else bias.to(self.q.dtype)
             bias = bias[None] if bias.ndim == 1 else bias  # over keys: the same for all queries
-        return attend(self.q, self.k, v, attn_mask=bias)
+        return (attend or F.scaled_dot_product_attention)(self.q, self.k, v, attn_mask=bias)
 
 
 @dataclass(frozen=True, eq=False)

@@ -149,7 +149,7 @@ class Rows:
         """The outputs [batch, heads, queries, dim]."""
         return evaluate([self])
 
-    def parts(self, calls: Calls, attend: Attend = F.scaled_dot_product_attention) -> Iterator[Part]:
+    def parts(self, calls: Calls, attend: Attend | None = None) -> Iterator[Part]:
         """The terms of each group of batch rows; softmax terms are queued in `calls`, to be evaluated together."""
         for first, count, row in self._runs():
             if row is None:
@@ -162,7 +162,7 @@ class Rows:
                 if isinstance(kernel, Softmax) and kernel.bias is None:  # a bias keeps a term out of the common call
                     terms.append((term, *_enter(calls, kernel.q, kernel.k, v)))
                 else:
-                    more = (attend,) if isinstance(kernel, Softmax) else ()
+                    more = (attend,) if isinstance(kernel, Softmax) and attend else ()
                     terms.append((term, kernel.apply(v, *more), 0))
             yield terms
 
@@ -226,13 +226,13 @@ Calls = dict[tuple[int, int], _Call]
 Part = list[tuple[Term | None, _Call | Tensor, int]]
 
 
-def evaluate(batches: Sequence[Rows], attend: Attend = F.scaled_dot_product_attention) -> Stack:
+def evaluate(batches: Sequence[Rows], attend: Attend | None = None) -> Stack:
     """The concatenated outputs [batch, heads, queries, dim] of several batches. Unchanged rows are not copied, and many
-    softmax terms of equal shape are evaluated in one call of `attend`."""
+    softmax terms of equal shape are evaluated in one call of `attend`, torch's own if None."""
     calls: Calls = {}
     parts = [part for rows in batches for part in rows.parts(calls, attend)]
     for call in calls.values():
-        call.run(attend)
+        call.run(attend or F.scaled_dot_product_attention)
     # In memory, fused kernels return [batch, queries, heads, dim], which the layer then reads without a copy.
     return torch.cat([_total(part).transpose(1, 2) for part in parts]).transpose(1, 2)
 

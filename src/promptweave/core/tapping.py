@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any, TypeVar, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from promptweave.core.features import Block, Features, joined
@@ -129,7 +128,7 @@ class Tap:
         v: Keys,
         project: Callable[[Tensor], Keys] | None = None,
         memory: Layer | None = None,
-        attend: Attend = F.scaled_dot_product_attention,
+        attend: Attend | None = None,
     ) -> Stack | None:
         """The edited output [batch, heads, queries, dim], or None if no row was changed. `project`: text to keys.
         `memory`: the cache of the layer's keys and values, if they stay the same from step to step."""

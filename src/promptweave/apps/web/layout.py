@@ -196,9 +196,9 @@ def _tabs(n: dict[str, Any], joint: bool) -> None:
                 fit_columns=False, allow_preview=False,
                 height="auto", object_fit="contain", interactive=False, buttons=[],
             )  # fmt: skip
-        with gr.Tab("Perceive"):
-            perceiving(n)
         with gr.Tab("History"):
             n["history"] = gr.HTML(EMPTY, elem_id="history", js_on_load=SCRIPT)
         with gr.Tab("Details"):
             n["details"] = gr.HTML(note_html("No image yet."), elem_id="details")
+        with gr.Tab("Perceive"):
+            perceiving(n)
