@@ -10,13 +10,15 @@ import torch
 from torch import Tensor
 
 from promptweave.translation.flow import ActNorm, ConditionalFlow, FlowSizes, Leaky
+from promptweave.translation.train_flows import seeded
 
 SIZES = FlowSizes(dim=6, condition=5, embedding=4, blocks=3, hidden=7, depth=2, slope=0.9)
 
 
 def made(sizes: FlowSizes = SIZES, seed: int = 0) -> ConditionalFlow:
     """A network in double precision with weights that do something, in every layer."""
-    flow = ConditionalFlow(sizes, seed).double()
+    with seeded(seed):
+        flow = ConditionalFlow(sizes, seed).double()
     generator = torch.Generator().manual_seed(seed)
     for weight in flow.parameters():
         weight.data += 0.3 * torch.randn(weight.shape, generator=generator, dtype=torch.float64)
