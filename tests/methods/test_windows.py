@@ -47,7 +47,8 @@ NUMBERS: list[tuple[Control, tuple[str, ...]]] = [  # a fraction is one number
     (pw.KVEdit(HALF), ("strength", "threshold")),
 ]
 JOINT = (pw.Consist, pw.FlowEdit, pw.UniEdit, pw.DirectEdit, pw.KVEdit)  # for networks with joint attention
-WITHOUT = {methods.StructuredDiffusion}  # acts in all steps
+# They act in all steps.
+WITHOUT = {methods.StructuredDiffusion, methods.DeltaDenoising, methods.ContrastiveDenoising}
 NEVER: list[Any] = ["0.5", True, -0.1, 1.2, float("nan"), float("inf"), (), (0.5,), (0.1, 0.2, 0.3), (0.6, 0.4),
                     (-0.1, 0.5), (0.2, 1.1), (0.1, "x"), (0.1, True), (0.1, None)]  # fmt: skip
 RULE = "is one number or a pair|must satisfy 0 <= start <= end <= 1|is a fraction, one number in"
