@@ -234,7 +234,7 @@ def test_consist_says_what_it_needs(model, tiny):
         run(model, [SOURCE, TARGET], [pw.Consist()])
     with pytest.raises(ValueError, match="not a word"):
         run(model, [SOURCE, TARGET], [pw.Consist("horse")])
-    with pytest.raises(ValueError, match="blocks must name"):
+    with pytest.raises(ValueError, match="blocks of Consist must name joint layers"):
         run(model, [SOURCE, TARGET], [pw.Consist("cat", blocks=("up_cross_0",))])
 
 
