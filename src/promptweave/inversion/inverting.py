@@ -212,6 +212,10 @@ class Inverted:
     more: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     figures: Mapping[str, int | float] = field(default_factory=dict[str, int | float])
 
+    def __post_init__(self) -> None:
+        """Latents lie in memory as in a file: kernels round by how they lie, and a saved inversion is the same edit."""
+        object.__setattr__(self, "path", tuple(z.clone(memory_format=torch.contiguous_format) for z in self.path))
+
     @property
     def noise(self) -> Latent:
         """The starting noise of a run."""
