@@ -215,6 +215,7 @@ def pooled(
 def patch_loss(source: Float[Tensor, "patches dim"], target: Float[Tensor, "patches dim"]) -> Float[Tensor, ""]:
     """The contrastive loss of unit features: a source's patch is to recognise the same patch of the target.
 
+    >>> import math
     >>> same = torch.eye(3, dtype=torch.float64)
     >>> round(float(patch_loss(same, same)), 8) == round(math.log(1 + 2 * math.exp(-1 / TEMPERATURE)), 8)
     True
