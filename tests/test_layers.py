@@ -28,7 +28,7 @@ ROOMS: dict[str, set[str]] = {
     "editing": {"core", "words", "methods", "models", "sampling", "inversion", "evaluate", "view"},
     "maps": {"core", "words", "models", "sampling", "editing", "view"},
     "world": {"core", "models", "sampling", "view"},
-    "perception": {"core", "models", "editing", "view", "evaluate", "world"},
+    "perception": {"core", "models", "editing", "maps", "view", "evaluate", "world"},
     "translation": {"core", "models", "sampling", "editing", "view", "world"},
     "benchmarks": {
         "core", "words", "methods", "models", "sampling", "editing", "maps", "world", "perception", "translation",

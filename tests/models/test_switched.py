@@ -130,6 +130,8 @@ def test_what_a_backend_cannot_do_is_said(counted, tokenizer):
     steps = {"steps": 2, "guidance": 3.0, "seed": 0, "compare": False}
     report = pw.edit(SOURCE, TARGET, model=model, controls=[Biased()], **steps).report
     assert report["attention"][0]["computed_by_pytorch"] == ["a bias"]
+    report = pw.edit(SOURCE, TARGET, model=model, controls=[Replace(joint=0.6)], **steps).report
+    assert report["attention"][0]["computed_by_pytorch"] == [], "of this run, not of those before"
 
 
 class Biased(pw.Control):

@@ -14,6 +14,16 @@ from promptweave.core.control import Run
 ROLES = ("masked", "global", "vital")
 
 
+def joint_names(run: Run, who: str, instead: str) -> tuple[str, ...]:
+    """The names of all joint layers. Raises ValueError for a network without any; `instead`: what to use there."""
+    names = tuple(site.name for site in run.sites if site.kind == "joint")
+    if not names:
+        raise ValueError(
+            f"{who} controls joint attention (Stable Diffusion 3, FLUX), and this model has none. Use {instead}."
+        )
+    return names
+
+
 def joint_layers(given: Sequence[str], run: Run, who: str) -> tuple[str, ...]:
     """The names of the joint layers that `given` names, by name or by role, in execution order.
 

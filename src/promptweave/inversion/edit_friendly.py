@@ -26,18 +26,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptweave.core.clock import Number, Step
-from promptweave.core.control import Control, Hooks, NoEffect, Run
+from promptweave.core.control import Control, Hooks, Run
 from promptweave.core.fields import Option
-from promptweave.core.kept import NOTHING, Kept
 from promptweave.core.schedule import Prediction, Schedule
-from promptweave.inversion.inverting import CannotInvert, Inversion, Inverted, Latent, Task
+from promptweave.inversion.inverting import Inverted, Latent, Task
+from promptweave.inversion.left_out import Skipping, check_begin
+from promptweave.inversion.of_source import OfSource
 from promptweave.models.base import Model, Solver
 from promptweave.sampling.solver import Ddim
 from promptweave.sampling.steps import clean_and_noise, roots
 
 
 @dataclass(frozen=True)
-class EditFriendly(Inversion):
+class EditFriendly(Skipping):
     """The noise maps of a stochastic sampler that lead to the image (edit-friendly DDPM inversion)."""
 
     name: ClassVar[str] = "edit-friendly"
@@ -50,9 +51,7 @@ class EditFriendly(Inversion):
     @torch.no_grad()
     def find(self, task: Task) -> Inverted:
         schedule, steps = task.schedule(), task.steps_of_run
-        begin = self._begin(len(steps))
-        if begin >= len(steps):
-            raise CannotInvert(f"skip must leave at least one of the {len(steps)} steps. Received {self.skip}.")
+        begin = self.begin(len(steps))
         clean, generator = task.latents, torch.Generator().manual_seed(task.seed)
         noisy: list[Latent] = []
         for step in steps:
@@ -70,11 +69,8 @@ class EditFriendly(Inversion):
         path[: begin + 1] = [path[begin]] * (begin + 1)
         return Inverted(tuple(path), self, {"noises": torch.stack(noises)}, {"skipped steps": begin})
 
-    def _begin(self, steps: int) -> int:
-        return int(self.skip * steps + 1e-6)
-
     def controls(self, found: Inverted) -> tuple[Control, ...]:
-        return (SourceGuidance(self.source_guidance, self._begin(len(found.path) - 1)),)
+        return (SourceGuidance(self.source_guidance, self.begin(len(found.path) - 1)),)
 
     def solver(self, found: Inverted, model: Model, prompts: int) -> Solver:
         return Ddpm(model.schedule(), len(found.path) - 1, found.more["noises"], self.eta)
@@ -111,21 +107,14 @@ class Ddpm(Ddim):
 
 
 @dataclass(frozen=True, eq=False)
-class SourceGuidance(Control):
+class SourceGuidance(OfSource):
     """The guidance of row 0, and the first step of the run."""
 
     guidance: Number
     begin: int
 
-    def for_source(self) -> Control:
-        return self
-
-    def reads(self, run: Run) -> Kept:
-        return NOTHING
-
     def bind(self, run: Run) -> Hooks:
-        if self.begin >= run.steps:
-            raise NoEffect(f"No step is left after the first {self.begin} of {run.steps}. Skip fewer.")
+        check_begin(self.begin, run)
         return _Guided(self)
 
 

@@ -34,10 +34,11 @@ from torch import Tensor
 from promptweave.core.clock import Number, Step
 from promptweave.core.control import Control, Extra, Hooks, Latents, Predictions, Run, Text
 from promptweave.core.fields import Option
-from promptweave.core.kept import NOTHING, Kept
 from promptweave.core.schedule import Prediction, Schedule
 from promptweave.inversion.edit_friendly import SourceGuidance
-from promptweave.inversion.inverting import CannotInvert, Inversion, Inverted, Latent, Task
+from promptweave.inversion.inverting import Inverted, Latent, Task
+from promptweave.inversion.left_out import Skipping
+from promptweave.inversion.of_source import OfSource
 from promptweave.inversion.timetable import timetable
 from promptweave.models.base import Model, Solver
 from promptweave.sampling.solver import Ddim
@@ -45,22 +46,19 @@ from promptweave.sampling.steps import clean_and_noise, guide, output_of, roots
 
 
 @dataclass(frozen=True)
-class InfEdit(Inversion):
+class InfEdit(Skipping):
     """No inversion: the image's path is its latent under known noise, at no cost (virtual inversion of InfEdit)."""
 
     name: ClassVar[str] = "infedit"
     about: ClassVar[str] = "The image's path is its latent under known noise; targets are corrected by its error."
     tensors: ClassVar[Mapping[str, int]] = {"noises": 5}
-    skip: Annotated[Number, Option("Fraction of the steps that are left out.", low=0, high=1)] = 0.0
     eta: Annotated[Number, Option("Fraction of the noise's variance that is new in each step.", low=0, high=1)] = 1.0
     source_guidance: Annotated[Number, Option("Guidance scale of the source.", low=0)] = 1.0
 
     def find(self, task: Task) -> Inverted:
         clean = task.latents
         schedule, steps = timetable(task.model, task.steps, tuple(clean.shape))
-        begin = self._begin(len(steps))
-        if begin >= len(steps):
-            raise CannotInvert(f"skip must leave at least one of the {len(steps)} steps. Received {self.skip}.")
+        begin = self.begin(len(steps))
         generator = torch.Generator().manual_seed(task.seed)
         noise, path, noises = drawn(clean, generator), list[Latent](), list[Latent]()
         for step in steps:
@@ -72,11 +70,8 @@ class InfEdit(Inversion):
         path[: begin + 1] = [path[begin]] * (begin + 1)
         return Inverted((*path, clean), self, {"noises": torch.stack(noises)}, {"skipped steps": begin})
 
-    def _begin(self, steps: int) -> int:
-        return int(self.skip * steps + 1e-6)
-
     def controls(self, found: Inverted) -> tuple[Control, ...]:
-        begin = self._begin(len(found.path) - 1)
+        begin = self.begin(len(found.path) - 1)
         return (found.pin, SourceGuidance(self.source_guidance, begin), Virtual(found.path, self.source_guidance))
 
     def solver(self, found: Inverted, model: Model, prompts: int) -> Solver:
@@ -115,17 +110,11 @@ class Ddcm(Ddim):
 
 
 @dataclass(frozen=True, eq=False)
-class Virtual(Control):
+class Virtual(OfSource):
     """Predictions corrected by the source's error on its known `path` [steps + 1] (virtual inversion)."""
 
     path: tuple[Float[Tensor, "images channels height width"], ...]
     source_guidance: Number
-
-    def for_source(self) -> Control:
-        return self
-
-    def reads(self, run: Run) -> Kept:
-        return NOTHING
 
     def bind(self, run: Run) -> Hooks:
         if run.recorded and not run.guided and self.source_guidance != run.guidance:

@@ -31,10 +31,10 @@ from promptweave.core.clock import Number, Step
 from promptweave.core.control import Control, Hooks, NoEffect, Run, Text
 from promptweave.core.fields import Option
 from promptweave.core.gradient_memory import GradientMemory
-from promptweave.core.kept import NOTHING, Kept
 from promptweave.core.schedule import Schedule
 from promptweave.inversion.ddim import ddim_path
 from promptweave.inversion.inverting import CannotInvert, Inversion, Inverted, Latent, Task
+from promptweave.inversion.of_source import OfSource
 from promptweave.inversion.unconditional import Unconditional
 from promptweave.models.base import Model
 from promptweave.sampling.loop import latent_grid
@@ -113,16 +113,10 @@ class NullLatent(Optimised):
 
 
 @dataclass(frozen=True, eq=False)
-class Offset(Control):
+class Offset(OfSource):
     """`offsets` [steps, images, channels, height, width] are added to row 0, one after each step."""
 
     offsets: Float[Tensor, "steps images channels height width"]
-
-    def for_source(self) -> Control:
-        return self
-
-    def reads(self, run: Run) -> Kept:
-        return NOTHING
 
     def bind(self, run: Run) -> Hooks:
         if len(self.offsets) != run.steps:

@@ -10,12 +10,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptweave.core.clock import Step
-from promptweave.core.control import Control, Hooks, Probe, Run
-from promptweave.core.kept import NOTHING, Kept
+from promptweave.core.control import Hooks, Probe, Run
+from promptweave.inversion.of_source import OfSource
 
 
 @dataclass(frozen=True, eq=False)
-class Pinned(Control):
+class Pinned(OfSource):
     """Row 0 follows `path` [steps + 1] of latents [images, channels, height, width], whatever the network predicts.
 
     Differs from the authors' code: they add the difference between the path and the sampler's step, which gives the
@@ -23,12 +23,6 @@ class Pinned(Control):
     """
 
     path: Sequence[Float[Tensor, "images channels height width"]]
-
-    def for_source(self) -> Control:
-        return self
-
-    def reads(self, run: Run) -> Kept:
-        return NOTHING
 
     def bind(self, run: Run) -> Hooks:
         shape = (run.images, *self.path[0].shape[1:2], *run.latent_grid)

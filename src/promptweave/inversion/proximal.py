@@ -33,10 +33,10 @@ from torch import Tensor
 from promptweave.core.clock import Number, Step
 from promptweave.core.control import Control, Hooks, Latents, NoEffect, Predictions, Run
 from promptweave.core.fields import Option
-from promptweave.core.kept import NOTHING, Kept
 from promptweave.inversion.ddim import ddim_path
 from promptweave.inversion.inverting import Inversion, Inverted, Task
 from promptweave.inversion.negative_prompt import as_negative, unconditional
+from promptweave.inversion.of_source import OfSource
 from promptweave.sampling.steps import clean_and_noise
 
 Norm = Literal["l0", "l1"]
@@ -74,17 +74,11 @@ class Proximal(Inversion):
 
 
 @dataclass(frozen=True, eq=False)
-class Shrunk(Control):
+class Shrunk(OfSource):
     """Guidance under a proximal step, for a run of this inversion."""
 
     options: Proximal
     found: Inverted
-
-    def for_source(self) -> Control:
-        return self
-
-    def reads(self, run: Run) -> Kept:
-        return NOTHING
 
     def bind(self, run: Run) -> Hooks:
         if not run.guided or run.guidance == 1:

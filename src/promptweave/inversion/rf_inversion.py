@@ -25,8 +25,8 @@ from torch import Tensor
 from promptweave.core.clock import Number, Step, Window
 from promptweave.core.control import Control, Hooks, Latents, Predictions, Run
 from promptweave.core.fields import Option
-from promptweave.core.kept import NOTHING, Kept
 from promptweave.inversion.inverting import Inversion, Inverted, Task
+from promptweave.inversion.of_source import OfSource
 from promptweave.inversion.second_order import at, span
 
 
@@ -65,17 +65,11 @@ class RFInversion(Inversion):
 
 
 @dataclass(frozen=True, eq=False)
-class Pulled(Control):
+class Pulled(OfSource):
     """The velocity is pulled towards the image of an inversion."""
 
     options: RFInversion
     found: Inverted
-
-    def for_source(self) -> Control:
-        return self
-
-    def reads(self, run: Run) -> Kept:
-        return NOTHING
 
     def bind(self, run: Run) -> Hooks:
         return _Pulling(self.options.eta, Window(self.options.start, self.options.stop), self.found.path[-1])

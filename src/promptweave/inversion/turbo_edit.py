@@ -35,12 +35,13 @@ import torch
 from torch import Tensor
 
 from promptweave.core.clock import Number, Step
-from promptweave.core.control import Control, Extra, Hooks, Latents, NoEffect, Predictions, Run, Text
+from promptweave.core.control import Control, Extra, Hooks, Latents, Predictions, Run, Text
 from promptweave.core.fields import Option
-from promptweave.core.kept import NOTHING, Kept
 from promptweave.inversion.edit_friendly import Ddpm, posterior_mean
 from promptweave.inversion.infedit import drawn, source_texts
-from promptweave.inversion.inverting import CannotInvert, Inversion, Inverted, Task
+from promptweave.inversion.inverting import CannotInvert, Inverted, Task
+from promptweave.inversion.left_out import Skipping, check_begin
+from promptweave.inversion.of_source import OfSource
 from promptweave.inversion.timetable import timetable
 from promptweave.models.base import Model, Solver
 from promptweave.sampling.steps import guide, roots
@@ -49,12 +50,13 @@ MOST = 10  # steps
 
 
 @dataclass(frozen=True)
-class TurboEdit(Inversion):
+class TurboEdit(Skipping):
     """Edit-friendly inversion for models of a few steps: shifted times and pseudo-guidance (TurboEdit)."""
 
     name: ClassVar[str] = "turbo-edit"
     about: ClassVar[str] = "Edit-friendly inversion for few steps, with shifted times and pseudo-guidance."
     tensors: ClassVar[Mapping[str, int]] = {"noises": 5}
+    nearest: ClassVar[bool] = True
     skip: Annotated[Number, Option("Fraction of the steps that are left out.", low=0, high=1)] = 0.2
     shift: Annotated[Number, Option("How many steps less noisy the image is than the network is told.", low=0)] = 1.0
     weight: Annotated[Number, Option("Factor on what the target's prompt changes (pseudo-guidance).", low=0)] = 1.5
@@ -69,9 +71,7 @@ class TurboEdit(Inversion):
                 f"TurboEdit is for models of a few steps, at most {MOST}, such as SDXL-Turbo, LCMs or toybox-fast. "
                 f"Received {len(steps)} steps of {model.name}. Load such a model, or choose edit-friendly."
             )
-        begin = self._begin(len(steps))
-        if begin >= len(steps):
-            raise CannotInvert(f"skip must leave at least one of the {len(steps)} steps. Received {self.skip}.")
+        begin = self.begin(len(steps))
         acting, generator = steps[begin:], torch.Generator().manual_seed(task.seed)
         apart = acting[0].t - max(acting[0].t_next, 0)
         path = [clean] * (len(steps) + 1)
@@ -94,11 +94,8 @@ class TurboEdit(Inversion):
         figures = {"skipped steps": begin, "size of the last noise": float(size.mean())}
         return Inverted(tuple(path), self, {"noises": torch.stack(noises)}, figures)
 
-    def _begin(self, steps: int) -> int:
-        return round(self.skip * steps)
-
     def controls(self, found: Inverted) -> tuple[Control, ...]:
-        return (found.pin, PseudoGuidance(self.weight, self._begin(len(found.path) - 1)))
+        return (found.pin, PseudoGuidance(self.weight, self.begin(len(found.path) - 1)))
 
     def solver(self, found: Inverted, model: Model, prompts: int) -> Solver:
         schedule, steps = timetable(model, len(found.path) - 1, tuple(found.noise.shape))
@@ -106,21 +103,14 @@ class TurboEdit(Inversion):
 
 
 @dataclass(frozen=True, eq=False)
-class PseudoGuidance(Control):
+class PseudoGuidance(OfSource):
     """Predictions are moved away from those with the source's prompt, by the factor `weight`; `begin`: first step."""
 
     weight: Number
     begin: int
 
-    def for_source(self) -> Control:
-        return self
-
-    def reads(self, run: Run) -> Kept:
-        return NOTHING
-
     def bind(self, run: Run) -> Hooks:
-        if self.begin >= run.steps:
-            raise NoEffect(f"No step is left after the first {self.begin} of {run.steps}. Skip fewer.")
+        check_begin(self.begin, run)
         return _Amplified(self, run)
 
 

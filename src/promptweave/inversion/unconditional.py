@@ -8,12 +8,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from promptweave.core.clock import Step
-from promptweave.core.control import Control, Hooks, NoEffect, Run, Text
-from promptweave.core.kept import NOTHING, Kept
+from promptweave.core.control import Hooks, NoEffect, Run, Text
+from promptweave.inversion.of_source import OfSource
 
 
 @dataclass(frozen=True, eq=False)
-class Unconditional(Control):
+class Unconditional(OfSource):
     """Guidance points away from `texts` instead of the negative prompt: one text for all steps, or one for each.
 
     `pooled` [texts, dim]: their pooled vectors, for networks that take one. `rows`: the prompts; None: all.
@@ -22,12 +22,6 @@ class Unconditional(Control):
     texts: Float[Tensor, "texts tokens dim"]
     pooled: Float[Tensor, "texts pooled"] | None = None
     rows: tuple[int, ...] | None = None
-
-    def for_source(self) -> Control:
-        return self
-
-    def reads(self, run: Run) -> Kept:
-        return NOTHING
 
     def bind(self, run: Run) -> Hooks:
         if not run.guided:

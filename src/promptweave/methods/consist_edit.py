@@ -24,10 +24,12 @@ from torch import Tensor
 from promptweave.core.clock import Step, Window, fraction
 from promptweave.core.control import Control, Hooks, NoEffect, Run
 from promptweave.core.fields import Option
-from promptweave.core.roles import joint_layers
+from promptweave.core.roles import joint_layers, joint_names
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site, Sites
 from promptweave.core.targets import SOURCE, chosen
+
+INSTEAD = "Replace or Refine with LocalBlend"  # in networks without joint attention
 
 Keep = Float[Tensor, "images tokens"]
 
@@ -71,12 +73,7 @@ class Consist(Control):
     targets: tuple[int, ...] | None = None
 
     def bind(self, run: Run) -> Hooks:
-        names = [site.name for site in run.sites if site.kind == "joint"]
-        if not names:
-            raise ValueError(
-                "Consist controls joint attention (Stable Diffusion 3, FLUX), and this model has none. "
-                "Use Replace or Refine with LocalBlend."
-            )
+        joint_names(run, "Consist", INSTEAD)
         if run.recorded:
             raise ValueError(
                 "Consist first generates the source alone and reads maps that a recording does not hold. Edit the "
@@ -109,8 +106,8 @@ class Consist(Control):
     def _controlled(self, run: Run) -> tuple[str, ...]:
         if self.blocks:
             return joint_layers(self.blocks, run, "Consist")
-        names = [site.name for site in run.sites if site.kind == "joint"]
-        return tuple(name for name in names if "single" in name) or tuple(names)
+        names = joint_names(run, "Consist", INSTEAD)
+        return tuple(name for name in names if "single" in name) or names
 
 
 def outside(maps: Float[Tensor, "images height width"], threshold: int | float) -> Keep:

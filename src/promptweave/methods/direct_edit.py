@@ -21,7 +21,7 @@ from promptweave.core.clock import Span, Step, Window
 from promptweave.core.control import Control, Hooks, NoEffect, Run
 from promptweave.core.fields import Option
 from promptweave.core.kept import NOTHING, Kept
-from promptweave.core.roles import joint_layers
+from promptweave.core.roles import joint_layers, joint_names
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site
 from promptweave.core.targets import SOURCE, chosen
@@ -52,19 +52,14 @@ class DirectEdit(Control):
     targets: tuple[int, ...] | None = None
 
     def bind(self, run: Run) -> Hooks:
-        names = [site.name for site in run.sites if site.kind == "joint"]
-        if not names:
-            raise ValueError(
-                "DirectEdit controls joint attention (Stable Diffusion 3, FLUX), and this model has none. Use "
-                "PlugAndPlay or MasaCtrl."
-            )
+        names = joint_names(run, "DirectEdit", "PlugAndPlay or MasaCtrl")
         rows, window = chosen(self.targets, run), Window.of(self.inject, "inject of DirectEdit")
         if not window.steps(run.steps):
             raise NoEffect(
                 f"DirectEdit needs a window that covers at least one of the {run.steps} steps. Received "
                 f"inject={self.inject}. Make it {1 / run.steps:.2g} at least, or raise the number of steps."
             )
-        single = [name for name in names if "single" in name]
+        single = tuple(name for name in names if "single" in name)
         wanted = joint_layers(self.blocks, run, "DirectEdit") if self.blocks else single or names[:-1]
         return _Injecting(window, frozenset(wanted), rows)
 

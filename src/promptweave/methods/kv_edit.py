@@ -34,7 +34,7 @@ from promptweave.core.control import Control, Hooks, NoEffect, Probe, Run
 from promptweave.core.fields import Option
 from promptweave.core.kept import NOTHING, Kept
 from promptweave.core.mask import check_covers, finer, on_grid
-from promptweave.core.roles import joint_layers
+from promptweave.core.roles import joint_layers, joint_names
 from promptweave.core.rows import Rows
 from promptweave.core.site import Site, Sites
 from promptweave.core.targets import SOURCE
@@ -93,11 +93,7 @@ class KVEdit(Control):
         return frozenset({"noise", "maps"}) if self.words else frozenset({"noise"})
 
     def bind(self, run: Run) -> Hooks:
-        if not any(site.kind == "joint" for site in run.sites):
-            raise ValueError(
-                "KVEdit keeps keys and values of joint attention (Stable Diffusion 3, FLUX), and this model has none. "
-                "Use LocalBlend with a mask."
-            )
+        joint_names(run, "KVEdit", "LocalBlend with a mask")
         fraction(self.threshold, "threshold of KVEdit", below=True)
         acting = round(fraction(self.strength, "strength of KVEdit") * run.steps)
         if not acting:

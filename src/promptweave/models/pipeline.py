@@ -24,7 +24,7 @@ from promptweave.models.solvers import (
     published_without_guidance,
     scheduler_name,
 )
-from promptweave.models.switched import Formats, kernels, one_at_a_time, refuse_caches
+from promptweave.models.switched import Formats, begin_run, kernels, one_at_a_time, refuse_caches
 from promptweave.words import Words
 from promptweave.words.lengths import check_length, quoted
 
@@ -70,6 +70,7 @@ class PipelineModel:
 
     def check(self) -> None:
         refuse_caches(self.network)
+        begin_run(self.network)
 
     def kernels(self) -> dict[str, Any]:
         return kernels(self.network)

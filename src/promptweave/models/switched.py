@@ -187,9 +187,20 @@ def backend_of(processor: Any) -> Any:
 
 
 def kernels(network: nn.Module) -> dict[str, Any]:
-    """The chosen backend of a network's layers as a report, {} for PyTorch's own."""
-    chosen = {id(found): found for m in network.modules() if isinstance(found := backend_of(_processor(m)), Backend)}
-    return {"attention": [each.report() for each in chosen.values()]} if chosen else {}
+    """The chosen backends of a network's layers as a report of the last run, {} for PyTorch's own."""
+    chosen = _chosen(network)
+    return {"attention": [each.report() for each in chosen]} if chosen else {}
+
+
+def begin_run(network: nn.Module) -> None:
+    """Let the report of the next run be about that run."""
+    for each in _chosen(network):
+        each.elsewhere.clear()
+
+
+def _chosen(network: nn.Module) -> list[Backend]:
+    found = {id(each): each for m in network.modules() if isinstance(each := backend_of(_processor(m)), Backend)}
+    return list(found.values())
 
 
 def _processor(module: nn.Module) -> Any:

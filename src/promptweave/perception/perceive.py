@@ -15,16 +15,17 @@ from PIL import Image
 from promptweave.core.files import write_files
 from promptweave.core.typed import checked
 from promptweave.editing.pixels import open_image
+from promptweave.maps.segmentation import segment as segment_words
 from promptweave.models.base import Model
 from promptweave.models.load import load_cached
 from promptweave.perception.perceiver import SHIPPED, Perceiver
 from promptweave.perception.tasks import TASKS
-from promptweave.perception.zero_shot import GROUND, word_regions
 from promptweave.view.heat import coloured
 from promptweave.view.labelled import legend, palette, tinted
 
 MASKED = np.array([(0, 0, 0), (230, 40, 60)], dtype=np.uint8)  # colours of ground and mask
 MILLIMETRES = 1000
+GROUND = "ground"  # what none of the words is
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +157,8 @@ def perceive(
 def by_words(
     image: Any, task: str, words: Sequence[str], kind: str | None, weights: Any, model: Model | str, flip: bool
 ) -> Perceived:
-    """Segmentation straight from attention maps. Raises ValueError for arguments that belong to a trained head."""
+    """Segmentation straight from attention maps (`maps.segmentation.segment`). Raises ValueError for arguments that
+    belong to a trained head."""
     if task != "segment" or kind is not None or weights is not None or not flip:
         raise ValueError(
             "Words are looked for in attention maps, without a trained head: task segment, and neither kind, weights "
@@ -169,10 +171,8 @@ def by_words(
             f"words is a list of different words, none of them {GROUND!r}. Received {words!r}. "
             'Write words=["cat", "bike"] (--words cat,bike).'
         )
-    network = load_cached(model) if isinstance(model, str) else model
-    picture = np.asarray(open_image(image).rgb())
-    labels = word_regions(network, torch.from_numpy(picture.copy()).float() / 255, named)
-    return Perceived("segment", picture, labels.cpu().numpy().astype(np.uint8), (GROUND, *named))
+    found = segment_words(image, named, model=model)
+    return Perceived("segment", np.asarray(found.image), found.labels, (GROUND, *found.words))
 
 
 def opened(task: str, weights: Path | str | None, model: Model | str) -> Perceiver:
