@@ -36,8 +36,9 @@ def article(words: str) -> str:
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
-def caption(scene: Scene, rng: random.Random | None = None) -> str:
-    """A caption of the scene. Without `rng`: the first wording of everything, always with medium and place.
+def caption(scene: Scene, rng: random.Random | None = None, *, place: bool = True) -> str:
+    """A caption of the scene. Without `rng`: the first wording of everything, always with medium and, unless `place` is
+    False, with the place.
 
     >>> from promptweave.world.scene import Scene, Thing
     >>> caption(Scene("snow", "photo", "alone", (Thing("cat", 0.5, 0.9, 0.6),)))
@@ -54,7 +55,7 @@ def caption(scene: Scene, rng: random.Random | None = None) -> str:
     text = " ".join(_clause(scene, name, choose))
     if rng is None or scene.style != "photo" or rng.random() < PHOTO_PREFIX_SHARE:
         text = f"{choose(MEDIA[scene.style])} {text}"
-    if rng is None or rng.random() < BACKGROUND_SHARE:
+    if place and (rng is None or rng.random() < BACKGROUND_SHARE):
         text = f"{text} {choose(PLACES[scene.background])}"
     return text
 
