@@ -37,7 +37,6 @@ from promptweave.world.scene import (
     worn,
 )
 
-
 SPLITS = ("tuning", "test")
 FILE = "counterfactuals.json"
 MARGIN = 4  # pixels around an outline: the resolution of the autoencoder's latents and of the oracle's regions
