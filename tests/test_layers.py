@@ -42,8 +42,7 @@ ROOMS: dict[str, set[str]] = {
 ROOT_MODULES = {"__init__.py", "__main__.py"}
 BUILDERS = ("train", "build")  # modules of the world that make networks, and so import diffusers
 PURE = {"torch", "jaxtyping", "numpy"}  # all that core, words and methods may import from others
-NETWORKS = {"diffusers", "transformers"}  # only LOADERS and world/train*.py
-LOADERS = ("models", "benchmarks", "evaluate")  # evaluate has judges, which are networks
+NETWORKS = {"diffusers", "transformers"}  # only models and world/train*.py
 EXTRAS = {
     "cyclopts",
     "rich",
@@ -128,7 +127,7 @@ def test_arrows_point_downwards(path: Path) -> None:
         elif parts[0] in ("core", "words", "methods"):
             assert top in PURE or top in sys.stdlib_module_names, f"{where}: {parts[0]} imports {sorted(PURE)} only."
         elif top in NETWORKS:
-            assert parts[0] in LOADERS or builds(path), f"{where}: only {LOADERS} and builders may."
+            assert parts[0] in ("models", "benchmarks") or builds(path), f"{where}: only models and builders may."
 
 
 def test_the_rooms_make_no_circle() -> None:

@@ -38,7 +38,7 @@ def options_in(options: str, kind: type, name: str, what: str) -> dict[str, Any]
                 f"The options of {what} are written NAME:OPTION=VALUE,OPTION=VALUE. Received {part!r} of "
                 f"{name}, which has {', '.join(known) or 'no options'}. {nearest(option, list(known)) if known else ''}"
             )
-        values[option] = read_option(known[option], _value(text))
+        values[option] = read_option(known[option], json_or_text(text))
     return values
 
 
@@ -58,7 +58,8 @@ def usual_inversions(model: Model) -> tuple[str, ...]:
     return tuple(Auto().tried(flow=model.scheduler == FLOW))
 
 
-def _value(text: str) -> Any:
+def json_or_text(text: str) -> Any:
+    """A value as JSON if it is any, else as text."""
     try:
         return json.loads(text)
     except json.JSONDecodeError:

@@ -90,7 +90,7 @@ def write_edit_rows(path: Path | str, rows: Sequence[EditRow]) -> Path:
     path = Path(path)
     _check_suffix(path)
     if path.suffix == LINES:
-        return write_text(path, "".join(json.dumps(_plain(row), ensure_ascii=False) + "\n" for row in rows))
+        return write_text(path, "".join(json.dumps(plain_row(row), ensure_ascii=False) + "\n" for row in rows))
     table, parquet = _table(rows), _pyarrow("pyarrow.parquet")
     return write_file(path, lambda fresh: parquet.write_table(table, fresh))
 
@@ -104,7 +104,7 @@ def read_edit_rows(path: Path | str) -> list[EditRow]:
     try:
         if path.suffix == LINES:
             found = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
-            return [_of_plain(each) for each in found]
+            return [row_of(each) for each in found]
         return [_row(each) for each in _pyarrow("pyarrow.parquet").read_table(path).to_pylist()]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} holds no rows of edits ({' '.join(str(error).split())}). Run it again.") from error
@@ -125,19 +125,20 @@ def _means(way: tuple[str, str, str], rows: Sequence[EditRow]) -> Means:
     )  # fmt: skip
 
 
-def _plain(row: EditRow) -> dict[str, Any]:
-    """As JSON, which has no NaN: `seconds` and figures that are not defined are null."""
+def plain_row(row: EditRow) -> dict[str, Any]:
+    """A row as JSON values, which have no NaN (null) and no infinity (text)."""
     return {**asdict(row), "figures": {name: _none(value) for name, value in row.figures.items()}} | {
         "seconds": _none(row.seconds)
     }
 
 
-def _none(value: float) -> float | None:
-    return None if math.isnan(value) else value
+def _none(value: float) -> float | str | None:
+    return None if math.isnan(value) else value if math.isfinite(value) else str(value)
 
 
-def _of_plain(values: Mapping[str, Any]) -> EditRow:
-    figures = {name: math.nan if value is None else value for name, value in values["figures"].items()}
+def row_of(values: Mapping[str, Any]) -> EditRow:
+    """The row of what `plain_row` gave."""
+    figures = {name: math.nan if value is None else float(value) for name, value in values["figures"].items()}
     seconds = math.nan if values["seconds"] is None else values["seconds"]
     return EditRow(**{**values, "figures": figures, "seconds": seconds})
 
