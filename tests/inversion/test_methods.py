@@ -163,10 +163,11 @@ def test_proximal_steps_in_closed_form():
     assert hard == [-4, -3, 0, 0, 0, 0, 3, 5]
     assert soft == pytest.approx([-4 + limit, -3 + limit, 0, 0, 0, 0, 3 - limit, 5 - limit])
     assert prox(d, 0.5, "l0", compat=True).flatten().tolist() == pytest.approx(soft)
-    # published l1: shrunk again, with one sign only: d < -l becomes d + 2l, above 2l it is d - 2l
+    # published l1: d below -l becomes d + 2l, from 2l on it is d - 2l, and between l and 2l it is d - l
     assert prox(d, 0.5, "l1", compat=True).flatten().tolist() == pytest.approx(
-        [-4 + 2 * limit, -3 + 2 * limit, 0, 0, 0, 0, 0, 5 - 2 * limit]
+        [-4 + 2 * limit, -3 + 2 * limit, 0, 0, 0, 0, 3 - limit, 0]
     )
+    assert prox(d, 0.2, "l1", compat=True).flatten().tolist() == pytest.approx([-2, -1, 0, 0, 0, 0, 1, 3])  # l is 1
     assert torch.equal(prox(d, 0, "l1"), d)
     two = torch.cat([d, 10 * d])  # rows have limits of their own, but as published one together
     assert torch.equal(prox(two, 0.5, "l0")[1], 10 * prox(d, 0.5, "l0")[0])
@@ -192,6 +193,31 @@ def test_proximal_guidance_written_out(tiny64):
         z = math.sqrt(b) * clean + math.sqrt(1 - b) * e
         z = z - 0.3 * outside * (z - found.path[step.index + 1])
     torch.testing.assert_close(rows(tiny64, found, (SOURCE, TARGET))[1], z[0], **EXACT)
+
+
+@pytest.mark.parametrize("norm", ["l0", "l1"])
+def test_published_proximal_guidance_written_out(tiny64, norm):
+    """Its mask is where the shrunk difference exceeds the threshold, which is that of both rows together."""
+    options = Proximal(quantile=0.6, norm=norm, follow=0.3, reconstruction=0.2, below=500, reference_compat=True)
+    found = options.find(task(tiny64))
+    text, z = tiny64.encode([SOURCE, TARGET], ["", ""]).cond, found.noise.expand(2, -1, -1, -1)
+    for step in task(tiny64).steps_of_run:
+        a, b = levels(tiny64, step)
+        e_s, e_t = (torch.cat([noise_of(tiny64, z[i : i + 1], step.t, x[i : i + 1]) for i in (0, 1)])
+                    for x in (text[:1].expand(2, -1, -1), text))  # fmt: skip
+        d = e_t - e_s
+        limit = float(torch.quantile(d.abs().flatten(), 0.6))
+        kept = d - d.clamp(-limit, limit)
+        if norm == "l1":
+            kept = torch.where(kept > 0, kept - limit, kept)
+            kept = torch.where(kept < 0, kept + limit, kept)
+        e = e_s + 4.0 * kept
+        outside = 1 - torch.nn.functional.max_pool2d((kept.abs() > limit).double(), 3, 1, 1)
+        clean = (z - math.sqrt(1 - a) * e) / math.sqrt(a)
+        clean = clean - (0.2 if step.t < 500 else 0) * (clean - found.path[-1]) * outside
+        z = math.sqrt(b) * clean + math.sqrt(1 - b) * e
+        z = z - 0.3 * outside * (z - found.path[step.index + 1])
+    torch.testing.assert_close(rows(tiny64, found, (SOURCE, TARGET)), z, **EXACT)
 
 
 @pytest.mark.parametrize("eta", [1.0, 0.5])

@@ -14,10 +14,11 @@ towards the path of the inversion (inversion guidance):
 
     x0 <- x0 - reconstruction (x0 - z0),        z <- z - follow (z - z*)        outside the mask.
 
-Differs from the authors' code: its "l0" is the soft threshold, and its "l1" shrinks twice, so that d below -l is moved
-by 2l and changes its sign for -2l < d < -l; its quantile is that of all rows together, among which the source has
-d = 0, and here each row has its own. `reference_compat` computes prox as published. Neither kind of pull acts in its
-published runs, because the flag is lost on the way, so both are off by default.
+Differs from the authors' code: its "l0" is the soft threshold, and its "l1" shrinks twice, but for l < d < 2l, so that
+d below -l is moved by 2l and changes its sign for -2l < d < -l; its quantile is that of all rows together, among which
+the source has d = 0, and here each row has its own; its mask is where |prox(d)| exceeds l, and it pulls to the path
+only in steps in which it pulls to the image. `reference_compat` computes prox and mask as published. Neither kind of
+pull acts in its published runs, because the flag is lost on the way, so both are off by default.
 """
 
 from __future__ import annotations
@@ -102,7 +103,8 @@ class _Shrinking(Hooks):
         kept = prox(d, mine.quantile, mine.norm, mine.reference_compat)
         factor = torch.where(d == 0, 0, kept / torch.where(d == 0, 1, d))  # so that it holds for any scale
         guided = made.uncond + (made.guided - made.uncond) * factor
-        self.outside = 1 - widened((kept != 0).to(d.dtype), mine.dilate)
+        inside = kept.abs() > _quantile(d.abs().flatten(), mine.quantile) if mine.reference_compat else kept != 0
+        self.outside = 1 - widened(inside.to(d.dtype), mine.dilate)
         self.correction = None
         if mine.reconstruction and step.t < mine.below:
             a, b = (float(level) for level in self.found.more["levels"][step.index])
@@ -130,8 +132,7 @@ def prox(d: Latents, quantile: Number, norm: Norm, compat: bool = False) -> Late
         soft = d - d.clamp(-limit, limit)
         if norm == "l0":
             return soft
-        soft = torch.where(soft > 0, soft - soft.clamp(max=limit), soft)
-        return torch.where(soft < 0, soft + limit, soft)
+        return torch.where(soft < 0, soft + limit, torch.where(soft >= limit, soft - limit, soft))
     limit = torch.stack([_quantile(row, quantile) for row in size.flatten(2).flatten(0, 1)])
     limit = limit.view(*d.shape[:2], 1, 1, 1)
     return torch.where(size > limit, d, 0) if norm == "l0" else d.sign() * (size - limit).clamp(min=0)
