@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
 
 from promptweave.apps import bench_looks as bench_looks  # registers its commands
 from promptweave.apps import bench_quality as bench_quality
@@ -228,3 +230,49 @@ def gpu(*, asked: Card, speaking: Speaking) -> None:
     terminal.give([asdict(figure) for figure in figures])
     if asked.output:
         terminal.say(f"wrote {asked.output}")
+
+
+@dataclass(frozen=True)
+class Costing:
+    """The runs of `bench costs`."""
+
+    model: Annotated[
+        str, Option("sd15-random, sdxl-random, sd3-random, flux-random, toybox, a folder ...", group="Model", short="m")
+    ] = "sd15-random"
+    device: Annotated[str, Option("auto, cpu, cuda ...", group="Model", metavar="DEVICE")] = "auto"
+    dtype: Annotated[
+        Literal["auto", "float32", "float16", "bfloat16"],
+        Option("Precision of the networks. [float32 on a CPU, else float16]", group="Model"),
+    ] = "auto"
+    steps: Annotated[int, Option("Sampling steps.", low=1, group="Image")] = 10
+    guidance: Annotated[float, Option("Guidance scale.", low=0, group="Image")] = 7.5
+    size: Annotated[tuple[int, int] | None, Option("Pixels, height x width. [the model's own]", group="Image")] = None
+
+
+@bench.command(usage="Usage: promptweave bench costs [OPTIONS] [NAMES...]")
+@command(asked=Flags(Costing), speaking=SPEAKING)
+def costs(
+    *names: Annotated[str, Parameter(help="Inversions, with their options, and editors to measure. [all]")],
+    asked: Costing,
+    speaking: Speaking,
+) -> None:
+    """What each inversion and each editor of a given image costs a step: passes of the network, time, memory."""
+    from dataclasses import asdict
+
+    from promptweave.benchmarks import bench_costs
+
+    terminal = speaking.terminal
+    model = bench_costs.load_for_costs(asked.model, asked.device, asked.dtype)
+    chosen = bench_costs.check_names(model, names)
+    with terminal.progress("measuring", len(chosen)) as advance:
+        found = list(
+            bench_costs.bench_costs(
+                model, chosen, steps=asked.steps, guidance=asked.guidance, size=asked.size, progress=advance
+            )
+        )
+    terminal.give([asdict(cost) for cost in found])
+    height, width = asked.size or model.default_size
+    title = (
+        f"{asked.model}, {height} x {width}, {str(model.dtype)[6:]}, {asked.steps} steps, guidance {asked.guidance:g}"
+    )
+    terminal.say(table(title, bench_costs.COLUMNS, [bench_costs.cells(cost) for cost in found]))

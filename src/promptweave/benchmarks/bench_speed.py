@@ -110,7 +110,7 @@ def peak(model: str, name: str, steps: int, repeats: int, size: Size = None) -> 
     return statistics.median(values)
 
 
-def _status(field: str) -> float:
+def status(field: str) -> float:
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(field):
             return int(line.split()[1]) / 1024
@@ -131,9 +131,9 @@ def child(model: str, name: str, steps: int, size: Size) -> None:
         growth = torch.cuda.max_memory_allocated() / 1e6 - before
     else:
         Path("/proc/self/clear_refs").write_text("5")  # reset the high-water mark
-        before = _status("VmRSS")
+        before = status("VmRSS")
         once(network, name, steps, size)
-        growth = _status("VmHWM") - before
+        growth = status("VmHWM") - before
     print(json.dumps(growth))
 
 
