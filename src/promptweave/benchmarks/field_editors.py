@@ -1,9 +1,9 @@
 """Editors of benchmarks as text, NAME[:OPTION=VALUE,...], and the ways of editing that a grid makes of them.
 
 `none` has no control. The kinds of `promptweave edit` (replace, refine, auto, flow, inpaint ...) take its options, and
-methods that are commands (masactrl, pnp, translate, attend ...) take theirs; all take settings such as steps. `p2p` is
-Prompt-to-Prompt as PIE-Bench's published rows ran it: refine, cross 0.4, self 0.6, and where the pair names the words
-of the edit, local blend on them and twice the attention to the new one.
+methods that are commands (masactrl, pnp, translate, dds, attend ...) take theirs; all take settings such as steps.
+`p2p` is Prompt-to-Prompt as PIE-Bench's published rows ran it: refine, cross 0.4, self 0.6, and where the pair names
+the words of the edit, local blend on them and twice the attention to the new one.
 
 The value `pair` stands for what the data set knows: `blend=pair` and `words=pair` are the words of the edit, if it
 names any, and `mask=pair` is its mask.
@@ -23,8 +23,9 @@ from promptweave.editing.inversions import json_or_text
 from promptweave.editing.options import PromptToPrompt
 from promptweave.editing.settings import Settings
 from promptweave.editing.values import nearest, numeric, read_option
-from promptweave.editing.who_reads import KINDS
+from promptweave.editing.who_reads import ALONE, FIELDS, KINDS
 from promptweave.evaluate.edit_pairs import EditPair
+from promptweave.methods import LocalBlend, Refine, Reweight, SharedStart
 from promptweave.models.base import Model
 from promptweave.words.phrases import nouns
 
@@ -59,7 +60,7 @@ class Way:
     def alone(self) -> bool:
         """Whether it takes one prompt, whose image it generates."""
         command = getattr(COMMANDS.get(self.editor), "command", None)
-        return self.editor not in KINDS and command is not None and command.prompts == "one"
+        return command is not None and command.prompts == "one"
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +113,7 @@ def read_grid(texts: Sequence[str]) -> dict[str, list[Any]]:
             raise ValueError(
                 f"An axis of the grid is written OPTION=VALUE,VALUE,..., each option once. Received {text!r}."
             )
-        found[name.strip()] = [json_or_text(part.strip()) for part in values.split(",")]
+        found[name.strip()] = [_value(part.strip()) for part in values.split(",")]
     return found
 
 
@@ -131,8 +132,8 @@ def call_of(way: Way, pair: EditPair, model: Model) -> Call:
             raise ValueError(f"{pair.name} has no mask, which mask=pair asks for. Leave it out, or use other data.")
         options["mask"] = pair.mask()
     if way.editor == "none":
-        return Call((pair.target,), (), {})
-    if way.editor == "p2p" or way.editor in KINDS or way.editor == "auto":
+        return Call((pair.target,) if pair.target else (), (), {})
+    if way.editor not in COMMANDS:
         return Call((pair.target,), None, _asked(way.editor, options, pair, words, model))
     kind = COMMANDS[way.editor]
     if kind.command.prompts in ("same", "repeated"):
@@ -170,8 +171,14 @@ def _read(text: str) -> Way:
                 f"The options of an editor are written NAME:OPTION=VALUE,OPTION=VALUE. Received {part!r} of {name}. "
                 f"{nearest(option, known)}"
             )
-        way = _with(way, listed, json_or_text(value.strip()))
+        way = _with(way, listed, _value(value.strip()))
     return way
+
+
+def _value(text: str) -> Any:
+    """A value of an option: JSON, a range 0.2:0.8, or text."""
+    begin, colon, end = (json_or_text(part) for part in text.partition(":"))
+    return (begin, end) if colon and not isinstance(begin, str) and not isinstance(end, str) else json_or_text(text)
 
 
 def _with(way: Way, listed: Listed, value: Any) -> Way:
@@ -187,10 +194,13 @@ def _options(editor: str) -> list[Listed]:
     """The options of an editor, and the settings that may differ between ways."""
     if editor == "none":
         own: list[Listed] = []
-    elif editor in COMMANDS and editor not in KINDS:
+    elif editor in COMMANDS:
         own = list(options_of(COMMANDS[editor]))
     else:
-        own = [one for one in options_of(PromptToPrompt) if one.name != "kind"]
+        kind = KINDS.get(editor, Refine)
+        readers = (kind,) if editor in ALONE else (kind, Reweight, SharedStart, LocalBlend)
+        read = {name for reader in readers for name in FIELDS[reader]}
+        own = [one for one in options_of(PromptToPrompt) if one.name in read]
     return [*own, *(one for one in options_of(Settings) if one.name not in OF_THE_RUN)]
 
 

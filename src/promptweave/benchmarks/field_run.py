@@ -19,7 +19,7 @@ from promptweave.benchmarks.field_worker import Unit, Worker
 from promptweave.core.typed import checked
 from promptweave.editing.inversions import read_inversion
 from promptweave.editing.jobs import sentence
-from promptweave.editing.plan import plan
+from promptweave.editing.plan import bind, plan
 from promptweave.editing.settings import Settings
 from promptweave.editing.who_reads import Unread
 from promptweave.evaluate.data_sets import read_data
@@ -119,6 +119,7 @@ def _inversions(way: Way, pairs: Sequence[EditPair], named: tuple[str, ...], wor
                 pair.source, call.targets, worker.model, call.options, worker.settings_of(way),
                 controls=call.controls, image=pair.image,
             )  # fmt: skip
+            bind(planned, worker.model)
         except Unread:
             raise
         except (ValueError, TypeError, OSError) as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -41,6 +41,7 @@ class Case:
     goal: np.ndarray | None = None
 
 
+@runtime_checkable
 class Judge(Protocol):
     """`figures`: the names of what a call gives. A figure that a case does not define is NaN or left out."""
 
