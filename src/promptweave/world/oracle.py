@@ -39,10 +39,18 @@ class OracleNetwork(nn.Module):
         self.background, self.style = nn.Linear(256, backgrounds), nn.Linear(256, styles)
         self.nouns = nouns
 
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
+    def features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What the layers see, of a quarter, an eighth and a sixteenth of the image's height and width."""
         quarter = self.quarter(self.stem(x))
         eighth = self.eighth(quarter)
-        deep = self.sixteenth(eighth)
+        return quarter, eighth, self.sixteenth(eighth)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return self.answers(self.features(x))
+
+    def answers(self, layers: tuple[Tensor, Tensor, Tensor]) -> dict[str, Tensor]:
+        """What follows from what the layers see."""
+        quarter, eighth, deep = layers
         up = nn.functional.interpolate(self.rise[0](deep), scale_factor=2) + self.rise[1](eighth)
         up = self.merge(nn.functional.interpolate(up, scale_factor=2) + self.rise[2](quarter))
         pooled = torch.cat([deep.mean((2, 3)), deep.amax((2, 3))], 1)
@@ -99,17 +107,25 @@ class Oracle:
             oracle.network.load_state_dict({k: file.get_tensor(k).float() for k in file.keys()}, strict=False)
         return oracle
 
-    @torch.no_grad()
     def look(self, pictures: np.ndarray) -> list[Sight]:
         """Judge images, uint8 [n, 128, 128, 3]."""
+        return [sight for sight, _ in self.look_closely(pictures)]
+
+    @torch.no_grad()
+    def look_closely(self, pictures: np.ndarray) -> list[tuple[Sight, tuple[Tensor, ...]]]:
+        """Judge images, uint8 [n, 128, 128, 3], and give of each what the layers see, [1, channels, rows, columns] from
+        fine to coarse (`evaluate.similarity` compares images by it)."""
         x = torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
-        out = self.network(x)
+        layers = self.network.features(x)
+        out = self.network.answers(layers)
         labels = nn.functional.interpolate(out["region"], x.shape[2:], mode="bilinear").argmax(1).numpy()
         shades = nn.functional.interpolate(out["colour"].softmax(1), x.shape[2:], mode="bilinear").numpy()
         chances = out["things"].sigmoid().numpy()
+        backgrounds, styles = (out[name].argmax(1).tolist() for name in ("background", "style"))
         return [
-            self._sight(
-                chances[i], labels[i], shades[i], int(out["background"][i].argmax()), int(out["style"][i].argmax())
+            (
+                self._sight(chances[i], labels[i], shades[i], backgrounds[i], styles[i]),
+                tuple(layer[i : i + 1] for layer in layers),
             )
             for i in range(len(x))
         ]

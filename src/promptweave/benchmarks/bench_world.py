@@ -1,0 +1,284 @@
+"""The counterfactual benchmark: edits of images whose exact counterfactual, and where it differs, is known.
+
+Pairs are those of `world.counterfactuals`. A source is drawn, given to the model as any photo is, or generated from its
+prompt; then there is no counterfactual image, and where the things are is what the oracle sees. A row is one edit
+(`evaluate.edit_rows`); `FIGURES` says what is measured of it. Rows are kept in a folder, file by file of a few pairs,
+so that a run goes on where it was ended, and several processes may share the folder.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from promptweave.benchmarks.judging import oracle
+from promptweave.benchmarks.swept import Method, NotAsked, Setup, methods_of
+from promptweave.core.control import NoEffect
+from promptweave.core.files import check_folder, write_text
+from promptweave.core.locks import claimed
+from promptweave.editing.edit import run_many
+from promptweave.editing.masks import with_controls
+from promptweave.editing.picture import Picture
+from promptweave.editing.plan import usual
+from promptweave.editing.recipe import Recipe
+from promptweave.editing.result import Result
+from promptweave.evaluate.edit_rows import EditRow, read_edit_rows, write_edit_rows
+from promptweave.evaluate.metrics import psnr
+from promptweave.evaluate.similarity import feature_distance, ssim, structure_distance
+from promptweave.inversion.inverting import CannotInvert
+from promptweave.models.base import Model
+from promptweave.world.counterfactuals import MARGIN, PROMPTED, Counterfactual, counterfactuals, grown
+from promptweave.world.oracle import Sight
+
+DRAWN, GENERATED = "drawn", "generated"
+SOURCES = (DRAWN, GENERATED)
+EIGHTH = 1  # index of the oracle's features whose self-similarity is the structure
+FIGURES: Mapping[str, str] = {
+    "success": "the oracle sees the edit: new things in their colours, none that should go, a new background or style",
+    "psnr": "PSNR in dB to the source outside the true region",
+    "ssim": "SSIM to the source outside the true region",
+    "structure": "distance of the self-similarities of the oracle's features from the source's, whole image",
+    "target psnr": "PSNR in dB to the counterfactual, whole image",
+    "target ssim": "SSIM to the counterfactual, whole image",
+    "target distance": "perceptual distance to the counterfactual, by the oracle's features",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all rows of a model in a folder have in common. `batch`: pairs that share forward passes."""
+
+    model: str
+    steps: int
+    guidance: int | float
+    seed: int = 5000
+    split: str = "test"
+    kinds: tuple[str, ...] = PROMPTED
+    batch: int = 8
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A part of the work: a method at one strength, on the pairs from `first` on, as many as a batch has."""
+
+    source: str
+    method: Method
+    value: float
+    first: int
+
+    def file(self, model: str) -> str:
+        """The name of its file of rows."""
+        parts = (model, self.source, self.method.name, f"{self.value:.4g}", f"{self.first:04d}")
+        return "-".join("".join(c if c.isalnum() or c == "." else "_" for c in part) for part in parts) + ".jsonl"
+
+
+def units(methods: Sequence[Method], sources: Sequence[str], count: int, batch: int, *, sweep: bool) -> list[Unit]:
+    """All parts of a run; first those of the first pairs, so that one that is ended early has something of each."""
+    return [
+        Unit(source, method, value, first)
+        for first in range(0, count, batch)
+        for source in sources
+        for method in methods
+        if source == DRAWN or not method.masked
+        for value in (method.all_values if sweep else (method.usual,))
+    ]
+
+
+def bench_world(
+    model: Model, folder: Path, methods: Sequence[str] = (), *, count: int | None = None,
+    sources: Sequence[str] = (DRAWN,), split: str = "test", kinds: Sequence[str] = PROMPTED, steps: int | None = None,
+    guidance: int | float | None = None, seed: int = 5000, batch: int = 8, sweep: bool = False, progress: Callable[[int], Any] | None = None,
+) -> list[EditRow]:  # fmt: skip
+    """The rows of the first `count` pairs (None: all) of a split under these methods (default: all that suit the
+    model), at their usual strength or, with `sweep`, at all values of it.
+
+    Rows that `folder` has already are not made anew, and parts that another process is making are left to it.
+    `progress` is told of each part how many edits it has. Returns the rows in the folder. Raises ValueError for unknown
+    names, and for a folder whose rows of this model have other settings.
+    """
+    for source in sources:
+        if source not in SOURCES:
+            raise ValueError(f"Sources are {' and '.join(SOURCES)}. Received {source!r}.")
+    steps, guidance = usual(model, steps, guidance)
+    pairs = counterfactuals(split, kinds=tuple(kinds), count=count)
+    settings = Settings(model.name, steps, guidance, seed, split, tuple(kinds), batch)
+    chosen = methods_of(model, steps, guidance, methods)
+    _same_settings(folder, settings)
+    for unit in units(chosen, sources, len(pairs), batch, sweep=sweep):
+        asked, path = pairs[unit.first : unit.first + batch], folder / "rows" / unit.file(model.name)
+        with claimed(folder / "claims" / f"{path.stem}.lock") as free:
+            if free and not _has(path, len(asked)):
+                write_edit_rows(path, list(measured(model, unit, asked, settings)))
+        if progress:
+            progress(len(asked))
+    return read_rows(folder, model.name)
+
+
+def read_rows(folder: Path, model: str | None = None) -> list[EditRow]:
+    """The rows of a folder, of one model or of all. Raises FileNotFoundError if there are none."""
+    files = sorted((folder / "rows").glob("*.jsonl"))
+    found = [row for path in files for row in read_edit_rows(path)]
+    rows = [row for row in found if model is None or row.model == model]
+    if not rows:
+        raise FileNotFoundError(f"{folder} has no rows{f' of {model}' if model else ''}. Run the benchmark first.")
+    return rows
+
+
+def _has(path: Path, count: int) -> bool:
+    return path.is_file() and len(read_edit_rows(path)) >= count
+
+
+def _same_settings(folder: Path, settings: Settings) -> None:
+    """Write down the settings, or raise ValueError if the folder has others."""
+    check_folder(folder, "Choose another.")
+    path, said = folder / f"settings-{settings.model.replace('/', '_')}.json", json.loads(json.dumps(asdict(settings)))
+    if not path.is_file():
+        write_text(path, json.dumps(said, indent=1) + "\n")
+    known = json.loads(path.read_text("utf-8"))
+    for name, value in said.items():
+        if known.get(name) != value:
+            raise ValueError(
+                f"{folder} has rows of {settings.model} with {name} {known.get(name)!r}. Received {value!r}. Choose "
+                "another folder, or the settings of this one."
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """The source of an edit, uint8 [128, 128, 3], as the oracle sees it; `wanted`: its features of the counterfactual."""
+
+    image: np.ndarray
+    sight: Sight
+    features: tuple[Any, ...]
+    wanted: tuple[Any, ...] | None
+
+
+@lru_cache(maxsize=32)
+def sources(model: Model, source: str, pairs: tuple[Counterfactual, ...], settings: Settings) -> tuple[Seen, ...]:
+    """The sources of pairs, drawn or generated."""
+    images = [pair.drawn for pair in pairs] if source == DRAWN else generated(model, pairs, settings)
+    wanted = oracle().look_closely(np.stack([pair.wanted for pair in pairs])) if source == DRAWN else None
+    return tuple(
+        Seen(image, sight, features, None if wanted is None else wanted[place][1])
+        for place, (image, (sight, features)) in enumerate(
+            zip(images, oracle().look_closely(np.stack(images)), strict=True)
+        )
+    )
+
+
+def measured(model: Model, unit: Unit, pairs: Sequence[Counterfactual], settings: Settings) -> Iterator[EditRow]:
+    """The rows of a unit. A pair that the method cannot be asked for, or that it has no effect on, is a failure."""
+    begun = sources(model, unit.source, tuple(pairs), settings)
+    asked: list[tuple[Setup, Recipe] | str] = []
+    for pair, seen in zip(pairs, begun, strict=True):
+        try:
+            setup = unit.method.make(model, pair, unit.value)
+            asked.append((setup, _recipe(model, unit, pair, seen.image, setup, settings)))
+        except (NotAsked, NoEffect) as error:
+            asked.append(str(error))
+    made = run_each([each if isinstance(each, str) else each[1] for each in asked], model)
+    edits = [
+        None if isinstance(one, str) or isinstance(each, str) else one[0].sample.pictures[each[0].row, 0]
+        for each, one in zip(asked, made, strict=True)
+    ]
+    figures = judged(pairs, begun, edits)
+    for pair, each, one, found in zip(pairs, asked, made, figures, strict=True):
+        inversion = "direct" if isinstance(each, str) else each[1].inversion
+        generates = unit.source == GENERATED and (isinstance(each, str) or each[1].picture is None)
+        yield EditRow(
+            f"world, {unit.source}", pair.name, pair.kind, unit.method.name, "" if generates else inversion, model.name,
+            pair.source, pair.target, settings.seed + pair.number, unit.method.settings(unit.value), unit.value, found,
+            seconds=math.nan if isinstance(one, str) else one[1], failure=one if isinstance(one, str) else "",
+        )  # fmt: skip
+
+
+def _recipe(
+    model: Model, unit: Unit, pair: Counterfactual, source: np.ndarray, setup: Setup, settings: Settings
+) -> Recipe:
+    given = unit.source == DRAWN or setup.given
+    recipe = Recipe(
+        pair.source, (pair.source if setup.same else pair.target,), seed=settings.seed + pair.number,
+        steps=settings.steps, guidance=settings.guidance, model=model.name, scheduler=model.scheduler,
+        picture=Picture.of(source, model.default_size) if given else None,
+        inversion=setup.inversion if given else "direct",
+    )  # fmt: skip
+    return with_controls(recipe, setup.controls, model)
+
+
+def run_each(recipes: Sequence[Recipe | str], model: Model) -> list[tuple[Result, float] | str]:
+    """The results of recipes in shared forward passes, with the seconds that each took; of one that has no effect or
+    cannot be inverted, why. Texts stay as they are."""
+    asked = [recipe for recipe in recipes if not isinstance(recipe, str)]
+    try:
+        begin = time.perf_counter()
+        results = run_many(asked, model) if asked else []
+        spent = (time.perf_counter() - begin) / max(1, len(asked))
+        found: Iterator[tuple[Result, float] | str] = iter([(result, spent) for result in results])
+    except (NoEffect, CannotInvert) as error:
+        if len(asked) == 1:
+            found = iter([str(error)])
+        else:
+            found = iter([run_each([recipe], model)[0] for recipe in asked])
+    return [recipe if isinstance(recipe, str) else next(found) for recipe in recipes]
+
+
+def generated(model: Model, pairs: Sequence[Counterfactual], settings: Settings) -> list[np.ndarray]:
+    """The images of the sources' prompts, uint8 [height, width, 3]."""
+    recipes = [
+        Recipe(
+            pair.source, seed=settings.seed + pair.number, steps=settings.steps, guidance=settings.guidance,
+            model=model.name, scheduler=model.scheduler,
+        )
+        for pair in pairs
+    ]  # fmt: skip
+    return [result.sample.pictures[0, 0] for result in run_many(recipes, model)]
+
+
+def judged(
+    pairs: Sequence[Counterfactual], begun: Sequence[Seen], edits: Sequence[np.ndarray | None]
+) -> list[dict[str, float]]:
+    """The figures of edits, uint8 [128, 128, 3]; none where there is no edit."""
+    known = [edit for edit in edits if edit is not None]
+    looks = iter(oracle().look_closely(np.stack(known)) if known else ())
+    return [
+        {} if edit is None else _figures(pair, seen, edit, *next(looks))
+        for pair, seen, edit in zip(pairs, begun, edits, strict=True)
+    ]
+
+
+def _figures(
+    pair: Counterfactual, seen: Seen, edit: np.ndarray, sight: Sight, features: tuple[Any, ...]
+) -> dict[str, float]:
+    outside = _unchanged(pair, seen.sight, sight) if seen.wanted is None else ~pair.region
+    figures = {
+        "success": float(pair.success(sight)),
+        "psnr": psnr(seen.image, edit, outside),
+        "ssim": ssim(seen.image, edit, outside),
+        "structure": structure_distance(seen.features[EIGHTH], features[EIGHTH]),
+    }
+    if seen.wanted is None:
+        return figures
+    return figures | {
+        "target psnr": psnr(pair.wanted, edit),
+        "target ssim": ssim(pair.wanted, edit),
+        "target distance": feature_distance(seen.wanted, features),
+    }
+
+
+def _unchanged(pair: Counterfactual, before: Sight, after: Sight) -> np.ndarray:
+    """What should stay of a generated image: all outside the changed things as the oracle sees them before and after;
+    of one with another background its things; of another style nothing."""
+    if pair.scene.style != pair.other.style:
+        return np.zeros_like(pair.region)
+    if pair.scene.background != pair.other.background:
+        return np.any([before.regions[thing.noun] for thing in pair.scene.things], 0)
+    regions = [sight.regions[noun] for sight in (before, after) for noun in pair.nouns]
+    return ~grown(np.any(regions, 0), MARGIN)
