@@ -8,7 +8,6 @@ so that a run goes on where it was ended, and several processes may share the fo
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,11 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from promptweave.benchmarks.field_folder import RunFolder, slug
 from promptweave.benchmarks.judging import oracle
-from promptweave.benchmarks.swept import Method, NotAsked, Setup, methods_of
-from promptweave.core.control import NoEffect
-from promptweave.core.files import check_folder, write_text
-from promptweave.core.locks import claimed
+from promptweave.benchmarks.swept import Method, Setup, methods_of
 from promptweave.editing.edit import run_many
 from promptweave.editing.masks import with_controls
 from promptweave.editing.picture import Picture
@@ -33,7 +30,6 @@ from promptweave.editing.result import Result
 from promptweave.evaluate.edit_rows import EditRow, read_edit_rows, write_edit_rows
 from promptweave.evaluate.metrics import psnr
 from promptweave.evaluate.similarity import feature_distance, ssim, structure_distance
-from promptweave.inversion.inverting import CannotInvert
 from promptweave.models.base import Model
 from promptweave.world.counterfactuals import MARGIN, PROMPTED, Counterfactual, counterfactuals, grown
 from promptweave.world.oracle import Sight
@@ -43,12 +39,12 @@ SOURCES = (DRAWN, GENERATED)
 EIGHTH = 1  # index of the oracle's features whose self-similarity is the structure
 FIGURES: Mapping[str, str] = {
     "success": "the oracle sees the edit: new things in their colours, none that should go, a new background or style",
-    "psnr": "PSNR in dB to the source outside the true region",
-    "ssim": "SSIM to the source outside the true region",
-    "structure": "distance of the self-similarities of the oracle's features from the source's, whole image",
-    "target psnr": "PSNR in dB to the counterfactual, whole image",
-    "target ssim": "SSIM to the counterfactual, whole image",
-    "target distance": "perceptual distance to the counterfactual, by the oracle's features",
+    "psnr_outside": "PSNR in dB to the source outside the true region",
+    "ssim_outside": "SSIM to the source outside the true region",
+    "structure_oracle": "distance of the self-similarities of the oracle's features from the source's, whole image",
+    "psnr_goal": "PSNR in dB to the counterfactual, whole image",
+    "ssim_goal": "SSIM to the counterfactual, whole image",
+    "distance_goal": "perceptual distance to the counterfactual, by the oracle's features",
 }
 
 
@@ -74,10 +70,10 @@ class Unit:
     value: float
     first: int
 
-    def file(self, model: str) -> str:
-        """The name of its file of rows."""
-        parts = (model, self.source, self.method.name, f"{self.value:.4g}", f"{self.first:04d}")
-        return "-".join("".join(c if c.isalnum() or c == "." else "_" for c in part) for part in parts) + ".jsonl"
+    @property
+    def key(self) -> str:
+        """The name of its file of rows and of its lock."""
+        return slug(f"{self.source} {self.method.name} {self.value:.4g} {self.first:04d}")
 
 
 def units(methods: Sequence[Method], sources: Sequence[str], count: int, batch: int, *, sweep: bool) -> list[Unit]:
@@ -95,14 +91,15 @@ def units(methods: Sequence[Method], sources: Sequence[str], count: int, batch: 
 def bench_world(
     model: Model, folder: Path, methods: Sequence[str] = (), *, count: int | None = None,
     sources: Sequence[str] = (DRAWN,), split: str = "test", kinds: Sequence[str] = PROMPTED, steps: int | None = None,
-    guidance: int | float | None = None, seed: int = 5000, batch: int = 8, sweep: bool = False, progress: Callable[[int], Any] | None = None,
+    guidance: int | float | None = None, seed: int = 5000, batch: int = 8, sweep: bool = False,
+    progress: Callable[[int], Any] | None = None,
 ) -> list[EditRow]:  # fmt: skip
     """The rows of the first `count` pairs (None: all) of a split under these methods (default: all that suit the
     model), at their usual strength or, with `sweep`, at all values of it.
 
     Rows that `folder` has already are not made anew, and parts that another process is making are left to it.
     `progress` is told of each part how many edits it has. Returns the rows in the folder. Raises ValueError for unknown
-    names, and for a folder whose rows of this model have other settings.
+    names, FileExistsError for a folder whose rows of this model have other settings.
     """
     for source in sources:
         if source not in SOURCES:
@@ -111,24 +108,23 @@ def bench_world(
     pairs = counterfactuals(split, kinds=tuple(kinds), count=count)
     settings = Settings(model.name, steps, guidance, seed, split, tuple(kinds), batch)
     chosen = methods_of(model, steps, guidance, methods)
-    _same_settings(folder, settings)
+    run = RunFolder(folder / slug(model.name))
+    run.open({"benchmark": "world", "weights": model.fingerprint(), **asdict(settings)})
     for unit in units(chosen, sources, len(pairs), batch, sweep=sweep):
-        asked, path = pairs[unit.first : unit.first + batch], folder / "rows" / unit.file(model.name)
-        with claimed(folder / "claims" / f"{path.stem}.lock") as free:
+        asked, path = pairs[unit.first : unit.first + batch], run.path / "rows" / f"{unit.key}.jsonl"
+        with run.alone(unit.key) as free:
             if free and not _has(path, len(asked)):
                 write_edit_rows(path, list(measured(model, unit, asked, settings)))
         if progress:
             progress(len(asked))
-    return read_rows(folder, model.name)
+    return read_rows(run.path)
 
 
-def read_rows(folder: Path, model: str | None = None) -> list[EditRow]:
-    """The rows of a folder, of one model or of all. Raises FileNotFoundError if there are none."""
-    files = sorted((folder / "rows").glob("*.jsonl"))
-    found = [row for path in files for row in read_edit_rows(path)]
-    rows = [row for row in found if model is None or row.model == model]
+def read_rows(folder: Path) -> list[EditRow]:
+    """The rows of a folder, one model's or several. Raises FileNotFoundError if there are none."""
+    rows = [row for path in sorted(folder.rglob("rows/*.jsonl")) for row in read_edit_rows(path)]
     if not rows:
-        raise FileNotFoundError(f"{folder} has no rows{f' of {model}' if model else ''}. Run the benchmark first.")
+        raise FileNotFoundError(f"{folder} has no rows. Run the benchmark first.")
     return rows
 
 
@@ -136,24 +132,9 @@ def _has(path: Path, count: int) -> bool:
     return path.is_file() and len(read_edit_rows(path)) >= count
 
 
-def _same_settings(folder: Path, settings: Settings) -> None:
-    """Write down the settings, or raise ValueError if the folder has others."""
-    check_folder(folder, "Choose another.")
-    path, said = folder / f"settings-{settings.model.replace('/', '_')}.json", json.loads(json.dumps(asdict(settings)))
-    if not path.is_file():
-        write_text(path, json.dumps(said, indent=1) + "\n")
-    known = json.loads(path.read_text("utf-8"))
-    for name, value in said.items():
-        if known.get(name) != value:
-            raise ValueError(
-                f"{folder} has rows of {settings.model} with {name} {known.get(name)!r}. Received {value!r}. Choose "
-                "another folder, or the settings of this one."
-            )
-
-
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """The source of an edit, uint8 [128, 128, 3], as the oracle sees it; `wanted`: its features of the counterfactual."""
+    """A source, uint8 [128, 128, 3], as the oracle sees it; `wanted`: its features of the counterfactual."""
 
     image: np.ndarray
     sight: Sight
@@ -182,7 +163,7 @@ def measured(model: Model, unit: Unit, pairs: Sequence[Counterfactual], settings
         try:
             setup = unit.method.make(model, pair, unit.value)
             asked.append((setup, _recipe(model, unit, pair, seen.image, setup, settings)))
-        except (NotAsked, NoEffect) as error:
+        except ValueError as error:
             asked.append(str(error))
     made = run_each([each if isinstance(each, str) else each[1] for each in asked], model)
     edits = [
@@ -215,14 +196,14 @@ def _recipe(
 
 def run_each(recipes: Sequence[Recipe | str], model: Model) -> list[tuple[Result, float] | str]:
     """The results of recipes in shared forward passes, with the seconds that each took; of one that has no effect or
-    cannot be inverted, why. Texts stay as they are."""
+    cannot be run, why. Texts stay as they are."""
     asked = [recipe for recipe in recipes if not isinstance(recipe, str)]
     try:
         begin = time.perf_counter()
         results = run_many(asked, model) if asked else []
         spent = (time.perf_counter() - begin) / max(1, len(asked))
         found: Iterator[tuple[Result, float] | str] = iter([(result, spent) for result in results])
-    except (NoEffect, CannotInvert) as error:
+    except ValueError as error:
         if len(asked) == 1:
             found = iter([str(error)])
         else:
@@ -260,16 +241,16 @@ def _figures(
     outside = _unchanged(pair, seen.sight, sight) if seen.wanted is None else ~pair.region
     figures = {
         "success": float(pair.success(sight)),
-        "psnr": psnr(seen.image, edit, outside),
-        "ssim": ssim(seen.image, edit, outside),
-        "structure": structure_distance(seen.features[EIGHTH], features[EIGHTH]),
+        "psnr_outside": psnr(seen.image, edit, outside),
+        "ssim_outside": ssim(seen.image, edit, outside),
+        "structure_oracle": structure_distance(seen.features[EIGHTH], features[EIGHTH]),
     }
     if seen.wanted is None:
         return figures
     return figures | {
-        "target psnr": psnr(pair.wanted, edit),
-        "target ssim": ssim(pair.wanted, edit),
-        "target distance": feature_distance(seen.wanted, features),
+        "psnr_goal": psnr(pair.wanted, edit),
+        "ssim_goal": ssim(pair.wanted, edit),
+        "distance_goal": feature_distance(seen.wanted, features),
     }
 
 

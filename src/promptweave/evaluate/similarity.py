@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from promptweave.core.gaussian import gaussian
+from promptweave.evaluate.published_metrics import whole_windows
 
 SIGMA, RADIUS = 1.5, 5  # pixels of SSIM's Gaussian window (11 x 11)
 STABLE = (0.01**2, 0.03**2)  # C1 and C2 for values in [0, 1]
@@ -21,13 +22,12 @@ STABLE = (0.01**2, 0.03**2)  # C1 and C2 for values in [0, 1]
 
 def ssim(first: np.ndarray, second: np.ndarray, region: np.ndarray | None = None) -> float:
     """Structural similarity of two uint8 images [h, w, 3], 1 for equal ones (Wang et al. 2004, equation 13), averaged
-    over the boolean `region` [h, w] of window centres; NaN for an empty region.
-
-    A window near the edge of a region reaches `RADIUS` pixels beyond it.
+    over the windows of 11 x 11 pixels that lie in the boolean `region` [h, w] as a whole; NaN if there is none.
     """
     if first.shape != second.shape:
         raise ValueError(f"Images must have equal shapes. Received {first.shape} and {second.shape}.")
-    if region is not None and not region.any():
+    whole = None if region is None else whole_windows(region)
+    if whole is not None and not whole.any():
         return math.nan
     x, y = (torch.from_numpy(np.array(each)).permute(2, 0, 1)[:, None].double() / 255 for each in (first, second))
     line = gaussian(SIGMA, RADIUS).to(x)
@@ -41,7 +41,7 @@ def ssim(first: np.ndarray, second: np.ndarray, region: np.ndarray | None = None
     spreads = mean(x * x) - a * a + mean(y * y) - b * b
     c1, c2 = STABLE
     values = ((2 * a * b + c1) * (2 * across + c2) / ((a * a + b * b + c1) * (spreads + c2))).mean((0, 1)).numpy()
-    return float(values.mean() if region is None else values[region].mean())
+    return float(values.mean() if whole is None else values[whole].mean())
 
 
 def feature_distance(first: Sequence[Tensor], second: Sequence[Tensor]) -> float:

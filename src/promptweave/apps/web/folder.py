@@ -14,8 +14,6 @@ from functools import cache
 from pathlib import Path
 from typing import IO
 
-from promptweave.core.locks import held
-
 PREFIX, LOCK = "promptweave-page-", ".lock"
 OLD = 24 * 3600  # seconds after which a folder without a lock, such as one of an earlier version, is a left one
 _locks: list[IO[bytes]] = []  # open for the life of the process
@@ -55,7 +53,7 @@ def _left(folder: Path) -> bool:
         if sys.platform == "win32" or not (folder / LOCK).is_file():
             return time.time() - about.st_mtime > OLD
         with (folder / LOCK).open("rb") as lock:
-            return held(lock)
+            return _held(lock)
     except OSError:
         return False
 
@@ -66,9 +64,22 @@ def _lock(folder: Path) -> None:
         return
     fresh = folder / f"{LOCK}-new"
     lock = fresh.open("wb")
-    held(lock)
+    _held(lock)
     fresh.rename(folder / LOCK)
     _locks.append(lock)
+
+
+def _held(lock: IO[bytes]) -> bool:
+    """Take a lock unless another process has it; on Windows there is none."""
+    if sys.platform == "win32":
+        return False
+    import fcntl
+
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
