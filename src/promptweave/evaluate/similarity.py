@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -29,19 +30,28 @@ def ssim(first: np.ndarray, second: np.ndarray, region: np.ndarray | None = None
     whole = None if region is None else whole_windows(region)
     if whole is not None and not whole.any():
         return math.nan
-    x, y = (torch.from_numpy(np.array(each)).permute(2, 0, 1)[:, None].double() / 255 for each in (first, second))
-    line = gaussian(SIGMA, RADIUS).to(x)
-    window = torch.outer(line, line)[None, None]
+    x, y = (np.moveaxis(each, -1, 0).astype(np.float64) / 255 for each in (first, second))
+    down, across = (_blur(side) for side in x.shape[1:])
 
-    def mean(values: Tensor) -> Tensor:
-        return F.conv2d(F.pad(values, (RADIUS,) * 4, mode="reflect"), window)
+    def mean(values: np.ndarray) -> np.ndarray:
+        return down @ values @ across.T
 
     a, b = mean(x), mean(y)
-    across = mean(x * y) - a * b
+    shared = mean(x * y) - a * b
     spreads = mean(x * x) - a * a + mean(y * y) - b * b
     c1, c2 = STABLE
-    values = ((2 * a * b + c1) * (2 * across + c2) / ((a * a + b * b + c1) * (spreads + c2))).mean((0, 1)).numpy()
+    values = ((2 * a * b + c1) * (2 * shared + c2) / ((a * a + b * b + c1) * (spreads + c2))).mean(0)
     return float(values.mean() if whole is None else values[whole].mean())
+
+
+@lru_cache(maxsize=8)
+def _blur(side: int) -> np.ndarray:
+    """The Gaussian window as a matrix [side, side] on lines that are mirrored at their ends."""
+    mirrored = np.pad(np.arange(side), RADIUS, mode="reflect")
+    made = np.zeros((side, side))
+    for place, weight in enumerate(gaussian(SIGMA, RADIUS).tolist()):
+        made[np.arange(side), mirrored[place : place + side]] += weight
+    return made
 
 
 def feature_distance(first: Sequence[Tensor], second: Sequence[Tensor]) -> float:
