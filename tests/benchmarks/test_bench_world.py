@@ -8,7 +8,8 @@ import pytest
 from promptweave.benchmarks import bench_world as world
 from promptweave.benchmarks.field_folder import slug
 from promptweave.benchmarks.judging import oracle
-from promptweave.benchmarks.swept import METHODS, NO_CONTROL, NO_EDIT, TRUE_MASK, NotAsked, methods_of
+from promptweave.benchmarks.swept import METHODS, NO_CONTROL, NO_EDIT, TRUE_MASK, methods_of
+from promptweave.core.control import NoEffect
 from promptweave.evaluate.similarity import feature_distance
 from promptweave.models.load import load_cached
 from promptweave.world.counterfactuals import KINDS, PROMPTED, counterfactuals
@@ -133,7 +134,7 @@ def test_methods_are_those_of_the_model(fast):
 def made(model, method, pair, value):
     try:
         setup = method.make(model, pair, value)
-    except NotAsked:
+    except NoEffect:
         return False
     unit = world.Unit("drawn", method, value, 0)
     world._recipe(model, unit, pair, pair.drawn, setup, world.Settings(model.name, 10, 3)).check()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from promptweave.core.control import Control
+from promptweave.core.control import Control, NoEffect
 from promptweave.editing.masks import rows as rows_of
 from promptweave.methods import (
     Consist,
@@ -43,10 +43,6 @@ PARTS = (0.2, 0.4, 0.6, 0.8, 1.0)  # of methods that edit nothing at 0
 SKIPPED = (0.0, 0.2, 0.4, 0.6, 0.8)
 NO_CONTROL, NO_EDIT, TRUE_MASK = "no control", "no edit", "inpainting, true mask"
 REFERENCES = (NO_EDIT, NO_CONTROL, TRUE_MASK)
-
-
-class NotAsked(ValueError):
-    """A pair that has no words for what a method must be told."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +120,7 @@ def _self(model: Model, pair: Counterfactual, value: float) -> Setup:
 
 def _blend(model: Model, pair: Counterfactual, value: float) -> Setup:
     if not pair.nouns:
-        raise NotAsked("A background and a style have no word whose region could be blended.")
+        raise NoEffect("A background and a style have no word whose region could be blended.")
     word = (pair.new or pair.old)[0].noun
     return Setup((*_prompt_to_prompt(model, pair, cross=0.8, self_attention=0.4), LocalBlend(word, threshold=value)))
 
@@ -144,7 +140,7 @@ def _sega(model: Model, pair: Counterfactual, value: float) -> Setup:
 def _word(pair: Counterfactual) -> str:
     """The word of the source for what changes."""
     if not pair.old:
-        raise NotAsked("The source's prompt has no word for what changes.")
+        raise NoEffect("The source's prompt has no word for what changes.")
     return pair.old[0].noun
 
 

@@ -56,8 +56,9 @@ def area_of(success: np.ndarray, kept: np.ndarray, *, rounds: int = 200, seed: i
 
     count = success.shape[1]
     generator = np.random.default_rng(seed)
-    spread = [one(generator.integers(count, size=count)) for _ in range(rounds)]
-    return Area(one(np.arange(count)), float(np.nanstd(spread)) if np.isfinite(spread).any() else float("nan"))
+    spread = np.array([one(generator.integers(count, size=count)) for _ in range(rounds)])
+    known = spread[np.isfinite(spread)]
+    return Area(one(np.arange(count)), float(known.std()) if known.size else float("nan"))
 
 
 def _means(values: np.ndarray) -> list[float]:
