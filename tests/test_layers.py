@@ -28,15 +28,16 @@ ROOMS: dict[str, set[str]] = {
     "editing": {"core", "words", "methods", "models", "sampling", "inversion", "evaluate", "view"},
     "maps": {"core", "words", "models", "sampling", "editing", "view"},
     "world": {"core", "models", "sampling", "view"},
+    "finding": {"core", "words", "methods", "models", "sampling", "inversion", "editing", "evaluate", "view", "world"},
     "perception": {"core", "models", "editing", "maps", "view", "evaluate", "world"},
     "translation": {"core", "models", "sampling", "editing", "view", "world"},
     "benchmarks": {
         "core", "words", "methods", "models", "sampling", "editing", "maps", "world", "perception", "translation",
-        "evaluate", "view",
+        "evaluate", "view", "finding",
     },
     "apps": {
         "core", "words", "methods", "models", "sampling", "editing", "maps", "benchmarks", "world", "perception",
-        "translation", "view",
+        "translation", "view", "finding",
     },
 }  # fmt: skip
 ROOT_MODULES = {"__init__.py", "__main__.py"}

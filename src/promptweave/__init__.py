@@ -40,6 +40,8 @@ if _TYPE_CHECKING:
     from promptweave.editing.settings import Settings as Settings
     from promptweave.editing.sweep import Sweep as Sweep
     from promptweave.editing.sweep import sweep as sweep
+    from promptweave.finding.find import find as find
+    from promptweave.finding.found import Found as Found
     from promptweave.maps.concept_attention import ConceptAttention as ConceptAttention
     from promptweave.maps.edit_maps import EditMaps as EditMaps
     from promptweave.maps.edit_maps import edit_maps as edit_maps
@@ -107,6 +109,8 @@ _HOMES = {
     "editing.result": "Result",
     "editing.settings": "Settings",
     "editing.sweep": "Sweep sweep",
+    "finding.find": "find",
+    "finding.found": "Found",
     "maps.concept_attention": "ConceptAttention",
     "maps.edit_maps": "EditMaps edit_maps",
     "maps.html_report": "html_report write_report",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -51,6 +51,28 @@ class Sources:
     ] = False
 
 
+@dataclass(frozen=True)
+class Searching:
+    """Whether the strengths are searched."""
+
+    auto: Annotated[
+        bool,
+        Option(
+            "Search the strengths that are not given (cross, self, joint, strength, structure, blend, threshold), for "
+            "at most four edits' work, and write their front.",
+            group="How strongly",
+        ),
+    ] = False
+    judge: Annotated[
+        Literal["auto", "oracle", "clip", "maps"] | None,
+        Option(
+            "Who judges the edits of --auto: the oracle of the embedded models' world, CLIP if it is on this machine, "
+            "or the attention maps. [whichever can]",
+            group="Advanced",
+        ),
+    ] = None  # fmt: skip
+
+
 @command(settings=SETTINGS, opening=Flags(Opening), output=folder("generate"))
 def generate(prompt: Prompt, /, *, settings: dict[str, Any], opening: Opening, output: Output) -> None:
     """Generate an image from a prompt."""
@@ -68,7 +90,7 @@ def generate(prompt: Prompt, /, *, settings: dict[str, Any], opening: Opening, o
 
 @command(
     options=Flags(PROMPT_TO_PROMPT), settings=SETTINGS, given=Flags(Given), sources=Flags(Sources),
-    comparing=Flags(Comparing), opening=Flags(Opening), output=folder("edit"),
+    searching=Flags(Searching), comparing=Flags(Comparing), opening=Flags(Opening), output=folder("edit"),
 )  # fmt: skip
 def edit(
     source: Annotated[str | None, Parameter(help="Prompt of the source image.")] = None,
@@ -78,6 +100,7 @@ def edit(
     settings: dict[str, Any],
     given: Given,
     sources: Sources,
+    searching: Searching,
     comparing: Comparing,
     opening: Opening,
     output: Output,
@@ -88,7 +111,8 @@ def edit(
             raise ValueError(f"--jobs takes its prompts from the file. Received {source!r} too. Leave it out.")
         without = {
             "--recording": sources.recording, "--compare": comparing.compare, "--report": output.report,
-            "--caption": given.caption, "--captioner": given.captioner,
+            "--caption": given.caption, "--captioner": given.captioner, "--auto": searching.auto,
+            "--judge": searching.judge,
         }  # fmt: skip
         for flag, asked in without.items():
             if asked:
@@ -98,6 +122,12 @@ def edit(
         return
     if sources.at_once:
         raise ValueError("--at-once is an option of --jobs, and there is none. Leave it out, or give --jobs FILE.")
+    if searching.judge is not None and not searching.auto:
+        raise ValueError(
+            "--judge says who judges the edits of --auto, which is not given. Leave it out, or give --auto."
+        )
+    if searching.auto and comparing.compare:
+        raise ValueError("--auto runs without --compare: its front shows edits with less control. Leave --compare out.")
     output.check()
     if given.caption and sources.recording is not None:
         raise ValueError("A recording has its source prompt. Received --caption too. Leave it out.")
@@ -111,18 +141,61 @@ def edit(
         )
     from promptweave.editing.edit import edit as make
     from promptweave.editing.sources import load_source
-    from promptweave.methods import Reweight
 
     network = opening.load()
     recorded = None if sources.recording is None else load_source(sources.recording, network.device)
     steps = steps_of(settings, network) if recorded is None else recorded.recipe.steps
     given.announce(output.terminal, network, settings)
+    prompts = targets if recorded is None else (source, *targets)
+    if searching.auto:
+        _search(recorded or source, prompts, network, options, settings, given, searching, output, steps)
+        return
     with output.terminal.progress("editing", given.passes(steps)) as advance:
         result = make(
-            recorded or source, *(targets if recorded is None else (source, *targets)), model=network,
+            recorded or source, *prompts, model=network,
             compare=comparing.compare, maps=output.report, progress=advance, **given.options, **options, **settings,
         )  # fmt: skip
+    _tell_edit(output.terminal, result)
+    output.save(result)
+
+
+def _search(
+    source: Any, targets: tuple[str, ...], network: Any, options: dict[str, Any], settings: dict[str, Any],
+    given: Given, searching: Searching, output: Output, steps: int,
+) -> None:  # fmt: skip
+    """Search the strengths; write the edit that is picked, and the front."""
+    from promptweave.finding.find import find
+    from promptweave.finding.search import EDITS
+
+    if len(targets) > 1:
+        raise ValueError(f"--auto searches the strengths of one target. Received {len(targets)}. Run it for each.")
+    total = given.passes(steps) + (2 * EDITS - 1) * steps
+    with output.terminal.progress("searching", total) as advance:
+        found = find(
+            source, targets[0] if targets else None, model=network, judge=searching.judge or "auto",
+            maps=output.report, progress=advance, **given.options, **options, **settings,
+        )  # fmt: skip
     terminal = output.terminal
+    _tell_edit(terminal, found.result)
+    rows = [
+        (p.said, f"{p.verdict.score:.2f}", f"{p.verdict.kept:.3g}", "picked" if p is found.pick else "")
+        for p in sorted(found.points, key=lambda p: -p.verdict.kept)
+    ]
+    terminal.say(table(f"tried, for the work of {found.cost:.1f} edits", ("", "made", found.measure, ""), rows))
+    terminal.say(found.why)
+    from promptweave.maps.html_report import html_report
+
+    files = found.save(
+        output.output, force=output.force, pages={"report.html": html_report(found.result)} if output.report else {}
+    )
+    terminal.give({"files": [str(path) for path in files], "found": found.record, **found.result.record})
+    terminal.say(*(f"wrote {path}" for path in files))
+
+
+def _tell_edit(terminal: Any, result: Any) -> None:
+    """Print what an edit changed, target by target, and what its controls did."""
+    from promptweave.methods import Reweight
+
     tell_image(terminal, result.report)
     weights: dict[str, float] = {}
     for control in result.recipe.controls:
@@ -137,7 +210,6 @@ def edit(
             f"  {distance['changed_pixels']:.0%} of the pixels changed, PSNR to the source {distance['psnr']:.1f} dB"
         )
     tell(terminal, result.report)
-    output.save(result)
 
 
 def _jobs(sources: Sources, defaults: dict[str, Any], opening: Opening, output: Output) -> None:

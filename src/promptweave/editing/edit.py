@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Unpack
 
 from promptweave.core.clock import Span
@@ -28,7 +28,7 @@ from promptweave.editing.who_reads import Unread
 from promptweave.inversion import Inversion
 from promptweave.models.base import Model
 from promptweave.models.load import load_cached
-from promptweave.sampling.loop import Job, Progress, latent_grid, sample_jobs
+from promptweave.sampling.loop import Job, Progress, Sample, latent_grid, sample_jobs
 from promptweave.sampling.recording import Kept, Place
 
 
@@ -191,38 +191,61 @@ def run_many(
     progress: Progress | None = None,
 ) -> list[Result]:
     """Run independent recipes in shared forward passes; each result is what it would be alone."""
-    jobs: list[Job] = []
-    starts: list[Start] = []
-    for recipe, given in zip(recipes, recordings or [None] * len(recipes), strict=True):
-        recipe.check()
-        check_lengths(recipe, model)
-        recording = given or base_of(recipe, model, progress)
-        source = None if recording is None else recording.track
-        known = None if recording is None else recording.inverted
-        begin = start(recipe, model, source, progress, inverted=known, watched=bool(watch))
-        starts.append(begin)
-        jobs.append(
-            Job(
-                recipe.prompts, begin.noise, recipe.steps, recipe.guidance, (*begin.controls, *recipe.controls, *watch),
-                recipe.negative, recipe.seed, source or begin.held, progress, begin.first_pass, begin.inverted,
-                compared, recipe.truncate,
-            )
-        )  # fmt: skip
-        if compare and _compared(recipe):
-            jobs.append(_uncontrolled(recipe, begin))
-    made = iter(sample_jobs(model, jobs))
-    results: list[Result] = []
-    for recipe, begin in zip(recipes, starts, strict=True):
-        one = next(made)
+    ready = [
+        prepared(
+            recipe, model, compare=compare, recording=given, watch=watch, compared=compared, progress=progress
+        )
+        for recipe, given in zip(recipes, recordings or [None] * len(recipes), strict=True)
+    ]  # fmt: skip
+    made = iter(sample_jobs(model, [job for one in ready for job in one.jobs]))
+    return [one.result(model, [next(made) for _ in one.jobs]) for one in ready]
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A recipe whose source is known: its job, then that of the targets without controls if they are compared."""
+
+    recipe: Recipe
+    begin: Start
+    jobs: tuple[Job, ...]
+
+    def result(self, model: Model, samples: Sequence[Sample]) -> Result:
+        """The result of the jobs' samples."""
+        recipe, begin, one = self.recipe, self.begin, samples[0]
         one = replace(one, hooks=one.hooks[len(begin.controls) :])
-        plain = next(made).pictures[-shown:] if compare and (shown := _compared(recipe)) else None
+        plain = samples[1].pictures[-_compared(recipe) :] if len(samples) > 1 else None
         unpinned = begin.inverted is not None and not begin.inverted.pinned
         again = reproduced(model, recipe) if unpinned or (recipe.base and recipe.keep_original) else None
         kept = in_original(recipe, one, again) if recipe.keep_original else ()
         report = effect_report(recipe, one, plain, begin.inverted, reproduced=again, kept=kept) | model.kernels()
         grid = latent_grid(model, recipe.size)
-        results.append(Result(recipe, one, plain, report, model.fingerprint(), grid, begin.inverted, kept))
-    return results
+        return Result(recipe, one, plain, report, model.fingerprint(), grid, begin.inverted, kept)
+
+
+def prepared(
+    recipe: Recipe,
+    model: Model,
+    *,
+    compare: bool = False,
+    recording: Recording | InvertedImage | None = None,
+    watch: Sequence[Control] = (),
+    compared: bool = False,
+    progress: Progress | None = None,
+) -> Prepared:
+    """Check a recipe and find the start of its run: of an input image by inversion, of an edit by the run before it."""
+    recipe.check()
+    check_lengths(recipe, model)
+    recording = recording or base_of(recipe, model, progress)
+    source = None if recording is None else recording.track
+    known = None if recording is None else recording.inverted
+    begin = start(recipe, model, source, progress, inverted=known, watched=bool(watch))
+    job = Job(
+        recipe.prompts, begin.noise, recipe.steps, recipe.guidance, (*begin.controls, *recipe.controls, *watch),
+        recipe.negative, recipe.seed, source or begin.held, progress, begin.first_pass, begin.inverted,
+        compared, recipe.truncate,
+    )  # fmt: skip
+    plain = (_uncontrolled(recipe, begin),) if compare and _compared(recipe) else ()
+    return Prepared(recipe, begin, (job, *plain))
 
 
 def _compared(recipe: Recipe) -> int:

@@ -163,8 +163,8 @@ def sweep(
         )  # fmt: skip
 
     cells = [planned({axes[0][0]: a, axes[1][0]: b}) for a in axes[0][1] for b in axes[1][1]]
-    recipes = _without_idle(cells, network)
-    recordings = _recordings(source, recipes, network, place, budget, progress)
+    recipes = without_idle(cells, network)
+    recordings = recordings_for(source, recipes, network, place, budget, progress)
     made: list[Result] = []
     for first in range(0, len(recipes), batch):
         part = slice(first, first + batch)
@@ -193,7 +193,7 @@ def _with_weights(asked: Mapping[str, Any], at: Mapping[str, Number]) -> dict[st
     return {**asked, **others, **({"weights": weights} if weights else {})}
 
 
-def _without_idle(cells: Sequence[Recipe], model: Model) -> list[Recipe]:
+def without_idle(cells: Sequence[Recipe], model: Model) -> list[Recipe]:
     """The cells without the controls that their place on the axes makes idle; one that is idle in all is an error."""
     always = [control for control in cells[0].controls if all(control in cell.controls for cell in cells)]
     found: list[Recipe] = []
@@ -204,7 +204,7 @@ def _without_idle(cells: Sequence[Recipe], model: Model) -> list[Recipe]:
     return found
 
 
-def _recordings(
+def recordings_for(
     source: str | Recording | InvertedImage,
     recipes: Sequence[Recipe],
     model: Model,

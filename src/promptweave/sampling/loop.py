@@ -193,9 +193,20 @@ def sample(
     return sample_jobs(model, [job])[0]
 
 
+Bound = tuple[Run, tuple[Hooks, ...], FirstPass | None]
+
+
 @torch.no_grad()
 def sample_jobs(model: Model, jobs: Sequence[Job]) -> list[Sample]:
     """Do independent runs, each with its own prompts, controls and steps, in shared forward passes."""
+    bound = bind_jobs(model, jobs)
+    runs = [begun(model, job, hooks) for job, (_, hooks, _) in zip(jobs, bound, strict=True)]
+    latents = drive(model, runs)
+    return [sampled(model, job, made, z) for job, made, z in zip(jobs, bound, latents, strict=True)]
+
+
+def bind_jobs(model: Model, jobs: Sequence[Job]) -> list[Bound]:
+    """Bind the controls of all jobs, and do the first passes that they need."""
     bound = [job.bind(model) for job in jobs]
     for _, hooks in bound:
         check_channels(model, hooks)
@@ -205,16 +216,23 @@ def sample_jobs(model: Model, jobs: Sequence[Job]) -> list[Sample]:
         for job, need, (run, _) in zip(jobs, needed, bound, strict=True)
     ]
     bound = [job.bind(model, first) if first else made for job, first, made in zip(jobs, passes, bound, strict=True)]
-    runs = [_walk(model, job, hooks, job.progress) for job, (_, hooks) in zip(jobs, bound, strict=True)]
-    latents = drive(model, runs)
-    for job, first, z in zip(jobs, passes, latents, strict=True):
-        if not finite(z):
-            run, hooks = job.bind(model, first)
-            steps = range(max((hook.first_step for hook in hooks), default=0), run.steps)
-            named = {type(control).__name__: hook for control, hook in zip(job.controls, hooks, strict=True)}
-            raise not_finite(model, job.prompts, z, partial(_walk, model, job, hooks), steps, named)
-    finished = zip(jobs, bound, latents, strict=True)
-    return [Sample(z, _pictures(model, z, job.source), run, hooks) for job, (run, hooks), z in finished]
+    return [(run, hooks, first) for (run, hooks), first in zip(bound, passes, strict=True)]
+
+
+def begun(model: Model, job: Job, hooks: Sequence[Hooks]) -> Generator[Request, Tensor, Tensor]:
+    """The run of a job whose controls are bound, before its first forward pass."""
+    return _walk(model, job, hooks, job.progress)
+
+
+def sampled(model: Model, job: Job, bound: Bound, z: Tensor) -> Sample:
+    """The sample of a run that has ended with the latents `z`. Raises NotFinite for latents that are no numbers."""
+    run, hooks, first = bound
+    if not finite(z):
+        run, hooks = job.bind(model, first)
+        steps = range(max((hook.first_step for hook in hooks), default=0), run.steps)
+        named = {type(control).__name__: hook for control, hook in zip(job.controls, hooks, strict=True)}
+        raise not_finite(model, job.prompts, z, partial(_walk, model, job, hooks), steps, named)
+    return Sample(z, _pictures(model, z, job.source), run, hooks)
 
 
 def _walk(

@@ -130,16 +130,29 @@ def drive(model: Model, runs: Sequence[Generator[Request, Tensor, Tensor]]) -> l
     results: dict[int, Tensor] = {}
     waiting = {number: next(run) for number, run in enumerate(runs)}
     while waiting:
-        groups: dict[tuple[Any, ...], list[int]] = {}
-        for number, request in waiting.items():
-            shape = (request.z.shape[1:], request.context.shape[1:], request.pooled is None)
-            groups.setdefault(shape, []).append(number)
-        for numbers in groups.values():
-            outputs = answer(model, [waiting[number] for number in numbers])
-            for number, output in zip(numbers, outputs, strict=True):
-                try:
-                    waiting[number] = runs[number].send(output)
-                except StopIteration as end:
-                    del waiting[number]
-                    results[number] = end.value
+        results |= answered(model, runs, waiting, list(waiting))
     return [results[number] for number in range(len(runs))]
+
+
+def answered(
+    model: Model,
+    runs: Sequence[Generator[Request, Tensor, Tensor]],
+    waiting: dict[int, Request],
+    numbers: Sequence[int],
+) -> dict[int, Tensor]:
+    """Answer the requests of some of the runs, which then wait for the next answer; the latents of those that end."""
+    ended: dict[int, Tensor] = {}
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for number in numbers:
+        request = waiting[number]
+        shape = (request.z.shape[1:], request.context.shape[1:], request.pooled is None)
+        groups.setdefault(shape, []).append(number)
+    for together in groups.values():
+        outputs = answer(model, [waiting[number] for number in together])
+        for number, output in zip(together, outputs, strict=True):
+            try:
+                waiting[number] = runs[number].send(output)
+            except StopIteration as end:
+                del waiting[number]
+                ended[number] = end.value
+    return ended

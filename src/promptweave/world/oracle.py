@@ -6,7 +6,8 @@ It is trained on rendered scenes only (`world.train_oracle`), and scores the ima
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -65,13 +66,16 @@ class OracleNetwork(nn.Module):
 
 @dataclass(frozen=True)
 class Sight:
-    """What the oracle detects in one image. `regions`: noun -> bool [128, 128]; `colours`: noun -> colour."""
+    """What the oracle detects in one image. `regions`: noun -> bool [128, 128]; `colours`: noun -> colour;
+    `backgrounds` and `styles`: the probability of each."""
 
     things: dict[str, float]
     background: str
     style: str
     regions: dict[str, np.ndarray]
     colours: dict[str, str | None]
+    backgrounds: Mapping[str, float] = field(default_factory=dict[str, float])
+    styles: Mapping[str, float] = field(default_factory=dict[str, float])
 
     def has(self, noun: str, colour: str | None = None) -> bool:
         """Whether the thing is present, and in that colour if one is given."""
@@ -121,20 +125,31 @@ class Oracle:
         labels = nn.functional.interpolate(out["region"], x.shape[2:], mode="bilinear").argmax(1).numpy()
         shades = nn.functional.interpolate(out["colour"].softmax(1), x.shape[2:], mode="bilinear").numpy()
         chances = out["things"].sigmoid().numpy()
-        backgrounds, styles = (out[name].argmax(1).tolist() for name in ("background", "style"))
+        kinds = [dict[str, float]() for _ in x], [dict[str, float]() for _ in x]
+        for name, found in zip(("background", "style"), kinds, strict=True):
+            for i, row in enumerate(out[name].softmax(1).tolist()):
+                found[i].update(zip(self.names[f"{name}s"], row, strict=True))
         return [
             (
-                self._sight(chances[i], labels[i], shades[i], backgrounds[i], styles[i]),
+                self._sight(chances[i], labels[i], shades[i], kinds[0][i], kinds[1][i]),
                 tuple(layer[i : i + 1] for layer in layers),
             )
             for i in range(len(x))
         ]
 
-    def _sight(self, chances: np.ndarray, labels: np.ndarray, shades: np.ndarray, background: int, style: int) -> Sight:
+    def _sight(
+        self,
+        chances: np.ndarray,
+        labels: np.ndarray,
+        shades: np.ndarray,
+        backgrounds: dict[str, float],
+        styles: dict[str, float],
+    ) -> Sight:
         regions = {noun: labels == i + 1 for i, noun in enumerate(self.names["nouns"])}
         colours: dict[str, str | None] = {}
         for noun, region in regions.items():
             best = int(shades[:, region].mean(1).argmax()) if region.any() else 0
             colours[noun] = self.names["colours"][best - 1] if best else None
         things = dict(zip(self.names["nouns"], map(float, chances), strict=True))
-        return Sight(things, self.names["backgrounds"][background], self.names["styles"][style], regions, colours)
+        ground, style = (max(chances, key=lambda name: chances[name]) for chances in (backgrounds, styles))
+        return Sight(things, ground, style, regions, colours, backgrounds, styles)

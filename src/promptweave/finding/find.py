@@ -1,0 +1,90 @@
+"""Find the strengths of an edit: `find`."""
+
+from __future__ import annotations
+
+from typing import Any, Unpack
+
+from promptweave.core.control import NoEffect
+from promptweave.core.typed import checked
+from promptweave.editing.inverted_file import InvertedImage
+from promptweave.editing.options import EditOptions, PromptToPrompt
+from promptweave.editing.picture import Given, Picture
+from promptweave.editing.plan import bind, plan
+from promptweave.editing.recipe import Recipe
+from promptweave.editing.record import Recording
+from promptweave.editing.recorders import edit_watch
+from promptweave.editing.settings import Settings, split
+from promptweave.editing.sweep import recordings_for, without_idle
+from promptweave.editing.who_reads import Unread
+from promptweave.finding.choosing import Named, judge_for
+from promptweave.finding.found import Found
+from promptweave.finding.ladders import columns
+from promptweave.finding.search import Search
+from promptweave.finding.verdicts import EditJudge
+from promptweave.inversion import Inversion
+from promptweave.models.base import Model
+from promptweave.models.load import load_cached
+from promptweave.sampling.recording import Place
+from promptweave.sampling.walk import Progress
+from promptweave.words.edit_kinds import change, weighted_words
+
+
+@checked
+def find(
+    source: str | Recording | InvertedImage,
+    target: str | None = None,
+    *,
+    model: Model | str = "toybox",
+    judge: Named | EditJudge = "auto",
+    image: Given | Picture | None = None,
+    inversion: str | Inversion | None = None,
+    place: Place = "cpu",
+    budget: int | None = None,
+    maps: bool = False,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+    **options: Unpack[EditOptions],
+) -> Found:
+    """Search the strengths of an edit, from one recording of its source, for at most four plain edits' work.
+
+    Searched are, as far as they are not given as options: cross and self_attention (joint with joint attention;
+    strength, structure or inject for the kinds that have it), and whether the change is restricted to the words'
+    regions (blend), with which threshold. `target` may be left out for an edit by `weights`.
+
+    `judge`: "oracle" (of the world of the embedded models), "clip", "maps" (of attention), or an object with
+    `verdicts.EditJudge`'s methods; "auto" takes the oracle for an embedded model and words of its world, else CLIP if it is
+    on this machine, else the maps. `maps`: record the word maps of the edits, as `edit` does. `place` and `budget` are
+    the recording's; all else is that of `edit`. Raises NothingToFind if everything that could be searched was given,
+    and what `edit` raises.
+    """
+    network = load_cached(model) if isinstance(model, str) else model
+    asked, run_options = split("find", options, PromptToPrompt, Settings)
+    given = {name: value for name, value in asked.items() if value is not None and value != () and value != ""}
+    chosen = (settings or Settings()).with_(run_options)
+    if chosen.images not in (None, 1):
+        raise Unread(f"A search judges a single image. Received images={chosen.images}. Leave images out.")
+    weights = given.get("weights")
+    if target is None and not weights:
+        raise NoEffect("A search needs a target prompt, or weights for words of the source. Received neither.")
+    prompt = source if isinstance(source, str) else source.prompt
+    targets = [] if target is None else [target]
+    words = network.words(prompt), network.words(prompt if target is None else target)
+    changed = change(*words, weighted_words(weights))
+    tried = columns(network, given, changed, words[1])
+
+    def planned(at: Any) -> Recipe:
+        return plan(source, targets, network, {**given, **at}, chosen, image=image, inversion=inversion)
+
+    cells = [planned(column.at(rung)) for column in tried for rung in range(len(column.rungs))]
+    recipes = without_idle(cells, network)
+    for one in recipes:
+        bind(one, network)
+    recording = recordings_for(source, recipes, network, place, budget, progress)[0]
+
+    def recipe(at: Any) -> Recipe:
+        return without_idle([*cells, planned(at)], network)[-1]
+
+    chosen_judge = judge_for(judge, network, words, changed, weights)
+    watch = edit_watch(recipes[0], network) if maps or chosen_judge.reads_maps else ()
+    search = Search(network, chosen_judge, recipe, recording, watch, progress)
+    return search.run(tried, given)
