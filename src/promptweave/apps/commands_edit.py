@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -64,11 +64,11 @@ class Searching:
         ),
     ] = False
     judge: Annotated[
-        Literal["auto", "oracle", "clip", "maps"] | None,
+        str | None,
         Option(
-            "Who judges the edits of --auto: the oracle of the embedded models' world, CLIP if it is on this machine, "
-            "or the attention maps. [whichever can]",
-            group="Advanced",
+            "Who judges the edits of --auto: oracle (of the embedded models' world), clip or clip:FOLDER, or maps (of "
+            "attention). [the first of these that can]",
+            group="Advanced", metavar="NAME",
         ),
     ] = None  # fmt: skip
 

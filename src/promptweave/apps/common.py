@@ -272,6 +272,10 @@ def tell_image(terminal: Terminal, report: Mapping[str, Any]) -> None:
 
 
 def tell(terminal: Terminal, report: Mapping[str, Any], hidden: tuple[str, ...] = ()) -> None:
-    """Print what each control did."""
+    """Print what each control did, and whose strengths it had."""
+    from promptweave.editing.usual_strengths import strengths_told
+
+    for told in dict.fromkeys(strengths_told(found) for found in report["strengths"] if found):
+        terminal.say(f"  {told}")
     for control in report["controls"]:
         terminal.say(f"  {control['control']}: {', '.join(facts(control, hidden)) or 'done'}")

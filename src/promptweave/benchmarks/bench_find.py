@@ -26,9 +26,9 @@ PUBLISHED = {False: {"cross": 0.8, "self_attention": 0.4}, True: {"joint": 0.2}}
 
 @dataclass(frozen=True)
 class Tried:
-    """An edit of a pair. `success`: the oracle sees it. `kept`: PSNR to the source of what should stay, in dB (NaN: the
-    pair has no such pixels); `edges`: correlation of the edges with the source's; `goal`: PSNR to the image as it should
-    become, for drawn sources. `cost`: rows of the network over those of one plain edit. `settings`: in words."""
+    """An edit of a pair. `success`: the oracle sees it. `kept`: PSNR in dB to the source, of what should stay (NaN: the
+    pair has no such pixels); `edges`: correlation of the edges with the source's; `goal`: PSNR in dB to the image as it
+    should become, for drawn sources. `cost`: rows of the network over those of one plain edit. `settings`: in words."""
 
     number: int
     kind: str
@@ -63,7 +63,8 @@ def bench_find(
     for pair in pairs[first : None if count is None else first + count]:
         start: dict[str, Any] = {"seed": seed + pair.number} if generated else {"image": pair.drawn}
         recording = record(
-            pair.source, model=model, steps=steps, cross=1.0, self_attention=1.0, joint=1.0, **start
+            pair.source, model=model, steps=steps, cross=1.0, self_attention=1.0, joint=1.0,
+            place="cpu" if model.device.type == "cpu" else "device", **start,
         )  # fmt: skip
         targets = [] if pair.weights else [pair.target]
         more: dict[str, Any] = {"weights": dict(pair.weights)} if pair.weights else {}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from itertools import combinations, product
 from typing import Any, get_args
 
 from promptweave.core.clock import Window
@@ -116,11 +117,12 @@ def _options(recipe: Recipe, run: Run) -> dict[str, Any]:
         if type(control) not in FIELDS:
             raise NoCommand(f"{type(control).__name__} cannot be requested by the options of promptweave edit.")
     found = asked(recipe.controls)
-    usual = {listed.name: listed.default for listed in options_of(PromptToPrompt)}
-    changed = {name: value for name, value in found.items() if value != usual[name] and name != "kind"}
+    usually = {listed.name: listed.default for listed in options_of(PromptToPrompt)}
+    changed = {name: value for name, value in found.items() if value != usually[name] and name != "kind"}
     kinds = [{}] if "kind" not in found else [{}, {"kind": found["kind"]}]
-    for kind in kinds:  # `kind` is left out where the prompts lead to the same choice
-        chosen = {**kind, **changed}
+    windows = [name for name in ("cross", "self_attention", "joint") if name in changed]
+    for kind, usual in product(kinds, _left_out(windows)):  # what the prompts lead to is left out
+        chosen = {**kind, **{name: value for name, value in changed.items() if name not in usual}}
         try:
             made = PromptToPrompt(**chosen).controls(run.words)
             check_read(chosen, made, run)
@@ -129,6 +131,11 @@ def _options(recipe: Recipe, run: Run) -> dict[str, Any]:
         if made == recipe.controls:
             return chosen
     raise NoCommand("The options of promptweave edit cannot produce these parameters, or this order, of its controls.")
+
+
+def _left_out(names: Sequence[str]) -> list[tuple[str, ...]]:
+    """All choices of some of the names, those with the most first."""
+    return [some for count in range(len(names), -1, -1) for some in combinations(names, count)]
 
 
 def _settings(recipe: Recipe) -> list[tuple[Listed, Any]]:

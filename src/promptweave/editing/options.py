@@ -11,12 +11,14 @@ from promptweave.core.control import Control, NoEffect
 from promptweave.core.fields import Option
 from promptweave.editing.recipe import Recipe
 from promptweave.editing.settings import RunOptions
+from promptweave.editing.usual_strengths import PUBLISHED, Strengths, usual_strengths
 from promptweave.editing.values import read_options
 from promptweave.editing.who_reads import ALONE, FIELDS, KINDS, WHOLE
 from promptweave.methods import Inpaint, LocalBlend, Refine, Replace, Reweight, SharedStart
 from promptweave.models.base import Model
 from promptweave.sampling.noise_levels import masked
 from promptweave.words import WordNotFound, Words, suggest
+from promptweave.words.edit_kinds import weighted_words
 
 Kind = Literal[
     "auto", "replace", "refine", "flow", "consist", "uniedit", "directedit", "kvedit", "dds", "cds", "inpaint"
@@ -38,19 +40,21 @@ class PromptToPrompt:
         ),
     ] = "auto"
     cross: Annotated[
-        Span | Mapping[str, Span],
+        Span | Mapping[str, Span] | None,
         Option(
-            "Fraction or range of the steps in which the source's cross-attention is used; also per word.",
+            "Fraction or range of the steps in which the source's cross-attention is used; also per word. [by the kind "
+            "of edit: 0.8, for a background or an added thing less]",
             low=0, high=1, metavar="[WORD=]FRACTION",
         ),
-    ] = 0.8  # fmt: skip
+    ] = None  # fmt: skip
     self_attention: Annotated[
-        Span,
+        Span | None,
         Option(
-            "Fraction or range of the steps in which the source's self-attention is used.",
+            "Fraction or range of the steps in which the source's self-attention is used. [by the kind of edit: 0.4 or "
+            "less]",
             low=0, high=1, flag="--self", metavar="FRACTION",
         ),
-    ] = 0.4  # fmt: skip
+    ] = None  # fmt: skip
     self_grid: Annotated[
         int | None,
         Option(
@@ -59,13 +63,13 @@ class PromptToPrompt:
         ),
     ] = None  # fmt: skip
     joint: Annotated[
-        Span,
+        Span | None,
         Option(
             "Fraction or range of the steps in which the source's image tokens are used, in networks with joint "
-            "attention.",
+            "attention. [by the kind of edit: 0.2 or less]",
             low=0, high=1, metavar="FRACTION",
         ),
-    ] = 0.2  # fmt: skip
+    ] = None  # fmt: skip
     blocks: Annotated[
         tuple[str, ...] | None,
         Option(
@@ -158,7 +162,7 @@ class PromptToPrompt:
 
     def controls(self, words: Sequence[Words]) -> tuple[Control, ...]:
         """The controls that edit the first prompt into the others."""
-        groups: dict[type[Control], list[int]] = {}
+        groups: dict[tuple[type[Control], Strengths], list[int]] = {}
         for row, target in enumerate(words[1:], 1):
             found = suggest(words[0], target)
             if found == "same" and not self.weights and self.kind != "inpaint":
@@ -166,28 +170,47 @@ class PromptToPrompt:
                     f"Target {row} has the source's words, {words[0].prompt!r}. Change a word or give a weight."
                 )
             kind = KINDS.get(self.kind) or (Refine if found == "refine" else Replace)
-            groups.setdefault(kind, []).append(row)
+            groups.setdefault((kind, self._usual(words[0], target)), []).append(row)
         if self.kind in ALONE:
             return (self._made(KINDS[self.kind]),)
         if self.kind in WHOLE:
             made = [self._made(KINDS[self.kind])]
         else:
-            made = [self._injected(kind, words, rows, alone=len(groups) == 1) for kind, rows in groups.items()]
+            made = [
+                self._injected(kind, words, rows, usual, alone=len(groups) == 1)
+                for (kind, usual), rows in groups.items()
+            ]
         made += (
-            [self._made(Reweight, **({"window": self.cross} if self.reference_compat else {}))] if self.weights else []
+            [self._made(Reweight, **({"window": self._compat} if self.reference_compat else {}))]
+            if self.weights
+            else []
         )
         made += [self._made(SharedStart)] if self.shared_start is not None else []
         drawn = self.mask is not None and self.kind != "inpaint"
         made += [self._made(LocalBlend)] if self.blend or drawn else []
         return tuple(made)
 
-    def _injected(self, kind: type[Control], words: Sequence[Words], rows: Sequence[int], *, alone: bool) -> Control:
+    @property
+    def _compat(self) -> Span | Mapping[str, Span]:
+        """The window of cross-attention, as the authors' code has it."""
+        return PUBLISHED.cross if self.cross is None else self.cross
+
+    def _usual(self, source: Words, target: Words) -> Strengths:
+        """The strengths of a target for windows that were not given; as published with `reference_compat`."""
+        if self.reference_compat or None not in (self.cross, self.self_attention, self.joint):
+            return PUBLISHED
+        return usual_strengths(source, target, weighted_words(self.weights))[1]
+
+    def _injected(
+        self, kind: type[Control], words: Sequence[Words], rows: Sequence[int], usual: Strengths, *, alone: bool
+    ) -> Control:
         """The injection for some targets, without the windows of words that only other targets have."""
-        cross = self.cross
+        cross = usual.cross if self.cross is None else self.cross
         if isinstance(cross, Mapping):
             having = {word: {row for row, target in enumerate(words) if row and _has(target, word)} for word in cross}
             cross = {word: span for word, span in cross.items() if not having[word] or having[word] & set(rows)}
-        return self._made(kind, cross=cross, targets=None if alone else tuple(rows))
+        windows = {name: value for name, value in usual.windows.items() if getattr(self, name) is None}
+        return self._made(kind, **{**windows, "cross": cross, "targets": None if alone else tuple(rows)})
 
     def _made(self, kind: type[Control], **more: Any) -> Control:
         """A control with the options that it has a field for; for an option that is None its own default."""
@@ -210,10 +233,10 @@ class EditOptions(RunOptions, total=False):
     """The fields of `PromptToPrompt` and of `Settings` as keyword arguments."""
 
     kind: Kind
-    cross: Span | Mapping[str, Span]
-    self_attention: Span
+    cross: Span | Mapping[str, Span] | None
+    self_attention: Span | None
     self_grid: int | None
-    joint: Span
+    joint: Span | None
     blocks: tuple[str, ...] | None
     weights: Mapping[str, Number] | None
     blend: Sequence[str] | str

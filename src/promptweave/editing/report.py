@@ -10,10 +10,13 @@ import numpy as np
 
 from promptweave.editing.put_back import ALL, PutBack
 from promptweave.editing.recipe import Recipe
+from promptweave.editing.usual_strengths import strengths_report
 from promptweave.evaluate.metrics import mse, psnr
 from promptweave.inversion import Inverted
+from promptweave.methods import Refine, Replace, Reweight
 from promptweave.sampling.loop import Sample
 from promptweave.words import alignment
+from promptweave.words.edit_kinds import weighted_words
 
 LOST = 3.0  # dB that an inversion may lose to the autoencoder before the report names others
 TRIED = "PSNR of "  # begins the names of an inversion's figures that are those of others
@@ -29,8 +32,8 @@ def effect_report(
     reproduced: np.ndarray | None = None,
     kept: Sequence[PutBack] = (),
 ) -> dict[str, Any]:
-    """As JSON values: `picture`, `controls`, `alignment` of each target, `distance` of each target and image to the
-    source.
+    """As JSON values: `picture`, `controls`, `strengths` of Prompt-to-Prompt beside those usual for the kind of edit
+    (None for targets of other methods), `alignment` of each target, `distance` of each target and image to the source.
 
     `reproduced`: the input image as the autoencoder reproduces it, uint8 [height, width, 3], unless the source's row is
     just that. `kept`: the originals into which the images were put back.
@@ -43,6 +46,7 @@ def effect_report(
             for control, report in zip(recipe.controls, made.reports, strict=False)  # then come recorders
         ],
         "sites": {kind: sum(site.kind == kind for site in made.run.sites) for kind in ("self", "cross", "joint")},
+        "strengths": _strengths(recipe, made),
         "alignment": [[asdict(pair) for pair in alignment(words[0], target)] for target in words[1:]],
         "distance": [
             [_distance(made.pictures[0, i], made.pictures[row, i]) for i in range(recipe.images)]
@@ -52,6 +56,24 @@ def effect_report(
         if plain is None
         else [[_distance(made.pictures[0, i], row[i]) for i in range(recipe.images)] for row in plain],
     }
+
+
+def _strengths(recipe: Recipe, made: Sample) -> list[dict[str, Any] | None]:
+    """For each target the windows of its injection, and those that are usual for its kind of edit."""
+    source, *targets = made.run.words
+    names = ("joint",) if any(site.kind == "joint" for site in made.run.sites) else ("cross", "self_attention")
+    weights = [control.weights for control in recipe.controls if isinstance(control, Reweight)]
+    weighted = weighted_words({word: factor for each in weights for word, factor in each.items()})
+    found: list[dict[str, Any] | None] = []
+    for row, target in enumerate(targets, 1):
+        injected = [
+            control
+            for control in recipe.controls
+            if isinstance(control, Replace | Refine) and row in (control.targets or (row,))
+        ]
+        windows = {name: getattr(injected[0], name) for name in names} if injected else {}
+        found.append(strengths_report(source, target, windows, weighted) if injected else None)
+    return found
 
 
 def _given(

@@ -16,7 +16,7 @@ from promptweave.editing.recorders import edit_watch
 from promptweave.editing.settings import Settings, split
 from promptweave.editing.sweep import recordings_for, without_idle
 from promptweave.editing.who_reads import Unread
-from promptweave.finding.choosing import Named, judge_for
+from promptweave.finding.choosing import judge_for
 from promptweave.finding.found import Found
 from promptweave.finding.ladders import columns
 from promptweave.finding.search import Search
@@ -35,7 +35,7 @@ def find(
     target: str | None = None,
     *,
     model: Model | str = "toybox",
-    judge: Named | EditJudge = "auto",
+    judge: str | EditJudge = "auto",
     image: Given | Picture | None = None,
     inversion: str | Inversion | None = None,
     place: Place = "cpu",
@@ -51,11 +51,11 @@ def find(
     strength, structure or inject for the kinds that have it), and whether the change is restricted to the words'
     regions (blend), with which threshold. `target` may be left out for an edit by `weights`.
 
-    `judge`: "oracle" (of the world of the embedded models), "clip", "maps" (of attention), or an object with
-    `verdicts.EditJudge`'s methods; "auto" takes the oracle for an embedded model and words of its world, else CLIP if it is
-    on this machine, else the maps. `maps`: record the word maps of the edits, as `edit` does. `place` and `budget` are
-    the recording's; all else is that of `edit`. Raises NothingToFind if everything that could be searched was given,
-    and what `edit` raises.
+    `judge`: "oracle" (of the world of the embedded models), "clip" or "clip:FOLDER", "maps" (of attention), or an
+    object with `verdicts.EditJudge`'s methods; "auto" takes the oracle for an embedded model and words of its world,
+    else CLIP if it is on this machine, else the maps. `maps`: record the word maps of the edits, as `edit` does.
+    `place` and `budget` are the recording's; all else is that of `edit`. Raises NothingToFind if everything that could
+    be searched was given, NoSuchJudge, and what `edit` raises.
     """
     network = load_cached(model) if isinstance(model, str) else model
     asked, run_options = split("find", options, PromptToPrompt, Settings)

@@ -14,8 +14,8 @@ from PIL import Image
 from promptweave.core.files import Write, write_files
 from promptweave.editing.result import Result
 from promptweave.editing.values import as_json
-from promptweave.finding.verdicts import Verdict
 from promptweave.finding.ladders import told
+from promptweave.finding.verdicts import Verdict
 from promptweave.view.front_sheet import Mark, front_sheet
 
 PLOT, DATA = "front.webp", "front.json"

@@ -13,8 +13,8 @@ from promptweave.editing.edit import Prepared, prepared
 from promptweave.editing.recipe import Recipe
 from promptweave.editing.record import Recording
 from promptweave.finding.found import Found, Point, front_of
-from promptweave.finding.verdicts import EditJudge, Look, Verdict, looked
 from promptweave.finding.ladders import Column, Settings, thresholds
+from promptweave.finding.verdicts import EditJudge, Look, Verdict, looked
 from promptweave.methods import LocalBlend, Refine, Replace, Reweight, SharedStart
 from promptweave.models.base import Model
 from promptweave.sampling.loop import decode

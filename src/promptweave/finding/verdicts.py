@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -15,6 +15,7 @@ from torch import Tensor
 from promptweave.core.control import Control, Hooks
 from promptweave.core.record_maps import RecordedMaps
 from promptweave.editing.recorders import columns
+from promptweave.evaluate.judges import Clip
 from promptweave.evaluate.metrics import layout, psnr
 from promptweave.finding.demands import Demands
 from promptweave.view.heat import heat
@@ -23,6 +24,9 @@ from promptweave.words.edit_kinds import Change, region_words
 from promptweave.world.oracle import Oracle, Sight
 
 REGION = 0.3  # fraction of a map's maximum above which a pixel belongs to a word
+CELLS = 32  # of the grid of mean colours, to a side
+NEAR = 0.5  # of the way to the target without control, at which the maps' judge takes an edit for made
+STILL = 1e-4  # a change of cosine similarity below which CLIP sees none
 SIDE = 128  # pixels of the oracle's images
 ENOUGH = 0.5  # a score above which an edit counts as made
 
@@ -48,14 +52,29 @@ class Verdict:
         return self.score > ENOUGH
 
 
+@runtime_checkable
 class EditJudge(Protocol):
-    """Judges edits of one source. `name`: who it is; `measure`: what `Verdict.kept` is; `relative`: whether scores
-    need the target without control; `reads_maps`: whether looks must have maps."""
+    """Judges edits of one source."""
 
-    name: str
-    measure: str
-    relative: bool
-    reads_maps: bool
+    @property
+    def name(self) -> str:
+        """Who it is, as in "made, by the world's oracle"."""
+        ...
+
+    @property
+    def measure(self) -> str:
+        """What `Verdict.kept` is."""
+        ...
+
+    @property
+    def relative(self) -> bool:
+        """Whether scores need the target without control."""
+        ...
+
+    @property
+    def reads_maps(self) -> bool:
+        """Whether looks must have maps."""
+        ...
 
     def judge(self, source: Look, free: Look | None, edits: Sequence[Look]) -> list[Verdict]:
         """The verdict on each edit. `free`: the target without control, if `relative`."""
@@ -159,8 +178,8 @@ class MapsJudge:
     """The attention maps alone: how much of the change that the target makes without control the edit makes, where the
     changed words look. For networks and words that no other judge knows.
 
-    The score is the projection of the edit's change, in mean colours of a coarse grid, onto that of the target without
-    control; half of it counts as made.
+    The score is 1 minus the distance of the edit to the target without control, over the source's distance to it, in
+    the mean colours of a grid; one of `NEAR` counts as made.
     """
 
     regions: Regions
@@ -181,15 +200,43 @@ class MapsJudge:
     def _made(self, source: Look, free: Look, edit: Look) -> float:
         region = self.regions.inside(source, edit, free)
         before, wanted, found = (_coarse(look.picture, region) for look in (source, free, edit))
+        way = float(np.linalg.norm(wanted - before))
+        near = 1 - float(np.linalg.norm(wanted - found)) / way if way else 0.0
+        return float(np.interp(near, (0, NEAR, 1), (0, ENOUGH, 1)))
+
+
+@dataclass(frozen=True, eq=False)
+class ClipJudge:
+    """CLIP: how far the image's similarity to the target's prompt went from the source's to that of the target without
+    control; half the way counts as made. `clip`: `evaluate.judges.Clip`; `prompt`: the target's."""
+
+    clip: Clip
+    prompt: str
+    regions: Regions
+    name: str = "CLIP"
+    relative: bool = True
+    reads_maps: bool = True
+
+    @property
+    def measure(self) -> str:
+        """What `Verdict.kept` is."""
+        return self.regions.measure
+
+    def judge(self, source: Look, free: Look | None, edits: Sequence[Look]) -> list[Verdict]:
+        """Each edit against the source and the target without control."""
+        assert free is not None
+        text = self.clip.text(self.prompt)
+        before, wanted, *found = (float(self.clip.image(look.picture) @ text) for look in (source, free, *edits))
         way = wanted - before
-        return float(np.clip((found - before).ravel() @ way.ravel() / max(float((way**2).sum()), 1e-9), 0, 1))
-
-
-CELLS = 32  # of the grid of mean colours, to a side
+        shares = [0.0 if abs(way) < STILL else (value - before) / way for value in found]
+        return [
+            Verdict(float(np.clip(share, 0, 1)), self.regions.kept(source, edit))
+            for share, edit in zip(shares, edits, strict=True)
+        ]
 
 
 def _coarse(picture: np.ndarray, region: np.ndarray) -> np.ndarray:
-    """The mean colours [cells, 3] of a region, on a grid of CELLS x CELLS; of the whole image if the region is empty."""
+    """The mean colours [cells, 3] of a region, on a grid of CELLS x CELLS; of the whole image if it is empty."""
     small = np.asarray(Image.fromarray(picture).resize((CELLS, CELLS), Image.Resampling.BOX)).astype(float)
     inside = np.asarray(Image.fromarray(region).resize((CELLS, CELLS), Image.Resampling.NEAREST))
     return small[inside] if inside.any() else small.reshape(-1, 3)

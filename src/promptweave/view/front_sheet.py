@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from promptweave.view.curves import COLOURS, FAINT
 from promptweave.view.sheet import INK, PAPER, sheet
-from promptweave.view.text import length, write, wrapped
+from promptweave.view.text import length, wrapped, write
 
 HEIGHT, TEXT = 300, 14
 BLUE, ORANGE = COLOURS[0], COLOURS[1]

@@ -27,8 +27,8 @@ PLACES = frozenset(
     "background rain fog storm sunset sunrise dawn dusk day morning evening winter summer spring autumn".split()
 )
 STYLES = frozenset(
-    "photo photograph picture image painting watercolor watercolour sketch drawing render rendering illustration cartoon "
-    "sculpture poster style anime comic mosaic engraving impressionist".split()
+    "photo photograph picture image painting watercolor watercolour sketch drawing render rendering illustration "
+    "cartoon sculpture poster style anime comic mosaic engraving impressionist".split()
 )
 SMALL = frozenset("a an the of in on at to and with by near under over from into beside next is are its".split())
 
@@ -45,7 +45,7 @@ class Change:
 
 
 def change(source: Words, target: Words, weighted: Collection[str] = ()) -> Change:
-    """The kind of edit that two prompts ask for; `weighted`: words that get another weight, if the prompts are the same.
+    """The kind of edit that two prompts ask for; `weighted`: words with another weight, if the prompts are the same.
 
     Style: all that changes stands before the first "of", or names a style. Colour and background: all that changes
     names colours, or places and times. Addition and removal: words only come, or only go. Otherwise a swap.

@@ -13,6 +13,7 @@ from promptweave.editing.inversions import about_inversion, read_inversion
 from promptweave.editing.options import PromptToPrompt
 from promptweave.editing.recipe import Recipe
 from promptweave.editing.settings import Settings
+from promptweave.editing.usual_strengths import PUBLISHED
 from promptweave.editing.who_reads import asked
 from promptweave.words import Words
 from promptweave.words.units import key
@@ -25,8 +26,8 @@ USUAL = PromptToPrompt()
 
 
 def usual(name: str) -> Number:
-    """The default end of a window."""
-    return Window.of(getattr(USUAL, name)).end
+    """The published end of a window, at which its slider starts."""
+    return PUBLISHED.windows[name]
 
 
 @dataclass(frozen=True)
@@ -77,13 +78,13 @@ class Form:
         """The settings of a recipe, as far as the page shows them."""
         found = asked(recipe.controls)
         values = {name: found[name] for name in ("weights", "threshold", "mask") if name in found}
-        cross = found.get("cross", USUAL.cross)
+        cross = found.get("cross", PUBLISHED.cross)
         if isinstance(cross, Mapping):
             values["windows"] = {word: _pair(span) for word, span in cross.items() if word != "default"}
             cross = cross.get("default", 1.0)
         spans = {
             "cross": cross,
-            **{name: found.get(name, getattr(USUAL, name)) for name in ("self_attention", "joint")},
+            **{name: found.get(name, PUBLISHED.windows[name]) for name in ("self_attention", "joint")},
         }
         values |= {name: Window.of(span).end for name, span in spans.items()}
         words = found.get("blend", ())
@@ -133,7 +134,8 @@ def _shown(value: Any) -> str:
 def bounds(name: str) -> dict[str, Any]:
     """The range and default of an option, for a slider or number field."""
     listed = LISTED[name]
-    return {"minimum": listed.option.low, "maximum": listed.option.high, "value": listed.default}
+    value = PUBLISHED.windows.get(name, listed.default)
+    return {"minimum": listed.option.low, "maximum": listed.option.high, "value": value}
 
 
 def selectors(words: Words) -> dict[str, tuple[int, ...]]:

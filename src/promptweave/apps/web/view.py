@@ -16,6 +16,7 @@ from promptweave.apps.web.settings import Form, about, chosen
 from promptweave.apps.web.words import matched_html, note_html, steps_html
 from promptweave.editing.fitting import told
 from promptweave.editing.report import inversion_told, put_back_told
+from promptweave.editing.usual_strengths import strengths_told
 
 SMALL = {"a", "an", "the", "of", "in", "on", "at", "to", "and", "with"}  # words that get no slider
 SHOWN = 512  # pixels: smaller images are enlarged
@@ -214,6 +215,7 @@ def details(session: Session) -> str:
     if picture is not None:
         facts += [("Image", told(picture))] + [("Inversion", line) for line in inversion_told(picture)]
         facts += [("Original", line.partition(": ")[2]) for line in put_back_told(picture)]
+    facts += [("Strengths", strengths_told(found)) for found in report["strengths"] if found]
     for control in report["controls"]:
         values = [f"{key.replace('_', ' ')} {value}" for key, value in control.items() if value and key != "control"]
         facts.append((control["control"], ", ".join(v for v in values if len(v) < 200)))
