@@ -34,10 +34,10 @@ class Tried:
     kind: str
     how: str
     success: bool
-    kept: float
-    edges: float
-    goal: float
-    cost: float
+    kept: int | float
+    edges: int | float
+    goal: int | float
+    cost: int | float
     settings: str
 
 
@@ -84,7 +84,13 @@ def bench_find(
 
 
 def _tried(
-    pair: Counterfactual, how: str, recording: Recording, made: np.ndarray, cost: float, settings: str, generated: bool
+    pair: Counterfactual,
+    how: str,
+    recording: Recording,
+    made: np.ndarray,
+    cost: int | float,
+    settings: str,
+    generated: bool,
 ) -> Tried:
     source = recording.track.pictures[0]
     before, after = oracle().look(np.stack([source, made]))

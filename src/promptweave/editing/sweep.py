@@ -11,10 +11,11 @@ import numpy as np
 from PIL import Image
 
 from promptweave.core.clock import Number
+from promptweave.core.control import Control
 from promptweave.core.fields import options_of
 from promptweave.core.file_names import new_name
 from promptweave.core.files import Write, check_folder, write_files
-from promptweave.core.kept import together
+from promptweave.core.kept import NOTHING, together
 from promptweave.core.typed import checked
 from promptweave.editing.edit import run_many
 from promptweave.editing.inverted_file import InvertedImage
@@ -195,13 +196,19 @@ def _with_weights(asked: Mapping[str, Any], at: Mapping[str, Number]) -> dict[st
 
 def without_idle(cells: Sequence[Recipe], model: Model) -> list[Recipe]:
     """The cells without the controls that their place on the axes makes idle; one that is idle in all is an error."""
-    always = [control for control in cells[0].controls if all(control in cell.controls for cell in cells)]
-    found: list[Recipe] = []
-    for cell in cells:
-        run = bind(replace(cell, controls=()), model, whole=False)
-        acting = tuple(control for control in cell.controls if control in always or not control.idle(run))
-        found.append(replace(cell, controls=acting))
-    return found
+    always = in_all(cells)
+    return [acting(cell, model, always) for cell in cells]
+
+
+def in_all(cells: Sequence[Recipe]) -> list[Control]:
+    """The controls that all cells share."""
+    return [control for control in cells[0].controls if all(control in cell.controls for cell in cells)]
+
+
+def acting(cell: Recipe, model: Model, always: Sequence[Control]) -> Recipe:
+    """A cell without its idle controls, but for those that all have."""
+    run = bind(replace(cell, controls=()), model, whole=False)
+    return replace(cell, controls=tuple(c for c in cell.controls if c in always or not c.idle(run)))
 
 
 def recordings_for(
@@ -211,8 +218,11 @@ def recordings_for(
     place: Place,
     budget: int | None,
     progress: Progress | None,
+    *,
+    maps: bool = False,
 ) -> list[Recording | None]:
-    """A recording for each cell, shared by those of one source; none for controls that make the source themselves."""
+    """A recording for each cell, shared by those of one source; none for controls that make the source themselves.
+    `maps`: recorders read word maps."""
     if isinstance(source, Recording):
         return [source] * len(recipes)
     groups: dict[Recipe, list[int]] = {}
@@ -223,7 +233,8 @@ def recordings_for(
     found: list[Recording | None] = [None] * len(recipes)
     for alone, cells in groups.items():
         run = bind(alone, model)
-        kept = together([control.reads(run) for cell in cells for control in recipes[cell].controls], run)
+        read = [control.reads(run) for cell in cells for control in recipes[cell].controls]
+        kept = together([*read, *([replace(NOTHING, maps=True)] if maps else [])], run)
         recording = record_run(
             alone, model, kept=kept, place=place, budget=budget, progress=progress,
             source=source if isinstance(source, InvertedImage) else None,

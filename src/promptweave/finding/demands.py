@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -64,7 +65,7 @@ class Demands:
     changed: tuple[str, ...]
 
     @classmethod
-    def of(cls, source: str, target: str, weights: Mapping[str, float] | None = None) -> Demands | None:
+    def of(cls, source: str, target: str, weights: Mapping[str, Any] | None = None) -> Demands | None:
         """The demands of an edit; None if a prompt is not of the world, or nothing that it could see is asked for."""
         old, new = said(source), said(target)
         if old is None or new is None:
@@ -99,12 +100,12 @@ class Demands:
         return np.any(things or [np.zeros(shape, bool)], 0)
 
 
-def _lead(chances: Mapping[str, float], wanted: str) -> float:
+def _lead(chances: Mapping[str, Any], wanted: str) -> float:
     """The probability of a name against the best of the others, above 0.5 if it is the most probable."""
     others = max((chance for name, chance in chances.items() if name != wanted), default=0.0)
     return chances[wanted] / max(chances[wanted] + others, 1e-12)
 
 
-def _weighted(weights: Mapping[str, float], nouns: Collection[str], wanted: Callable[[float], bool]) -> frozenset[str]:
+def _weighted(weights: Mapping[str, Any], nouns: Collection[str], wanted: Callable[[Any], bool]) -> frozenset[str]:
     named = {NAMES.get(key(word.partition("#")[0]), ""): factor for word, factor in weights.items()}
     return frozenset(noun for noun, factor in named.items() if noun in nouns and wanted(factor))

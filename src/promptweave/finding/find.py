@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Unpack
 
 from promptweave.core.control import NoEffect
+from promptweave.core.kept import NOTHING, together
 from promptweave.core.typed import checked
 from promptweave.editing.inverted_file import InvertedImage
 from promptweave.editing.options import EditOptions, PromptToPrompt
@@ -14,11 +17,12 @@ from promptweave.editing.recipe import Recipe
 from promptweave.editing.record import Recording
 from promptweave.editing.recorders import edit_watch
 from promptweave.editing.settings import Settings, split
-from promptweave.editing.sweep import recordings_for, without_idle
+from promptweave.editing.sweep import acting, in_all, recordings_for
 from promptweave.editing.who_reads import Unread
 from promptweave.finding.choosing import judge_for
 from promptweave.finding.found import Found
-from promptweave.finding.ladders import columns
+from promptweave.finding.ladders import Column, NothingToFind, columns
+from promptweave.finding.ladders import Settings as Tried
 from promptweave.finding.search import Search
 from promptweave.finding.verdicts import EditJudge
 from promptweave.inversion import Inversion
@@ -61,8 +65,9 @@ def find(
     asked, run_options = split("find", options, PromptToPrompt, Settings)
     given = {name: value for name, value in asked.items() if value is not None and value != () and value != ""}
     chosen = (settings or Settings()).with_(run_options)
-    if chosen.images not in (None, 1):
-        raise Unread(f"A search judges a single image. Received images={chosen.images}. Leave images out.")
+    images = chosen.images or (1 if isinstance(source, str) else source.recipe.images)
+    if images != 1:
+        raise Unread(f"A search judges a single image. Received images={images}. Leave images out, or record one.")
     weights = given.get("weights")
     if target is None and not weights:
         raise NoEffect("A search needs a target prompt, or weights for words of the source. Received neither.")
@@ -72,19 +77,43 @@ def find(
     changed = change(*words, weighted_words(weights))
     tried = columns(network, given, changed, words[1])
 
-    def planned(at: Any) -> Recipe:
+    def planned(at: Tried) -> Recipe:
         return plan(source, targets, network, {**given, **at}, chosen, image=image, inversion=inversion)
 
-    cells = [planned(column.at(rung)) for column in tried for rung in range(len(column.rungs))]
-    recipes = without_idle(cells, network)
+    image = planned(tried[0].at(0)).picture if image is not None else None  # read once
+    cells = [[planned(column.at(rung)) for rung in range(len(column.rungs))] for column in tried]
+    always = in_all([cell for row in cells for cell in row])
+
+    def recipe(at: Tried) -> Recipe:
+        return acting(planned(at), network, always)
+
+    rows = [[acting(cell, network, always) for cell in row] for row in cells]
+    recipes = [one for row in rows for one in row]
     for one in recipes:
         bind(one, network)
-    recording = recordings_for(source, recipes, network, place, budget, progress)[0]
-
-    def recipe(at: Any) -> Recipe:
-        return without_idle([*cells, planned(at)], network)[-1]
-
     chosen_judge = judge_for(judge, network, words, changed, weights)
     watch = edit_watch(recipes[0], network) if maps or chosen_judge.reads_maps else ()
+    if isinstance(source, Recording):
+        tried = _recorded(tried, rows, source, network, maps=bool(watch))
+    recording = recordings_for(source, recipes, network, place, budget, progress, maps=bool(watch))[0]
     search = Search(network, chosen_judge, recipe, recording, watch, progress)
     return search.run(tried, given)
+
+
+def _recorded(
+    tried: Sequence[Column], rows: Sequence[Sequence[Recipe]], source: Recording, model: Model, *, maps: bool
+) -> tuple[Column, ...]:
+    """The columns with the rungs that a recording has enough of. Raises NothingToFind if it has too little for any."""
+    run, kept = bind(replace(source.recipe, controls=()), model), source.track.kept
+    whole, found = together([kept], run), list[Column]()
+    for column, cells in zip(tried, rows, strict=True):
+        more = [replace(NOTHING, maps=True)] if maps else []
+        fits = [together([kept, *more, *(c.reads(run) for c in cell.controls)], run) == whole for cell in cells]
+        rungs = tuple(rung for rung, fit in zip(column.rungs, fits, strict=True) if fit)
+        found += [replace(column, rungs=rungs)] if rungs else []
+    if not found:
+        raise NothingToFind(
+            f"A recording must hold what a search reads. This one has cross={kept.cross}, self={kept.self_attention}, "
+            f"joint={kept.joint}, maps={kept.maps}. Record with larger windows."
+        )
+    return tuple(found)

@@ -28,7 +28,7 @@ class Point:
 
     settings: Mapping[str, Any]
     verdict: Verdict
-    share: float
+    share: int | float
     result: Result | None = None
 
     @property
@@ -79,7 +79,7 @@ class Found:
         """Rows of the search over those of one plain edit."""
         return self.rows / self.plain
 
-    def at(self, share: float) -> Point:
+    def at(self, share: int | float) -> Point:
         """The point of the front at a share of the way from what keeps the most (0) to what changes the most (1)."""
         if not 0 <= share <= 1:
             raise ValueError(f"A place on the front is a share from 0 to 1. Received {share}.")

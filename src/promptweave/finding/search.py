@@ -117,7 +117,7 @@ class Search:
         """Rows that the network has computed, those of the recording included."""
         return self.source + sum(paused.rows for paused in self.paused)
 
-    def _affords(self, runs: float) -> bool:
+    def _affords(self, runs: int | float) -> bool:
         return self.rows + runs * self.least <= EDITS * 2 * self.each
 
     def _free(self, settings: Settings) -> None:
@@ -233,17 +233,19 @@ class Search:
             2 * self.each,
         )  # fmt: skip
 
-    def _left(self, trial: Trial) -> float:
+    def _left(self, trial: Trial) -> int | float:
         """Rows until the end of a run."""
         steps = trial.ready.recipe.steps
         return self.least * (steps - trial.paused.steps[trial.number]) / steps
 
 
-def _kept(trial: Trial) -> float:
+def _kept(trial: Trial) -> int | float:
     return trial.first.kept
 
 
-def predicted(z: Tensor, later: Tensor, before: tuple[float, float], after: tuple[float, float]) -> Tensor:
+def predicted(
+    z: Tensor, later: Tensor, before: tuple[int | float, int | float], after: tuple[int | float, int | float]
+) -> Tensor:
     """x0 of two latents on a straight line, z = s x0 + n e at the shares (s, n) `before` and `after`."""
     (s, n), (t, m) = before, after
     return (n * later - m * z) / (n * t - m * s)

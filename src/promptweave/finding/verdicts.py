@@ -43,8 +43,8 @@ class Look:
 class Verdict:
     """`score`: how far the edit is made, 0 to 1, above `ENOUGH` if it is. `kept`: how much of what should stay did."""
 
-    score: float
-    kept: float
+    score: int | float
+    kept: int | float
 
     @property
     def enough(self) -> bool:

@@ -37,13 +37,13 @@ class Paused:
         return self._bound[number][1]
 
     @torch.no_grad()
-    def until(self, share: float, numbers: Sequence[int] | None = None) -> None:
+    def until(self, share: int | float, numbers: Sequence[int] | None = None) -> None:
         """Advance runs (None: all) to the step at which `share` of their steps is done; 1: to their ends."""
         while behind := [n for n in self._waiting if (numbers is None or n in numbers) and self._behind(n, share)]:
             self.rows += sum(len(self._waiting[number].z) for number in behind)
             self._ended |= answered(self.model, self._runs, self._waiting, behind)
 
-    def _behind(self, number: int, share: float) -> bool:
+    def _behind(self, number: int, share: int | float) -> bool:
         return share >= 1 or self.steps[number] < round(share * self._bound[number][0].steps)
 
     @torch.no_grad()

@@ -21,8 +21,8 @@ class Mark:
     """A point of the plot. `number`: its place on the front; None: it is not on it. `made`: whether the edit counts as
     made."""
 
-    across: float
-    up: float
+    across: int | float
+    up: int | float
     number: int | None
     made: bool
     picked: bool
