@@ -12,6 +12,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 from families import build_sd3
 from PIL import Image
@@ -286,6 +287,38 @@ def test_a_photo_is_taken_as_the_source_and_edited(visit, tmp_path):
     with page.expect_download() as download:
         page.click("#save")
     assert Image.open(download.value.path()).size == (300, 300)  # the model's own is 128 x 128
+
+
+def test_a_painted_region_is_made_anew_and_nothing_else_changes(visit, tmp_path):
+    page = visit()
+    drawn = Scene("grass", "photo", "alone", (Thing("cat", 0.5, 0.9, 0.6),), 5)
+    Image.fromarray(render(drawn)[0]).save(tmp_path / "cat.png")
+    page.locator(f"#prompt {FIELD}").fill("a photo of a cat on the grass")
+    page.locator(f"#target {FIELD}").fill("a photo of a dog on the grass")
+    page.get_by_text("Open an image").click()
+    page.locator("#keep input").check()
+    page.locator("#upload input[type=file]").set_input_files(tmp_path / "cat.png")
+    says(page, "Your image is the source")
+    page.get_by_text("Paint the region that may change").click()
+    page.locator("#anew input").check()
+    page.click("#apply")
+    says(page, "nothing is. Paint a region")
+    canvas = page.locator("#mask canvas").first
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    for number in range(12):  # to and fro, down the left side of the image
+        page.mouse.move(middle[0] - (125, 75)[number % 2], middle[1] + 20 * (number - 6), steps=4)
+        if not number:
+            page.mouse.down()
+    page.mouse.up()
+    page.click("#apply")
+    says(page, "of the pixels changed")
+    with page.expect_download() as download:
+        page.click("#save")
+    before, after = (np.asarray(Image.open(f).convert("RGB")) for f in (tmp_path / "cat.png", download.value.path()))
+    changed = (before != after).any(-1)  # painted were columns 7 to 41 of 128
+    assert changed[:, 7:42].mean() > 0.1 and not changed[:, :7].any() and not changed[:, 42:].any()
 
 
 @pytest.fixture(scope="module")

@@ -28,9 +28,6 @@ UNET = {
     # One pass of the inversion, one of the prompt, so many rounds, and one with the text that was found.
     "null-text:rounds=2,tolerance=0": (1 + 1 + 2 + 1, 5, 2),
     "null-latent:rounds=1,tolerance=0": (1 + 1 + 1 + 1 + 1, 6, 1),  # and a guided one to compare with
-    "null-text:rounds=1,tolerance=0,checkpointing=true": (4, 4, 1),
-    "no control": EDIT,
-    "Prompt-to-Prompt": EDIT,
     "Prompt-to-Prompt, local blend": EDIT,
     "MasaCtrl": EDIT,
     "Plug-and-Play": EDIT,
@@ -69,7 +66,13 @@ def test_passes_of_each_inversion_and_editor(tokenizer, build, wanted):
     assert [cost.failed for cost in made.values()] == [""] * len(made) and len(seen) == len(names)
     assert {name: (made[name].passes, made[name].rows, made[name].gradients) for name in wanted} == wanted
     assert all(cost.seconds > 0 for cost in made.values())
-    assert set(bench_costs.editors(model)) - set(names) <= {"no control", "Consist", "DirectEdit", "inpainting"}
+    assert set(bench_costs.editors(model)) - set(names) <= {
+        "no control",
+        "Prompt-to-Prompt",
+        "Consist",
+        "DirectEdit",
+        "inpainting",
+    }
 
 
 def test_the_command_and_a_figure_that_fails(tokenizer, monkeypatch, capsys):
