@@ -56,8 +56,8 @@ def test_a_mask_from_a_file_and_replay(run):
 
 def test_masks_that_are_found(run):
     code, _, err = run(
-        "inpaint", "given.png", TARGET, "--mask-words", "cat", "--mask-threshold", "0.9", "--source", SOURCE,
-        "--steps", "2", "-o", "words", "--report", "--compare",
+        "inpaint", "given.png", TARGET, "--mask-words", "cat", "--mask-threshold", "0.6", "--mask-maps", "noised",
+        "--mask-grow", "1", "--source", SOURCE, "--steps", "2", "-o", "words", "--report", "--compare",
     )  # fmt: skip
     assert code == 0, err
     assert "Inpaint" in Path("words/report.html").read_text()
@@ -76,6 +76,7 @@ def test_masks_that_are_found(run):
         (("--mask", "mask.png", "--mask-words", "dog"), "Received --mask and --mask-words"),
         (("--mask", "mask.png", "--source", SOURCE), "--source is read by masks that are found"),
         (("--mask", "mask.png", "--mask-threshold", "0.5"), "--mask-threshold is about --mask-words"),
+        (("--mask", "mask.png", "--mask-grow", "1"), "--mask-grow is about --mask-words"),
         (("--mask", "mask.png", "--jump", "3"), "--jump is read with --resamplings"),
         (("--mask", "none.png"), "there is no image at none.png"),
         (("--mask-words", "zebra"), "'zebra' is not a word of the prompt"),

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from families import build_flux
+from families import build_flux, build_flux_fill, build_inpainting
 
 import promptweave as pw
 from promptweave.core.control import NoEffect
 from promptweave.editing.jobs import read_jobs, run_jobs
 from promptweave.editing.plan import recipe_for
+from promptweave.world.render import render
+from promptweave.world.scene import Scene, Thing
 
 SOURCE, TARGET = "a photo of a cat riding a bike in the snow", "a photo of a dog riding a bike in the snow"
 
@@ -61,9 +63,42 @@ def test_flow_models_and_words_have_masks_too(tokenizer, tiny):
         assert 0 < np.mean(found) < 1 and np.shape(found) == (16, 16)
         few = replace(recipe(network), steps=2)
         words, cat, bike = (
-            np.array(pw.WordMask(w, threshold=0.9).find(few, network)) for w in (("cat", "bike"), "cat", "bike")
+            np.array(pw.WordMask(w, threshold=0.6).find(few, network)) for w in (("cat", "bike"), "cat", "bike")
         )
         assert np.array_equal(words, np.maximum(cat, bike)) and 0 < np.mean(words) < 1
+
+
+def test_the_mask_of_a_word_is_what_segmentation_calls_it(tiny):
+    """The same six passes, multiplied once by self-attention; each word by itself, so that regions may overlap."""
+    for word in ("cat", "bike"):
+        seen = pw.segment(picture(), [word], model=tiny, prompt=SOURCE, seed=3)
+        wanted = (seen.scores[1] > 0.4).numpy()
+        found = np.array(pw.WordMask(word).find(recipe(tiny), tiny))
+        assert np.array_equal(found, wanted) and 0 < found.mean() < 1
+        wide = np.array(pw.WordMask(word, grow=1).find(recipe(tiny), tiny))
+        padded = np.pad(found, 1)
+        assert np.array_equal(wide, np.max([padded[y : y + 16, x : x + 16] for y in range(3) for x in range(3)], 0))
+    along = np.array(pw.WordMask("bike", maps="inversion").find(replace(recipe(tiny), steps=2), tiny))
+    assert 0 < along.mean() < 1 and not np.array_equal(along, found)
+
+
+def test_the_mask_of_a_word_is_near_its_drawn_outline():
+    scene = Scene("grass", "photo", "alone", (Thing("cat", 0.5, 0.9, 0.6),), 5)
+    drawn, (outline,) = render(scene)
+    model = pw.load("toybox")
+    given = recipe_for(model, "a photo of a cat on the grass", ("a photo of a dog on the grass",), image=drawn)
+    cells = np.asarray(outline).reshape(16, 8, 16, 8).mean((1, 3)) > 0.5
+    found = np.array(pw.WordMask("cat").find(given, model)) > 0
+    assert (found & cells).sum() / (found | cells).sum() > 0.75
+
+
+@pytest.mark.parametrize("build", [build_inpainting, build_flux_fill])
+def test_a_network_that_reads_a_mask_finds_words_while_it_keeps_the_image(tokenizer, build):
+    model = pw.load(build(tokenizer))
+    made = pw.inpaint(picture(), TARGET, source=SOURCE, mask=pw.WordMask("cat"), model=model, steps=1)
+    assert 0 < np.mean(made.recipe.controls[0].mask) < 1
+    seen = pw.look(SOURCE, image=picture(), model=model, times=(0.5,), noises=1)
+    assert torch.isfinite(seen.words.attention).all()
 
 
 def test_a_found_mask_is_that_of_an_edit_and_of_a_job(tiny, tmp_path):
@@ -93,5 +128,7 @@ def test_what_is_refused(tiny):
         pw.edit(SOURCE, TARGET, model=tiny, steps=2, mask="diffedit")
     with pytest.raises(ValueError, match="'zebra' is not a word of the prompt"):
         pw.inpaint(picture(), TARGET, mask=pw.WordMask("zebra"), model=tiny, steps=2)
+    with pytest.raises(ValueError, match="number of cells to grow by, 0 to 64.*grow=-1"):
+        pw.WordMask("cat", grow=-1).find(recipe(tiny), tiny)
     with pytest.raises(ValueError, match="options of a way to find a mask.*Received 'noise=2'"):
         pw.edit(SOURCE, TARGET, model=tiny, steps=2, image=picture(), mask="diffedit:noise=2")

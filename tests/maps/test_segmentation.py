@@ -12,12 +12,13 @@ from PIL import Image
 
 import promptweave as pw
 from promptweave.apps.cli import main
+from promptweave.core.record_maps import refined
 from promptweave.editing.fitting import Fitting
 from promptweave.editing.masks import Frame
 from promptweave.editing.who_reads import Unread
 from promptweave.evaluate.metrics import iou
 from promptweave.maps.look import look
-from promptweave.maps.segment_parts import colours, enlarged_labels, mask_names, refined
+from promptweave.maps.segment_parts import colours, enlarged_labels, mask_names
 from promptweave.maps.segmentation import compared
 from promptweave.models.load import load
 from promptweave.words.tokens import WordNotFound

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -35,9 +35,18 @@ class Masking:
     mask_threshold: Annotated[
         float | None,
         Option(
-            "For --mask-words: fraction of a map's maximum above which a cell is in. [0.3]", low=0, high=1,
-            group="Where",
+            "For --mask-words: height of a map, from 0 at its minimum to 1, above which a cell is in. [0.4]", low=0,
+            high=1, group="Where",
         ),
+    ] = None  # fmt: skip
+    mask_maps: Annotated[
+        Literal["noised", "inversion"] | None,
+        Option("For --mask-words: maps of the noised image, or along its inversion. [noised]", group="Where"),
+    ] = None
+    mask_grow: Annotated[
+        int | None,
+        Option("For --mask-words: cells of the latents by which the mask is widened. [0]", low=0, high=64,
+               group="Where"),
     ] = None  # fmt: skip
     source: Annotated[
         str | None,
@@ -55,15 +64,15 @@ class Masking:
                 f"Received {'none' if self.mask is None else '--mask and --mask-words'}. Give --mask FILE, white where "
                 "the image may change, --mask diffedit, or --mask-words WORD."
             )
-        if self.mask_threshold is not None and not self.mask_words:
-            raise ValueError("--mask-threshold is about --mask-words, and there are none. Leave it out.")
+        words = {name: getattr(self, f"mask_{name}") for name in ("threshold", "maps", "grow")}
+        words = {name: value for name, value in words.items() if value is not None}
+        if words and not self.mask_words:
+            raise ValueError(f"--mask-{next(iter(words))} is about --mask-words, and there are none. Leave it out.")
         finder = finder_of(self.mask)
         if self.source is not None and finder is None and not self.mask_words:
             raise ValueError("--source is read by masks that are found, and --mask is a file. Leave it out.")
         if self.mask_words:
-            return WordMask(
-                self.mask_words, **({} if self.mask_threshold is None else {"threshold": self.mask_threshold})
-            )
+            return WordMask(self.mask_words, **words)
         return finder or read_mask(self.mask, "--mask")
 
 

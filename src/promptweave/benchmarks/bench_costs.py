@@ -20,8 +20,9 @@ import torch
 from promptweave.benchmarks.bench_speed import PROMPTS, joint_attention, status
 from promptweave.core.control import Control, FirstPass
 from promptweave.editing.inversions import inversions_of, read_inversion
-from promptweave.editing.start import Held
-from promptweave.inversion.inverting import Inverted, Task, found
+from promptweave.editing.plan import recipe_for
+from promptweave.editing.settings import Settings
+from promptweave.editing.start import Held, invert_latents
 from promptweave.methods import (
     Consist,
     ContrastiveDenoising,
@@ -169,15 +170,15 @@ class Costs:
     guidance: float
     size: tuple[int, int] | None = None
 
-    def inversion(self, name: str) -> tuple[Cost, Inverted]:
+    def inversion(self, name: str) -> tuple[Cost, Any]:
         """What it takes to invert the image, and what is found."""
         meter = Meter(self.model.network)
         with meter():
-            made = self._inverted(name, meter.stop)
+            made = self.inverted(name, meter.stop)
             meter.stop()
         return meter.cost(name, self.steps), made
 
-    def edit(self, name: str, editor: Editor, made: Inverted | None) -> Cost:
+    def edit(self, name: str, editor: Editor, made: Any) -> Cost:
         """What a run of the source and one target takes, after the inversion."""
         noise = noise_for(self.model, 0, 1, self.size)
         meter = Meter(self.model.network)
@@ -191,9 +192,15 @@ class Costs:
             sample_jobs(self.model, [job])
         return meter.cost(name, self.steps)
 
-    def _inverted(self, name: str, progress: Progress | None = None) -> Inverted:
-        task = Task(self.model, self._latents(), SOURCE, self.steps, self.guidance, progress=progress)
-        return found(read_inversion(name), task)
+    def inverted(self, name: str, progress: Progress | None = None) -> Any:
+        """What an inversion finds."""
+        size = self.size or self.model.default_size
+        blank = np.zeros((*size, 3), np.uint8)  # only the latents are read
+        recipe = recipe_for(
+            self.model, SOURCE, (), Settings(steps=self.steps, guidance=self.guidance, size=size), image=blank,
+            inversion=name,
+        )  # fmt: skip
+        return invert_latents(recipe, self.model, self._latents(), progress)
 
     def _latents(self) -> torch.Tensor:
         return SHOWN * noise_for(self.model, 1, 1, self.size).to(self.model.device, self.model.dtype)
@@ -225,14 +232,14 @@ def bench_costs(
             editor = known[name]
 
             def edited(name: str = name, editor: Editor = editor) -> Cost:
-                made = None if editor.inversion is None else costs._inverted(editor.inversion)
+                made = None if editor.inversion is None else costs.inverted(editor.inversion)
                 return costs.edit(name, editor, made)
 
             yield _tried(name, edited)
         else:
-            kept: list[Inverted] = []
+            kept: list[Any] = []
 
-            def inverted(name: str = name, kept: list[Inverted] = kept) -> Cost:
+            def inverted(name: str = name, kept: list[Any] = kept) -> Cost:
                 cost, made = costs.inversion(name)
                 kept.append(made)
                 return cost

@@ -1,4 +1,4 @@
-"""A control that records the attention maps of a run and changes nothing."""
+"""A control that records the attention maps of a run and changes nothing; maps refined by self-attention."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from promptweave.core.accumulator import Maps, grid_name
 from promptweave.core.clock import Step
@@ -88,3 +90,30 @@ class RecordedMaps(Hooks):
         if self.maps.by_step:
             self.maps.offload(step.index)
         return z
+
+
+def self_recorder(run: Run, grid: int | tuple[int, int] | None = None) -> RecordMaps:
+    """A recorder of self-attention (in joint layers too) on a grid; None for that of the word maps."""
+    wanted = run.map_grid if grid is None else (grid, grid) if isinstance(grid, int) else grid
+    looking = [site for site in run.sites if site.kind in ("self", "joint")]
+    joint = [site for site in looking if site.kind == "joint" and site.grid == wanted]
+    chosen = joint or [site for site in looking if site.grid == wanted]
+    if not chosen:
+        have = ", ".join(dict.fromkeys(f"{site.grid[0]}x{site.grid[1]}" for site in looking))
+        raise ValueError(
+            f"Self-attention of this model and size has the grids {have}. Received {wanted[0]}x{wanted[1]}. "
+            "Choose one of them."
+        )
+    return RecordMaps(Sites(names=tuple(site.name for site in chosen)), of="image")
+
+
+def refined(
+    maps: Float[Tensor, "height width words"], attention: Float[Tensor, "height width pixels"], times: int
+) -> Float[Tensor, "height width words"]:
+    """Maps multiplied `times` times by the image's attention to itself, whose rows are made to sum to 1."""
+    square = attention.flatten(0, 1)
+    square = square / square.sum(-1, keepdim=True)
+    flat = maps.flatten(0, 1).to(square)
+    for _ in range(times):
+        flat = square @ flat
+    return flat.unflatten(0, maps.shape[:2])

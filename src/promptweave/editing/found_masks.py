@@ -12,9 +12,10 @@ is zero everywhere there is no mask (0 / 0 there); flow models predict velocitie
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from promptweave.core.clock import Number, fraction
@@ -22,7 +23,7 @@ from promptweave.core.control import NoEffect
 from promptweave.core.fields import Option
 from promptweave.core.mask import Mask
 from promptweave.core.precision import precision
-from promptweave.core.record_maps import RecordedMaps, RecordMaps
+from promptweave.core.record_maps import RecordedMaps, RecordMaps, refined, self_recorder
 from promptweave.core.rows import Layout
 from promptweave.editing.inversions import options_in
 from promptweave.editing.picture import Given, Picture
@@ -31,6 +32,8 @@ from promptweave.models.base import Model
 from promptweave.models.load import load_cached
 from promptweave.sampling.loop import Job, latent_grid
 from promptweave.sampling.noise_levels import masked, noising
+from promptweave.sampling.noised_passes import Noising as NoisedPasses
+from promptweave.sampling.noised_passes import observe
 from promptweave.sampling.passes import Pass, answer
 from promptweave.sampling.walk import branches
 
@@ -87,7 +90,7 @@ class DiffEditMask(MaskFinder):
     @torch.no_grad()
     def difference(self, recipe: Recipe, model: Model) -> Tensor:
         """D of the equations above, [height, width] of the latents."""
-        clean = _latents(recipe, model, "DiffEdit's mask")
+        _, clean = _image(recipe, model, "DiffEdit's mask")
         if masked(model) is not None:
             raise ValueError(
                 f"DiffEdit's mask is found by a network that reads none, and {model.name} reads one. Find it with an "
@@ -123,47 +126,76 @@ class DiffEditMask(MaskFinder):
 
 @dataclass(frozen=True)
 class WordMask(MaskFinder):
-    """Where words of the source's prompt attend in the given image, along its inversion; for `mask=`.
+    """Where words of the source's prompt attend in the given image; for `mask=`.
 
-    `words`: one or several, whose regions are joined. `threshold`: fraction of a map's maximum.
+    Their maps are multiplied once by the image's attention to itself, which spreads them over what looks alike, and
+    scaled from 0 at their minimum to 1. `words`: one or several, whose regions are joined. `maps`: of six passes over
+    the noised image, or of a run along its inversion. `grow`: cells of the latents by which the mask is widened.
     """
 
     words: tuple[str, ...] | str
-    threshold: Annotated[Number, Option("Fraction of a map's maximum above which a cell is in.", low=0, high=1)] = 0.3
+    threshold: Annotated[Number, Option("Height of a scaled map above which a cell is in.", low=0, high=1)] = 0.4
+    maps: Annotated[
+        Literal["noised", "inversion"], Option("Maps of the noised image, or along its inversion.")
+    ] = "noised"  # fmt: skip
+    grow: Annotated[int, Option("Cells of the latents by which the mask is widened.", low=0, high=64)] = 0
 
     def find(self, recipe: Recipe, model: Model) -> Mask:
         """The mask of a given image whose prompt is the recipe's source."""
-        from promptweave.editing.edit import run
-        from promptweave.methods.local_blend import region
-
-        _latents(recipe, model, "The mask of words")
+        shown, latents = _image(recipe, model, "The mask of words")
         threshold = fraction(self.threshold, "threshold of WordMask", below=True)
         named = (self.words,) if isinstance(self.words, str) else self.words
         if not named:
             raise NoEffect("The mask of words needs a word of the source's prompt. Received none.")
+        if self.maps not in ("noised", "inversion") or isinstance(self.grow, bool) or not 0 <= self.grow <= 64:
+            raise ValueError(
+                'WordMask takes maps "noised" or "inversion", and a whole number of cells to grow by, 0 to 64. '
+                f"Received maps={self.maps!r}, grow={self.grow!r}."
+            )
         words = model.words(recipe.source)
         tokens = [words.find(word) for word in named]
         kept = tuple(sorted({token for each in tokens for token in each}))
-        watch = RecordMaps(columns=(kept,), prompts=(0,))
-        made = run(replace(recipe, targets=(), controls=()), model, watch=[watch], compared=True)
-        seen = made.watched[0]
-        assert isinstance(seen, RecordedMaps)
-        maps = seen.maps.total(0)
-        soft = any(site.kind == "joint" for site in made.sample.run.sites)
-        found = torch.zeros(made.grid, dtype=torch.bool, device=maps.device)
-        for each in tokens:
-            heat = maps[..., [kept.index(token) for token in each]].sum(-1)
-            found |= region(heat, made.grid, threshold, soft=soft)[0]
-        return tuple(map(tuple, found.double().tolist()))
+        cross, own = self._recorded(replace(recipe, targets=(), controls=()), model, kept, shown, latents)
+        heat = torch.stack([cross[..., [kept.index(token) for token in each]].sum(-1) for each in tokens], -1)
+        heat = refined(heat, own, 1).movedim(-1, 0)
+        low, high = heat.amin((1, 2), keepdim=True), heat.amax((1, 2), keepdim=True)
+        heat = (heat - low) / (high - low).clamp_min(torch.finfo(heat.dtype).tiny)
+        size = (latents.shape[-2], latents.shape[-1])
+        found = (F.interpolate(heat[:, None], size=size, mode="bilinear") > threshold).any(0)[0]
+        if not found.any():
+            raise NoEffect(f"The mask of {', '.join(named)} is empty with threshold={self.threshold:g}. Lower it.")
+        wide = F.max_pool2d(found.double()[None, None], 2 * self.grow + 1, 1, self.grow)[0, 0]
+        return tuple(map(tuple, wide.tolist()))
+
+    def _recorded(
+        self, recipe: Recipe, model: Model, tokens: tuple[int, ...], shown: Tensor, latents: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The maps [height, width, tokens] of tokens of the source, and self-attention [height, width, pixels]."""
+        from promptweave.editing.edit import run
+        from promptweave.editing.recorders import bound
+
+        here, noising = bound(recipe, model), NoisedPasses(seed=recipe.seed)
+        watch = [RecordMaps(columns=(tokens,), prompts=(0,)), self_recorder(here)]
+        if self.maps == "inversion":
+            seen = run(recipe, model, watch=watch, compared=True).watched
+        else:
+            seen = [control.bind(noising.run(here)) for control in watch]
+            observe(
+                model, recipe.source, latents, noising, seen, guidance=recipe.guidance, picture=shown,
+                truncate=recipe.truncate,
+            )  # fmt: skip
+        maps = [hook.maps.total(0)[0] for hook in seen if isinstance(hook, RecordedMaps)]
+        kind = torch.promote_types(maps[0].dtype, torch.float32)
+        return maps[0].to(kind), maps[1].to(kind)
 
 
-def _latents(recipe: Recipe, model: Model, who: str) -> Tensor:
-    """The latents of the given image. Raises ValueError if there is none."""
+def _image(recipe: Recipe, model: Model, who: str) -> tuple[Tensor, Tensor]:
+    """The given image as the model reads it, and its latents. Raises ValueError if there is none."""
     picture = recipe.root.picture
     if picture is None:
         raise ValueError(f"{who} is that of a given image. Received none. Give image=... (--image), or a drawn mask.")
-    pixels = torch.from_numpy(picture.pixels().copy())[None].to(precision(model.dtype)) / 255
-    return model.to_latent(pixels).to(model.device)
+    shown = torch.from_numpy(picture.pixels().copy())[None].to(precision(model.dtype)) / 255
+    return shown, model.to_latent(shown).to(model.device)
 
 
 def finder_of(given: Any) -> MaskFinder | None:

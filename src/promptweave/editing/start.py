@@ -93,12 +93,17 @@ def start(
         return Start(noise_for(model, recipe.seed, recipe.images, recipe.size), first_pass=first, held=held)
     if known is not None:
         return Start(known.noise, known)
+    made = invert_latents(recipe, model, latents, progress)
+    return Start(made.noise, made)
+
+
+def invert_latents(recipe: Recipe, model: Model, latents: torch.Tensor, progress: Progress | None = None) -> Inverted:
+    """What a recipe's inversion finds for the latents of its image. Raises CannotInvert."""
     task = Task(
         model, latents, recipe.source, recipe.steps, recipe.guidance, recipe.negative, recipe.seed, progress,
         recipe.truncate,
     )  # fmt: skip
-    made = found(read_inversion(recipe.inversion), task)
-    return Start(made.noise, made)
+    return found(read_inversion(recipe.inversion), task)
 
 
 def read(model: Model, picture: Picture) -> torch.Tensor:

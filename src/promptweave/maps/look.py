@@ -8,7 +8,7 @@ from typing import Unpack
 
 from promptweave.core.clock import Number
 from promptweave.core.control import Control, Run
-from promptweave.core.record_maps import RecordMaps
+from promptweave.core.record_maps import RecordMaps, self_recorder
 from promptweave.core.site import Sites
 from promptweave.core.typed import checked
 from promptweave.editing.picture import Given, Picture
@@ -18,7 +18,7 @@ from promptweave.editing.settings import RunOptions, Settings, split
 from promptweave.maps.concept_attention import ConceptAttention, Space, concepts_of
 from promptweave.maps.gallery import Gallery, gallery_of
 from promptweave.maps.noised import NoisedPasses, bound_to, noising_of, run_or_look
-from promptweave.maps.self_attention import SelfMaps, self_maps_of, self_recorder
+from promptweave.maps.self_attention import SelfMaps, self_maps_of
 from promptweave.maps.word_maps import WordMaps, words_of
 from promptweave.models.base import Model
 from promptweave.models.load import load_cached

@@ -20,11 +20,8 @@ from promptweave.editing.settings import Settings
 from promptweave.editing.who_reads import Unread
 from promptweave.models.base import Model
 from promptweave.sampling.loop import Sample, latent_grid
-from promptweave.sampling.noised_passes import Noising, observe
+from promptweave.sampling.noised_passes import NOISES, TIMES, Noising, observe
 from promptweave.sampling.walk import Progress
-
-TIMES = (0.7, 0.5, 0.3)  # measured: docs/benchmarks.md, "Images that exist"
-NOISES = 2
 
 
 @dataclass(frozen=True)
@@ -96,10 +93,11 @@ def noised_result(
     here = bound_to(recipe, network, noising)
     hooks = tuple(control.bind(here) for control in watch)
     pixels = picture.pixels()
-    latents = network.to_latent(torch.from_numpy(pixels.copy())[None].to(precision(network.dtype)) / 255)
+    shown = torch.from_numpy(pixels.copy())[None].to(precision(network.dtype)) / 255
+    latents = network.to_latent(shown)
     observe(
-        network, recipe.source, latents, noising, hooks, guidance=recipe.guidance, truncate=recipe.truncate,
-        progress=progress,
+        network, recipe.source, latents, noising, hooks, guidance=recipe.guidance, picture=shown,
+        truncate=recipe.truncate, progress=progress,
     )  # fmt: skip
     report = {"picture": {"times": list(noising.times), "noises": noising.noises, **picture.report()}}
     made = Sample(latents[None].cpu(), pixels[None, None], here, hooks)

@@ -21,18 +21,6 @@ COLOURS = (
 )  # fmt: skip
 
 
-def refined(
-    maps: Float[Tensor, "height width words"], attention: Float[Tensor, "height width pixels"], times: int
-) -> Float[Tensor, "height width words"]:
-    """Maps multiplied `times` times by the image's attention to itself, whose rows are made to sum to 1."""
-    square = attention.flatten(0, 1)
-    square = square / square.sum(-1, keepdim=True)
-    flat = maps.flatten(0, 1).to(square)
-    for _ in range(times):
-        flat = square @ flat
-    return flat.unflatten(0, maps.shape[:2])
-
-
 def enlarged_labels(scores: Float[Tensor, "classes height width"], fitting: Fitting) -> np.ndarray:
     """The class of the highest score at each pixel of the image as it was given, uint8 [height, width].
 

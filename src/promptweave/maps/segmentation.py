@@ -26,6 +26,7 @@ from torch import Tensor
 from promptweave.core.clock import Number, fraction
 from promptweave.core.fields import Option
 from promptweave.core.files import Write, check_folder, write_files
+from promptweave.core.record_maps import refined
 from promptweave.core.typed import checked
 from promptweave.editing.picture import Given, Picture
 from promptweave.editing.pixels import open_image
@@ -34,7 +35,7 @@ from promptweave.editing.values import as_json, read_options
 from promptweave.editing.who_reads import Unread
 from promptweave.maps.concept_attention import Space
 from promptweave.maps.look import Look, look
-from promptweave.maps.segment_parts import check_words, colours, enlarged_labels, mask_names, refined
+from promptweave.maps.segment_parts import check_words, colours, enlarged_labels, mask_names
 from promptweave.models.base import Model
 from promptweave.models.load import load_cached
 from promptweave.sampling.loop import Progress

@@ -10,9 +10,7 @@ from jaxtyping import Float
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from promptweave.core.control import Run
-from promptweave.core.record_maps import RecordedMaps, RecordMaps
-from promptweave.core.site import Sites
+from promptweave.core.record_maps import RecordedMaps
 from promptweave.editing.result import Result
 from promptweave.view.components import at_pixel, components, spread
 from promptweave.view.heat import coloured, heat, over
@@ -61,21 +59,6 @@ class SelfMaps:
             tiles.append(np.asarray(marked))
             labels.append(f"attention of pixel x={x}, y={y}")
         return sheet([tiles], [labels])
-
-
-def self_recorder(run: Run, grid: int | tuple[int, int] | None = None) -> RecordMaps:
-    """A recorder of self-attention (in joint layers too) on a grid; None for that of the word maps."""
-    wanted = run.map_grid if grid is None else (grid, grid) if isinstance(grid, int) else grid
-    looking = [site for site in run.sites if site.kind in ("self", "joint")]
-    joint = [site for site in looking if site.kind == "joint" and site.grid == wanted]
-    chosen = joint or [site for site in looking if site.grid == wanted]
-    if not chosen:
-        have = ", ".join(dict.fromkeys(f"{site.grid[0]}x{site.grid[1]}" for site in looking))
-        raise ValueError(
-            f"Self-attention of this model and size has the grids {have}. Received {wanted[0]}x{wanted[1]}. "
-            "Choose one of them."
-        )
-    return RecordMaps(Sites(names=tuple(site.name for site in chosen)), of="image")
 
 
 def self_maps_of(result: Result, row: int, *, recorder: int) -> SelfMaps:

@@ -23,9 +23,12 @@ from promptweave.core.rows import Layout
 from promptweave.models.base import Model
 from promptweave.sampling.guidance import effective
 from promptweave.sampling.loop import FLOW, noise_for
+from promptweave.sampling.noise_levels import masked
 from promptweave.sampling.passes import Pass, Request, answer
 from promptweave.sampling.walk import Progress
 
+TIMES = (0.7, 0.5, 0.3)  # measured: docs/benchmarks.md, "Images that exist"
+NOISES = 2
 BATCH = 4  # rows of one pass of the network
 PHASES = 1000  # steps in which the syntax of a prompt that changes is read
 
@@ -35,8 +38,8 @@ class Noising:
     """How much noise is added, and how often: `times` in [0, 1), fractions of the training times, noisiest first;
     `noises` for each of them, of which number n is drawn from `seed` + n. Raises ValueError for others."""
 
-    times: tuple[Number, ...]
-    noises: int
+    times: tuple[Number, ...] = TIMES
+    noises: int = NOISES
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -77,10 +80,15 @@ def observe(
     hooks: Sequence[Hooks],
     *,
     guidance: Number = 1,
+    picture: Float[Tensor, "1 rows columns 3"] | None = None,
     truncate: bool = False,
     progress: Progress | None = None,
 ) -> None:
-    """Let `hooks` observe the passes over an image's `latents`; `guidance`: for networks that take it as an input."""
+    """Let `hooks` observe the passes over an image's `latents`; `guidance`: for networks that take it as an input.
+
+    `picture`: its pixels, from 0 to 1, for networks that read a mask and the image around it: they are told to keep
+    all of it.
+    """
     height, width = latents.shape[-2] * model.factor, latents.shape[-1] * model.factor
     kind = precision(latents.dtype, model.dtype)
     image = latents.to(model.device, kind)
@@ -88,10 +96,13 @@ def observe(
     strength = torch.full((1,), float(effective(model, guidance)), device=image.device, dtype=kind)
     phases = model.phases(prompt, PHASES)
     texts = {phase: model.encode([phase], [""], truncate=truncate) for phase in dict.fromkeys(phases)}
+    beside, channels = masked(model), None
+    if beside is not None and picture is not None:
+        channels = beside(picture.to(image), torch.zeros(picture.shape[1:3], device=image.device))
     waiting: list[Request] = []
     for step, time in zip(noising.steps(model), noising.times, strict=True):
         text = texts[phases[round((1 - time) * (len(phases) - 1))]]
-        here = Pass(model, step, text, strength, hooks, Layout(("cond",), 1))
+        here = Pass(model, step, text, strength, hooks, Layout(("cond",), 1), channels=channels)
         for number in range(noising.noises):
             waiting.append(here.request(noised(model, image, noise[number : number + 1], step.t)[None], step.t))
             if len(waiting) == BATCH:
