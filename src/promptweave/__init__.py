@@ -13,6 +13,10 @@ from typing import Any as _Any
 __version__ = "0.2.0"
 
 if _TYPE_CHECKING:
+    from promptweave.benchmarks.field_run import Evaluation as Evaluation
+    from promptweave.benchmarks.field_run import benchmark as benchmark
+    from promptweave.benchmarks.run_report import run_report as run_report
+    from promptweave.benchmarks.run_report import write_run_report as write_run_report
     from promptweave.core.clock import Step as Step
     from promptweave.core.clock import Window as Window
     from promptweave.core.control import Control as Control
@@ -92,6 +96,8 @@ if _TYPE_CHECKING:
 # The same at run time: a module is imported when one of its names is first used, so that the command line answers
 # `--help` and a mistyped option without loading torch. Names that are not listed are those of `methods`.
 _HOMES = {
+    "benchmarks.field_run": "Evaluation benchmark",
+    "benchmarks.run_report": "run_report write_run_report",
     "core.clock": "Step Window",
     "core.control": "Control Hooks NoEffect",
     "core.record_maps": "RecordMaps",

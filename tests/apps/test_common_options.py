@@ -67,6 +67,9 @@ REASONS: dict[str, dict[str, str]] = {
         " ".join((*(name for name in IMAGE if name not in ("seed", "size", "steps")), *NO_PROMPT)): "it makes no image",
         "image inversion caption captioner output force report compare": "it reads a data set, and keeps to --folder",
     },
+    "report": {
+        " ".join((*MODEL, *IMAGE, *(name for name in NOTHING_WRITTEN if name != "output"))): "it shows a finished run",
+    },
     "words": {" ".join((*IMAGE, *NOTHING_WRITTEN)): NO_IMAGE},
     "sites": {
         " ".join(name for name in (*IMAGE, *NOTHING_WRITTEN) if name != "size"): NO_IMAGE,

@@ -63,8 +63,8 @@ def test_all_ways_are_run_and_judged(data: Path, tiny: Any, tmp_path: Path) -> N
     """Each pair with each editor, inversion and value; the figures are those of the images that were written."""
     calls: list[EditRow | None] = []
     found = run(
-        data, tiny, tmp_path / "out", inversions=("direct", "ddim"), grid={"cross": [0.2, 0.8]}, progress=calls.append,
-        editors=("p2p:threshold=0.9", "inpaint:mask=pair"),
+        data, tiny, tmp_path / "out", inversions=("direct", "ddim"), grid={"cross": [0.2, 0.8]},
+        progress=lambda row, count: calls.append(row), editors=("p2p:threshold=0.9", "inpaint:mask=pair"),
     )  # fmt: skip
     ways = [(row.pair, row.inversion, row.method, row.strength) for row in found.rows]
     each = [*((name, "p2p", cross) for name in ("direct", "ddim") for cross in (0.2, 0.8)), ("", "inpaint", None)]
@@ -136,7 +136,7 @@ def test_processes_share_a_folder(data: Path, tiny: Any, tmp_path: Path) -> None
         if not number:
             made: list[str] = []
 
-            def note(row: EditRow | None, made: list[str] = made) -> None:
+            def note(row: EditRow | None, count: int, made: list[str] = made) -> None:
                 made += [] if row is None else [f"{row.pair} {row.inversion} {row.method}"]
 
             try:
@@ -174,7 +174,7 @@ def test_a_judge_that_comes_later_judges_what_is_there(data: Path, tiny: Any, tm
 
 def asked(*given: Any, **more: Any) -> list[EditRow | None]:
     calls: list[EditRow | None] = []
-    run(*given, progress=calls.append, **more)
+    run(*given, progress=lambda row, count: calls.append(row), **more)
     return calls
 
 

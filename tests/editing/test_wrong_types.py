@@ -51,6 +51,7 @@ def calls(tiny, tmp_path_factory):
         "run": ((made.recipe, tiny), {}), "run_many": (([made.recipe], tiny), {}), "edit_maps": ((made,), {}),
         "html_report": ((made,), {}), "write_report": ((made, path / "report.html"), {}), "load": ((), {}),
         "statistics": ((seen.by_step,), {}), "write_statistics": ((rows, path / "rows.csv"), {}),
+        "benchmark": ((path,), {"model": tiny}), "run_report": ((path,), {}), "write_run_report": ((path,), {}),
         "invert": ((S, np.zeros((32, 32, 3), np.uint8)), run), "read_mask": (([[0.0, 1.0]],), {}),
         "noise_for": ((tiny, 0), {}), "sample": ((tiny, [S]), {"noise": pw.noise_for(tiny, 0), "steps": 1}),
     }  # fmt: skip

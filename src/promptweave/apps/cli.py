@@ -75,6 +75,9 @@ COMMANDS = (
      "Train a head for segmentation, referring segmentation or depth on the features of a model.",
      "segment --data ADEChallengeData2016 --model stable-diffusion-v1-5 --through 80000 --steps 0"),
     ("bench", "commands_bench:bench", TOOLS, "Measure edits and speed.", ""),
+    ("report", "bench_field:report", TOOLS,
+     "Write the page of a benchmark: table, curves, the best and worst edits, filters; one file that opens anywhere.",
+     "out/pie"),
 )  # fmt: skip
 # Usage of commands with optional arguments.
 ARGUMENTS = {

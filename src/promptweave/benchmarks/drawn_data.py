@@ -36,6 +36,11 @@ def write_drawn_pie_bench(folder: Path | str, count: int = 48, split: str = "tun
     return folder
 
 
+def drawn_pie_bench(folder: Path, count: int) -> Path:
+    """The miniature in `folder`, which is drawn if it is not there."""
+    return folder if (folder / MAPPINGS[0]).is_file() else write_drawn_pie_bench(folder, count)
+
+
 def marked(source: str, target: str) -> tuple[str, str]:
     """Both prompts with brackets around what differs.
 

@@ -16,10 +16,14 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
+import numpy as np
+
 from promptweave import methods
 from promptweave.core.control import Control
 from promptweave.core.fields import Command, Listed, options_of
+from promptweave.editing.fitting import covered
 from promptweave.editing.inversions import json_or_text
+from promptweave.editing.masks import FITTED
 from promptweave.editing.options import PromptToPrompt
 from promptweave.editing.settings import Settings
 from promptweave.editing.values import nearest, numeric, read_option
@@ -100,6 +104,23 @@ def read_ways(editors: Sequence[str], grid: Grid | None = None) -> list[Way]:
     return ways
 
 
+def split_names(texts: Sequence[str]) -> tuple[str, ...]:
+    """Names with options from texts that may hold several, with commas between.
+
+    >>> split_names(["none,replace:cross=0.4,self=0.2:0.6,refine:cross=1"])
+    ('none', 'replace:cross=0.4,self=0.2:0.6', 'refine:cross=1')
+    """
+    found: list[str] = []
+    for text in texts:
+        for place, part in enumerate(text.split(",")):
+            name, equals, _ = part.partition("=")
+            if place and equals and ":" not in name:  # another option of the name before
+                found[-1] += f",{part}"
+            else:
+                found.append(part.strip())
+    return tuple(found)
+
+
 def read_grid(texts: Sequence[str]) -> dict[str, list[Any]]:
     """Axes as text, OPTION=VALUE,VALUE,...
 
@@ -130,7 +151,7 @@ def call_of(way: Way, pair: EditPair, model: Model) -> Call:
     if options.get("mask") == PAIR:
         if pair.mask is None:
             raise ValueError(f"{pair.name} has no mask, which mask=pair asks for. Leave it out, or use other data.")
-        options["mask"] = pair.mask()
+        options["mask"] = _reduced(pair.mask(), model)
     if way.editor == "none":
         return Call((pair.target,) if pair.target else (), (), {})
     if way.editor not in COMMANDS:
@@ -143,6 +164,13 @@ def call_of(way: Way, pair: EditPair, model: Model) -> Call:
     if way.editor == "attend" and "words" not in options:
         options["words"] = tuple(nouns(model.words(pair.source).prompt))
     return Call(() if way.alone else (pair.target,), (kind(**options),), {})
+
+
+def _reduced(mask: np.ndarray, model: Model) -> np.ndarray:
+    """A mask with no more cells than a recipe keeps of it, or the model makes pixels."""
+    longest = min(FITTED, *model.default_size)
+    height, width = (max(1, round(side * longest / max(mask.shape))) for side in mask.shape)
+    return mask if max(mask.shape) <= longest else covered(mask, (height, width))
 
 
 def _asked(

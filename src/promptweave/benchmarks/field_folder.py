@@ -65,6 +65,10 @@ class RunFolder:
         file = self.path / "edits" / way / f"{name}.json"
         return row_of(json.loads(file.read_text("utf-8"))) if file.is_file() else None
 
+    def rows(self) -> list[EditRow]:
+        """The rows of all edits that are done, ordered by way and pair."""
+        return [row_of(json.loads(file.read_text("utf-8"))) for file in sorted(self.path.glob("edits/*/*.json"))]
+
     def write(self, way: str, row: EditRow, images: Mapping[str, np.ndarray], *, given: bool) -> EditRow:
         """Write the images of an edit, and then its row; returns it with the places of the images.
 

@@ -25,6 +25,7 @@ from promptweave.editing.who_reads import Unread
 from promptweave.evaluate.data_sets import read_data
 from promptweave.evaluate.edit_pairs import BadData, EditPair, check_names
 from promptweave.evaluate.edit_rows import EditRow, Means
+from promptweave.evaluate.published_rows import comparison, published_source
 from promptweave.models.base import Model
 from promptweave.models.load import load_cached
 
@@ -42,6 +43,16 @@ class Evaluation:
     means: list[Means]
     missing: tuple[str, ...]
     folder: Path
+
+    @property
+    def compared(self) -> tuple[list[str], list[list[str]]]:
+        """Head and lines of a table of the means; for PIE-Bench the published row of the same kind is under each."""
+        return comparison(self.means, published=self.benchmark == "pie")
+
+    @property
+    def source(self) -> str:
+        """Where the published rows are from; empty if none stands in the table."""
+        return published_source() if self.benchmark == "pie" else ""
 
 
 @checked
@@ -69,19 +80,23 @@ def benchmark(
     the weights of judges, which are otherwise looked for in the local cache; those that are not there are left out.
 
     A run that was stopped goes on when it is called again, and several processes may share `output`. Edits that failed
-    are rows with a `failure`; `retry` tries them again. `progress(row)` is called after each edit, with None for those
-    that were done before. Raises ValueError for editors, options or values that there are not, BadData for data that
-    cannot be read, FileExistsError for an output folder with another run.
+    are rows with a `failure`; `retry` tries them again. `progress(row, count)` is called after each of `count` edits,
+    with None for those that were done before. Raises ValueError for editors, options or values that there are not,
+    BadData for data that cannot be read, FileExistsError for an output folder with another run.
     """
     name, pairs = _read(data, kinds, limit)
     ways = read_ways(editors, grid)
     network = load_cached(model) if isinstance(model, str) else model
     chosen = settings or Settings()
+    if (chosen.images or 1) != 1 or chosen.keep_original:
+        raise ValueError(
+            "A benchmark makes one image of each pair, in the model's size. Leave images and keep_original out."
+        )
     chosen = replace(chosen, seed=SEED if chosen.seed is None else chosen.seed)
     worker = Worker(name, network, chosen, RunFolder(output), find_judges(judges, network.device), retry)
     units = units_of(pairs, ways, inversions, worker)
     worker.folder.open(worker.header)
-    worker.work(units, progress or (lambda row: None))
+    worker.work(units, (lambda row: None) if progress is None else lambda row: progress(row, len(units)))
     rows = [row for unit in units if (row := worker.folder.row(unit.key, unit.pair.name)) is not None]
     return Evaluation(name, rows, worker.folder.gather(rows), worker.judges.missing, worker.folder.path)
 

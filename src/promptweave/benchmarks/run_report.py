@@ -1,7 +1,7 @@
 """A benchmark as one self-contained HTML page: the table, curves, the worst and the best edits, filters.
 
 The page is the template run_report.html; this module gathers what it shows. It reads any folder with rows.parquet or
-rows.jsonl (`evaluate.edit_rows`), whoever wrote it.
+rows.jsonl (`evaluate.edit_rows`), whoever wrote it, and the folder of a run that has not come to its end.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined, Template
 from PIL import Image
 
+from promptweave.benchmarks.field_folder import RunFolder
 from promptweave.core.files import write_text
 from promptweave.core.typed import checked
 from promptweave.editing.values import as_json
@@ -73,14 +74,14 @@ def run_report(folder: Path | str, *, shown: int = SHOWN) -> str:
     ]  # fmt: skip
     return _template().render(
         title=f"Benchmark {', '.join(sorted({row.benchmark for row in rows}))}", facts=" · ".join(facts),
-        missing=[FIGURES[name][0] for name in missing], source=published_source(),
+        missing=[FIGURES[name][0] for name in missing], source=published_source() if rows[0].benchmark == "pie" else "",
         data=as_json(page_data(folder, rows, shown)).replace("</", "<\\/"),
     )  # fmt: skip
 
 
 def page_data(folder: Path, rows: Sequence[EditRow], shown: int) -> dict[str, Any]:
     """What the page's script works on."""
-    names = figure_names(rows)
+    names = _ordered(rows)
     ways = {row.way: number for number, row in enumerate({row.way: row for row in rows}.values())}
     first = {row.way: row for row in reversed(rows)}
     axes = axes_of(rows)
@@ -104,7 +105,7 @@ def page_data(folder: Path, rows: Sequence[EditRow], shown: int) -> dict[str, An
         ],
         "published": [
             {"inversion": row.inversion, "method": row.method, "label": row.label, "figures": row.figures}
-            for row in published_rows()
+            for row in (published_rows() if {row.benchmark for row in rows} == {"pie"} else ())
         ],
         "kept": axes.kept, "reached": axes.reached, "shown": shown,
     }  # fmt: skip
@@ -160,11 +161,21 @@ def _head(name: str) -> dict[str, Any]:
     return {"label": label, "factor": factor, "decimals": decimals, "more": more}
 
 
+def _ordered(rows: Sequence[EditRow]) -> list[str]:
+    """The figures of the rows, those of the published table first."""
+    known = [*FIGURES, *OTHERS]
+    return sorted(figure_names(rows), key=lambda name: known.index(name) if name in known else len(known))
+
+
 def _none(value: float | None) -> float | None:
     return None if value is None or math.isnan(value) else value if math.isfinite(value) else math.copysign(1e9, value)
 
 
 def _rows(folder: Path) -> list[EditRow]:
+    if (folder / "edits").is_dir():  # also of a run that has not come to its end
+        found = RunFolder(folder).rows()
+        if found:
+            return found
     for end in (PARQUET, LINES):
         if (folder / f"rows{end}").is_file():
             found = read_edit_rows(folder / f"rows{end}")
@@ -173,7 +184,7 @@ def _rows(folder: Path) -> list[EditRow]:
             return found
     raise FileNotFoundError(
         f"{folder} holds no benchmark: there is no rows{PARQUET} or rows{LINES}. Give the output folder of "
-        "`promptweave bench pie`; its rows are gathered when the run ends."
+        "`promptweave bench pie`."
     )
 
 

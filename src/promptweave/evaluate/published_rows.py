@@ -57,8 +57,8 @@ def beside(found: Iterable[Means]) -> list[tuple[Means, Published | None]]:
     return [(one, known.get((one.inversion.partition(":")[0], one.method))) for one in found]
 
 
-def comparison(found: Sequence[Means]) -> tuple[list[str], list[list[str]]]:
-    """Head and lines of a table: each way, and under it the published row of its kind; "" where nothing was measured.
+def comparison(found: Sequence[Means], *, published: bool = True) -> tuple[list[str], list[list[str]]]:
+    """Head and lines of a table: each way, and under it the `published` row of its kind; "" where nothing was measured.
 
     Figures are printed as papers print them (MSE times 1e4, and so on).
     """
@@ -67,7 +67,7 @@ def comparison(found: Sequence[Means]) -> tuple[list[str], list[list[str]]]:
     for one, row in beside(found):
         way = " + ".join(filter(None, (one.inversion, one.method))) + (f", {one.settings}" if one.settings else "")
         lines.append([way, str(one.pairs - one.failures), *(printed(name, one.figures.get(name)) for name in names)])
-        if row is not None:
+        if row is not None and published:
             cells = (printed(name, row.figures[name]) for name in names)
             lines.append([f"  published: {row.inversion} + {row.label}", "700", *cells])
     return ["", "pairs", *(FIGURES[name][0] for name in names)], lines
