@@ -84,17 +84,15 @@ FIELD_SETTINGS = Flags(SETTINGS.kind, without=("images", "keep_original", "trunc
 @command(asked=FIELD, settings=FIELD_SETTINGS, opening=OPENING, speaking=SPEAKING)
 def pie(*, asked: Field, settings: dict[str, Any], opening: Opening, speaking: Speaking) -> None:
     """Edit and judge PIE-Bench or other data: editors x inversions x settings; a stopped run goes on."""
-    from promptweave.benchmarks.field_editors import read_grid, read_ways, split_names
-    from promptweave.benchmarks.field_run import benchmark
-    from promptweave.editing.inversions import read_inversion
+    from promptweave.benchmarks.field_editors import read_grid, split_names
+    from promptweave.benchmarks.field_run import benchmark, check_asked, read_pairs
     from promptweave.editing.settings import Settings
 
     terminal, editors, inversions = speaking.terminal, split_names(asked.editors), split_names(asked.inversions)
     grid = read_grid(asked.grid)
-    for name in inversions:
-        read_inversion(name)
-    read_ways(editors, grid)
+    check_asked(editors, inversions, grid)
     data = _data(asked)
+    read_pairs(data, asked.kinds, asked.limit)
     how: dict[str, Any] = {
         "editors": editors, "inversions": inversions, "grid": grid, "output": asked.output,
         "settings": Settings(**settings), "kinds": asked.kinds, "limit": asked.limit, "judges": asked.judges,

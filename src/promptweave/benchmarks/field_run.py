@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from promptweave.benchmarks.field_editors import Way, call_of, read_ways
+from promptweave.benchmarks.field_editors import Grid, Way, call_of, read_ways
 from promptweave.benchmarks.field_folder import RunFolder
 from promptweave.benchmarks.field_judges import find_judges
 from promptweave.benchmarks.field_worker import Unit, Worker
@@ -84,8 +84,8 @@ def benchmark(
     with None for those that were done before. Raises ValueError for editors, options or values that there are not,
     BadData for data that cannot be read, FileExistsError for an output folder with another run.
     """
-    name, pairs = _read(data, kinds, limit)
-    ways = read_ways(editors, grid)
+    name, pairs = read_pairs(data, kinds, limit)
+    ways = check_asked(editors, inversions, grid)
     network = load_cached(model) if isinstance(model, str) else model
     chosen = settings or Settings()
     if (chosen.images or 1) != 1 or chosen.keep_original:
@@ -99,6 +99,13 @@ def benchmark(
     worker.work(units, (lambda row: None) if progress is None else lambda row: progress(row, len(units)))
     rows = [row for unit in units if (row := worker.folder.row(unit.key, unit.pair.name)) is not None]
     return Evaluation(name, rows, worker.folder.gather(rows), worker.judges.missing, worker.folder.path)
+
+
+def check_asked(editors: Sequence[str], inversions: Sequence[str], grid: Grid | None = None) -> list[Way]:
+    """The ways of editing. Raises ValueError for editors, inversions, options or values that there are not."""
+    for text in inversions:
+        read_inversion(text)
+    return read_ways(editors, grid)
 
 
 def units_of(pairs: Sequence[EditPair], ways: Sequence[Way], inversions: Sequence[str], worker: Worker) -> list[Unit]:
@@ -146,7 +153,9 @@ def _inversions(way: Way, pairs: Sequence[EditPair], named: tuple[str, ...], wor
     raise ValueError(f"{way.editor} can edit none of the first {len(pairs[:TRIED])} pairs: {failed}")
 
 
-def _read(data: Path | str | Sequence[EditPair], kinds: Sequence[str], limit: int | None) -> tuple[str, list[EditPair]]:
+def read_pairs(
+    data: Path | str | Sequence[EditPair], kinds: Sequence[str], limit: int | None
+) -> tuple[str, list[EditPair]]:
     """The name of the data, and the pairs that are wanted."""
     if limit is not None and limit < 1:
         raise ValueError(f"limit is a number of pairs, at least 1. Received {limit}.")

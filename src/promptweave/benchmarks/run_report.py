@@ -24,20 +24,10 @@ from promptweave.core.files import write_text
 from promptweave.core.typed import checked
 from promptweave.editing.values import as_json
 from promptweave.evaluate.edit_rows import LINES, PARQUET, EditRow, figure_names, means, read_edit_rows
-from promptweave.evaluate.published_rows import FIGURES, published_rows, published_source
+from promptweave.evaluate.published_rows import FIGURES, OTHERS, published_rows, published_source
 
 SIDE = 256  # pixels a side of the images on the page, at most
 SHOWN = 6  # edits at each end of a way
-OTHERS: dict[str, tuple[str, float, int, bool]] = {  # like FIGURES, for those that no published table has
-    "success": ("Success", 100.0, 0, True), "psnr_outside": ("PSNR outside", 1.0, 2, True),
-    "mse_outside": ("MSE outside x1e4", 1e4, 2, False), "ssim_outside": ("SSIM outside x1e2", 1e2, 2, True),
-    "lpips_outside": ("LPIPS outside x1e3", 1e3, 2, False),
-    "structure_scaled": ("Structure, scaled x1e3", 1e3, 2, False), "clip_box": ("CLIP box", 1.0, 2, True),
-    "clip_source": ("CLIP source", 1.0, 2, True), "clip_change": ("CLIP change", 1.0, 3, True),
-    "psnr_inversion": ("PSNR of the inversion", 1.0, 2, True), "psnr_goal": ("PSNR to the goal", 1.0, 2, True),
-    "psnr_goal_inside": ("PSNR to the goal, inside", 1.0, 2, True), "l1_goal": ("L1 to the goal x1e2", 1e2, 2, False),
-    "l2_goal": ("L2 to the goal x1e2", 1e2, 2, False),
-}  # fmt: skip
 KEPT = ("psnr_outside", "psnr", "ssim", "structure")  # what an edit keeps, the first that there is
 REACHED = ("success", "clip_edited", "psnr_goal_inside", "clip_whole", "psnr_goal")  # and what it reaches
 
@@ -176,6 +166,9 @@ def _rows(folder: Path) -> list[EditRow]:
         found = RunFolder(folder).rows()
         if found:
             return found
+    parts = [row for path in sorted(folder.rglob("rows/*.jsonl")) for row in read_edit_rows(path)]  # of `bench world`
+    if parts:
+        return parts
     for end in (PARQUET, LINES):
         if (folder / f"rows{end}").is_file():
             found = read_edit_rows(folder / f"rows{end}")

@@ -17,6 +17,18 @@ FIGURES = {  # name -> (as tables head it, the factor that they print it with, d
     "clip_whole": ("CLIP whole", 1.0, 2, True), "clip_edited": ("CLIP edited", 1.0, 2, True),
 }  # fmt: skip
 
+OTHERS: dict[str, tuple[str, float, int, bool]] = {  # the same of those that no published table has
+    "success": ("Success", 100.0, 0, True), "psnr_outside": ("PSNR outside", 1.0, 2, True),
+    "mse_outside": ("MSE outside x1e4", 1e4, 2, False), "ssim_outside": ("SSIM outside x1e2", 1e2, 2, True),
+    "lpips_outside": ("LPIPS outside x1e3", 1e3, 2, False),
+    "structure_scaled": ("Structure, scaled x1e3", 1e3, 2, False), "clip_box": ("CLIP box", 1.0, 2, True),
+    "clip_source": ("CLIP source", 1.0, 2, True), "clip_change": ("CLIP change", 1.0, 3, True),
+    "psnr_inversion": ("PSNR of the inversion", 1.0, 2, True), "psnr_goal": ("PSNR to the goal", 1.0, 2, True),
+    "psnr_goal_inside": ("PSNR to the goal, inside", 1.0, 2, True), "l1_goal": ("L1 to the goal x1e2", 1e2, 2, False),
+    "l2_goal": ("L2 to the goal x1e2", 1e2, 2, False),
+}  # fmt: skip
+BESIDE = ("success", "psnr_outside", "psnr_goal_inside")  # of these, columns of a comparison
+
 
 @dataclass(frozen=True)
 class Published:
@@ -62,15 +74,15 @@ def comparison(found: Sequence[Means], *, published: bool = True) -> tuple[list[
 
     Figures are printed as papers print them (MSE times 1e4, and so on).
     """
-    names = [name for name in FIGURES if any(name in one.figures for one in found)]
+    names = [name for name in (*FIGURES, *BESIDE) if any(name in one.figures for one in found)]
     lines: list[list[str]] = []
     for one, row in beside(found):
         way = " + ".join(filter(None, (one.inversion, one.method))) + (f", {one.settings}" if one.settings else "")
         lines.append([way, str(one.pairs - one.failures), *(printed(name, one.figures.get(name)) for name in names)])
         if row is not None and published:
-            cells = (printed(name, row.figures[name]) for name in names)
+            cells = (printed(name, row.figures.get(name)) for name in names)
             lines.append([f"  published: {row.inversion} + {row.label}", "700", *cells])
-    return ["", "pairs", *(FIGURES[name][0] for name in names)], lines
+    return ["", "pairs", *({**FIGURES, **OTHERS}[name][0] for name in names)], lines
 
 
 def printed(name: str, value: float | None) -> str:
@@ -79,7 +91,7 @@ def printed(name: str, value: float | None) -> str:
     >>> printed("mse", 0.003286), printed("psnr", None)
     ('32.86', '')
     """
-    _, factor, decimals, _ = FIGURES.get(name, (name, 1.0, 3, True))
+    _, factor, decimals, _ = {**FIGURES, **OTHERS}.get(name, (name, 1.0, 3, True))
     return "" if value is None or value != value else f"{value * factor:.{decimals}f}"
 
 
