@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from evaluated import evaluation
 from masked import inpainting
 from PIL import Image
 from rooms import rooms
@@ -475,6 +476,7 @@ PICTURES: dict[str, Callable[[], Image.Image | dict[str, Image.Image]]] = {
     "perception": perceived,
     "net2net": between_networks,
     "segments": segments,
+    "evaluation": evaluation,
 }
 
 
