@@ -15,7 +15,7 @@ from promptweave.core.shown import shown
 
 
 class BadData(ValueError):
-    """Files that are not the data set they should be; the message says which rule they break."""
+    """A data set that is not complete, or not in its standard layout; the message says which rule it breaks."""
 
 
 @dataclass(frozen=True, eq=False)

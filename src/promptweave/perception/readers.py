@@ -22,15 +22,12 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from promptweave.evaluate.edit_pairs import BadData as BadData
 from promptweave.perception.samples import IGNORED, Sample
 
 MILLIMETRES = 1000.0
 SPLITS = {"train": "training", "val": "validation"}  # of ADE20K
 COLLECTIONS = ("refcoco", "refcoco+", "refcocog")
-
-
-class BadData(ValueError):
-    """A data set that is not complete, or not in its standard layout."""
 
 
 def found(path: Path, what: str) -> Path:
