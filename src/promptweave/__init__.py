@@ -44,6 +44,7 @@ if _TYPE_CHECKING:
     from promptweave.editing.settings import Settings as Settings
     from promptweave.editing.sweep import Sweep as Sweep
     from promptweave.editing.sweep import sweep as sweep
+    from promptweave.evaluate.edit_pairs import EditPair as EditPair
     from promptweave.finding.find import find as find
     from promptweave.finding.found import Found as Found
     from promptweave.maps.concept_attention import ConceptAttention as ConceptAttention
@@ -117,6 +118,7 @@ _HOMES = {
     "editing.sweep": "Sweep sweep",
     "finding.find": "find",
     "finding.found": "Found",
+    "evaluate.edit_pairs": "EditPair",
     "maps.concept_attention": "ConceptAttention",
     "maps.edit_maps": "EditMaps edit_maps",
     "maps.html_report": "html_report write_report",

@@ -71,6 +71,17 @@ def test_what_is_no_run_is_a_sentence(tmp_path: Path) -> None:
         run_report(tmp_path)
 
 
+def test_rows_of_other_benchmarks_make_a_page(tmp_path: Path) -> None:
+    """As `bench world` writes them: parts of rows, figures of its own, no images."""
+    for number in range(2):
+        row = EditRow(
+            "world", "tuning 1", "swap", "p2p", "", "toybox", "a", "b", figures={"success": float(number), "psnr": 20.0}
+        )
+        write_edit_rows(tmp_path / f"toybox/rows/{number}.jsonl", [row])
+    data = data_of(run_report(tmp_path))
+    assert (data["kept"], data["reached"], data["published"]) == ("psnr", "success", []) and len(data["rows"]) == 2
+
+
 def test_means_stand_beside_what_is_published() -> None:
     row = EditRow("pie", "0", "", "p2p", "null-text:rounds=5", "x", "", "", figures={"psnr": 20.0, "mse": 0.00351})
     head, lines = comparison(means([row, EditRow("pie", "0", "", "none", "", "x", "", "", failure="No.")]))

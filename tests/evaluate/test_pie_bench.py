@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet
 import pytest
+from PIL import Image
 
 from promptweave.evaluate.edit_pairs import BadData
 from promptweave.evaluate.pie_bench import decoded, encoded, framed, read_pie_bench
@@ -70,6 +73,29 @@ def test_the_other_layouts(tmp_path: Path) -> None:
     assert (pair.category, pair.words) == ("change colour", (("cat", "chair"), ("dog", "chair")))
     assert pair.mask is not None and pair.mask().all() and pair.target == "a red dog on a metal chair"
     assert read_pie_bench(tmp_path / "outer/PIE-Bench_v1/mapping_file.json")[0].name == "y"
+
+
+def test_parquet_files_hold_their_images(tmp_path: Path) -> None:
+    """PIE-Bench++ as it is given out today."""
+    file = io.BytesIO()
+    Image.new("RGB", (4, 4), (200, 10, 30)).save(file, "PNG")
+    folder = tmp_path / "6_change_attribute_color_40"
+    folder.mkdir()
+    row = {**{name: PLUS[name] for name in ("source_prompt", "target_prompt", "mask")}, "id": "600000000000"}
+    row |= {"image": {"bytes": file.getvalue(), "path": None}, "blended_words": "['cat,dog', 'chair,chair']"}
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row]), folder / "V1-00000-of-00001.parquet")
+    (pair,) = read_pie_bench(tmp_path)
+    assert (pair.name, pair.category) == (
+        "600000000000",
+        "change colour",
+    ) and pair.target == "a red dog on a metal chair"
+    assert pair.words == (("cat", "chair"), ("dog", "chair")) and pair.mask is not None and pair.mask().all()
+    assert isinstance(pair.picture, Image.Image) and pair.picture.getpixel((0, 0)) == (200, 10, 30)
+    pyarrow.parquet.write_table(
+        pyarrow.Table.from_pylist([{**row, "image": None}]), folder / "V1-00000-of-00001.parquet"
+    )
+    with pytest.raises(BadData, match="holds its image"):
+        read_pie_bench(tmp_path)
 
 
 def test_kinds_choose(tmp_path: Path) -> None:

@@ -47,7 +47,8 @@ class RunFolder:
         """Begin a run or go on with it. Raises FileExistsError for a folder that holds another run, or other files."""
         file, given = self.path / "run.json", json.loads(as_json({"format": FORMAT, **header}))
         if not file.exists():
-            if self.path.is_dir() and any(not each.name.startswith(".") for each in self.path.iterdir()):
+            held = self.path.is_dir() and any(not each.name.startswith(".") for each in self.path.iterdir())
+            if held and not file.exists():  # nobody else has begun the run in between
                 raise FileExistsError(f"{self.path} holds other files. Choose another folder with -o.")
             write_text(file, as_json(given, indent=1))
             return

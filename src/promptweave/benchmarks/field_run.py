@@ -139,7 +139,7 @@ def _inversions(way: Way, pairs: Sequence[EditPair], named: tuple[str, ...], wor
             call = call_of(way, pair, worker.model)
             planned = plan(
                 pair.source, call.targets, worker.model, call.options, worker.settings_of(way),
-                controls=call.controls, image=pair.image,
+                controls=call.controls, image=pair.picture,
             )  # fmt: skip
             bind(planned, worker.model)
         except Unread:

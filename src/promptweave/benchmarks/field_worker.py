@@ -113,7 +113,7 @@ class Worker:
         """A mask in the pixels of the result."""
         if unit.pair.image is None:
             return covered(mask, size)
-        _, picture = fitted_image(self.model, unit.pair.image, self.settings_of(unit.way))
+        _, picture = fitted_image(self.model, unit.pair.picture, self.settings_of(unit.way))
         assert picture is not None
         return picture.fitting.mask(mask)
 
@@ -176,7 +176,7 @@ class Worker:
             return generate(pair.source, model=self.model, controls=call.controls or (), settings=settings), 0.0, {}
         if not unit.inversion:
             made = edit(
-                pair.source, *call.targets, model=self.model, controls=call.controls, image=pair.image,
+                pair.source, *call.targets, model=self.model, controls=call.controls, image=pair.picture,
                 settings=settings, **call.options,
             )  # fmt: skip
             return made, 0.0, {}
@@ -184,7 +184,7 @@ class Worker:
         if settings in inverted:
             before = inverted[settings][1]
         else:
-            begin, image = time.perf_counter(), pair.image
+            begin, image = time.perf_counter(), pair.picture
             assert image is not None
             known = invert(pair.source, image, model=self.model, inversion=unit.inversion, settings=settings)
             inverted[settings] = known, time.perf_counter() - begin

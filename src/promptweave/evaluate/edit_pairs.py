@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,24 +24,29 @@ class EditPair:
     """An edit to be made: its prompts, and what the data set knows of the image.
 
     `name`: unique in the data set, used for files; `category`: the kind of edit. `source`, `target`: prompts. `image`:
-    the file of the source; None if it is to be generated. `instruction`: the edit as a command. `words`: the words of
-    source and target that the edit is about. `mask()`: bool [height, width] in the image's shape, of any size, True
-    where the edit may change the image; None if there is none. `framed`: whether the data set's own evaluation puts the
-    outermost pixels into the mask (`pie_bench.framed`). `goal`: the file of the edited image that people made, if there
-    is one. `note`: what a reader had to make up.
+    the file of the source, or what it holds; None if it is to be generated. `instruction`: the edit as a command.
+    `words`: the words of source and target that the edit is about. `mask()`: bool [height, width] in the image's shape,
+    of any size, True where the edit may change the image; None if there is none. `framed`: whether the data set's own
+    evaluation puts the outermost pixels into the mask (`pie_bench.framed`). `goal`: the file of the edited image that
+    people made, if there is one. `note`: what a reader had to make up.
     """
 
     name: str
     category: str
     source: str
     target: str
-    image: Path | None = None
+    image: Path | bytes | None = None
     instruction: str = ""
     words: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
     mask: Callable[[], np.ndarray] | None = None
     framed: bool = False
     goal: Path | None = None
     note: str = ""
+
+    @property
+    def picture(self) -> Path | Image.Image | None:
+        """The image of the source, as `edit` takes it."""
+        return Image.open(io.BytesIO(self.image)) if isinstance(self.image, bytes) else self.image
 
 
 def mask_file(path: Path, *, transparent: bool = False) -> np.ndarray:

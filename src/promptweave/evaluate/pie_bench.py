@@ -6,12 +6,14 @@
 DIR may also be the folder around that (`data`, or that of the archive, PIE-Bench_v1), or the mapping file itself.
 Prompts mark what differs by brackets, which are taken off. A mask is a flat list [start, length, start, length, ...] of
 runs in the rows of a 512 x 512 image, one after the other, or the same numbers as text; an empty list is an empty mask.
-PIE-Bench++ calls the prompts source_prompt and target_prompt, and lists its words: ["cat,dog", "chair,chair"]. An entry
+PIE-Bench++ calls the prompts source_prompt and target_prompt, and lists its words: ["cat,dog", "chair,chair"]. It is
+also read as Parquet, DIR/1_change_object_80/*.parquet with images inside. An entry
 may also have target_path, the image that the edit should make; PIE-Bench has none.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
@@ -22,6 +24,7 @@ import numpy as np
 
 from promptweave.core.shown import shown
 from promptweave.evaluate.edit_pairs import BadData, EditPair, check_names, read_object
+from promptweave.evaluate.edit_rows import pyarrow
 
 SIDE = 512  # of all images, in pixels
 MAPPINGS = ("mapping_file.json", "mapping_file_ti2i_benchmark.json")
@@ -34,21 +37,24 @@ KINDS = {
 
 def is_pie_bench(path: Path) -> bool:
     """Whether `path` looks like one of the layouts."""
-    return _mapping(path) is not None
+    return _mapping(path) is not None or bool(_tables(path))
 
 
 def read_pie_bench(path: Path, kinds: Iterable[str] = ()) -> list[EditPair]:
-    """The edits of PIE-Bench, in the order of its mapping file. `kinds`: numbers or names of those wanted, default all.
+    """The edits of PIE-Bench, in the order of its mapping file or Parquet files. `kinds`: numbers or names of those
+    wanted, default all.
 
     Raises FileNotFoundError for a folder that is none, BadData for a mapping file that breaks its rules.
     """
-    mapping = _mapping(path)
+    mapping, wanted = _mapping(path), {_kind(kind) for kind in kinds}
+    if mapping is None and _tables(path):
+        pairs = [pair for table in _tables(path) for pair in _of_table(table)]
+        return check_names([pair for pair in pairs if not wanted or pair.category in wanted], path)
     if mapping is None:
         raise FileNotFoundError(
             f"PIE-Bench is a folder with {MAPPINGS[0]} (TI2I: {MAPPINGS[1]}) and {IMAGES}/. {path} holds neither. "
             "Give the folder that the archive was unpacked to."
         )
-    wanted = {_kind(kind) for kind in kinds}
     entries = read_object(mapping)
     if not isinstance(entries, dict):
         raise BadData(f"{mapping} is an object with an entry for each image. Received {shown(entries)}.")
@@ -125,12 +131,27 @@ def _pair(name: str, entry: Any, mapping: Path) -> EditPair:
         )
     kind = str(entry.get("editing_type_id", str(path).partition("_")[0]))
     runs = None if entry.get("mask") is None else runs_of(entry["mask"], name)
+    image = entry.get("image_bytes") or mapping.parent / IMAGES / str(path)
     return EditPair(
-        name, KINDS.get(kind, ""), without_brackets(str(prompts[0])), without_brackets(str(prompts[1])),
-        mapping.parent / IMAGES / str(path), str(entry.get("editing_instruction", "")), _words(entry),
-        None if runs is None else partial(decoded, runs), runs is not None,
-        mapping.parent / IMAGES / str(entry["target_path"]) if entry.get("target_path") else None,
+        name, KINDS.get(kind, ""), without_brackets(str(prompts[0])), without_brackets(str(prompts[1])), image,
+        str(entry.get("editing_instruction", "")), _words(entry), None if runs is None else partial(decoded, runs),
+        runs is not None, mapping.parent / IMAGES / str(entry["target_path"]) if entry.get("target_path") else None,
     )  # fmt: skip
+
+
+def _of_table(path: Path) -> list[EditPair]:
+    """The edits of a Parquet file of PIE-Bench++; its folder says the kind."""
+    pairs: list[EditPair] = []
+    for row in pyarrow("pyarrow.parquet").read_table(path).to_pylist():
+        image, words = row.get("image") or {}, row.get("blended_words")
+        entry = {
+            **row, "image_bytes": image.get("bytes"), "image_path": f"{path.parent.name}/{row['id']}",
+            "blended_words": re.findall(r"['\"]([^'\"]+)['\"]", words) if isinstance(words, str) else words,
+        }  # fmt: skip
+        if not isinstance(entry["image_bytes"], bytes):
+            raise BadData(f"A row of {path} holds its image. {row['id']} has none. Fetch the file again.")
+        pairs.append(_pair(str(row["id"]), entry, path))
+    return pairs
 
 
 def _words(entry: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -155,6 +176,12 @@ def _kind(kind: str) -> str:
         names = ", ".join(f"{number} ({name})" for number, name in KINDS.items())
         raise BadData(f"The kinds of PIE-Bench are {names}. Received {kind!r}.")
     return found
+
+
+def _tables(path: Path) -> list[Path]:
+    """The Parquet files of PIE-Bench++ at `path`, by their folders."""
+    found = [path] if path.suffix == ".parquet" else sorted(path.glob("*/*.parquet")) if path.is_dir() else []
+    return [file for file in found if file.parent.name.partition("_")[0] in KINDS]
 
 
 def _mapping(path: Path) -> Path | None:
