@@ -6,9 +6,9 @@ import numpy as np
 from PIL import Image
 
 import promptweave as pw
-from promptweave.benchmarks.bench_inpainting import MARGIN, grown
 from promptweave.view.sheet import sheet
 from promptweave.world.caption import caption
+from promptweave.world.counterfactuals import MARGIN, grown
 from promptweave.world.render import render
 from promptweave.world.scene import Scene, Thing
 

@@ -99,7 +99,7 @@ def test_the_commands(tmp_path, capsys):
         main(["bench", "curves", *run, *names, "--json"])
     found = json.loads(capsys.readouterr().out)["curves"]
     assert [curve["method"] for curve in found] == ["no control", "InfEdit"]
-    assert len(list(tmp_path.rglob("rows/*.jsonl"))) == 1 + 5  # the sweep went on where the world had begun
+    assert len(list(tmp_path.rglob("rows/*.jsonl"))) == 2  # the sweep went on where the world had begun
     assert len(list(tmp_path.glob("curves-toybox-fast-drawn*"))) == 7
     for wrong, said in (
         (("--methods", "Magic"), "Methods that can be measured"),

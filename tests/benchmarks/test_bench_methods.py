@@ -10,12 +10,12 @@ import pytest
 
 from promptweave.apps.cli import main
 from promptweave.benchmarks import measure_given, measure_masactrl, measure_translate
-from promptweave.benchmarks.bench_edits import Pair
 from promptweave.benchmarks.bench_methods import Measured, means
 from promptweave.evaluate.metrics import psnr
 from promptweave.models.load import load
 from promptweave.sampling.loop import noise_for, sample, sample_jobs
 from promptweave.world.caption import caption
+from promptweave.world.counterfactuals import Counterfactual, drawn
 from promptweave.world.render import render
 from promptweave.world.scene import COLOURS, RELATIONS, Scene, Thing
 
@@ -46,7 +46,7 @@ def test_means_are_over_pairs_that_all_edits_share():
 def test_translations_are_judged():
     """The oracle and the distance on counterfactual pictures: the swap, nothing, and a swap before another backdrop."""
     lion = ALONE.with_(0, noun="lion")
-    pair = Pair(caption(ALONE), caption(lion), ("cat", "lion"), "lion", lambda _, s: s.has("lion") and not s.has("cat"))
+    pair = Counterfactual(0, "test", "object swap", caption(ALONE), caption(lion), ALONE, lion)
     made = pictures(ALONE, lion, ALONE, lion.with_(background="night"))
     success, kept = measure_translate.judge(pair, made).T
     assert success.tolist() == [1, 0, 1]
@@ -56,7 +56,7 @@ def test_translations_are_judged():
 
 def test_translations_are_made_side_by_side():
     """Row 1 is free, row 2 under Prompt-to-Prompt, and pix2pix-zero starts from the same source."""
-    model, pair = load("toybox"), measure_translate.object_swap(random.Random(0))
+    model, pair = load("toybox"), drawn("object swap", random.Random(0), 0, "test")
     swapped, translated, stronger = sample_jobs(model, measure_translate.jobs_of(model, pair, 3, 2, 2.0))
     alone = sample(model, [pair.source, pair.target], noise=noise_for(model, 3), steps=2).latents
     assert (swapped.latents[:2] - alone).norm() / alone.norm() < 1e-4

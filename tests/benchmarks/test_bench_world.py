@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from promptweave.benchmarks import bench_world as world
 from promptweave.benchmarks.field_folder import slug
 from promptweave.benchmarks.judging import oracle
 from promptweave.benchmarks.swept import METHODS, NO_CONTROL, NO_EDIT, TRUE_MASK, methods_of
+from promptweave.benchmarks.world_edits import Runs, made_edits, recipe_of
 from promptweave.core.control import NoEffect
 from promptweave.evaluate.similarity import feature_distance
 from promptweave.models.load import load_cached
@@ -81,7 +84,7 @@ def test_rows_are_made_once_and_kept(fast, tmp_path, monkeypatch):
         raise AssertionError("made again")
 
     with monkeypatch.context() as patch:
-        patch.setattr(world, "run_many", never)
+        patch.setattr(world, "made_edits", never)
         assert world.bench_world(fast, tmp_path, names, **asked) == rows
     file = next(path for path in tmp_path.rglob("rows/*.jsonl") if "no-edit" in path.name)
     file.unlink()  # as if the run had been killed before it was written
@@ -131,14 +134,11 @@ def test_methods_are_those_of_the_model(fast):
         methods_of(fast, 8, 1, ("Nothing",))
 
 
-def made(model, method, pair, value):
+def possible(model, method, pair, value):
     try:
-        setup = method.make(model, pair, value)
+        return method.make(model, pair, value)
     except NoEffect:
-        return False
-    unit = world.Unit("drawn", method, value, 0)
-    world._recipe(model, unit, pair, pair.drawn, setup, world.Settings(model.name, 10, 3)).check()
-    return True
+        return None
 
 
 @pytest.mark.parametrize("name", ["toybox", "toybox-dit"])
@@ -148,7 +148,46 @@ def test_every_method_can_be_set_up_for_every_kind_and_value(name):
     assert {pair.kind for pair in pairs} == set(PROMPTED) < set(KINDS)
     for method in methods_of(model, 10, 3):
         assert method.usual in method.all_values and method.settings(method.usual) is not None
-        able = [pair for pair in pairs if made(model, method, pair, method.usual)]
+        able = [pair for pair in pairs[:: 3 if method.masked else 1] if possible(model, method, pair, method.usual)]
         assert len(able) >= 3, method.name
-        assert all(made(model, method, able[0], value) for value in method.all_values)
-    assert set(METHODS) >= {m.name for m in methods_of(model, 10, 3)}
+        for value in method.all_values[:: len(method.all_values) - 1 or 1]:
+            setup = possible(model, method, able[0], value)
+            assert setup
+            recipe_of(model, able[0], able[0].drawn, setup, Runs(10, 3, 0, given=False)).check()
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "values"),
+    [
+        ("toybox-fast", "Prompt-to-Prompt, blend", (0.1, 0.8)),
+        ("toybox-fast", "MasaCtrl", (0.0, 0.6)),
+        ("toybox-dit", "Consist", (0.0, 1.0)),
+    ],
+)
+def test_strengths_that_share_a_run_are_what_each_is_alone(name, method, values):
+    """The source's rows and the inversion are computed once, which changes nothing."""
+    model, pairs, runs = load_cached(name), counterfactuals("tuning", count=1), Runs(2, 1, 0, True)
+    images = [pair.drawn for pair in pairs]
+    asked = METHODS[method]
+    assert asked.together
+    (shared,) = made_edits(model, asked, (*values, 7.0), pairs, images, runs)
+    (alone,) = made_edits(model, replace(asked, together=False), values, pairs, images, runs)
+    for value in values:
+        assert np.abs(shared[value].image.astype(int) - alone[value].image).max() <= 1
+    assert np.abs(alone[values[0]].image.astype(int) - alone[values[1]].image).max() > 1
+    assert shared[7.0].image is None and "7" in shared[7.0].failure  # one that fails takes no other with it
+
+
+def test_more_strengths_join_those_that_a_folder_has(fast, tmp_path, monkeypatch):
+    asked = {"count": 1, "steps": STEPS, "kinds": ("object swap",), "split": "tuning"}
+    world.bench_world(fast, tmp_path, ("InfEdit",), **asked)
+    made = list[tuple[float, ...]]()
+
+    def watched(model, method, values, *rest):
+        made.append(tuple(values))
+        return made_edits(model, method, values, *rest)
+
+    monkeypatch.setattr(world, "made_edits", watched)
+    rows = world.bench_world(fast, tmp_path, ("InfEdit",), sweep=True, **asked)
+    assert made == [METHODS["InfEdit"].all_values[1:]]  # all but the usual one, 0
+    assert sorted(row.strength for row in rows) == list(METHODS["InfEdit"].all_values)

@@ -222,6 +222,8 @@ def test_edits_of_a_flow_model_are_measured_with_its_own_methods_too(folder):
         "background change": ["FlowEdit"],
         "worn thing added": ["FlowEdit"],
         "style change": ["FlowEdit"],
+        "thing added": ["FlowEdit"],
+        "thing removed": ["FlowEdit", "Consist"],
         "re-weighting to -2": [],
     }
     swap = rows["object swap"][0]

@@ -9,143 +9,23 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image
 
 from promptweave.benchmarks.judging import oracle, share
+from promptweave.benchmarks.swept import injection
 from promptweave.core.control import Control
 from promptweave.core.files import Write, write_files
 from promptweave.editing.plan import usual
 from promptweave.evaluate.metrics import psnr
-from promptweave.methods import Consist, FlowEdit, LocalBlend, Refine, Replace, Reweight
+from promptweave.methods import Consist, FlowEdit, LocalBlend, Reweight
 from promptweave.models.base import Model
 from promptweave.sampling.loop import FLOW, Job, noise_for, sample_jobs
 from promptweave.view.sheet import sheet
-from promptweave.world.caption import caption
+from promptweave.world.counterfactuals import KINDS, MARGIN, Counterfactual, drawn, grown
 from promptweave.world.oracle import Sight
-from promptweave.world.scene import (
-    ANIMALS,
-    BACKGROUNDS,
-    COLOURS,
-    FOODS,
-    RIDES,
-    STYLES,
-    TINTABLE,
-    WEARS,
-    Thing,
-    random_scene,
-    worn,
-)
 
 CONTROLLED, BLENDED, FREE = 1, 2, 3  # rows of a run: the edit, the edit with local blend, no control
 EDITS = ("edit", "edit + local blend", "no control", "FlowEdit", "Consist")  # the last two for flow models
-GROWN = 9  # size of the filter that dilates a true region before the outside is compared, in pixels
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two prompts and the purpose of the edit; `success` judges the oracle's view of (source, target)."""
-
-    source: str
-    target: str
-    nouns: tuple[str, ...]
-    blend: str | None
-    success: Callable[[Sight, Sight], bool]
-    weights: tuple[tuple[str, float], ...] = ()
-
-
-def object_swap(rng: random.Random) -> Pair:
-    """One animal, ride or food becomes another."""
-    scene = random_scene(rng, relation=rng.choice(("alone", "riding", "eating")))
-    index = rng.randrange(len(scene.things))
-    old = scene.things[index]
-    group = next((g for g in (ANIMALS, RIDES, FOODS) if old.noun in g), ANIMALS)
-    new = rng.choice([noun for noun in group if noun not in {thing.noun for thing in scene.things}])
-    target = scene.with_(index, noun=new, colour=None)
-    return Pair(
-        caption(scene.with_(index, colour=None)),
-        caption(target),
-        (old.noun, new),
-        new,
-        lambda before, after: after.has(new) and not after.has(old.noun),
-    )
-
-
-def colour_change(rng: random.Random) -> Pair:
-    """A coloured thing gets another colour."""
-    while True:
-        scene = random_scene(rng, relation=rng.choice(("alone", "riding", "wearing")))
-        places = [i for i, thing in enumerate(scene.things) if thing.noun in TINTABLE]
-        if places and scene.style != "sketch":
-            break
-    index = rng.choice(places)
-    old, new = rng.sample(COLOURS, 2)
-    noun = scene.things[index].noun
-    return Pair(
-        caption(scene.with_(index, colour=old)),
-        caption(scene.with_(index, colour=new)),
-        (noun,),
-        noun,
-        lambda before, after: after.has(noun, new),
-    )
-
-
-def background_change(rng: random.Random) -> Pair:
-    """The same things before another background."""
-    scene = random_scene(rng)
-    new = rng.choice([name for name in BACKGROUNDS if name != scene.background])
-    return Pair(
-        caption(scene), caption(scene.with_(background=new)), (), None, lambda before, after: after.background == new
-    )
-
-
-def wear_added(rng: random.Random) -> Pair:
-    """An animal gets a hat or a crown."""
-    scene = random_scene(rng, relation="alone")
-    animal = Thing(rng.choice(ANIMALS), 0.5, 0.92, 0.6)
-    scene = scene.with_(things=(animal,))
-    wear = rng.choice(WEARS)
-    return Pair(
-        caption(scene),
-        caption(scene.adding(worn(wear, animal), "wearing")),
-        (wear,),
-        wear,
-        lambda before, after: after.has(wear) and after.has(animal.noun),
-    )
-
-
-def style_change(rng: random.Random) -> Pair:
-    """A photo becomes a painting, watercolor or sketch."""
-    scene = random_scene(rng).with_(style="photo")
-    new = rng.choice(STYLES[1:])
-    return Pair(caption(scene), caption(scene.with_(style=new)), (), None, lambda before, after: after.style == new)
-
-
-def reweighting(rng: random.Random) -> Pair:
-    """The ride, food or worn thing of a scene is removed by a negative weight."""
-    scene = random_scene(rng, relation=rng.choice(("riding", "eating", "wearing")))
-    noun = next(thing.noun for thing in scene.things if thing.noun not in ANIMALS)
-    text = caption(scene)
-    return Pair(
-        text, text, (noun,), None, lambda before, after: before.has(noun) and not after.has(noun), ((noun, -2.0),)
-    )
-
-
-KINDS: dict[str, Callable[[random.Random], Pair]] = {
-    "object swap": object_swap,
-    "colour change": colour_change,
-    "background change": background_change,
-    "worn thing added": wear_added,
-    "style change": style_change,
-    "re-weighting to -2": reweighting,
-}
-
-
-def injection(model: Model, pair: Pair) -> type[Replace] | type[Refine]:
-    """The kind of edit that fits the two prompts."""
-    from promptweave.words import suggest
-
-    kind = suggest(model.words(pair.source), model.words(pair.target))
-    return Refine if kind == "refine" else Replace
 
 
 @dataclass(frozen=True)
@@ -157,7 +37,12 @@ class Shares:
     joint: int | float = 0.2
 
 
-def controls_of(model: Model, pair: Pair, shares: Shares) -> list[Control]:
+def blended(pair: Counterfactual) -> bool:
+    """Whether the pair has a word for a local blend."""
+    return bool(pair.nouns) and not pair.weights
+
+
+def controls_of(model: Model, pair: Counterfactual, shares: Shares) -> list[Control]:
     """Injection for rows 1 and 2, local blend for row 2; row 3 has no controls."""
     inject = injection(model, pair)
     made: list[Control] = [
@@ -165,8 +50,8 @@ def controls_of(model: Model, pair: Pair, shares: Shares) -> list[Control]:
     ]
     if pair.weights:
         made.append(Reweight(dict(pair.weights), targets=(CONTROLLED, BLENDED)))
-    if pair.blend:
-        made.append(LocalBlend(pair.blend, targets=(BLENDED,)))
+    if blended(pair):
+        made.append(LocalBlend((pair.new or pair.old)[0].noun, targets=(BLENDED,)))
     return made
 
 
@@ -174,25 +59,25 @@ def controls_of(model: Model, pair: Pair, shares: Shares) -> list[Control]:
 class Row:
     """One measured pair: images [source, edits ...], and for each edit success and the PSNR of what should stay."""
 
-    pair: Pair
+    pair: Counterfactual
     pictures: np.ndarray
     success: tuple[bool, ...]
     kept: tuple[float, ...]
 
 
-def flow_jobs(model: Model, pair: Pair, seed: int, steps: int, guidance: int | float) -> list[Job]:
+def flow_jobs(model: Model, pair: Counterfactual, seed: int, steps: int, guidance: int | float) -> list[Job]:
     """The editing methods for flow models, each with a source and a target."""
     if model.scheduler != FLOW or pair.weights:
         return []
     prompts, changed = (pair.source, pair.target), pair.nouns[:1]
     made: list[Sequence[Control]] = [(FlowEdit(),)]
     if changed and changed[0] in pair.source.split():
-        keeps_shape = pair.nouns == changed  # another colour, not another thing
+        keeps_shape = bool(pair.old and pair.new) and pair.nouns == changed  # another colour, not another thing
         made.append((Consist(changed, structure=1.0 if keeps_shape else 0.3),))
     return [Job(prompts, noise_for(model, seed), steps, guidance, controls, seed=seed) for controls in made]
 
 
-def measure(model: Model, pair: Pair, seed: int, steps: int, guidance: int | float, shares: Shares) -> Row:
+def measure(model: Model, pair: Counterfactual, seed: int, steps: int, guidance: int | float, shares: Shares) -> Row:
     """Run all edits of one pair from the same noise."""
     prompts = [pair.source, pair.target, pair.target, pair.target]
     job = Job(prompts, noise_for(model, seed), steps, guidance, controls_of(model, pair, shares), seed=seed)
@@ -201,7 +86,7 @@ def measure(model: Model, pair: Pair, seed: int, steps: int, guidance: int | flo
     sights = oracle().look(made)
     success, kept = [], []
     for row in range(1, len(made)):
-        success.append(pair.success(sights[0], sights[row]))
+        success.append(pair.success(sights[row]))
         outside = beyond(pair.nouns, sights[0], sights[row]) if pair.nouns else _things(sights[0])
         kept.append(psnr(made[0], made[row], outside))
     return Row(pair, made, tuple(success), tuple(kept))
@@ -209,12 +94,7 @@ def measure(model: Model, pair: Pair, seed: int, steps: int, guidance: int | flo
 
 def beyond(nouns: Sequence[str], *sights: Sight) -> np.ndarray:
     """The area outside the dilated regions of some things in all images."""
-    return ~grown(np.any([sight.regions[noun] for sight in sights for noun in nouns], axis=0))
-
-
-def grown(region: np.ndarray) -> np.ndarray:
-    """The dilated region, since the oracle's outlines have a resolution of 4 pixels."""
-    return np.asarray(Image.fromarray(region).convert("L").filter(ImageFilter.MaxFilter(GROWN))) > 0
+    return ~grown(np.any([sight.regions[noun] for sight in sights for noun in nouns], axis=0), MARGIN)
 
 
 def _things(sight: Sight) -> np.ndarray:
@@ -245,10 +125,11 @@ def bench_edits(
     figures: dict[str, dict[str, float]] = {}
     rows: dict[str, list[Row]] = {}
     for name in kinds or KINDS:
-        draw, rng = KINDS[name], random.Random(f"{name} {seed}")
+        rng = random.Random(f"{name} {seed}")
         rows[name] = []
         for number in range(pairs):
-            rows[name].append(measure(model, draw(rng), seed + number, steps, guidance, shares))
+            pair = drawn(name, rng, number, "test")
+            rows[name].append(measure(model, pair, seed + number, steps, guidance, shares))
             if progress:
                 progress()
         figures[name] = _figures(rows[name])
@@ -258,7 +139,7 @@ def bench_edits(
 def _figures(rows: Sequence[Row]) -> dict[str, float]:
     made: dict[str, float] = {}
     for place, name in enumerate(EDITS[: len(rows[0].success)]):
-        if name == EDITS[BLENDED - 1] and not rows[0].pair.blend:
+        if name == EDITS[BLENDED - 1] and not blended(rows[0].pair):
             continue
         made[f"{name}: success"] = share([row.success[place] for row in rows])
         known = [row.kept[place] for row in rows if not np.isnan(row.kept[place])]
@@ -270,7 +151,7 @@ def examples(rows: Sequence[Row], count: int = 12) -> Image.Image:
     """The first pairs, not selected: source, edit, edit with local blend (if any), no control."""
     pictures, labels = [], []
     for row in rows[:count]:
-        places = [0, CONTROLLED, *([BLENDED] if row.pair.blend else []), *range(FREE, len(row.pictures))]
+        places = [0, CONTROLLED, *([BLENDED] if blended(row.pair) else []), *range(FREE, len(row.pictures))]
         target = row.pair.target + "".join(f" [{word} x {factor:g}]" for word, factor in row.pair.weights)
         names = {0: row.pair.source, **dict(enumerate(EDITS, 1)), CONTROLLED: f"edit: {target}"}
         pictures.append([row.pictures[place] for place in places])

@@ -26,13 +26,13 @@ from promptweave.methods import Inpaint, LocalBlend, Refine, Replace
 from promptweave.models.base import Model
 from promptweave.view.sheet import sheet
 from promptweave.world.caption import caption
+from promptweave.world.counterfactuals import MARGIN, grown
 from promptweave.world.render import render
 from promptweave.world.scene import COLOURS, TINTABLE, Scene, random_scene
 
 COLUMNS = ("change", "how", "success", "PSNR outside", "outline", "PSNR inside", "pairs")
 MASKED = ("inpainting: its outline", "inpainting: a box", "inpainting: DiffEdit's mask")
 STEERED = ("no control", "Prompt-to-Prompt", "Prompt-to-Prompt, local blend")
-MARGIN = 4  # pixels around an outline that a mask covers, too
 Change = Literal["another colour", "another thing"]
 
 
@@ -96,14 +96,6 @@ class Pair:
         """Whether the oracle sees the change."""
         thing = self.other.things[self.index]
         return sight.has(thing.noun, thing.colour) and (self.gone is None or not sight.has(self.gone))
-
-
-def grown(mask: np.ndarray, margin: int) -> np.ndarray:
-    """A mask with so many pixels more on all sides."""
-    wide = np.pad(mask, margin)
-    height, width = mask.shape
-    moves = range(2 * margin + 1)
-    return np.any([wide[y : y + height, x : x + width] for y in moves for x in moves], 0)
 
 
 def boxed(mask: np.ndarray) -> np.ndarray:

@@ -8,10 +8,8 @@ so that a run goes on where it was ended, and several processes may share the fo
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,13 +18,11 @@ import numpy as np
 
 from promptweave.benchmarks.field_folder import RunFolder, slug
 from promptweave.benchmarks.judging import oracle
-from promptweave.benchmarks.swept import Method, Setup, methods_of
+from promptweave.benchmarks.swept import Method, methods_of
+from promptweave.benchmarks.world_edits import Runs, made_edits
 from promptweave.editing.edit import run_many
-from promptweave.editing.masks import with_controls
-from promptweave.editing.picture import Picture
 from promptweave.editing.plan import usual
 from promptweave.editing.recipe import Recipe
-from promptweave.editing.result import Result
 from promptweave.evaluate.edit_rows import EditRow, read_edit_rows, write_edit_rows
 from promptweave.evaluate.metrics import psnr
 from promptweave.evaluate.similarity import feature_distance, ssim, structure_distance
@@ -63,28 +59,27 @@ class Settings:
 
 @dataclass(frozen=True)
 class Unit:
-    """A part of the work: a method at one strength, on the pairs from `first` on, as many as a batch has."""
+    """A part of the work: a method at some strengths, on the pairs from `first` on, as many as a batch has."""
 
     source: str
     method: Method
-    value: float
+    values: tuple[float, ...]
     first: int
 
     @property
     def key(self) -> str:
-        """The name of its file of rows and of its lock."""
-        return slug(f"{self.source} {self.method.name} {self.value:.4g} {self.first:04d}")
+        """The name of its file of rows and of its lock, whatever the strengths."""
+        return slug(f"{self.source} {self.method.name} {self.first:04d}")
 
 
 def units(methods: Sequence[Method], sources: Sequence[str], count: int, batch: int, *, sweep: bool) -> list[Unit]:
     """All parts of a run; first those of the first pairs, so that one that is ended early has something of each."""
     return [
-        Unit(source, method, value, first)
+        Unit(source, method, method.all_values if sweep else (method.usual,), first)
         for first in range(0, count, batch)
         for source in sources
         for method in methods
         if source == DRAWN or not method.masked
-        for value in (method.all_values if sweep else (method.usual,))
     ]
 
 
@@ -98,7 +93,7 @@ def bench_world(
     model), at their usual strength or, with `sweep`, at all values of it.
 
     Rows that `folder` has already are not made anew, and parts that another process is making are left to it.
-    `progress` is told of each part how many edits it has. Returns the rows in the folder. Raises ValueError for unknown
+    `progress` is told of each part how many pairs it has. Returns the rows in the folder. Raises ValueError for unknown
     names, FileExistsError for a folder whose rows of this model have other settings.
     """
     for source in sources:
@@ -113,8 +108,12 @@ def bench_world(
     for unit in units(chosen, sources, len(pairs), batch, sweep=sweep):
         asked, path = pairs[unit.first : unit.first + batch], run.path / "rows" / f"{unit.key}.jsonl"
         with run.alone(unit.key) as free:
-            if free and not _has(path, len(asked)):
-                write_edit_rows(path, list(measured(model, unit, asked, settings)))
+            if free:
+                made = read_edit_rows(path) if path.is_file() else []
+                missing = tuple(value for value in unit.values if value not in _whole(made, len(asked)))
+                if missing:
+                    kept = [row for row in made if row.strength not in missing]
+                    write_edit_rows(path, [*kept, *measured(model, replace(unit, values=missing), asked, settings)])
         if progress:
             progress(len(asked))
     return read_rows(run.path)
@@ -128,8 +127,10 @@ def read_rows(folder: Path) -> list[EditRow]:
     return rows
 
 
-def _has(path: Path, count: int) -> bool:
-    return path.is_file() and len(read_edit_rows(path)) >= count
+def _whole(rows: Sequence[EditRow], count: int) -> set[float]:
+    """The strengths of which all pairs are there."""
+    found = [row.strength for row in rows if row.strength is not None]
+    return {value for value in found if found.count(value) >= count}
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,57 +159,17 @@ def sources(model: Model, source: str, pairs: tuple[Counterfactual, ...], settin
 def measured(model: Model, unit: Unit, pairs: Sequence[Counterfactual], settings: Settings) -> Iterator[EditRow]:
     """The rows of a unit. A pair that the method cannot be asked for, or that it has no effect on, is a failure."""
     begun = sources(model, unit.source, tuple(pairs), settings)
-    asked: list[tuple[Setup, Recipe] | str] = []
-    for pair, seen in zip(pairs, begun, strict=True):
-        try:
-            setup = unit.method.make(model, pair, unit.value)
-            asked.append((setup, _recipe(model, unit, pair, seen.image, setup, settings)))
-        except ValueError as error:
-            asked.append(str(error))
-    made = run_each([each if isinstance(each, str) else each[1] for each in asked], model)
-    edits = [
-        None if isinstance(one, str) or isinstance(each, str) else one[0].sample.pictures[each[0].row, 0]
-        for each, one in zip(asked, made, strict=True)
-    ]
-    figures = judged(pairs, begun, edits)
-    for pair, each, one, found in zip(pairs, asked, made, figures, strict=True):
-        inversion = "direct" if isinstance(each, str) else each[1].inversion
-        generates = unit.source == GENERATED and (isinstance(each, str) or each[1].picture is None)
-        yield EditRow(
-            f"world, {unit.source}", pair.name, pair.kind, unit.method.name, "" if generates else inversion, model.name,
-            pair.source, pair.target, settings.seed + pair.number, unit.method.settings(unit.value), unit.value, found,
-            seconds=math.nan if isinstance(one, str) else one[1], failure=one if isinstance(one, str) else "",
-        )  # fmt: skip
-
-
-def _recipe(
-    model: Model, unit: Unit, pair: Counterfactual, source: np.ndarray, setup: Setup, settings: Settings
-) -> Recipe:
-    given = unit.source == DRAWN or setup.given
-    recipe = Recipe(
-        pair.source, (pair.source if setup.same else pair.target,), seed=settings.seed + pair.number,
-        steps=settings.steps, guidance=settings.guidance, model=model.name, scheduler=model.scheduler,
-        picture=Picture.of(source, model.default_size) if given else None,
-        inversion=setup.inversion if given else "direct",
-    )  # fmt: skip
-    return with_controls(recipe, setup.controls, model)
-
-
-def run_each(recipes: Sequence[Recipe | str], model: Model) -> list[tuple[Result, float] | str]:
-    """The results of recipes in shared forward passes, with the seconds that each took; of one that has no effect or
-    cannot be run, why. Texts stay as they are."""
-    asked = [recipe for recipe in recipes if not isinstance(recipe, str)]
-    try:
-        begin = time.perf_counter()
-        results = run_many(asked, model) if asked else []
-        spent = (time.perf_counter() - begin) / max(1, len(asked))
-        found: Iterator[tuple[Result, float] | str] = iter([(result, spent) for result in results])
-    except ValueError as error:
-        if len(asked) == 1:
-            found = iter([str(error)])
-        else:
-            found = iter([run_each([recipe], model)[0] for recipe in asked])
-    return [recipe if isinstance(recipe, str) else next(found) for recipe in recipes]
+    runs = Runs(settings.steps, settings.guidance, settings.seed, unit.source == DRAWN)
+    edits = made_edits(model, unit.method, unit.values, pairs, [seen.image for seen in begun], runs)
+    for value in unit.values:
+        figures = judged(pairs, begun, [edit[value].image for edit in edits])
+        for pair, edit, found in zip(pairs, edits, figures, strict=True):
+            made = edit[value]
+            yield EditRow(
+                f"world, {unit.source}", pair.name, pair.kind, unit.method.name, made.inversion, model.name,
+                pair.source, pair.target, settings.seed + pair.number, unit.method.settings(value), value, found,
+                seconds=made.seconds, failure=made.failure,
+            )  # fmt: skip
 
 
 def generated(model: Model, pairs: Sequence[Counterfactual], settings: Settings) -> list[np.ndarray]:

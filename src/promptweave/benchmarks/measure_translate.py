@@ -8,20 +8,22 @@ from typing import Any
 
 import numpy as np
 
-from promptweave.benchmarks.bench_edits import Pair, beyond, injection, object_swap
+from promptweave.benchmarks.bench_edits import beyond
 from promptweave.benchmarks.bench_methods import Measured, means
 from promptweave.benchmarks.judging import oracle
+from promptweave.benchmarks.swept import injection
 from promptweave.evaluate.metrics import psnr
 from promptweave.methods import Pix2PixZero
 from promptweave.models.base import Model
 from promptweave.sampling.loop import Job, noise_for, sample_jobs
+from promptweave.world.counterfactuals import Counterfactual, drawn
 
 BATCH = 8  # pairs per batch, seven images each
 VARIANTS: dict[str, dict[str, Any]] = {"pix2pix-zero": {}, "pix2pix-zero, strength 2": {"strength": 2}}
 FIGURES = ("the new thing is there, the old one gone", "PSNR outside both things, dB")
 
 
-def jobs_of(model: Model, pair: Pair, seed: int, steps: int, guidance: int | float) -> list[Job]:
+def jobs_of(model: Model, pair: Counterfactual, seed: int, steps: int, guidance: int | float) -> list[Job]:
     """The runs of one pair: [source, no control, Prompt-to-Prompt], and separately [source, pix2pix-zero] for each
     variant, since a gradient step on latents costs a pass of all rows."""
     noise, (old, new) = noise_for(model, seed), pair.nouns
@@ -35,12 +37,12 @@ def jobs_of(model: Model, pair: Pair, seed: int, steps: int, guidance: int | flo
     ]
 
 
-def judge(pair: Pair, pictures: np.ndarray) -> np.ndarray:
+def judge(pair: Counterfactual, pictures: np.ndarray) -> np.ndarray:
     """For images [source, edits ...]: success and PSNR of each edit, [edits, 2]; NaN if nothing lies outside."""
     sights = oracle().look(pictures)
     return np.array(
         [
-            (pair.success(sights[0], sight), psnr(pictures[0], made, beyond(pair.nouns, sights[0], sight)))
+            (pair.success(sight), psnr(pictures[0], made, beyond(pair.nouns, sights[0], sight)))
             for sight, made in zip(sights[1:], pictures[1:], strict=True)
         ]
     )
@@ -52,7 +54,7 @@ def measure(
     """Swaps of one thing for another from the same noise: no control, the variants, and Prompt-to-Prompt with default
     parameters."""
     rng = random.Random(f"translate {seed}")
-    pairs = [object_swap(rng) for _ in range(count)]
+    pairs = [drawn("object swap", rng, number, "test") for number in range(count)]
     found: dict[str, list[np.ndarray]] = {name: [] for name in VARIANTS}
     for first in range(0, count, BATCH):
         batch = pairs[first : first + BATCH]

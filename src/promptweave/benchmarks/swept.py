@@ -77,6 +77,7 @@ class Method:
     most: int | None = None  # steps
     guided: bool = False  # needs classifier-free guidance
     masked: bool = False  # needs the true region, which is known of drawn sources only
+    together: bool = False  # its strengths can be targets of one run, as its controls act on rows alone
 
     def suits(self, model: Model, steps: int, guidance: int | float) -> bool:
         """Whether the method can edit with this model in so many steps."""
@@ -168,20 +169,27 @@ METHODS: dict[str, Method] = {
         Method(NO_EDIT, "", (0.0,), 0.0, lambda model, pair, value: Setup(row=0)),
         Method(NO_CONTROL, "", (0.0,), 0.0, lambda model, pair, value: Setup(_weights(pair))),
         Method(TRUE_MASK, "strength", PARTS, 1.0, _masked(Inpaint), masked=True),
-        Method("Prompt-to-Prompt, cross", "cross", FRACTIONS, 0.8, _cross, False, {"self": 0.0}),
-        Method("Prompt-to-Prompt, self", "self", FRACTIONS, 0.4, _self, False, {"cross": 0.8}),
+        Method(
+            "Prompt-to-Prompt, cross", "cross", FRACTIONS, 0.8, _cross, False, {"self": 0.0}, together=True,
+        ),
+        Method("Prompt-to-Prompt, self", "self", FRACTIONS, 0.4, _self, False, {"cross": 0.8}, together=True),
         Method(
             "Prompt-to-Prompt, blend", "threshold", (0.1, 0.2, 0.3, 0.45, 0.6, 0.8), 0.3, _blend, False,
-            {"cross": 0.8, "self": 0.4},
+            {"cross": 0.8, "self": 0.4}, together=True,
         ),
-        Method("Prompt-to-Prompt, joint", "joint", (0.0, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0), 0.2, _joint, True),
-        Method("shared start", "share", SKIPPED, 0.2, _plain(lambda v: SharedStart(v), off=0.0)),
+        Method(
+            "Prompt-to-Prompt, joint", "joint", (0.0, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0), 0.2, _joint, True, together=True,
+        ),
+        Method("shared start", "share", SKIPPED, 0.2, _plain(lambda v: SharedStart(v), off=0.0), together=True),
         Method("re-noising (SDEdit)", "strength", PARTS, 0.6, _whole),
-        Method("MasaCtrl", "start", (0.0, 0.08, 0.2, 0.4, 0.6, 0.8), 0.08, _plain(lambda v: MasaCtrl(start=v)), False),
+        Method(
+            "MasaCtrl", "start", (0.0, 0.08, 0.2, 0.4, 0.6, 0.8), 0.08, _plain(lambda v: MasaCtrl(start=v)), False,
+            together=True,
+        ),
         Method(
             "Plug-and-Play", "features", FRACTIONS, 0.8,
             _plain(lambda v: PlugAndPlay(features=v, attention=0.625 * v), off=0.0), False,
-            {"attention": "0.625 of features"},
+            {"attention": "0.625 of features"}, together=True,
         ),
         Method("pix2pix-zero", "guidance", (0.0, 0.03, 0.1, 0.3, 1.0), 0.1, _pix2pix_zero, False),
         Method("SEGA", "concepts", (0.5, 1.0, 2.0, 3.5, 5.0, 8.0), 5.0, _sega, False, guided=True),
@@ -196,7 +204,8 @@ METHODS: dict[str, Method] = {
             "FlowEdit", "strength", (0.2, 0.4, 0.5, 0.66, 0.8, 0.95), 0.66, _plain(lambda v: FlowEdit(strength=v)), True
         ),
         Method(
-            "Consist", "structure", FRACTIONS, 0.3, lambda m, pair, v: Setup((Consist(_word(pair), structure=v),)), True
+            "Consist", "structure", FRACTIONS, 0.3,
+            lambda m, pair, v: Setup((Consist(_word(pair), structure=v),)), True, together=True,
         ),
         Method(
             "UniEdit", "strength", PARTS, 0.6,
@@ -208,7 +217,7 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "DirectEdit", "inject", (0.1, 0.2, 0.4, 0.6, 0.8, 1.0), 0.1,
-            lambda m, pair, v: Setup((DirectEdit(v),), DirectEdit.inversion), True,
+            lambda m, pair, v: Setup((DirectEdit(v),), DirectEdit.inversion), True, together=True,
         ),
         Method(
             "KV-Edit, word", "strength", PARTS, 24 / 28,
