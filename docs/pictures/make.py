@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import runpy
 import shutil
 import subprocess
 import sys
@@ -416,6 +417,14 @@ def segments() -> Image.Image:
     return sheet(rows, labels)
 
 
+def word_masks() -> Image.Image:
+    """Masks of words beside the drawn outline, by the example."""
+    path = FOLDER.parents[1] / "examples" / "mask_of_a_word.py"
+    with tempfile.TemporaryDirectory() as folder:
+        runpy.run_path(str(path))["main"](Path(folder), count=3)
+        return Image.open(Path(folder) / "masks.png").convert("RGB")
+
+
 def world() -> Image.Image:
     """Rendered scenes."""
     rng = random.Random(5)
@@ -477,6 +486,7 @@ PICTURES: dict[str, Callable[[], Image.Image | dict[str, Image.Image]]] = {
     "net2net": between_networks,
     "segments": segments,
     "evaluation": evaluation,
+    "word-masks": word_masks,
 }
 
 
