@@ -36,4 +36,4 @@ def main(folder: Path = Path("out/examples/masks"), steps: int = 20, count: int 
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:2]), **{"count": int(n) for n in sys.argv[2:3]})
+    main(*map(Path, sys.argv[1:2]), count=int((sys.argv[2:] or ["1"])[0]))
