@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -84,13 +84,14 @@ def test_workers_on_ray_share_the_folder(tmp_path: Path, tiny: Any, monkeypatch:
     class Items(list[Any]):
         def map_batches(self, kind: Any, **how: Any) -> Items:
             asked.update(how)
-            return Items(row for item in self for row in [kind()({"item": [item]})])
+            return Items(kind()({"item": [item]}) for item in self)
 
-        def take_all(self) -> list[Any]:
-            return [{name: values[0] for name, values in row.items()} for row in self]
+        def iter_rows(self) -> list[Any]:
+            return [{name: values[0] for name, values in row.items()} for row in reversed(self)]
 
     ray, data = ModuleType("ray"), ModuleType("ray.data")
     data.from_items = lambda items, override_num_blocks: Items(items)  # type: ignore[attr-defined]
+    data.DataContext = SimpleNamespace(get_current=SimpleNamespace)  # type: ignore[attr-defined]
     ray.data, ray.is_initialized, ray.init = data, lambda: False, lambda **_: None  # type: ignore[attr-defined]
     ray.cluster_resources = lambda: {"CPU": 2.0}  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "ray", ray)
@@ -98,10 +99,14 @@ def test_workers_on_ray_share_the_folder(tmp_path: Path, tiny: Any, monkeypatch:
     from promptweave.benchmarks.field_ray import benchmark_on_ray
     from promptweave.editing.settings import Settings
 
-    (tmp_path / "p.txt").write_text("a black cat\n")
+    (tmp_path / "p.txt").write_text("a black cat\na lion wearing a crown\n")
+    calls: list[int] = []
     found = benchmark_on_ray(
         tmp_path / "p.txt", lambda: tiny, workers=2, output=tmp_path / "out", editors=("none",),
+        progress=lambda row, count: calls.append(count),
         settings=Settings(steps=1, guidance=2.0),
     )  # fmt: skip
     assert asked == {"batch_size": 1, "concurrency": 2, "num_gpus": 0}
-    assert (found.benchmark, len(found.rows), len(found.missing)) == ("prompts", 1, 3)
+    assert (found.benchmark, len(found.missing), calls) == ("prompts", 3, [2, 2])
+    assert [row.source for row in found.rows] == ["a black cat", "a lion wearing a crown"]
+    assert (tmp_path / "out/rows.parquet").is_file()

@@ -63,12 +63,12 @@ def test_all_ways_are_run_and_judged(data: Path, tiny: Any, tmp_path: Path) -> N
     """Each pair with each editor, inversion and value; the figures are those of the images that were written."""
     calls: list[EditRow | None] = []
     found = run(
-        data, tiny, tmp_path / "out", inversions=("direct", "ddim"), grid={"cross": [0.2, 0.8]},
-        progress=lambda row, count: calls.append(row), editors=("p2p:threshold=0.9", "inpaint:mask=pair"),
+        data, tiny, tmp_path / "out", grid={"cross": [0.2, 0.8]}, progress=lambda row, count: calls.append(row),
+        editors=("p2p:threshold=0.9", "inpaint:mask=pair"),
     )  # fmt: skip
     ways = [(row.pair, row.inversion, row.method, row.strength) for row in found.rows]
-    each = [*((name, "p2p", cross) for name in ("direct", "ddim") for cross in (0.2, 0.8)), ("", "inpaint", None)]
-    assert ways == [(pair, *way) for pair in ("000", "001") for way in each] and len(calls) == 10
+    each = [("direct", "p2p", 0.2), ("direct", "p2p", 0.8), ("", "inpaint", None)]
+    assert ways == [(pair, *way) for pair in ("000", "001") for way in each] and len(calls) == 6
     assert not [row.failure for row in found.rows if row.failure] and found.benchmark == "pie"
     row = found.rows[0]
     source, made = (np.asarray(Image.open(tmp_path / "out" / row.images[name])) for name in ("source", "edit"))
@@ -80,8 +80,8 @@ def test_all_ways_are_run_and_judged(data: Path, tiny: Any, tmp_path: Path) -> N
     assert len(found.missing) == 3 and "clip_whole" not in row.figures
     assert figures(read_edit_rows(tmp_path / "out/rows.parquet")) == figures(found.rows)
     lines = list(csv.DictReader((tmp_path / "out/summary.csv").read_text().splitlines()))
-    assert [line["strength"] for line in lines] == ["0.2", "0.8", "0.2", "0.8", ""]
-    assert float(lines[1]["psnr"]) == pytest.approx(np.mean([found.rows[i].figures["psnr"] for i in (1, 6)]))
+    assert [line["strength"] for line in lines] == ["0.2", "0.8", ""]
+    assert float(lines[1]["psnr"]) == pytest.approx(np.mean([found.rows[i].figures["psnr"] for i in (1, 4)]))
     again = run(data, tiny, tmp_path / "alone", editors=("p2p:threshold=0.9",), grid={"cross": [0.8]}, limit=1)
     assert again.rows[0].figures == found.rows[1].figures, "an edit does not depend on what is run beside it"
 
@@ -100,7 +100,8 @@ def child(work: Callable[[], None]) -> int:
 
 def test_a_run_that_is_killed_anywhere_goes_on(data: Path, tiny: Any, tmp_path: Path) -> None:
     """Killed before every single move of a file: what was done stays untouched, nothing is missing in the end."""
-    folder, whole = tmp_path / "killed", run(data, tiny, tmp_path / "whole", limit=1)
+    folder, one = tmp_path / "killed", {"limit": 1, "editors": ("none",)}
+    whole = run(data, tiny, tmp_path / "whole", **one)
 
     def killed() -> None:
         replace, left = os.replace, [1 + kills % 4]
@@ -112,7 +113,7 @@ def test_a_run_that_is_killed_anywhere_goes_on(data: Path, tiny: Any, tmp_path: 
             replace(*given)
 
         os.replace = once
-        run(data, tiny, folder, limit=1)
+        run(data, tiny, folder, **one)
 
     done: dict[Path, int] = {}
     kills, status = 0, 1
@@ -123,8 +124,8 @@ def test_a_run_that_is_killed_anywhere_goes_on(data: Path, tiny: Any, tmp_path: 
         done = now
         kills += status == -signal.SIGKILL
         assert kills < 40 and status in (0, -signal.SIGKILL)
-    assert kills > 4 and len(done) == 2
-    assert figures(run(data, tiny, folder, limit=1).rows) == figures(whole.rows)
+    assert kills > 3 and len(done) == 1
+    assert figures(run(data, tiny, folder, **one).rows) == figures(whole.rows)
     assert not list(folder.rglob(".promptweave-*")), "what killed processes left is gone"
 
 
@@ -282,6 +283,9 @@ def test_a_grid_makes_ways_of_the_editors_that_read_it() -> None:
         Way("refine", {"cross": 0.5, "self_attention": 0.9}, {"steps": 4}, 0.9),
         Way("pnp", {}, {"steps": 4}),
     ]
+    for editors, axes in ((["refine"], ["self=0.1", "self_attention=0.2"]), (["refine:cross=1"], ["cross=0.2"])):
+        with pytest.raises(ValueError, match="of refine is given twice"):
+            read_ways(editors, read_grid(axes))
     for text in ("cross", "cross=", "cross=1,,2"):
         with pytest.raises(ValueError, match="OPTION=VALUE,VALUE"):
             read_grid([text])

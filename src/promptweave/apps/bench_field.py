@@ -98,16 +98,15 @@ def pie(*, asked: Field, settings: dict[str, Any], opening: Opening, speaking: S
         "settings": Settings(**settings), "kinds": asked.kinds, "limit": asked.limit, "judges": asked.judges,
         "retry": asked.retry,
     }  # fmt: skip
-    if asked.ray is not None:
-        from promptweave.benchmarks.field_ray import benchmark_on_ray
+    with terminal.bar() as bar:
+        task = bar.add_task("editing", total=None)
+        how["progress"] = lambda row, total: bar.update(task, advance=1, total=total)
+        if asked.ray is None:
+            found = benchmark(data, model=opening.load(), **how)
+        else:
+            from promptweave.benchmarks.field_ray import benchmark_on_ray
 
-        found = benchmark_on_ray(data, opening.load, workers=asked.ray, **how)
-    else:
-        with terminal.bar() as bar:
-            task = bar.add_task("editing", total=None)
-            found = benchmark(
-                data, model=opening.load(), progress=lambda row, total: bar.update(task, advance=1, total=total), **how
-            )
+            found = benchmark_on_ray(data, opening.load, workers=asked.ray, **how)
     terminal.give({"folder": str(found.folder), "missing": found.missing, "means": [vars(one) for one in found.means]})
     head, lines = found.compared
     terminal.say(table(f"{found.benchmark}, {opening.model}: means over the pairs", head, lines))

@@ -36,8 +36,8 @@ from promptweave.words.phrases import nouns
 PAIR = "pair"
 PUBLISHED: dict[str, Any] = {"kind": "refine", "cross": 0.4, "self_attention": 0.6}  # `p2p`
 OF_THE_RUN = ("seed", "images", "size", "fit", "keep_original", "truncate")  # settings that all ways of a run share
-COMMANDS: dict[str, type[Control]] = {
-    kind.command.name: kind
+COMMANDS: dict[str, tuple[Command, type[Control]]] = {
+    kind.command.name: (kind.command, kind)
     for kind in vars(methods).values()
     if isinstance(kind, type) and isinstance(getattr(kind, "command", None), Command)
 }
@@ -63,8 +63,7 @@ class Way:
     @property
     def alone(self) -> bool:
         """Whether it takes one prompt, whose image it generates."""
-        command = getattr(COMMANDS.get(self.editor), "command", None)
-        return command is not None and command.prompts == "one"
+        return self.editor in COMMANDS and COMMANDS[self.editor][0].prompts == "one"
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,15 +82,16 @@ def read_ways(editors: Sequence[str], grid: Grid | None = None) -> list[Way]:
     """
     if not editors:
         raise ValueError(f"A benchmark has at least one editor. There are {', '.join(NAMES)}.")
-    bases = [_read(text) for text in editors]
-    unread = {name for name in grid or {} if not any(_listed(way.editor, name) for way in bases)}
+    bases, grid = [_read(text) for text in editors], grid or {}
+    unread = {name for name in grid if not any(_listed(way.editor, name) for way in bases)}
     if unread:
         name = sorted(unread)[0]
         known = [one.name for way in bases for one in _options(way.editor)]
         raise ValueError(f"None of the editors {', '.join(editors)} has the option {name!r}. {nearest(name, known)}")
     ways: list[Way] = []
     for base in bases:
-        axes = [(listed, grid[name]) for name in grid or {} if (listed := _listed(base.editor, name)) is not None]
+        axes = [(listed, grid[name]) for name in grid if (listed := _listed(base.editor, name)) is not None]
+        _check_once([listed.name for listed, _ in axes], base)
         steep = [listed for listed, values in axes if numeric(listed) and len(values) > 1]
         for values in product(*(values for _, values in axes)):
             way = base
@@ -102,6 +102,13 @@ def read_ways(editors: Sequence[str], grid: Grid | None = None) -> list[Way]:
             if way not in ways:
                 ways.append(way)
     return ways
+
+
+def _check_once(axes: Sequence[str], base: Way) -> None:
+    """Raise ValueError for an option that is given twice, whatever its spelling."""
+    twice = next((name for name in axes if axes.count(name) > 1 or name in base.shown), None)
+    if twice is not None:
+        raise ValueError(f"{twice} of {base.editor} is given twice, in the grid or beside it. Leave one of them out.")
 
 
 def split_names(texts: Sequence[str]) -> tuple[str, ...]:
@@ -156,11 +163,11 @@ def call_of(way: Way, pair: EditPair, model: Model) -> Call:
         return Call((pair.target,) if pair.target else (), (), {})
     if way.editor not in COMMANDS:
         return Call((pair.target,), None, _asked(way.editor, options, pair, words, model))
-    kind = COMMANDS[way.editor]
-    if kind.command.prompts in ("same", "repeated"):
+    command, kind = COMMANDS[way.editor]
+    if command.prompts in ("same", "repeated"):
         if way.editor == "translate":
             options = {"source": (pair.source,), "target": (pair.target,), **options}
-        return Call(kind.command.targets(pair.source, options), (kind(**options),), {})
+        return Call(command.targets(pair.source, options), (kind(**options),), {})
     if way.editor == "attend" and "words" not in options:
         options["words"] = tuple(nouns(model.words(pair.source).prompt))
     return Call(() if way.alone else (pair.target,), (kind(**options),), {})
@@ -223,7 +230,7 @@ def _options(editor: str) -> list[Listed]:
     if editor == "none":
         own: list[Listed] = []
     elif editor in COMMANDS:
-        own = list(options_of(COMMANDS[editor]))
+        own = list(options_of(COMMANDS[editor][1]))
     else:
         kind = KINDS.get(editor, Refine)
         readers = (kind,) if editor in ALONE else (kind, Reweight, SharedStart, LocalBlend)

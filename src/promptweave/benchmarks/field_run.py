@@ -84,6 +84,20 @@ def benchmark(
     with None for those that were done before. Raises ValueError for editors, options or values that there are not,
     BadData for data that cannot be read, FileExistsError for an output folder with another run.
     """
+    worker, units = prepared(
+        data, editors=editors, inversions=inversions, grid=grid, model=model, output=output, settings=settings,
+        kinds=kinds, limit=limit, judges=judges, retry=retry,
+    )  # fmt: skip
+    worker.work(units, (lambda row: None) if progress is None else lambda row: progress(row, len(units)))
+    return gathered(worker.benchmark, worker.folder, [(one.key, one.pair.name) for one in units], worker.judges.missing)
+
+
+def prepared(
+    data: Path | str | Sequence[EditPair], *, editors: Sequence[str], inversions: Sequence[str] = (),
+    grid: Grid | None = None, model: Model | str, output: Path | str, settings: Settings | None = None,
+    kinds: Sequence[str] = (), limit: int | None = None, judges: Path | str | None = None, retry: bool = False,
+) -> tuple[Worker, list[Unit]]:  # fmt: skip
+    """A process at work on a benchmark, and all its edits; everything is checked. See `benchmark`."""
     name, pairs = read_pairs(data, kinds, limit)
     ways = check_asked(editors, inversions, grid)
     network = load_cached(model) if isinstance(model, str) else model
@@ -96,9 +110,15 @@ def benchmark(
     worker = Worker(name, network, chosen, RunFolder(output), find_judges(judges, network.device), retry)
     units = units_of(pairs, ways, inversions, worker)
     worker.folder.open(worker.header)
-    worker.work(units, (lambda row: None) if progress is None else lambda row: progress(row, len(units)))
-    rows = [row for unit in units if (row := worker.folder.row(unit.key, unit.pair.name)) is not None]
-    return Evaluation(name, rows, worker.folder.gather(rows), worker.judges.missing, worker.folder.path)
+    return worker, units
+
+
+def gathered(
+    benchmark: str, folder: RunFolder, edits: Sequence[tuple[str, str]], missing: tuple[str, ...]
+) -> Evaluation:
+    """What was found about edits, by way and pair; the tables of the folder are written."""
+    rows = [row for key, name in edits if (row := folder.row(key, name)) is not None]
+    return Evaluation(benchmark, rows, folder.gather(rows), missing, folder.path)
 
 
 def check_asked(editors: Sequence[str], inversions: Sequence[str], grid: Grid | None = None) -> list[Way]:

@@ -91,7 +91,7 @@ def write_edit_rows(path: Path | str, rows: Sequence[EditRow]) -> Path:
     _check_suffix(path)
     if path.suffix == LINES:
         return write_text(path, "".join(json.dumps(plain_row(row), ensure_ascii=False) + "\n" for row in rows))
-    table, parquet = _table(rows), pyarrow("pyarrow.parquet")
+    table, parquet = _table(rows), arrow_module("pyarrow.parquet")
     return write_file(path, lambda fresh: parquet.write_table(table, fresh))
 
 
@@ -105,7 +105,7 @@ def read_edit_rows(path: Path | str) -> list[EditRow]:
         if path.suffix == LINES:
             found = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
             return [row_of(each) for each in found]
-        return [_row(each) for each in pyarrow("pyarrow.parquet").read_table(path).to_pylist()]
+        return [_row(each) for each in arrow_module("pyarrow.parquet").read_table(path).to_pylist()]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} holds no rows of edits ({' '.join(str(error).split())}). Run it again.") from error
 
@@ -145,7 +145,7 @@ def row_of(values: Mapping[str, Any]) -> EditRow:
 
 def _table(rows: Sequence[EditRow]) -> Any:
     """As a table: settings as JSON text, and a column for each figure and image."""
-    arrow = pyarrow("pyarrow")
+    arrow = arrow_module("pyarrow")
     kinds = {"seed": arrow.int64(), "strength": arrow.float64(), "seconds": arrow.float64()}
     fields = [name for name in EditRow.__dataclass_fields__ if name not in ("figures", "images")]
     columns = {
@@ -183,7 +183,7 @@ def _check_suffix(path: Path) -> None:
         raise ValueError(f"Rows are kept in {PARQUET} or {LINES} files. Received {path.name}.")
 
 
-def pyarrow(module: str) -> Any:
+def arrow_module(module: str) -> Any:
     """A module of pyarrow. Raises ImportError, which names the extra."""
     from importlib import import_module
 

@@ -43,9 +43,12 @@ class Case:
 
 @runtime_checkable
 class Judge(Protocol):
-    """`figures`: the names of what a call gives. A figure that a case does not define is NaN or left out."""
+    """A judge. A figure that a case does not define is NaN or left out."""
 
-    figures: tuple[str, ...]
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """The names of what a call gives."""
+        ...
 
     def __call__(self, case: Case) -> Figures: ...
 

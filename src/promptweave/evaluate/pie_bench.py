@@ -24,7 +24,7 @@ import numpy as np
 
 from promptweave.core.shown import shown
 from promptweave.evaluate.edit_pairs import BadData, EditPair, check_names, read_object
-from promptweave.evaluate.edit_rows import pyarrow
+from promptweave.evaluate.edit_rows import arrow_module
 
 SIDE = 512  # of all images, in pixels
 MAPPINGS = ("mapping_file.json", "mapping_file_ti2i_benchmark.json")
@@ -142,7 +142,7 @@ def _pair(name: str, entry: Any, mapping: Path) -> EditPair:
 def _of_table(path: Path) -> list[EditPair]:
     """The edits of a Parquet file of PIE-Bench++; its folder says the kind."""
     pairs: list[EditPair] = []
-    for row in pyarrow("pyarrow.parquet").read_table(path).to_pylist():
+    for row in arrow_module("pyarrow.parquet").read_table(path).to_pylist():
         image, words = row.get("image") or {}, row.get("blended_words")
         entry = {
             **row, "image_bytes": image.get("bytes"), "image_path": f"{path.parent.name}/{row['id']}",
