@@ -27,7 +27,7 @@ def evaluation(run: Path = RUN) -> Image.Image | dict[str, Image.Image]:
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         page, shot = pw.write_run_report(found.folder, Path(folder) / "page.html"), Path(folder) / "page.png"
-        options = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1180,1560")
+        options = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1180,2060")
         command = [browser, *options, f"--user-data-dir={folder}/profile", f"--screenshot={shot}", page.as_uri()]
         subprocess.run(command, check=True, capture_output=True)
         with Image.open(shot) as image:
