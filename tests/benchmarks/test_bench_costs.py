@@ -17,18 +17,16 @@ STEPS, SIZE = 2, (16, 16)
 # Calls in a step, their rows, and calls for a gradient. A guided run of source and target has four rows.
 EDIT = (1, 4, 0)
 UNET = {
-    "direct": (1, 1, 0),
     "edit-friendly:skip=0.5": (0.5, 0.5, 0),
     "edit-friendly:skip=0.5, then an edit": (0.5, 2, 0),
     "infedit": (0, 0, 0),
     "infedit, then an edit": EDIT,
-    "renoise:rounds=3,early=0": (4, 4, 0),
+    "renoise:rounds=1,average=1,early=0": (2, 2, 0),
     "turbo-edit:skip=0": (1, 2, 0),  # guided
     "turbo-edit:skip=0, then an edit": (1, 6, 0),  # the target under the source's prompt, too
     # One pass of the inversion, one of the prompt, so many rounds, and one with the text that was found.
     "null-text:rounds=2,tolerance=0": (1 + 1 + 2 + 1, 5, 2),
     "null-latent:rounds=1,tolerance=0": (1 + 1 + 1 + 1 + 1, 6, 1),  # and a guided one to compare with
-    "Prompt-to-Prompt, local blend": EDIT,
     "MasaCtrl": EDIT,
     "Plug-and-Play": EDIT,
     "pix2pix-zero": (2, 6, 1),  # a pass of source and target for the gradient of their maps
@@ -69,6 +67,7 @@ def test_passes_of_each_inversion_and_editor(tokenizer, build, wanted):
     assert set(bench_costs.editors(model)) - set(names) <= {
         "no control",
         "Prompt-to-Prompt",
+        "Prompt-to-Prompt, local blend",
         "Consist",
         "DirectEdit",
         "inpainting",
@@ -78,12 +77,12 @@ def test_passes_of_each_inversion_and_editor(tokenizer, build, wanted):
 def test_the_command_and_a_figure_that_fails(tokenizer, monkeypatch, capsys):
     monkeypatch.setitem(random_pipelines.RANDOM, "sd15-random", lambda: build_tiny(tokenizer))
     monkeypatch.setattr(random_pipelines, "narrow_vae", lambda: build_tiny(tokenizer).vae)
-    run = ("--steps", "11", "--size", "16x16", "--device", "cpu")
+    run = ("--steps", "1", "--size", "16x16", "--device", "cpu")
     with pytest.raises(SystemExit) as end:
-        main(["bench", "costs", "turbo-edit", "no control", *run, "--json"])
+        main(["bench", "costs", "rf-solver", "no control", *run, "--json"])
     failed, edit = json.loads(capsys.readouterr().out)
     assert end.value.code == 0 and edit["passes"] == 1 and failed["passes"] == 0
-    assert failed["failed"].startswith("CannotInvert: TurboEdit is for models of a few steps, at most 10")
+    assert failed["failed"].startswith("CannotInvert: This inversion is for flow models")
     assert cells(bench_costs.Cost(**failed))[1].startswith("failed: CannotInvert")
     with pytest.raises(SystemExit) as end:
         main(["bench", "costs", "drect", *run])

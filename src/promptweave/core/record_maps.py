@@ -113,7 +113,7 @@ def refined(
     """Maps multiplied `times` times by the image's attention to itself, whose rows are made to sum to 1."""
     square = attention.flatten(0, 1)
     square = square / square.sum(-1, keepdim=True)
-    flat = maps.flatten(0, 1).to(square)
+    flat: Tensor = maps.flatten(0, 1).to(square)
     for _ in range(times):
         flat = square @ flat
-    return flat.unflatten(0, maps.shape[:2])
+    return flat.unflatten(0, (maps.shape[0], maps.shape[1]))
