@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from promptweave.apps.cli import main
-from promptweave.benchmarks.bench_inversions import EDITORS, Row, cells, read_rows
+from promptweave.benchmarks.bench_inversions import Row, cells, read_rows
+from promptweave.benchmarks.drawn_swaps import BOTH
 
 
 def test_a_moment(tmp_path, capsys):
@@ -17,7 +18,7 @@ def test_a_moment(tmp_path, capsys):
         main(["bench", "inversions", *run])
     assert end.value.code == 0 and "PSNR" in capsys.readouterr().out
     found = read_rows(rows)
-    both = [(i, e) for i in ("direct", "ddim") for e in EDITORS]
+    both = [(i, e) for i in ("direct", "ddim") for e in BOTH]
     assert [(row.inversion, row.editor) for row in found] == [*both, ("dds", "alone")]
     direct, ddim = found[0], found[2]
     assert direct.source > 25 > ddim.source and all(0 < row.outside < 60 for row in found)
@@ -43,5 +44,5 @@ def test_a_moment_of_editors(tmp_path, capsys):
 
 
 def test_means_of_rows():
-    one, two = (Row("direct", EDITORS[1], n, n == 0, 20.0 + n, 30.0, 1.0 + n) for n in (0, 1))
-    assert cells([one, two]) == [("direct", EDITORS[1], "50%", "20.5", "30.0", "1.5", "2")]
+    one, two = (Row("direct", BOTH[1], n, n == 0, 20.0 + n, 30.0, 1.0 + n) for n in (0, 1))
+    assert cells([one, two]) == [("direct", BOTH[1], "50%", "20.5", "30.0", "1.5", "2")]

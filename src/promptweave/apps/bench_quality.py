@@ -146,11 +146,22 @@ class Inversions:
     ] = None
 
 
+@dataclass(frozen=True)
+class Crossed(Inversions):
+    """The pairs, editors and batches of `bench inversions`."""
+
+    editors: Annotated[
+        str,
+        Option("Editors, with semicolons between, or all.", group="What changes", metavar="NAME;..."),
+    ] = "no control; Prompt-to-Prompt"  # fmt: skip
+    batch: Annotated[int, Option("Pairs that share forward passes.", low=1)] = 1
+
+
 @bench.command(usage="Usage: promptweave bench inversions [OPTIONS] [NAMES...]")
-@command(asked=Flags(Inversions), opening=OPENING, speaking=SPEAKING)
+@command(asked=Flags(Crossed), opening=OPENING, speaking=SPEAKING)
 def inversions(
     *names: Annotated[str, Parameter(help="Inversions to measure; also dds and cds. [all without gradients]")],
-    asked: Inversions,
+    asked: Crossed,
     opening: Opening,
     speaking: Speaking,
 ) -> None:
@@ -158,6 +169,7 @@ def inversions(
     from dataclasses import asdict
 
     from promptweave.benchmarks import bench_inversions
+    from promptweave.benchmarks.drawn_swaps import editors_of
     from promptweave.editing.inversions import read_inversion, usual_inversions
     from promptweave.editing.plan import usual
 
@@ -165,25 +177,24 @@ def inversions(
         read_inversion(name)
     terminal, network = speaking.terminal, opening.load()
     chosen = names or usual_inversions(network)
+    editors = editors_of(network, [name.strip() for name in asked.editors.split(";")])
     strength = usual(network, asked.steps, asked.guidance)[1]
     found: list[bench_inversions.Row] = []
-    shown: list[bench_inversions.Pictures] = []
+    shown: dict[int, list[bench_inversions.Pictures]] = {}
     with terminal.progress("measuring", max(0, asked.count - asked.first) * len(chosen)) as advance:
         for rows, pictures in bench_inversions.bench_inversions(
-            network, chosen, count=asked.count, steps=asked.steps, guidance=strength, seed=asked.seed,
-            first=asked.first, progress=lambda: advance(None, None),
+            network, chosen, editors, count=asked.count, steps=asked.steps, guidance=strength, seed=asked.seed,
+            first=asked.first, batch=asked.batch, progress=lambda: advance(None, None),
         ):  # fmt: skip
             found += rows
-            shown.append(pictures)
             if asked.rows:
                 bench_inversions.write_rows(asked.rows, rows)
-            if len(shown) == len(chosen):
-                if asked.pictures and pictures.pair < asked.first + 12:
-                    asked.pictures.mkdir(parents=True, exist_ok=True)
-                    bench_inversions.inversion_sheet(shown).save(
-                        asked.pictures / f"inversions-{pictures.pair}.webp", quality=80
-                    )
-                shown = []
+            each = shown.setdefault(pictures.pair, []) if pictures.pair < asked.first + 12 else []
+            each.append(pictures)
+            if asked.pictures and len(each) == len(chosen):
+                asked.pictures.mkdir(parents=True, exist_ok=True)
+                picture = bench_inversions.inversion_sheet(shown.pop(pictures.pair, each))
+                picture.save(asked.pictures / f"inversions-{pictures.pair}.webp", quality=80)
     terminal.give({"rows": [asdict(row) for row in found]})
     terminal.say(
         table(

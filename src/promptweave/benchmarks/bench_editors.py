@@ -6,50 +6,29 @@ that take a mask get the outlines of both things, which are exactly known.
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from promptweave.benchmarks.bench_inversions import Pictures, Row, judged
-from promptweave.benchmarks.measure_given import recipe, swap
+from promptweave.benchmarks.drawn_swaps import Swap, swap_of
+from promptweave.benchmarks.measure_given import recipe
 from promptweave.core.control import Control
 from promptweave.editing.edit import run_many
-from promptweave.editing.masks import read_mask, with_controls
+from promptweave.editing.masks import with_controls
 from promptweave.methods import Consist, DirectEdit, FlowEdit, KVEdit, LocalBlend, Replace, UniEdit
 from promptweave.models.base import Model
 from promptweave.view.sheet import sheet
 from promptweave.world.caption import caption
-from promptweave.world.render import render
-from promptweave.world.scene import Scene
 
 BATCH = 8  # pairs that share forward passes
 SHOWN = 8  # pairs on the sheet
 
 
-@dataclass(frozen=True)
-class Pair:
-    """A drawn scene, the same with another thing, the nouns of both things, and the mask of both."""
-
-    number: int
-    scene: Scene
-    other: Scene
-    old: str
-    new: str
-
-    @property
-    def mask(self) -> Any:
-        """The outlines of both things, rows of zeros and ones."""
-        nouns = [[thing.noun for thing in scene.things] for scene in (self.scene, self.other)]
-        place = next(i for i, (one, two) in enumerate(zip(*nouns, strict=True)) if one != two)
-        return read_mask(np.logical_or(*(render(scene)[1][place] for scene in (self.scene, self.other))))
-
-
-Make = Callable[[Pair], tuple[Control, ...]]
+Make = Callable[[Swap], tuple[Control, ...]]
 EDITORS: dict[str, tuple[str, Make]] = {  # name -> (inversion, controls)
     "no control": ("direct", lambda pair: ()),
     "joint injection": ("direct", lambda pair: (Replace(joint=0.6),)),
@@ -65,11 +44,6 @@ EDITORS: dict[str, tuple[str, Make]] = {  # name -> (inversion, controls)
     "KV-Edit, mask": ("direct", lambda pair: (KVEdit(pair.mask),)),
     "KV-Edit, mask, new noise": ("direct", lambda pair: (KVEdit(pair.mask, reinitialise=True),)),
 }
-
-
-def pair_of(seed: int, number: int) -> Pair:
-    """A seeded pair."""
-    return Pair(number, *swap(random.Random(f"inversions {seed} {number}")))
 
 
 def check_names(names: Sequence[str]) -> None:
@@ -92,7 +66,7 @@ def bench_editors(
     check_names(names)
     chosen = tuple(names) or tuple(EDITORS)
     for begin in range(first, count, BATCH):
-        pairs = [pair_of(seed, number) for number in range(begin, min(count, begin + BATCH))]
+        pairs = [swap_of(seed, number) for number in range(begin, min(count, begin + BATCH))]
         for name in chosen:
             inversion, controls = EDITORS[name]
             asked = [

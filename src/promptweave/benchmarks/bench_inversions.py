@@ -1,16 +1,15 @@
 """Inversions measured on images that the world drew: what the edit does, what stays, and what it costs.
 
 Each pair is a drawn scene and the same with another thing; the outlines of both are known exactly. A row is a pair
-under one inversion, with Prompt-to-Prompt and without control. Beside the inversions stand the methods that optimise
-the image instead (`OPTIMISED`).
+under one inversion and one editor. Beside the inversions stand the methods that optimise the image instead
+(`OPTIMISED`).
 """
 
 from __future__ import annotations
 
 import json
-import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from promptweave.benchmarks.drawn_swaps import BOTH, WITHOUT_INVERSION, Editor, Swap, editors_of, swap_of
 from promptweave.benchmarks.judging import oracle
-from promptweave.benchmarks.measure_given import recipe, swap
+from promptweave.benchmarks.measure_given import recipe
 from promptweave.core.control import Control
-from promptweave.editing.edit import run
+from promptweave.editing.edit import run_many
+from promptweave.editing.masks import with_controls
 from promptweave.editing.values import as_json
 from promptweave.evaluate.metrics import psnr
-from promptweave.methods import ContrastiveDenoising, DeltaDenoising, Replace
+from promptweave.methods import ContrastiveDenoising, DeltaDenoising
 from promptweave.models.base import Model
 from promptweave.view.sheet import sheet
 from promptweave.world.caption import caption
@@ -32,14 +33,14 @@ from promptweave.world.render import render
 from promptweave.world.scene import Scene
 
 COLUMNS = ("inversion", "editor", "success", "PSNR outside", "PSNR of the source", "seconds", "pairs")
-EDITORS = ("no control", "Prompt-to-Prompt")
+SOURCE = "source's row"
 OPTIMISED: dict[str, type[Control]] = {"dds": DeltaDenoising, "cds": ContrastiveDenoising}
 
 
 @dataclass(frozen=True)
 class Row:
     """One edit of a drawn image. `success`: the new thing is there and the old one gone, by the oracle. `outside`: PSNR
-    in dB to the image, outside both things; `source`: that of the source's row. `seconds`: inversion and both edits."""
+    in dB to the image, outside both things; `source`: that of the source's row. `seconds`: inversion and all edits."""
 
     inversion: str
     editor: str
@@ -52,41 +53,82 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """The images of a pair: given, source's row, and the edits, without control and with Prompt-to-Prompt, or one."""
+    """The images of a pair: given, source's row, and the edits, whose editors are named."""
 
     inversion: str
     pair: int
     images: tuple[np.ndarray, ...]
+    editors: tuple[str, ...] = ()
 
 
 def bench_inversions(
-    model: Model, inversions: Sequence[str], *, count: int, steps: int, guidance: int | float, seed: int = 5000,
-    first: int = 0, progress: Callable[[], Any] | None = None,
+    model: Model, inversions: Sequence[str], editors: Mapping[str, Editor] | None = None, *, count: int, steps: int,
+    guidance: int | float, seed: int = 5000, first: int = 0, batch: int = 1, progress: Callable[[], Any] | None = None,
 ) -> Iterator[tuple[list[Row], Pictures]]:  # fmt: skip
-    """The rows of pairs `first` to `count` - 1 under each inversion, as they are made."""
-    joint = any(site.kind == "joint" for site in model.sites((8, 8)))
-    injection = Replace(targets=(2,), joint=0.6) if joint else Replace(targets=(2,))
-    for number in range(first, count):
-        scene, other, old, new = swap(random.Random(f"inversions {seed} {number}"))
+    """The rows of pairs `first` to `count` - 1 under each inversion, a row for each editor (default: no control and
+    Prompt-to-Prompt), as they are made; `batch` pairs share forward passes."""
+    chosen = editors_of(model) if editors is None else dict(editors)
+    for begin in range(first, count, batch):
+        pairs = [swap_of(seed, number) for number in range(begin, min(count, begin + batch))]
         for inversion in inversions:
-            target, begin = caption(other), time.perf_counter()
-            if inversion in OPTIMISED:
-                targets, how = (target,), {"controls": (OPTIMISED[inversion](),)}
-            else:
-                targets, how = (target, target), {"controls": (injection,), "inversion": inversion}
-            made = run(recipe(model, scene, targets, steps, guidance, **how, seed=seed + number), model)
-            spent = time.perf_counter() - begin
-            picture = made.recipe.picture
-            assert picture is not None
-            editors = ("alone",) if inversion in OPTIMISED else EDITORS
-            yield judged(inversion, number, (scene, other), (old, new), made.sample.pictures[:, 0], spent, editors)
-            if progress:
-                progress()
+            once = WITHOUT_INVERSION if inversion != inversions[0] else ()
+            asked = {name: editor for name, editor in chosen.items() if name not in once}
+            names = ("alone",) if inversion in OPTIMISED else tuple(asked)
+            started = time.perf_counter()
+            made = _optimised if inversion in OPTIMISED else _edited
+            pictures = made(model, inversion, pairs, asked, steps, guidance, seed)
+            spent = (time.perf_counter() - started) / len(pairs)
+            for pair, images in zip(pairs, pictures, strict=True):
+                yield judged(
+                    inversion, pair.number, (pair.scene, pair.other), (pair.old, pair.new), images, spent, names
+                )
+                if progress:
+                    progress()
+
+
+def _optimised(
+    model: Model, inversion: str, pairs: Sequence[Swap], editors: Mapping[str, Editor], steps: int,
+    guidance: int | float, seed: int,
+) -> list[np.ndarray]:  # fmt: skip
+    """The images of each pair [source, edit] under a method that needs no inversion."""
+    asked = [
+        recipe(
+            model, pair.scene, (caption(pair.other),), steps, guidance, controls=(OPTIMISED[inversion](),),
+            seed=seed + pair.number,
+        )
+        for pair in pairs
+    ]  # fmt: skip
+    return [made.sample.pictures[:, 0] for made in run_many(asked, model)]
+
+
+def _edited(
+    model: Model, inversion: str, pairs: Sequence[Swap], editors: Mapping[str, Editor], steps: int,
+    guidance: int | float, seed: int,
+) -> list[np.ndarray]:  # fmt: skip
+    """The images of each pair [source, edits ...]; editors that act on their own rows alone share a run."""
+    together = [name for name, editor in editors.items() if not editor.alone]
+    found: list[dict[str, np.ndarray]] = [{} for _ in pairs]
+    for group in filter(None, [together, *([name] for name, editor in editors.items() if editor.alone)]):
+        asked = [
+            with_controls(
+                recipe(
+                    model, pair.scene, tuple(editors[name].prompt(pair) for name in group), steps, guidance,
+                    inversion=inversion, seed=seed + pair.number,
+                ),
+                [part for row, name in enumerate(group, 1) for part in editors[name].controls(pair, (row,))], model,
+            )
+            for pair in pairs
+        ]  # fmt: skip
+        for images, made in zip(found, run_many(asked, model), strict=True):
+            source, *edits = made.sample.pictures[:, 0]
+            images.setdefault(SOURCE, source)
+            images.update(zip(group, edits, strict=True))
+    return [np.stack([images[SOURCE], *(images[name] for name in editors)]) for images in found]
 
 
 def judged(
     inversion: str, number: int, scenes: tuple[Scene, Scene], nouns: tuple[str, str], pictures: np.ndarray,
-    spent: float, editors: Sequence[str] = EDITORS,
+    spent: float, editors: Sequence[str] = BOTH,
 ) -> tuple[list[Row], Pictures]:  # fmt: skip
     """The row of each editor, and the images; `pictures` [1 + editors, height, width, 3] begin with the source's."""
     drawn = render(scenes[0])[0]
@@ -99,7 +141,7 @@ def judged(
         )
         for editor, image, sight in zip(editors, pictures[1:], oracle().look(pictures[1:]), strict=True)
     ]  # fmt: skip
-    return rows, Pictures(inversion, number, (drawn, *pictures))
+    return rows, Pictures(inversion, number, (drawn, *pictures), tuple(editors))
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
@@ -138,4 +180,4 @@ def inversion_sheet(found: Sequence[Pictures]) -> Image.Image:
 
 
 def _columns(found: Pictures) -> tuple[str, ...]:
-    return ("drawn", "source's row", *(EDITORS if len(found.images) > 3 else ("edit",)))
+    return ("drawn", SOURCE, *found.editors)
