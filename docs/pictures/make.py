@@ -381,7 +381,7 @@ def directions() -> Image.Image:
 
 
 def perceived() -> Image.Image:
-    """Three unseen scenes, their segments, what a phrase means, and segments by words without a trained head."""
+    """Three unseen scenes, their segments, what a phrase means, depth, and segments by words without a trained head."""
     zebras = Thing("zebra", 0.27, 0.88, 0.44), Thing("zebra", 0.73, 0.88, 0.44)
     cases = (
         (drawn(7, 18), "the red car", ("tiger", "car")), (drawn(7, 3), "the hat", ("panda", "hat")),
@@ -393,12 +393,12 @@ def perceived() -> Image.Image:
         picture = render(scene)[0]
         answers = [
             pw.perceive(picture, "segment"), pw.perceive(picture, "refer", phrase=phrase),
-            pw.perceive(picture, "segment", words=words),
+            pw.perceive(picture, "depth"), pw.perceive(picture, "segment", words=words),
         ]  # fmt: skip
         side = (256, 256)
         rows.append([Image.fromarray(picture).resize(side), *(a.overlay().resize(side) for a in answers)])
         shares = ", ".join(f"{name} {share:.0%}" for name, share in answers[0].shares.items() if share > 0.01)
-        labels.append(["image", shares, phrase, f"words {', '.join(words)}, no head"])
+        labels.append(["image", shares, phrase, "depth", f"words {', '.join(words)}, no head"])
     return sheet(rows, labels)
 
 

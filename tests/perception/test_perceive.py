@@ -28,13 +28,13 @@ def iou(a, b) -> float:
 
 def test_the_shipped_heads_are_small_and_half_precision():
     files = sorted(SHIPPED.glob("*.safetensors"))
-    assert [path.stem for path in files] == ["refer", "segment"]
+    assert [path.stem for path in files] == ["depth", "refer", "segment"]
     assert sum(path.stat().st_size for path in files) <= 3_000_000
 
 
 @pytest.mark.parametrize(
     ("task", "key", "least", "most"),
-    [("segment", "mIoU", 0.5, 1), ("refer", "mean IoU", 0.5, 1)],
+    [("segment", "mIoU", 0.5, 1), ("refer", "mean IoU", 0.5, 1), ("depth", "RMSE", 0, 1.3)],
 )
 def test_the_shipped_heads_answer_unseen_scenes(task, key, least, most):
     figures = judge(opened(task, None, "toybox"), Scenes(task, 8, UNSEEN + 5))
@@ -66,9 +66,14 @@ def test_images_of_any_size_and_form(tmp_path):
     assert pw.perceive(torch.rand(3, 70, 130), "segment").answer.shape == (70, 130)
 
 
-def test_a_head_that_is_not_shipped_is_a_sentence():
-    with pytest.raises(ValueError, match="are refer, segment. Received .depth."):
-        pw.perceive(render(CAR)[0], "depth")
+def test_depth_is_nearer_below_and_a_thing_stands_where_its_foot_is():
+    picture, masks = render(CAR)
+    metres = pw.perceive(picture, "depth").answer
+    truth = depth(CAR, masks)
+    assert metres.shape == truth.shape and metres.dtype == np.float32
+    assert metres[:40].mean() > 2 * metres[-20:].mean()
+    for mask in masks:
+        assert abs(np.median(metres[mask]) - np.median(truth[mask])) < 0.5
 
 
 @pytest.mark.parametrize(

@@ -180,7 +180,7 @@ def inversions(
     editors = editors_of(network, [name.strip() for name in asked.editors.split(";")])
     strength = usual(network, asked.steps, asked.guidance)[1]
     found: list[bench_inversions.Row] = []
-    shown: dict[int, list[bench_inversions.Pictures]] = {}
+    shown: list[bench_inversions.Pictures] = []
     with terminal.progress("measuring", max(0, asked.count - asked.first) * len(chosen)) as advance:
         for rows, pictures in bench_inversions.bench_inversions(
             network, chosen, editors, count=asked.count, steps=asked.steps, guidance=strength, seed=asked.seed,
@@ -189,12 +189,9 @@ def inversions(
             found += rows
             if asked.rows:
                 bench_inversions.write_rows(asked.rows, rows)
-            each = shown.setdefault(pictures.pair, []) if pictures.pair < asked.first + 12 else []
-            each.append(pictures)
-            if asked.pictures and len(each) == len(chosen):
-                asked.pictures.mkdir(parents=True, exist_ok=True)
-                picture = bench_inversions.inversion_sheet(shown.pop(pictures.pair, each))
-                picture.save(asked.pictures / f"inversions-{pictures.pair}.webp", quality=80)
+            if asked.pictures and pictures.pair < asked.first + 12:
+                shown.append(pictures)
+                bench_inversions.write_sheets(asked.pictures, shown, len(chosen))
     terminal.give({"rows": [asdict(row) for row in found]})
     terminal.say(
         table(

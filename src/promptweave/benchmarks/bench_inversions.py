@@ -179,5 +179,22 @@ def inversion_sheet(found: Sequence[Pictures]) -> Image.Image:
     return sheet(rows, labels)
 
 
+def pair_sheet(found: Sequence[Pictures]) -> Image.Image:
+    """A row of images for each pair of one inversion, with the names of the editors once."""
+    named = [list(_columns(found[0])), *([""] * len(each.images) for each in found[1:])]
+    return sheet([list(each.images) for each in found], named)
+
+
+def write_sheets(folder: Path, shown: Sequence[Pictures], inversions: int) -> None:
+    """Write the sheet of the last pair if it is complete, and that of its inversion so far."""
+    last = shown[-1]
+    pair = [each for each in shown if each.pair == last.pair]
+    same = [each for each in shown if each.inversion == last.inversion and len(each.images) == len(last.images)]
+    folder.mkdir(parents=True, exist_ok=True)
+    if len(pair) == inversions:
+        inversion_sheet(pair).save(folder / f"inversions-{last.pair}.webp", quality=80)
+    pair_sheet(same).save(folder / f"editors-{last.inversion.partition(':')[0]}.webp", quality=75)
+
+
 def _columns(found: Pictures) -> tuple[str, ...]:
     return ("drawn", SOURCE, *found.editors)

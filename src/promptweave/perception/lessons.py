@@ -18,7 +18,7 @@ WARM_FROM = 1e-3  # factor on the rate at the first step
 class Lessons:
     """How a perceiver is trained."""
 
-    steps: Annotated[int, Option("Steps of the head alone, on features that are computed once.", low=0)] = 500
+    steps: Annotated[int, Option("Steps of the head alone, on features that are computed once.", low=0)] = 2000
     through: Annotated[
         int, Option("Steps before that in which the text adapter learns, too, through the network.", low=0)
     ] = 0

@@ -7,7 +7,8 @@ from promptweave.perception.scenes import CLASSES, FAR
 from promptweave.perception.tasks import Plan
 from promptweave.world.render import SIDE
 
-SCENES = 600  # of training
+SCENES = 3000  # of training
+STEPS = 2000
 TEMPLATES = ("a photo of a {}",)
 TIME = 100  # of 1000: the maps of the embedded model are sharper there than at 1
 PHRASE_TOKENS = 20
@@ -26,4 +27,4 @@ def world_plan(task: str, *, maps: bool = True, fine_tuned: bool = False) -> Pla
 
 def world_lessons(task: str, seed: int = 0) -> Lessons:
     """The lessons of a task: minutes on two cores."""
-    return Lessons(seed=seed)
+    return Lessons(steps=STEPS, seed=seed)
