@@ -271,6 +271,8 @@ def test_the_published_way_and_what_pairs_know(data: Path, tiny: Any) -> None:
     assert "blend" not in call_of(way, wordless, tiny).options
     (way,) = read_ways(["refine:blend=pair,mask=pair,self=0.2:0.5"])
     assert call_of(way, pair, tiny).options["blend"] == ("cat", "dog") and way.options["self_attention"] == (0.2, 0.5)
+    (alone,) = read_ways(["kvedit:blend=pair"])
+    assert call_of(alone, pair, tiny).options == {"kind": "kvedit", "blend": ("cat",)}, "the source has no dog"
     with pytest.raises(ValueError, match="has no mask, which mask=pair"):
         call_of(way, wordless, tiny)
 

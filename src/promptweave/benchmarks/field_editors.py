@@ -148,7 +148,8 @@ def read_grid(texts: Sequence[str]) -> dict[str, list[Any]]:
 def call_of(way: Way, pair: EditPair, model: Model) -> Call:
     """What a way asks for a pair. Raises ValueError where the pair lacks what it needs."""
     options = {name: value for name, value in way.options.items()}
-    words = tuple(dict.fromkeys((*pair.words[0], *pair.words[1])))
+    before, after = pair.words
+    words = tuple(dict.fromkeys(before if way.editor in ALONE else (*before, *after)))  # ALONE look at the source only
     for name in ("blend", "words"):
         if options.get(name) == PAIR:
             options = {
