@@ -65,6 +65,17 @@ def test_what_is_asked_wrongly_is_said_before_a_model_is_loaded(run: Any) -> Non
         assert code != 0 and said in err, (arguments, err)
 
 
+def test_what_a_reader_made_up_is_said(run: Any, tiny_folder: Path, tmp_path: Path) -> None:
+    """TEdBench has no source prompts."""
+    (tmp_path / "originals").mkdir()
+    Image.new("RGB", (32, 32), (200, 40, 90)).save(tmp_path / "originals/cat.png")
+    (tmp_path / "input_list.json").write_text('[{"img_name": "cat.png", "target_text": "a photo of a dog"}]')
+    code, out, err = run(
+        "bench", "pie", "--data", ".", "--editors", "none", "--model", str(tiny_folder), "--steps", "1", "-o", "run"
+    )
+    assert code == 0 and "is the name of the file: the data set has none. (1 pairs)" in " ".join(out.split()), err
+
+
 def test_the_miniature_is_pie_bench(tmp_path: Path) -> None:
     folder = write_drawn_pie_bench(tmp_path / "data", 7)
     name, pairs = read_data(folder)

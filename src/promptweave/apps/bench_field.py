@@ -92,7 +92,9 @@ def pie(*, asked: Field, settings: dict[str, Any], opening: Opening, speaking: S
     grid = read_grid(asked.grid)
     check_asked(editors, inversions, grid)
     data = _data(asked)
-    read_pairs(data, asked.kinds, asked.limit)
+    _, pairs = read_pairs(data, asked.kinds, asked.limit)
+    notes = [pair.note for pair in pairs if pair.note]
+    terminal.say(*(f"{note} ({notes.count(note)} pairs)" for note in dict.fromkeys(notes)))
     how: dict[str, Any] = {
         "editors": editors, "inversions": inversions, "grid": grid, "output": asked.output,
         "settings": Settings(**settings), "kinds": asked.kinds, "limit": asked.limit, "judges": asked.judges,
