@@ -71,7 +71,7 @@ def test_what_is_not_there_is_said(tmp_path, tiny_folder, monkeypatch):
     monkeypatch.setattr("promptweave.perception.captioning.cached", lambda: None)
     with pytest.raises(NoCaptioner, match="No image-to-text model is on this machine.*Type what the image shows"):
         captioned(image, "some/model")
-    with pytest.raises(NoCaptioner, match="nothing is downloaded. nobody/has-this cannot be loaded"):
+    with pytest.raises(NoCaptioner, match="nothing is downloaded. nobody/has-this is neither"):
         pw.caption(image, captioner="nobody/has-this")
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(NoCaptioner, match="blip, blip-2, git, florence2. Received .* which is bert"):

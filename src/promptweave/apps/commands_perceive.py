@@ -101,7 +101,7 @@ class Data:
     split_by: Annotated[
         str, Option("With refer: who made the split, unc, umd or google.", group="What changes", metavar="NAME")
     ] = "unc"
-    scenes: Annotated[int, Option("Without --data: scenes of training.", low=1, group="What changes")] = 600
+    scenes: Annotated[int, Option("Without --data: scenes of training.", low=1, group="What changes")] = 3000
     unseen: Annotated[
         int | None, Option("Examples to measure; 0: none. [400 scenes; the whole split]", low=0, group="What changes")
     ] = None

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import difflib
 import io
 import os
 import sys
 import warnings
 from typing import Any
 
-from cyclopts import CycloptsError, MissingArgumentError, RepeatArgumentError
+from cyclopts import (
+    CycloptsError,
+    MissingArgumentError,
+    RepeatArgumentError,
+    UnknownOptionError,
+    UnusedCliTokensError,
+)
 
 from promptweave.apps.terminal import FAILURE, INTERRUPTED, USAGE
+from promptweave.core.shown import LONGEST, shown
 
 USUAL = warnings.formatwarning
+ALIKE = 0.7  # of the letters, for an option that may have been meant
 INTERRUPTION = "Interrupted. Nothing was written by halves; jobs and trainings continue from what is done."
 
 
@@ -51,7 +60,20 @@ def misused(error: CycloptsError) -> str:
         message = f"{chain} needs {named}: {error.argument.parameter.help} Received none."
     if isinstance(error, RepeatArgumentError):
         message = f"{error.token.keyword} takes one value. Received two. Give it once."
+    if isinstance(error, UnusedCliTokensError):
+        spare = ", ".join(shown(token) for token in error.unused_tokens or ())
+        message = f"{chain} takes no further argument. Received {spare}. Quote texts of several words."
+    if isinstance(error, UnknownOptionError) and (error.token.keyword or error.token.value).startswith("--"):
+        message = unknown(error)
     return f"{message} See {chain} --help."
+
+
+def unknown(error: UnknownOptionError) -> str:
+    """An option that no command has, and the one that may have been meant: the dashes all options share say nothing."""
+    given = str(error.token.keyword or error.token.value).partition("=")[0]
+    known = [name for each in error.argument_collection for name in each.names if name.startswith("--")]
+    near = difflib.get_close_matches(given[2:], [name[2:] for name in known], n=1, cutoff=ALIKE)
+    return f"Unknown option: {given[:LONGEST]}." + (f" Did you mean --{near[0]}?" if near else "")
 
 
 def speak() -> None:

@@ -68,10 +68,10 @@ def _loaded(name: str) -> tuple[Any, Any]:
     except NoCaptioner:
         raise
     except Exception as error:  # any error of the library on a missing or damaged model
-        reason = " ".join(str(error).split())[:200]
+        told = " ".join(str(error).split())[:200]
+        reason = f"cannot be loaded: {told}" if Path(name).exists() else "is neither"
         raise NoCaptioner(
             f"A captioner is a folder with an image-to-text model, or the name of one in the local cache; nothing is "
-            f"downloaded. {name} cannot be loaded: {reason}. Give another, or type what the image shows as the source "
-            "prompt."
+            f"downloaded. {name} {reason}. Give another, or type what the image shows as the source prompt."
         ) from error
     return processor, model.eval()
