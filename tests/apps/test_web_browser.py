@@ -170,6 +170,38 @@ def test_type_run_slide_look_sweep_and_go_back(visit):
         says(page, "Made with seed 2")
 
 
+def test_find_the_strengths_and_move_along_the_front(visit):
+    page = visit()
+    page.locator(f"#prompt {FIELD}").fill("a photo of a cat on a beach")
+    page.locator(f"#target {FIELD}").fill("a photo of a cat in the snow")
+    page.locator(".pw-swapped", has_text="snow").wait_for()
+    page.get_by_label("Seed").fill("3")
+    page.locator("#steps input[type=number]").fill(str(max(STEPS, 6)))
+    page.click("#find")
+    says(page, "settings under which the edit is made")
+    page.wait_for_selector("#compare img")
+    slider = page.locator("#front input[type=number]")
+    slider.wait_for()
+    picked, last = slider.input_value(), page.locator("#front input[type=range]").get_attribute("max")
+    page.get_by_role("tab", name="Front").click()
+    page.wait_for_selector("#plot img")
+    picture(page, "page-front")
+    before = page.locator("#compare img").last.get_attribute("src")
+    slider.fill(last if picked != last else "1")
+    page.keyboard.press("Enter")
+    page.wait_for_function(
+        "before => { const all = document.querySelectorAll('#compare img');"
+        " return all.length && all[all.length - 1].src !== before }",
+        arg=before,
+    )
+    page.wait_for_function("value => document.querySelector('#front input[type=number]').value == value",
+                           arg=last if picked != last else "1")  # fmt: skip
+    page.get_by_role("tab", name="History").click()
+    page.locator("#history button").nth(0).click()
+    says(page, "Made with seed 3")
+    slider.wait_for(state="hidden")
+
+
 def test_the_tree_of_edits_is_drawn_and_used_by_keyboard(visit):
     page = visit(viewport={"width": 400, "height": 850})
     page.get_by_label("Seed").fill("2")

@@ -15,6 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 
 import promptweave as pw
 from promptweave.apps.web import view
+from promptweave.apps.web.fronts import along, search
 from promptweave.apps.web.limits import Limits, TooMuch
 from promptweave.apps.web.preview import Preview
 from promptweave.apps.web.session import Cancelled, NothingYet, Session
@@ -101,6 +102,35 @@ def test_a_sweep_and_a_cell_adopted(session):
     assert np.abs(node.pixels.astype(int) - made.pictures[1, 1]).max() <= 1
     with pytest.raises(TooMuch, match="36 images"):
         session.sweep(Form(TARGET), tuple(i / 10 for i in range(10)), (0.0, 0.3, 0.6, 1.0))
+
+
+def test_a_search_and_the_way_along_its_front(session, tiny):
+    """The picked edit is shown with its settings; the other points of the front cost no further pass."""
+    session.generate(SOURCE, 0, 5)
+    node = search(session, Form(TARGET))
+    found, form = session.found, Form.of(node.recipe)
+    assert found is not None and node.pixels is not None and node.parent == session.base.number
+    assert form.cross == found.settings["cross"] and form.blend == tuple(found.settings.get("blend", ()))
+    assert node.maps.of("dog").shape == node.maps.of("riding").shape
+    predict, tiny.predict = tiny.predict, None
+    try:
+        for place, point in enumerate(found.front):
+            shown = along(session, place)
+            assert np.array_equal(shown.pixels, np.asarray(point.picture))
+            assert Form.of(shown.recipe).cross == point.settings["cross"]
+    finally:
+        del tiny.predict
+    count = len(session.tree.nodes)
+    along(session, 0)
+    assert len(session.tree.nodes) == count and predict
+    with pytest.raises(NothingYet, match="Find the strengths first"):
+        along(Session(session.studio), 0)
+
+
+def test_words_that_stay_reach_the_controls(session):
+    session.generate(SOURCE, 0, 3)
+    node = session.edit(Form(TARGET, blend=("dog",), subtract=("bike",)))
+    assert node.recipe.controls[-1].subtract == ("bike",) and Form.of(node.recipe).subtract == ("bike",)
 
 
 def test_cancel_stops_the_network_and_the_session_goes_on(session):

@@ -19,6 +19,7 @@ from promptweave.editing.edit import RecordOptions
 from promptweave.editing.options import EditOptions, PromptToPrompt
 from promptweave.editing.plan import bind, plan
 from promptweave.editing.settings import RunOptions, Settings
+from promptweave.editing.usual_strengths import PUBLISHED
 from promptweave.editing.values import BadValue, as_json, read_option, read_options, read_value
 from promptweave.editing.who_reads import ASKED, FIELDS, KINDS, Unread, asked
 
@@ -91,7 +92,7 @@ def test_every_option_beside_own_controls_is_refused(tiny, kind):
 
 
 def test_given_is_given_even_if_it_is_the_usual_value(tiny, sd3):
-    usual = {listed.name: listed.default for listed in options_of(PromptToPrompt)}
+    usual = {listed.name: listed.default for listed in options_of(PromptToPrompt)} | PUBLISHED.windows
     for model, option in ((tiny, "joint"), (sd3, "cross"), (tiny, "threshold"), (tiny, "structure")):
         with pytest.raises(Unread, match=option):
             pw.edit(SOURCE, TARGET, model=model, **STEPS, **{option: usual[option]})

@@ -47,7 +47,7 @@ def calls(tiny, tmp_path_factory):
         "caption": ((image,), {}), "inpaint": ((image, T), {"mask": np.ones((32, 32)), **run}), "net2net": ((), {}),
         "perceive": ((image,), {}), "segment": ((image, ["cat"]), {"model": tiny}),
         "edit": ((S, T), run), "generate": ((S,), run), "record": ((S,), run), "look": ((S,), run),
-        "word_maps": ((S,), run), "sweep": ((S, T), run), "replay": ((saved,), {}),
+        "word_maps": ((S,), run), "sweep": ((S, T), run), "find": ((S, T), run), "replay": ((saved,), {}),
         "run": ((made.recipe, tiny), {}), "run_many": (([made.recipe], tiny), {}), "edit_maps": ((made,), {}),
         "html_report": ((made,), {}), "write_report": ((made, path / "report.html"), {}), "load": ((), {}),
         "statistics": ((seen.by_step,), {}), "write_statistics": ((rows, path / "rows.csv"), {}),

@@ -230,9 +230,9 @@ def test_the_judge_is_the_first_that_can(tiny, tokenizer, tmp_path: Path) -> Non
 
 
 def test_the_command_writes_the_front_and_replays(tmp_path: Path, capsys) -> None:
-    """`edit --auto`: the picked edit with its recipe, the front's images, plot and data; the pick is sure and replays."""
+    """`edit --auto`: the picked edit with its recipe, the front's images, plot and data; all of them replay."""
     prompts = ["a photo of a cat on a beach", "a photo of a cat in the snow"]
-    run = ["-m", "toybox-fast", "--steps", "6", "--seed", "3", "-o", str(tmp_path / "out"), "--json"]
+    run = ["-m", "toybox-fast", "--steps", "5", "--seed", "3", "-o", str(tmp_path / "out"), "--json"]
     main(["edit", *prompts, "--auto", *run])
     shown = json.loads(capsys.readouterr().out)
     data = json.loads((tmp_path / "out" / "front.json").read_text())

@@ -112,6 +112,9 @@ def _edit(n: dict[str, Any], studio: Studio) -> None:
     n["blend"] = gr.CheckboxGroup(
         [], label="Restrict changes to the regions of these words", elem_id="blend", elem_classes="chips"
     )
+    n["subtract"] = gr.CheckboxGroup(
+        [], label="Keep the regions of these words as they are", elem_id="subtract", elem_classes="chips"
+    )
     with gr.Accordion("Paint the region that may change", open=False):
         n["mask"] = painting(
             label="Painted region", type="pil", sources=(), transforms=(), layers=False, height=380,
@@ -119,7 +122,9 @@ def _edit(n: dict[str, Any], studio: Studio) -> None:
             buttons=[], canvas_size=(512, 512),
         )  # fmt: skip
         n["anew"] = gr.Checkbox(False, label="Make it anew from the edited prompt alone (inpainting)", elem_id="anew")
-    n["apply"] = gr.Button("Apply the edit", variant="primary", elem_id="apply")
+    with gr.Row():
+        n["apply"] = gr.Button("Apply the edit", variant="primary", elem_id="apply", min_width=120, scale=2)
+        n["find"] = gr.Button("Find the strengths", elem_id="find", min_width=120, scale=1)
 
 
 def _picture(n: dict[str, Any], joint: bool) -> tuple[list[gr.Slider], list[gr.Slider], list[gr.Slider]]:
@@ -138,6 +143,9 @@ def _picture(n: dict[str, Any], joint: bool) -> tuple[list[gr.Slider], list[gr.S
         n["recipe"] = gr.DownloadButton("Recipe (JSON)", elem_id="recipe", min_width=110, size="sm", interactive=False)
         n["report"] = gr.Button("Report (HTML)", elem_id="report", min_width=110, size="sm", interactive=False)
         n["written"] = gr.DownloadButton("Report", elem_id="written", visible="hidden")
+    n["front"] = gr.Slider(
+        1, 2, 1, step=1, label="Along the front: keeps the most to changes the most", visible=False, elem_id="front"
+    )
     gr.Markdown("Strength of each word", elem_classes="section")
     with gr.Row(elem_id="strengths"):
         strengths = [
@@ -195,6 +203,11 @@ def _tabs(n: dict[str, Any], joint: bool) -> None:
                 label="Click an image to adopt its settings", elem_id="grid", columns=3,
                 fit_columns=False, allow_preview=False,
                 height="auto", object_fit="contain", interactive=False, buttons=[],
+            )  # fmt: skip
+        with gr.Tab("Front"):
+            n["plot"] = gr.Image(
+                label="What was tried, and the front", elem_id="plot", interactive=False, buttons=["fullscreen"],
+                format="png",
             )  # fmt: skip
         with gr.Tab("History"):
             n["history"] = gr.HTML(EMPTY, elem_id="history", js_on_load=SCRIPT)

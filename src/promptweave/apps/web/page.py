@@ -11,6 +11,7 @@ from gradio.themes import Soft
 from PIL import Image
 
 from promptweave.apps.web import api, view
+from promptweave.apps.web.fronts import Finding
 from promptweave.apps.web.layout import Parts, lay_out
 from promptweave.apps.web.outbox import Outbox
 from promptweave.apps.web.perceiving import Perceiving
@@ -72,19 +73,20 @@ class Events:
         """Attach the handlers."""
         p = self.parts
         asked = [self.session, self.names, p.model, p.prompt, p.seed, p.steps, p.inversion, p.tuning]
-        edited = [*asked, p.target, p.cross, p.self, p.joint, p.threshold, p.blend, p.mask, p.live, p.anew, *p.pool]
+        edited = [*asked, p.target, p.cross, p.self, p.joint, p.threshold, p.blend, p.mask, p.live, p.anew,
+                  p.subtract, *p.pool]  # fmt: skip
         windows = [p.cross, p.self, p.joint, p.kept, p.single, p.crosses, p.selves, p.inversion, p.tuning, p.about]
         shown = [self.session, self.names, p.status, p.picture, p.compare, p.look, p.heat, p.history, p.details,
                  p.save, p.recipe, p.report, p.mask, p.prompt, p.seed, p.steps, p.target, p.threshold, p.blend, p.match,
-                 p.grid, p.model, p.anew, *windows, *p.pool]  # fmt: skip
-        words = [self.session, self.names, p.match, p.blend, *p.pool]
+                 p.grid, p.model, p.anew, p.subtract, p.front, p.plot, *windows, *p.pool]  # fmt: skip
+        words = [self.session, self.names, p.match, p.blend, p.subtract, *p.pool]
         page.load(self.open, [p.model, p.prompt, p.target], [*words, *windows], **AT_ONCE)
         gr.on([p.generate.click, p.prompt.submit], self.generate, asked, shown, show_progress="hidden", **ONE_AT_A_TIME)
         gr.on([p.apply.click, p.target.submit], self.edit, edited, shown, show_progress="hidden", **ONE_AT_A_TIME)
         sliders = [s.release for s in (*p.pool, p.cross, p.self, p.joint, p.threshold)]
-        gr.on([*sliders, p.blend.input], self.slide, edited, shown, show_progress="hidden",
+        gr.on([*sliders, p.blend.input, p.subtract.input], self.slide, edited, shown, show_progress="hidden",
               trigger_mode="always_last", **ONE_AT_A_TIME)  # fmt: skip
-        typed = [self.session, self.names, p.model, p.prompt, p.target, p.blend, *p.pool]
+        typed = [self.session, self.names, p.model, p.prompt, p.target, p.blend, p.subtract, *p.pool]
         gr.on([p.prompt.change, p.target.change], self.type, typed, words, trigger_mode="always_last", **AT_ONCE)
         p.model.input(self.choose, typed, [*words, *windows, p.steps], **AT_ONCE)
         p.stop.click(self.stop, [self.session], [p.status], **AT_ONCE)
@@ -93,6 +95,7 @@ class Events:
             self.upload, [*asked, p.shape, p.keep, p.upload], shown, show_progress="hidden", **ONE_AT_A_TIME
         )
         p.sweep.click(self.sweep, [*edited, p.crosses, p.selves], shown, show_progress="hidden", **ONE_AT_A_TIME)
+        Finding(self).connect(edited, shown, ONE_AT_A_TIME, AT_ONCE)
         p.grid.select(self.adopt, [self.session], shown, show_progress="hidden", **ONE_AT_A_TIME)
         p.look.input(self.look, [self.session, p.look], [p.heat, p.status], **AT_ONCE)
         p.history.select(self.go, [self.session], shown, **AT_ONCE)
@@ -105,31 +108,31 @@ class Events:
     def open(self, model: str, prompt: str, target: str) -> dict[Any, Any]:
         """On load: start a new session."""
         session = Session(self.studio, model)
-        shown = view.words(self, session, [], [], prompt, target, ())
+        shown = view.words(self, session, [], [], prompt, target, (), ())
         return {self.session: session, **shown, **view.windows(self, session)}
 
     def generate(
         self, session: Any, names: Any, model: Any, prompt: Any, seed: Any, steps: Any, inversion: Any, tuning: Any
     ) -> Iterator[Any]:
-        session = self._session(session, model)
+        session = self.session_of(session, model)
 
         def action(watch: Any) -> None:
             session.generate(prompt, int(seed or 0), int(steps), watch)
 
-        yield from self._work(session, "Generating", action, edit=False)
+        yield from self.work(session, "Generating", action, edit=False)
 
     def edit(
         self, session: Any, names: Any, model: Any, prompt: Any, seed: Any, steps: Any, inversion: Any, tuning: Any,
         *given: Any,
     ) -> Iterator[Any]:  # fmt: skip
-        session = self._session(session, model)
-        settings = self._settings(names, given)
+        session = self.session_of(session, model)
+        settings = self.settings_of(names, given)
 
         def action(watch: Any) -> None:
-            self._source(session, prompt, int(seed or 0), int(steps), watch, inversion, tuning)
+            self.source_of(session, prompt, int(seed or 0), int(steps), watch, inversion, tuning)
             session.edit(settings, watch)
 
-        yield from self._work(session, "Editing", action, edit=True)
+        yield from self.work(session, "Editing", action, edit=True)
 
     def slide(self, session: Any, *given: Any) -> Iterator[Any]:
         """On releasing a slider: re-run the edit, if there is one."""
@@ -143,19 +146,19 @@ class Events:
         self, session: Any, names: Any, model: Any, prompt: Any, seed: Any, steps: Any, inversion: Any, tuning: Any,
         *given: Any,
     ) -> Iterator[Any]:  # fmt: skip
-        session, (*edited, crosses, selves) = self._session(session, model), given
-        settings = self._settings(names, edited)
+        session, (*edited, crosses, selves) = self.session_of(session, model), given
+        settings = self.settings_of(names, edited)
 
         def action(watch: Any) -> None:
             columns, rows = view.numbers(crosses), view.numbers(selves)
-            self._source(session, prompt, int(seed or 0), int(steps), watch, inversion, tuning)
+            self.source_of(session, prompt, int(seed or 0), int(steps), watch, inversion, tuning)
             session.sweep(settings, columns, rows, watch)
 
-        yield from self._work(session, "Making the grid", action, edit=True)
+        yield from self.work(session, "Making the grid", action, edit=True)
 
     def adopt(self, session: Any, event: gr.SelectData) -> Iterator[Any]:
-        session = self._session(session)
-        yield from self._work(
+        session = self.session_of(session)
+        yield from self.work(
             session,
             "Adopting the settings",
             lambda watch: session.adopt(int(event.index), watch),
@@ -168,13 +171,13 @@ class Events:
         shape: Any, keep: Any, path: Any,
     ) -> Iterator[Any]:  # fmt: skip
         """Restore a PNG saved by promptweave; make any other image the source."""
-        session = self._session(session, model)
+        session = self.session_of(session, model)
 
         def action(watch: Any) -> str:
             more, spec = shaped(shape, bool(keep)), spec_of(inversion, tuning)
             return session.open(path, prompt, int(seed or 0), int(steps), watch, more, spec)[1]
 
-        yield from self._work(session, "Opening", action, edit=False, controls=True)
+        yield from self.work(session, "Opening", action, edit=False, controls=True)
 
     def invert(self, inversion: Any) -> Any:
         """On choosing an inversion: what it does, and the options that it has."""
@@ -186,12 +189,14 @@ class Events:
             session.stop.set()
         return gr.skip()
 
-    def type(self, session: Any, names: Any, model: str, prompt: str, target: str, blend: Any, *pool: Any) -> Any:
-        return view.words(self, self._session(session, model), names, pool, prompt, target, blend)
+    def type(
+        self, session: Any, names: Any, model: str, prompt: str, target: str, blend: Any, subtract: Any, *pool: Any
+    ) -> Any:
+        return view.words(self, self.session_of(session, model), names, pool, prompt, target, blend, subtract)
 
     def choose(self, session: Any, names: Any, model: str, *given: Any) -> Any:
         """On changing the model: show its words, its windows and its number of steps."""
-        session = self._session(session, model)
+        session = self.session_of(session, model)
         steps = {self.parts.steps: self.studio.steps(model)}
         return {**self.type(session, names, model, *given), **view.windows(self, session), **steps}
 
@@ -199,19 +204,19 @@ class Events:
         return self._light(session, lambda s: {self.parts.heat: view.large(s.heat(word)) if word else None})
 
     def go(self, session: Any, event: gr.EventData) -> Any:
-        return self._moved(session, lambda s: s.go(int(event.number)))
+        return self.moved(session, lambda s: s.go(int(event.number)))
 
     def undo(self, session: Any) -> Any:
-        return self._moved(session, lambda s: s.undo())
+        return self.moved(session, lambda s: s.undo())
 
     def further(self, session: Any) -> Any:
-        return self._moved(session, lambda s: s.further())
+        return self.moved(session, lambda s: s.further())
 
     def report(self, session: Any) -> Any:
         """Write the report on request, since it takes longer than showing an image."""
         return self._light(session, lambda s: {self.parts.written: str(s.report(self.outbox.folder(s)))})
 
-    def _moved(self, session: Any, move: Callable[[Session], Any]) -> Any:
+    def moved(self, session: Any, move: Callable[[Session], Any]) -> Any:
         def act(s: Session) -> dict[Any, Any]:
             move(s)
             return {self.parts.status: note_html(view.summary(s)), **view.everything(self, s, controls=True)}
@@ -220,16 +225,16 @@ class Events:
 
     def _light(self, session: Any, act: Callable[[Session], dict[Any, Any]]) -> Any:
         try:
-            return act(self._session(session))
+            return act(self.session_of(session))
         except Exception as error:
             return {self.parts.status: note_html(sentence(error), "error")}
 
-    def _session(self, session: Any, model: Any = None) -> Session:
+    def session_of(self, session: Any, model: Any = None) -> Session:
         session = session if isinstance(session, Session) else Session(self.studio)
         session.model = model or session.model
         return session
 
-    def _source(
+    def source_of(
         self, session: Session, prompt: str, seed: int, steps: int, watch: Any, inversion: Any, tuning: Any
     ) -> None:
         """Generate the source first, unless the one on the page matches the fields."""
@@ -246,18 +251,18 @@ class Events:
                 return
         session.generate(prompt, seed, steps, watch)
 
-    def _settings(self, names: Sequence[str], given: Sequence[Any]) -> Form:
-        target, cross, self_attention, joint, threshold, blend, mask, _, anew, *pool = given
+    def settings_of(self, names: Sequence[str], given: Sequence[Any]) -> Form:
+        target, cross, self_attention, joint, threshold, blend, mask, _, anew, subtract, *pool = given
         count = len(self.parts.strengths)
         strengths, starts, ends = pool[:count], pool[count : 2 * count], pool[2 * count :]
         spans = dict(zip(names, zip(starts, ends, strict=True), strict=False))
         return Form(
             target or "", cross, self_attention, joint, weights=dict(zip(names, strengths, strict=False)),
             windows={word: span for word, span in spans.items() if span != (0, 1)}, blend=tuple(blend or ()),
-            threshold=threshold, mask=painted(mask), anew=bool(anew),
+            threshold=threshold, mask=painted(mask), anew=bool(anew), subtract=tuple(subtract or ()),
         )  # fmt: skip
 
-    def _work(
+    def work(
         self, session: Session, what: str, action: Callable[[Any], Any], *, edit: bool, controls: bool = False
     ) -> Iterator[Any]:
         """Run with a preview and a progress bar. An error only changes the status line."""

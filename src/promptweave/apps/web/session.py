@@ -26,6 +26,7 @@ from promptweave.editing.recipe import Recipe
 from promptweave.editing.settings import Settings
 from promptweave.editing.sweep import Sweep, sweep
 from promptweave.editing.values import as_json
+from promptweave.finding.found import Found
 from promptweave.maps.html_report import write_report
 from promptweave.view.heat import over
 from promptweave.words import alignment, suggest
@@ -60,6 +61,8 @@ class Session:
         self.tree = Tree(studio.limits.history, studio.limits.held * 1_000_000)
         self.stop = Event()
         self.swept: Sweep | None = None
+        self.found: Found | None = None
+        self.fronts: dict[int, int] = {}  # of the points of its front, their images in the tree
         self.looked: str | None = None
 
     @property
@@ -84,8 +87,8 @@ class Session:
         self.studio.limits.text(prompt)
         self.studio.limits.check(recipe := recipe_for(network, prompt, (), more, seed=seed, steps=steps))
         recipe.check()
-        with self._running():
-            made = self.studio.make(self.model, recipe, None, self.progress(watch), self._holder)
+        with self.running():
+            made = self.studio.make(self.model, recipe, None, self.progress(watch), self.holder)
         return self.tree.add(made, 0, self.model, None)
 
     def bring(
@@ -102,17 +105,17 @@ class Session:
         self.studio.limits.check(recipe)
         recipe.check()
         total = recipe.steps + read_inversion(recipe.inversion).passes(recipe.steps)
-        with self._running():
-            made = self.studio.make(self.model, recipe, None, self.progress(watch, total=total), self._holder)
+        with self.running():
+            made = self.studio.make(self.model, recipe, None, self.progress(watch, total=total), self.holder)
         return self.tree.add(made, 0, self.model, None)
 
     def edit(self, settings: Form, watch: Watch | None = None) -> Node:
         """Edit the base image; its recording replaces the source's rows."""
         base = self.base
-        with self._running():
+        with self.running():
             made = self.studio.edited(
                 base.model, base.recipe, base.row, settings.target, self._options(settings, base),
-                self.progress(watch), self._holder,
+                self.progress(watch), self.holder,
             )  # fmt: skip
         return self.tree.add(made, 1, base.model, base.number)
 
@@ -135,8 +138,8 @@ class Session:
         columns, rows = ("cross", first), ("self_attention", second)
         if self.studio.joint(base.model):
             columns, rows = ("joint", first), ("seed", (base.recipe.seed,))
-        with self._running():
-            recording = self.studio.recording(base.model, base.recipe, base.row, self.progress(watch), self._holder)
+        with self.running():
+            recording = self.studio.recording(base.model, base.recipe, base.row, self.progress(watch), self.holder)
             if recording is None:
                 raise TooMuch("A sweep needs a recording, and this image's is too large. Use fewer steps.")
             options = self._options(settings, base)
@@ -160,9 +163,9 @@ class Session:
             raise NothingYet("There is no sweep yet. Run one first.")
         row, column = divmod(index, len(self.swept.columns[1]))
         recipe, base = self.swept.cells[row][column].recipe, self.base
-        with self._running():
-            recording = self.studio.recording(base.model, base.recipe, base.row, self.progress(watch), self._holder)
-            made = self.studio.make(base.model, recipe, recording, self.progress(watch), self._holder)
+        with self.running():
+            recording = self.studio.recording(base.model, base.recipe, base.row, self.progress(watch), self.holder)
+            made = self.studio.make(base.model, recipe, recording, self.progress(watch), self.holder)
         return self.tree.add(made, 1, base.model, base.number)
 
     def open(
@@ -188,8 +191,8 @@ class Session:
         while row == 0 and recipe.base is not None:  # the source of a chained edit is the edit that it builds on
             recipe, row = recipe.base, recipe.base_row
         recipe = replace(recipe, images=1) if row else replace(recipe, images=1, targets=(), controls=())
-        with self._running():
-            made = self.studio.make(model, recipe, None, self.progress(watch), self._holder)
+        with self.running():
+            made = self.studio.make(model, recipe, None, self.progress(watch), self.holder)
         self.model = model
         node = self.tree.add(made, 0, model, None)
         if row:
@@ -251,10 +254,10 @@ class Session:
         return write_report(node.result, folder / f"promptweave-{node.number}.html")
 
     @property
-    def _holder(self) -> Session | None:
+    def holder(self) -> Session | None:
         return None if self.passing else self
 
-    def _running(self) -> Any:
+    def running(self) -> Any:
         self.stop.clear()
         return self.studio.lock
 

@@ -15,6 +15,7 @@ from promptweave.editing.recipe import Recipe
 from promptweave.editing.settings import Settings
 from promptweave.editing.usual_strengths import PUBLISHED
 from promptweave.editing.who_reads import asked
+from promptweave.methods import Refine, Replace
 from promptweave.words import Words
 from promptweave.words.units import key
 
@@ -34,7 +35,8 @@ def usual(name: str) -> Number:
 class Form:
     """Windows are fractions of the steps in which the source's attention is used; `weights`, `windows`: by word.
 
-    `blend`: words whose regions may change; `mask`: a painted region, in addition. `anew`: inpaint the painted region.
+    `blend`: words whose regions may change, `subtract`: those whose may not; `mask`: a painted region, in addition.
+    `anew`: inpaint the painted region.
     """
 
     target: str
@@ -47,6 +49,7 @@ class Form:
     threshold: Number = USUAL.threshold
     mask: Mask | None = None
     anew: bool = False
+    subtract: tuple[str, ...] = ()
 
     def options(self, joint: bool) -> dict[str, Any]:
         """The options of `edit` for these settings; `joint`: for a network with joint attention."""
@@ -60,7 +63,13 @@ class Form:
         given |= {"weights": weights} if weights else {}
         given |= {"blend": self.blend, "threshold": self.threshold} if self.blend else {}
         given |= {} if self.mask is None else {"mask": self.mask}
+        given |= {"subtract": self.subtract} if self.subtract else {}
         return {**given, "combine": "union"} if self.blend and self.mask is not None else given
+
+    def fixed(self, joint: bool) -> dict[str, Any]:
+        """The options that a search of the strengths leaves as they are: all but the windows and the threshold."""
+        varied = ("cross", "self_attention", "joint", "threshold")
+        return {name: value for name, value in self.options(joint).items() if name not in varied}
 
     def _inpainting(self, weights: Mapping[str, Number]) -> dict[str, Any]:
         """The options of inpainting, which reads neither windows nor regions of words."""
@@ -82,11 +91,15 @@ class Form:
         if isinstance(cross, Mapping):
             values["windows"] = {word: _pair(span) for word, span in cross.items() if word != "default"}
             cross = cross.get("default", 1.0)
+        injected = any(isinstance(control, Replace | Refine) for control in recipe.controls)
         spans = {
             "cross": cross,
             **{name: found.get(name, PUBLISHED.windows[name]) for name in ("self_attention", "joint")},
         }
-        values |= {name: Window.of(span).end for name, span in spans.items()}
+        closed = len(recipe.prompts) > 1 and not injected and "kind" not in found  # the target without injection
+        values |= {name: 0 if closed else Window.of(span).end for name, span in spans.items()}
+        kept = found.get("subtract", ())
+        values["subtract"] = (kept,) if isinstance(kept, str) else tuple(kept)
         words = found.get("blend", ())
         values["anew"] = found.get("kind") == "inpaint"
         return cls(recipe.prompts[row], **values, blend=(words,) if isinstance(words, str) else tuple(words))

@@ -9,6 +9,7 @@ import gradio as gr
 from PIL import Image
 from torch import Tensor
 
+from promptweave.apps.web import fronts
 from promptweave.apps.web.history import tree_html
 from promptweave.apps.web.layout import COLUMNS, KEPT, POOL
 from promptweave.apps.web.session import Session
@@ -45,7 +46,14 @@ def numbers(text: str) -> tuple[float, ...]:
 
 
 def words(
-    events: Any, session: Session, names: Sequence[str], pool: Sequence[Any], prompt: str, target: str, blend: Any
+    events: Any,
+    session: Session,
+    names: Sequence[str],
+    pool: Sequence[Any],
+    prompt: str,
+    target: str,
+    blend: Any,
+    subtract: Any,
 ) -> dict[Any, Any]:
     """The alignment of the prompts, and a slider for each word of the edited one; words keep their values."""
     try:
@@ -58,7 +66,8 @@ def words(
     old = {name: tuple(pool[i::POOL]) for i, name in enumerate(names) if i < POOL and len(pool) == 3 * POOL}
     return {
         events.session: session, events.names: sliding, events.parts.match: match,
-        events.parts.blend: choices(both, blend or ()), **sliders(events, sliding, old),
+        events.parts.blend: choices(both, blend or ()), events.parts.subtract: choices(both, subtract or ()),
+        **sliders(events, sliding, old),
     }  # fmt: skip
 
 
@@ -179,6 +188,7 @@ def everything(events: Any, session: Session, *, controls: bool = False) -> dict
             for b, cell in zip(columns, line, strict=True)
         ]
         changes[p.grid] = gr.update(value=cells, columns=len(columns))
+    changes |= fronts.shown(p, session)
     base = large(session.base.picture)
     if controls or not edited:
         changes[p.mask] = {"background": base, "layers": [], "composite": base}
@@ -198,7 +208,8 @@ def fields(events: Any, session: Session) -> dict[Any, Any]:
     return {
         **source, events.names: names, p.target: settings.target, p.threshold: settings.threshold,
         p.anew: settings.anew,
-        p.blend: choices(both, settings.blend), p.match: matched_html(session.matched(base.prompt, settings.target)),
+        p.blend: choices(both, settings.blend), p.subtract: choices(both, settings.subtract),
+        p.match: matched_html(session.matched(base.prompt, settings.target)),
         **sliders(events, names, values), **windows(events, session, settings),
     }  # fmt: skip
 
