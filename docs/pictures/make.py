@@ -369,6 +369,12 @@ def swept() -> Image.Image:
     return pw.sweep(*riding, rows=("self_attention", shares), columns=("cross", shares), steps=25).sheet()
 
 
+def front() -> Image.Image:
+    """What a search of the strengths tried, and its front."""
+    source = "a photo of a dog on the grass"
+    return pw.find(source, source.replace("dog", "dog wearing a hat"), steps=20, seed=4).sheet()
+
+
 def directions() -> Image.Image:
     """Two translations by pix2pix-zero."""
     cases = (
@@ -479,6 +485,7 @@ PICTURES: dict[str, Callable[[], Image.Image | dict[str, Image.Image]]] = {
     "maps": lambda: pw.word_maps(DOG).strip(),
     "views": lambda: views(DOG, HATS),
     "sweep": swept,
+    "front": front,
     "attend": lambda: attended("a photo of a cat and a car", ("cat", "car"), seed=2),
     "translate": directions,
     "world": world,

@@ -176,8 +176,9 @@ def test_find_the_strengths_and_move_along_the_front(visit):
     page.locator(f"#target {FIELD}").fill("a photo of a cat in the snow")
     page.locator(".pw-swapped", has_text="snow").wait_for()
     page.get_by_label("Seed").fill("3")
-    page.locator("#steps input[type=number]").fill(str(max(STEPS, 6)))
+    steps(page, 5)
     page.click("#find")
+    page.wait_for_function("!document.querySelector('#status progress')", timeout=2 * WAIT)  # seven runs
     says(page, "settings under which the edit is made")
     page.wait_for_selector("#compare img")
     slider = page.locator("#front input[type=number]")

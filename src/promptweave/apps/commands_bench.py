@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from promptweave.apps import bench_field as bench_field  # registers its commands
 from promptweave.apps import bench_looks as bench_looks
 from promptweave.apps import bench_quality as bench_quality
+from promptweave.apps import bench_strengths as bench_strengths
 from promptweave.apps import bench_trade as bench_trade
 from promptweave.apps.bench_app import OPENING, SPEAKING, bench
 from promptweave.apps.common import Opening, Speaking

@@ -68,7 +68,8 @@ def _kind(source: Words, old: list[Word], target: Words, new: list[Word]) -> Edi
         return "swap"
     if all(_of_style(words, word) for words, word in changed) or any(key(w.text) == "style" for w in new):
         return "style"  # "a sketch of ..." for "a photo of ...", or "... in the style of ..."
-    for kind, names in (("colour", COLOURS), ("background", PLACES)):
+    lists: dict[EditKind, frozenset[str]] = {"colour": COLOURS, "background": PLACES}
+    for kind, names in lists.items():
         if all(key(word.text) in names for _, word in changed):
             return kind
     return "addition" if not old else "removal" if not new else "swap"
