@@ -176,7 +176,7 @@ def test_find_the_strengths_and_move_along_the_front(visit):
     page.locator(f"#target {FIELD}").fill("a photo of a cat in the snow")
     page.locator(".pw-swapped", has_text="snow").wait_for()
     page.get_by_label("Seed").fill("3")
-    steps(page, 5)
+    steps(page, 10 if PICTURES else 5)
     page.click("#find")
     page.wait_for_function("!document.querySelector('#status progress')", timeout=2 * WAIT)  # seven runs
     says(page, "settings under which the edit is made")

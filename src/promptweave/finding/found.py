@@ -71,7 +71,7 @@ class Found:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The settings that were picked, as options of `edit`; windows that are all 0 mean the target without control."""
+        """The settings that were picked, as options of `edit`; windows that are all 0: the target without control."""
         return dict(self.pick.settings)
 
     @property

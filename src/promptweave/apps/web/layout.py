@@ -123,8 +123,8 @@ def _edit(n: dict[str, Any], studio: Studio) -> None:
         )  # fmt: skip
         n["anew"] = gr.Checkbox(False, label="Make it anew from the edited prompt alone (inpainting)", elem_id="anew")
     with gr.Row():
-        n["apply"] = gr.Button("Apply the edit", variant="primary", elem_id="apply", min_width=120, scale=2)
-        n["find"] = gr.Button("Find the strengths", elem_id="find", min_width=120, scale=1)
+        n["apply"] = gr.Button("Apply the edit", variant="primary", elem_id="apply", min_width=120)
+        n["find"] = gr.Button("Find the strengths", elem_id="find", min_width=120)
 
 
 def _picture(n: dict[str, Any], joint: bool) -> tuple[list[gr.Slider], list[gr.Slider], list[gr.Slider]]:
@@ -206,8 +206,8 @@ def _tabs(n: dict[str, Any], joint: bool) -> None:
             )  # fmt: skip
         with gr.Tab("Front"):
             n["plot"] = gr.Image(
-                label="What was tried, and the front", elem_id="plot", interactive=False, buttons=["fullscreen"],
-                format="png",
+                label="What was tried, and the front", show_label=False, elem_id="plot", interactive=False,
+                buttons=["fullscreen"], format="png",
             )  # fmt: skip
         with gr.Tab("History"):
             n["history"] = gr.HTML(EMPTY, elem_id="history", js_on_load=SCRIPT)
