@@ -189,7 +189,7 @@ def test_find_the_strengths_and_move_along_the_front(visit):
     picture(page, "page-front")
     before = page.locator("#compare img").last.get_attribute("src")
     slider.fill(last if picked != last else "1")
-    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
     page.wait_for_function(
         "before => { const all = document.querySelectorAll('#compare img');"
         " return all.length && all[all.length - 1].src !== before }",

@@ -58,9 +58,9 @@ class Trial:
         return found
 
     @property
-    def solver_rows(self) -> int:
-        """Rows of the run so far."""
-        return self.paused.steps[self.number]
+    def share(self) -> int | float:
+        """The share of its steps that the run has done."""
+        return self.paused.steps[self.number] / self.ready.recipe.steps
 
 
 @dataclass(eq=False)
@@ -81,6 +81,9 @@ class Search:
     trials: list[Trial] = field(default_factory=list[Trial])
     paused: list[Paused] = field(default_factory=list[Paused])
     looks: dict[str, Look] = field(default_factory=dict[str, Look])  # the source and the free target, early and done
+    each: int = 0  # rows of a run of one prompt,
+    source: int = 0  # of the recording,
+    least: int = 0  # and of trying one setting
 
     def run(self, columns: Sequence[Column], given: Settings) -> Found:
         """Bisect the columns, try other thresholds around the best, and finish the front as far as the budget goes."""
@@ -221,10 +224,7 @@ class Search:
         for trial in waiting:
             if self.rows + self._left(trial) <= EDITS * 2 * self.each:
                 self._finish(trial)
-        points = [
-            trial.point or Point(trial.settings, trial.verdict, trial.solver_rows / trial.ready.recipe.steps)
-            for trial in self.trials
-        ]
+        points = [trial.point or Point(trial.settings, trial.verdict, trial.share) for trial in self.trials]
         front = front_of(points)
         made = [point for point in front if point.verdict.enough]
         pick = made[0] if made else front[-1]
@@ -235,8 +235,7 @@ class Search:
 
     def _left(self, trial: Trial) -> int | float:
         """Rows until the end of a run."""
-        steps = trial.ready.recipe.steps
-        return self.least * (steps - trial.paused.steps[trial.number]) / steps
+        return self.least * (1 - trial.share)
 
 
 def _kept(trial: Trial) -> int | float:

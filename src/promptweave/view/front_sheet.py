@@ -36,7 +36,7 @@ def front_sheet(
     title: Sequence[str],
     across: str,
     up: str,
-    columns: int = 5,
+    columns: int = 6,
 ) -> Image.Image:
     """The plot under a title, and below it the images with their labels, `columns` in a row."""
     starts = range(0, len(pictures), columns)
@@ -75,7 +75,7 @@ def _plot(marks: Sequence[Mark], width: int, across: str, up: str) -> Image.Imag
     front = sorted((mark for mark in marks if mark.number is not None), key=lambda mark: mark.number or 0)
     if len(front) > 1:
         draw.line([place(mark) for mark in front], BLUE, 2)
-    for mark in marks:
+    for mark in sorted(marks, key=lambda mark: mark.picked):  # the picked one on top
         x, y = place(mark)
         size = 5 if mark.number is None else 8
         colour = ORANGE if mark.picked else BLUE
