@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from promptweave.apps.cli import main
 from promptweave.benchmarks.bench_find import BLENDED, COLUMNS, FIXED, FOUND, USUAL, Tried, bench_find, table_of
 from promptweave.finding.search import EDITS
@@ -28,7 +30,9 @@ def test_the_table_has_means() -> None:
 
 
 def test_the_command(capsys) -> None:
-    main(["bench", "find", "-m", "toybox-fast", "--steps", "5", "--count", "1", "--generated", "--json",
-          "--kind", "style change", "--split", "test"])  # fmt: skip
+    with pytest.raises(SystemExit) as end:
+        main(["bench", "find", "-m", "toybox-fast", "--steps", "5", "--count", "1", "--generated", "--json",
+              "--kind", "style change", "--split", "test"])  # fmt: skip
+    assert end.value.code == 0
     rows = json.loads(capsys.readouterr().out)
     assert [row["how"] for row in rows] == [FIXED, USUAL, FOUND] and rows[0]["goal"] is None

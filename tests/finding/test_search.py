@@ -233,7 +233,9 @@ def test_the_command_writes_the_front_and_replays(tmp_path: Path, capsys) -> Non
     """`edit --auto`: the picked edit with its recipe, the front's images, plot and data; all of them replay."""
     prompts = ["a photo of a cat on a beach", "a photo of a cat in the snow"]
     run = ["-m", "toybox-fast", "--steps", "5", "--seed", "3", "-o", str(tmp_path / "out"), "--json"]
-    main(["edit", *prompts, "--auto", *run])
+    with pytest.raises(SystemExit) as end:
+        main(["edit", *prompts, "--auto", *run])
+    assert end.value.code == 0
     shown = json.loads(capsys.readouterr().out)
     data = json.loads((tmp_path / "out" / "front.json").read_text())
     assert shown["found"] == data and data["judge"] == "the world's oracle" and data["rows"] <= EDITS * data["plain"]
