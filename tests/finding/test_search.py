@@ -240,7 +240,8 @@ def test_the_command_writes_the_front_and_replays(tmp_path: Path, capsys) -> Non
     data = json.loads((tmp_path / "out" / "front.json").read_text())
     assert shown["found"] == data and data["judge"] == "the world's oracle" and data["rows"] <= EDITS * data["plain"]
     (picked,) = [point for point in data["points"] if point["picked"]]
-    assert picked["enough"] and Image.open(tmp_path / "out" / "front.webp").width > 600
+    with Image.open(tmp_path / "out" / "front.webp") as plot:
+        assert picked["enough"] and plot.width > 600
     front = [point for point in data["points"] if point["file"]]
     assert all((tmp_path / "out" / point["file"]).is_file() for point in front)
     assert pw.replay(tmp_path / "out" / "edit.png").matches and pw.replay(tmp_path / "out" / picked["file"]).matches
