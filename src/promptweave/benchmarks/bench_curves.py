@@ -136,19 +136,19 @@ def together(curves: Sequence[Curve]) -> Iterator[tuple[str, list[Curve]]]:
 
 
 def write_curves(curves: Sequence[Curve], folder: Path) -> list[Path]:
-    """For each model and kind of source a plot of all methods, one of each method, as SVG, PDF and PNG, and the points
-    as CSV. Raises ImportError without the extra 'evaluate'."""
+    """For each model and kind of source a plot of all methods and one of each method, as SVG, PDF and PNG, and the
+    points as CSV. Raises ImportError without the extra 'evaluate'."""
     files: dict[str, Write] = {}
     for name, own in together(curves):
         lines = [traded(curve) for curve in own]
         title = f"{name} sources: {max(curve.asked for curve in own)} pairs a point; a large mark is a default"
         all_of_them = tradeoff(lines, KEPT, across=ACROSS, title=title)
-        panel = "psnr_outside"
-        each = small_tradeoffs(lines, panel, KEPT[panel], across=ACROSS, title=f"{name} sources; numbers: strengths")
+        panel, about = "psnr_outside", f"{name} sources; numbers: strengths"
         stem = f"curves-{name.replace(', ', '-')}"
-        for kind in KINDS:
-            files[f"{stem}.{kind}"] = partial(write_figure, all_of_them)
-            files[f"{stem}-each.{kind}"] = partial(write_figure, each)
+        files |= {f"{stem}.{kind}": partial(write_figure, all_of_them) for kind in KINDS}
+        if not all(line.reference for line in lines):
+            each = small_tradeoffs(lines, panel, KEPT[panel], across=ACROSS, title=about)
+            files |= {f"{stem}-each.{kind}": partial(write_figure, each) for kind in KINDS}
         files[f"{stem}.csv"] = partial(_write_text, points_table(own))
     return write_files(folder, files)
 
@@ -188,7 +188,7 @@ def area_cells(curves: Sequence[Curve]) -> list[tuple[str, ...]]:
             (
                 curve.method, "{} {} to {}".format(*strengths), f"{psnr.value:.1f} +- {psnr.error:.1f}",
                 f"{ssim.value:.3f} +- {ssim.error:.3f}", f"{structure.value:.3f} +- {structure.error:.3f}",
-                f"{usual:.0%}", str(curve.asked),
+                "" if math.isnan(usual) else f"{usual:.0%}", str(curve.asked),
             )
         )  # fmt: skip
     return made

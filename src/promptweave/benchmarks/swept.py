@@ -104,7 +104,7 @@ def _weights(pair: Counterfactual) -> tuple[Control, ...]:
     return (Reweight(dict(pair.weights)),) if pair.weights else ()
 
 
-def _prompt_to_prompt(model: Model, pair: Counterfactual, **windows: float) -> tuple[Control, ...]:
+def _prompt_to_prompt(model: Model, pair: Counterfactual, **windows: Any) -> tuple[Control, ...]:
     """Injection with these windows, if any is open, and the weights of the pair."""
     inject = injection(model, pair) if pair.source != pair.target else Replace
     opened = (inject(**windows),) if any(windows.values()) else ()
