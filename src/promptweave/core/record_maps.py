@@ -111,9 +111,9 @@ def refined(
     maps: Float[Tensor, "height width words"], attention: Float[Tensor, "height width pixels"], times: int
 ) -> Float[Tensor, "height width words"]:
     """Maps multiplied `times` times by the image's attention to itself, whose rows are made to sum to 1."""
-    square = attention.flatten(0, 1)
+    square: Tensor = attention.flatten(0, 1)
     square = square / square.sum(-1, keepdim=True)
     flat: Tensor = maps.flatten(0, 1).to(square)
     for _ in range(times):
         flat = square @ flat
-    return flat.unflatten(0, (maps.shape[0], maps.shape[1]))
+    return flat.reshape(maps.shape)
