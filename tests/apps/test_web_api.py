@@ -46,7 +46,7 @@ def test_every_call(client):
     picture, record = client.predict(SOURCE, TARGET, *options, api_name="/edit")
     assert [c["control"] for c in record["recipe"]["controls"]] == ["Replace", "Reweight", "LocalBlend"]
     assert Image.open(picture).size == (32, 32)
-    _, record = client.predict(SOURCE, TARGET, *options, 0.2, api_name="/edit")  # the usual value counts as not given
+    _, record = client.predict(SOURCE, TARGET, *options, None, api_name="/edit")  # None counts as not given
     assert record["recipe"]["controls"][0]["joint"] == 0.2
     with pytest.raises(Exception, match="Nothing reads joint here"):
         client.predict(SOURCE, TARGET, *options, 0.5, api_name="/edit")
@@ -65,7 +65,7 @@ def test_a_photo_is_edited_and_only_an_upload_can_be_one(page, client, tmp_path)
     from gradio_client import handle_file
 
     Image.new("RGB", (40, 40), (200, 90, 30)).save(tmp_path / "photo.jpg")
-    options = [1, 2, 0.5, 0.5, {}, [], "tiny", 0.2]
+    options = [1, 2, 0.5, 0.5, {}, [], "tiny", None]
     _, record = client.predict(SOURCE, TARGET, *options, handle_file(tmp_path / "photo.jpg"), api_name="/edit")
     assert record["recipe"]["picture"] and record["report"]["picture"]["inversion"] == "direct"
     photo = {"steps": 2, "image": handle_file(tmp_path / "photo.jpg"), "keep_original": True, "inversion": "ddim"}

@@ -35,4 +35,4 @@ def test_the_command(capsys) -> None:
               "--kind", "style change", "--split", "test"])  # fmt: skip
     assert end.value.code == 0
     rows = json.loads(capsys.readouterr().out)
-    assert [row["how"] for row in rows] == [FIXED, USUAL, FOUND] and rows[0]["goal"] is None
+    assert [row["how"] for row in rows] == [FIXED, USUAL, FOUND] and rows[0]["goal"] == "nan"

@@ -22,7 +22,6 @@ from promptweave.core.fields import Listed, options_of
 from promptweave.editing.options import PromptToPrompt
 from promptweave.editing.plan import recipe_for
 from promptweave.editing.settings import Settings
-from promptweave.editing.usual_strengths import PUBLISHED
 from promptweave.editing.values import as_json, numeric, read_options, whole
 
 STEPS = 25
@@ -192,8 +191,7 @@ def _given(kind: type, values: Mapping[str, Any], without: Sequence[str] = ()) -
     for listed in options_of(kind):
         value = values.get(listed.name)
         empty = value is None or (isinstance(value, str | list | tuple | dict) and not value)
-        usual = PUBLISHED.joint if listed.name == "joint" else listed.default  # its place in a list stays in use
-        if listed.name not in without and not empty and value not in (usual, listed.default):
+        if listed.name not in without and not empty and value != listed.default:
             found[listed.name] = value
     return read_options(kind, found)
 
