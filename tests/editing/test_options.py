@@ -214,10 +214,10 @@ def test_asked_is_the_inverse_of_the_controls(sd3, tiny, kind):
     some = read(kind, model is sd3, blend=True) - {"blocks", "mask"}
     given = {"kind": kind, **{name: VALUES[name] for name in some}, "blend": "cat"}
     words = [model.words(prompt) for prompt in (SOURCE, TARGET)]
-    controls = PromptToPrompt(**given).controls(words)
+    controls = PromptToPrompt(**given).controls(words, 50)
     found = asked(controls)
     assert {name: found[name] for name in some} == {name: given[name] for name in some}
-    assert PromptToPrompt(**found).controls(words) == controls
+    assert PromptToPrompt(**found).controls(words, 50) == controls
 
 
 @pytest.mark.parametrize(

@@ -155,13 +155,13 @@ class PromptToPrompt:
 
     def build(self, model: Model, recipe: Recipe) -> tuple[Control, ...]:
         """The controls: injection for each target, then weights, then the local blend."""
-        made = self.controls([model.words(prompt) for prompt in recipe.prompts])
+        made = self.controls([model.words(prompt) for prompt in recipe.prompts], recipe.steps)
         if masked(model) is None or self.mask is None or self.kind == "inpaint":
             return made
         return (self._made(Inpaint), *made)  # the network reads the mask, whatever else edits
 
-    def controls(self, words: Sequence[Words]) -> tuple[Control, ...]:
-        """The controls that edit the first prompt into the others."""
+    def controls(self, words: Sequence[Words], steps: int) -> tuple[Control, ...]:
+        """The controls that edit the first prompt into the others, in a run of so many steps."""
         groups: dict[tuple[type[Control], Strengths], list[int]] = {}
         for row, target in enumerate(words[1:], 1):
             found = suggest(words[0], target)
@@ -170,7 +170,7 @@ class PromptToPrompt:
                     f"Target {row} has the source's words, {words[0].prompt!r}. Change a word or give a weight."
                 )
             kind = KINDS.get(self.kind) or (Refine if found == "refine" else Replace)
-            groups.setdefault((kind, self._usual(words[0], target)), []).append(row)
+            groups.setdefault((kind, self._usual(words[0], target, steps)), []).append(row)
         if self.kind in ALONE:
             return (self._made(KINDS[self.kind]),)
         if self.kind in WHOLE:
@@ -195,11 +195,11 @@ class PromptToPrompt:
         """The window of cross-attention, as the authors' code has it."""
         return PUBLISHED.cross if self.cross is None else self.cross
 
-    def _usual(self, source: Words, target: Words) -> Strengths:
+    def _usual(self, source: Words, target: Words, steps: int) -> Strengths:
         """The strengths of a target for windows that were not given; as published with `reference_compat`."""
         if self.reference_compat or None not in (self.cross, self.self_attention, self.joint):
             return PUBLISHED
-        return usual_strengths(source, target, weighted_words(self.weights))[1]
+        return usual_strengths(source, target, steps, weighted_words(self.weights))[1]
 
     def _injected(
         self, kind: type[Control], words: Sequence[Words], rows: Sequence[int], usual: Strengths, *, alone: bool

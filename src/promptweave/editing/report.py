@@ -72,7 +72,7 @@ def _strengths(recipe: Recipe, made: Sample) -> list[dict[str, Any] | None]:
             if isinstance(control, Replace | Refine) and row in (control.targets or (row,))
         ]
         windows = {name: getattr(injected[0], name) for name in names} if injected else {}
-        found.append(strengths_report(source, target, windows, weighted) if injected else None)
+        found.append(strengths_report(source, target, recipe.steps, windows, weighted) if injected else None)
     return found
 
 

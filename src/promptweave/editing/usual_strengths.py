@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from promptweave.core.clock import Number, Window
@@ -25,6 +25,14 @@ class Strengths:
         """The windows by the names of the options."""
         return {"cross": self.cross, "self_attention": self.self_attention, "joint": self.joint}
 
+    def reaching(self, steps: int) -> Strengths:
+        """These, but as published where a window holds no step of a run of so many."""
+        short = {name: PUBLISHED.windows[name] for name, end in self.windows.items() if not Window.of(end).steps(steps)}
+        if all(getattr(self, name) == value for name, value in short.items()):
+            return self
+        why = f"{PUBLISHED.why} where so few steps leave none to shorter windows"
+        return replace(self, **short, why=why)
+
 
 PUBLISHED = Strengths(0.8, 0.4, 0.2, "as published")
 BY_KIND: dict[EditKind, Strengths] = {
@@ -37,18 +45,20 @@ BY_KIND: dict[EditKind, Strengths] = {
 }
 
 
-def usual_strengths(source: Words, target: Words, weighted: tuple[str, ...] = ()) -> tuple[EditKind, Strengths]:
-    """The kind of edit that two prompts ask for, and its strengths."""
+def usual_strengths(
+    source: Words, target: Words, steps: int, weighted: tuple[str, ...] = ()
+) -> tuple[EditKind, Strengths]:
+    """The kind of edit that two prompts ask for, and its strengths in a run of so many steps."""
     kind = change(source, target, weighted).kind
-    return kind, BY_KIND.get(kind, PUBLISHED)
+    return kind, BY_KIND.get(kind, PUBLISHED).reaching(steps)
 
 
 def strengths_report(
-    source: Words, target: Words, windows: dict[str, Any], weighted: tuple[str, ...] = ()
+    source: Words, target: Words, steps: int, windows: dict[str, Any], weighted: tuple[str, ...] = ()
 ) -> dict[str, Any]:
     """The windows of an edit beside those that are usual for its kind, as JSON values. `windows`: those of its control
     that the network reads."""
-    kind, usual = usual_strengths(source, target, weighted)
+    kind, usual = usual_strengths(source, target, steps, weighted)
     ours = {name: usual.windows[name] for name in windows}
     plain = {name: _plain(value) for name, value in windows.items()}
     return {"kind": kind, "windows": plain, "usual": ours, "default": plain == ours, "why": usual.why}
@@ -77,7 +87,7 @@ NAMES: dict[EditKind, str] = {
 
 
 def _because(why: str) -> str:
-    return why if why == PUBLISHED.why else f"since {why}"
+    return why if why.startswith(PUBLISHED.why) else f"since {why}"
 
 
 def _said(windows: dict[str, Any]) -> str:
