@@ -22,6 +22,7 @@ from torch import Tensor
 Attention = Float[Tensor, "*batch heads queries keys"]
 Values = Float[Tensor, "*batch heads keys dim"]
 Attend = Callable[..., Tensor]  # softmax(q k^T / sqrt(dim) + attn_mask) v, as torch's scaled_dot_product_attention
+PASSES, SMALL = 4, 256 * 1024  # of fused attention, and numbers of a matrix that is built instead of more passes
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,8 +235,12 @@ class Pattern:
     ) -> Float[Tensor, "*batch heads queries channels"]:
         """A · weights without building A: the weights are passed as values, `dim` columns at a time.
 
-        `heads` and `dim` are those of queries and keys, as fused kernels require.
+        `heads` and `dim` are those of queries and keys, as fused kernels require. A small matrix is built where many
+        such passes would take its place.
         """
+        queries = self.terms[0].kernel.queries
+        if weights.shape[-1] > PASSES * dim and queries * weights.shape[0] <= SMALL:
+            return self.dense @ weights.to(self.dense.dtype)
         parts: list[Tensor] = []
         lead = next((t.kernel.q.shape[:-3] for t in self.terms if isinstance(t.kernel, Softmax)), torch.Size())
         for first in range(0, weights.shape[-1], dim):

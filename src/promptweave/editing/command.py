@@ -124,7 +124,7 @@ def _options(recipe: Recipe, run: Run) -> dict[str, Any]:
     for kind, usual in product(kinds, _left_out(windows)):  # what the prompts lead to is left out
         chosen = {**kind, **{name: value for name, value in changed.items() if name not in usual}}
         try:
-            made = PromptToPrompt(**chosen).controls(run.words)
+            made = PromptToPrompt(**chosen).controls(run.words, run.steps)
             check_read(chosen, made, run)
         except ValueError:
             continue
