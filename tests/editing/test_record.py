@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 import torch
 from families import BUILDERS
 
 import promptweave as pw
+from promptweave.core.files import CannotWrite
 from promptweave.core.rows import NotRecorded
 from promptweave.editing.recipe import BrokenRecipe
 from promptweave.editing.record import Recording, TooLarge
+from promptweave.sampling import recording as recording_module
 
 SOURCE, SWAP = "a photo of a cat riding a bike in the snow", "a photo of a dog riding a bike in the snow"
 LONGER = "a photo of a black cat riding a bike in the snow"
@@ -65,6 +69,25 @@ def test_where_it_is_kept_makes_no_difference(tiny, place, tmp_path):
     again = Recording.load(path)
     assert (again.recipe, again.row, again.hash) == (recording.recipe, recording.row, recording.hash)
     same(pw.edit(again, SWAP, model=tiny), pw.edit(recording, SWAP, model=tiny))
+
+
+def test_a_full_disk_is_an_error_and_not_the_end_of_the_process(tiny, tmp_path, monkeypatch):
+    """The blocks of a mapped file are taken before it is written to: without them, writing raises SIGBUS."""
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    taken, before = [], resource.getrlimit(resource.RLIMIT_FSIZE)
+    allocate = recording_module._allocate
+    monkeypatch.setattr(recording_module, "_allocate", lambda handle, size: allocate(handle, size) or taken.append(
+        os.fstat(handle).st_blocks * 512 >= size))  # fmt: skip
+    pw.record(SOURCE, model=tiny, steps=1, place="disk", cross=1.0)
+    assert taken and all(taken)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (512, before[1]))  # the disk takes files of at most so many bytes
+    try:
+        with pytest.raises(CannotWrite, match=f"needs room in {tmp_path}.*Make room, set TMPDIR"):
+            pw.record(SOURCE, model=tiny, steps=1, place="disk", cross=1.0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())
 
 
 def test_any_windows_inside_and_none_outside(tiny):

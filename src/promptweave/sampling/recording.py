@@ -14,12 +14,14 @@ from torch import Tensor
 
 from promptweave.core.clock import Step
 from promptweave.core.control import Control, Hooks, Run
+from promptweave.core.files import CannotWrite
 from promptweave.core.kept import Kept as Kept
 from promptweave.core.pattern import Pattern, Softmax, Term
 from promptweave.core.rows import NotRecorded, Row, Rows
 from promptweave.core.site import Site
 
 Place = Literal["device", "cpu", "disk"]
+BLOCK = 1 << 20  # bytes written at a time
 Key = tuple[int, int, str]  # step, call of the step, site
 
 
@@ -37,10 +39,27 @@ class Store:
         if self.place == "cpu":
             return x
         handle, path = tempfile.mkstemp(prefix="promptweave-")
-        os.close(handle)
-        mapped = torch.from_file(path, shared=True, size=x.numel(), dtype=x.dtype).view(x.shape)
-        os.unlink(path)  # the space is freed with the tensor, even after a crash
+        try:
+            _allocate(handle, x.nbytes)
+            mapped = torch.from_file(path, shared=True, size=x.numel(), dtype=x.dtype).view(x.shape)
+        except OSError as error:
+            raise CannotWrite(
+                f"A recording on disk needs room in {tempfile.gettempdir()} ({error.strerror}). It asked for "
+                f"{x.nbytes / 1e6:.1f} MB more. Make room, set TMPDIR to another disk, or narrow its windows."
+            ) from error
+        finally:
+            os.close(handle)
+            os.unlink(path)  # the space is freed with the tensor, even after a crash
         return mapped.copy_(x)
+
+
+def _allocate(handle: int, size: int) -> None:
+    """Give a file its blocks: writing to a mapped file without them ends the process when the disk is full."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(handle, 0, max(1, size))
+        return
+    for begin in range(0, size, BLOCK):
+        os.write(handle, bytes(min(BLOCK, size - begin)))
 
 
 @dataclass(eq=False)
