@@ -26,7 +26,7 @@ demo: $(VENV)/.apps
 
 # Two workers of one thread each: two threads each would wait for one another on two cores, and take a quarter more of both.
 test: $(VENV)/.dev
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist worksteal
 
 train: $(VENV)/.dev
 	OMP_WAIT_POLICY=passive $(BIN)/promptweave train $(ARGS)
