@@ -145,7 +145,7 @@ class Perceiving:
         str | None, Option("Only these, with commas between. [all]", group="What changes", metavar="NAME,...")
     ] = None
     repeats: Annotated[int, Option("Seeds of each.", low=1)] = 3
-    scenes: Annotated[int, Option("Scenes of training.", low=1)] = 600
+    scenes: Annotated[int | None, Option("Scenes of training. [600]", low=1)] = None
     unseen: Annotated[int, Option("Unseen scenes to measure.", low=1)] = 400
 
 
@@ -160,8 +160,8 @@ def perception(*, asked: Perceiving, opening: Opening, speaking: Speaking) -> No
     tasks = asked.tasks.split(",")
     with terminal.progress("training", asked.repeats * len(tasks) * len(variants)) as advance:
         figures = bench_perception.bench_perception(
-            network, tasks, variants=variants, seeds=range(asked.repeats), scenes=asked.scenes, unseen=asked.unseen,
-            progress=advance,
+            network, tasks, variants=variants, seeds=range(asked.repeats),
+            scenes=asked.scenes or bench_perception.SCENES, unseen=asked.unseen, progress=advance,
         )  # fmt: skip
     terminal.give(figures)
     for task, found in figures.items():

@@ -101,7 +101,9 @@ class Data:
     split_by: Annotated[
         str, Option("With refer: who made the split, unc, umd or google.", group="What changes", metavar="NAME")
     ] = "unc"
-    scenes: Annotated[int, Option("Without --data: scenes of training.", low=1, group="What changes")] = 3000
+    scenes: Annotated[int | None, Option("Without --data: scenes of training. [3000]", low=1, group="What changes")] = (
+        None
+    )
     unseen: Annotated[
         int | None, Option("Examples to measure; 0: none. [400 scenes; the whole split]", low=0, group="What changes")
     ] = None
@@ -144,7 +146,7 @@ def perceive_train(
 
     terminal = speaking.terminal
     folder = data.folder or Path("runs/perceive") / task
-    asked = {name: value for name, value in asdict(data).items() if name != "folder"}
+    asked = {name: value for name, value in asdict(data).items() if name != "folder" and value is not None}
     with _bar(terminal) as watch:
         figures = run_course(opening.load(), Course(task=task, **asked), Lessons(**lessons), folder, watch)
     terminal.give({"weights": str(folder / FILE), "figures": figures})

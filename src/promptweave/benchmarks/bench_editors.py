@@ -6,43 +6,36 @@ that take a mask get the outlines of both things, which are exactly known.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from PIL import Image
 
-from promptweave.benchmarks.bench_inversions import Pictures, Row, judged
-from promptweave.benchmarks.drawn_swaps import Swap, swap_of
-from promptweave.benchmarks.measure_given import recipe
-from promptweave.core.control import Control
-from promptweave.editing.edit import run_many
-from promptweave.editing.masks import with_controls
-from promptweave.methods import Consist, DirectEdit, FlowEdit, KVEdit, LocalBlend, Replace, UniEdit
+from promptweave.benchmarks.bench_inversions import Pictures, Row, measured
+from promptweave.benchmarks.drawn_swaps import INJECTED, JOINT, PLAIN, Editor, swap_of
+from promptweave.methods import DirectEdit, KVEdit, UniEdit
 from promptweave.models.base import Model
 from promptweave.view.sheet import sheet
-from promptweave.world.caption import caption
 
 BATCH = 8  # pairs that share forward passes
 SHOWN = 8  # pairs on the sheet
 
 
-Make = Callable[[Swap], tuple[Control, ...]]
-EDITORS: dict[str, tuple[str, Make]] = {  # name -> (inversion, controls)
-    "no control": ("direct", lambda pair: ()),
-    "joint injection": ("direct", lambda pair: (Replace(joint=0.6),)),
-    "FlowEdit": ("direct", lambda pair: (FlowEdit(),)),
-    "Consist": ("direct", lambda pair: (Consist(pair.old),)),
-    "UniEdit": (UniEdit.inversion, lambda pair: (UniEdit(),)),
-    "UniEdit, omega 2": (UniEdit.inversion, lambda pair: (UniEdit(omega=2.0),)),
-    "UniEdit, strength 0.8": (UniEdit.inversion, lambda pair: (UniEdit(0.8),)),
-    "DirectEdit": (DirectEdit.inversion, lambda pair: (DirectEdit(),)),
-    "DirectEdit, blend": (DirectEdit.inversion, lambda pair: (DirectEdit(), LocalBlend(pair.old))),
-    "DirectEdit, blend, direct": ("direct", lambda pair: (DirectEdit(), LocalBlend(pair.old))),
-    "KV-Edit, word": ("direct", lambda pair: (KVEdit(words=pair.old),)),
-    "KV-Edit, mask": ("direct", lambda pair: (KVEdit(pair.mask),)),
-    "KV-Edit, mask, new noise": ("direct", lambda pair: (KVEdit(pair.mask, reinitialise=True),)),
+EDITORS: dict[str, tuple[str, Editor]] = {  # name -> (inversion, editor)
+    "no control": ("direct", JOINT[PLAIN]),
+    "joint injection": ("direct", JOINT[INJECTED]),
+    "FlowEdit": ("direct", JOINT["FlowEdit"]),
+    "Consist": ("direct", JOINT["Consist"]),
+    "UniEdit": (UniEdit.inversion, JOINT["UniEdit"]),
+    "UniEdit, omega 2": (UniEdit.inversion, Editor(lambda pair, rows: (UniEdit(omega=2.0),))),
+    "UniEdit, strength 0.8": (UniEdit.inversion, Editor(lambda pair, rows: (UniEdit(0.8),))),
+    "DirectEdit": (DirectEdit.inversion, JOINT["DirectEdit"]),
+    "DirectEdit, blend": (DirectEdit.inversion, JOINT["DirectEdit, blend"]),
+    "DirectEdit, blend, direct": ("direct", JOINT["DirectEdit, blend"]),
+    "KV-Edit, word": ("direct", JOINT["KV-Edit, word"]),
+    "KV-Edit, mask": ("direct", JOINT["KV-Edit, mask"]),
+    "KV-Edit, mask, new noise": ("direct", Editor(lambda pair, rows: (KVEdit(pair.mask, reinitialise=True),))),
 }
 
 
@@ -68,26 +61,9 @@ def bench_editors(
     for begin in range(first, count, BATCH):
         pairs = [swap_of(seed, number) for number in range(begin, min(count, begin + BATCH))]
         for name in chosen:
-            inversion, controls = EDITORS[name]
-            asked = [
-                with_controls(
-                    recipe(
-                        model, pair.scene, (caption(pair.other),), steps, guidance, inversion=inversion,
-                        seed=seed + pair.number,
-                    ),
-                    controls(pair), model,
-                )
-                for pair in pairs
-            ]  # fmt: skip
-            started = time.perf_counter()
-            made = run_many(asked, model)
-            spent = (time.perf_counter() - started) / len(pairs)
-            for pair, result in zip(pairs, made, strict=True):
-                rows, pictures = judged(
-                    inversion, pair.number, (pair.scene, pair.other), (pair.old, pair.new),
-                    result.sample.pictures[:, 0], spent, (name,),
-                )  # fmt: skip
-                yield rows[0], replace(pictures, inversion=name)
+            inversion, editor = EDITORS[name]
+            for (row,), pictures in measured(model, inversion, pairs, {name: editor}, steps, guidance, seed):
+                yield row, replace(pictures, inversion=name)
                 if progress:
                     progress()
 

@@ -17,10 +17,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from promptweave.benchmarks.drawn_swaps import BOTH, WITHOUT_INVERSION, Editor, Swap, editors_of, swap_of
+from promptweave.benchmarks.drawn_swaps import Editor, Swap, editors_of, swap_of
 from promptweave.benchmarks.judging import oracle
 from promptweave.benchmarks.measure_given import recipe
-from promptweave.core.control import Control
 from promptweave.editing.edit import run_many
 from promptweave.editing.masks import with_controls
 from promptweave.editing.values import as_json
@@ -28,13 +27,14 @@ from promptweave.evaluate.metrics import psnr
 from promptweave.methods import ContrastiveDenoising, DeltaDenoising
 from promptweave.models.base import Model
 from promptweave.view.sheet import sheet
-from promptweave.world.caption import caption
 from promptweave.world.render import render
-from promptweave.world.scene import Scene
 
 COLUMNS = ("inversion", "editor", "success", "PSNR outside", "PSNR of the source", "seconds", "pairs")
 SOURCE = "source's row"
-OPTIMISED: dict[str, type[Control]] = {"dds": DeltaDenoising, "cds": ContrastiveDenoising}
+OPTIMISED = {
+    "dds": Editor(lambda pair, rows: (DeltaDenoising(),), alone=True, inverted=False),
+    "cds": Editor(lambda pair, rows: (ContrastiveDenoising(),), alone=True, inverted=False),
+}
 
 
 @dataclass(frozen=True)
@@ -70,35 +70,26 @@ def bench_inversions(
     chosen = editors_of(model) if editors is None else dict(editors)
     for begin in range(first, count, batch):
         pairs = [swap_of(seed, number) for number in range(begin, min(count, begin + batch))]
-        for inversion in inversions:
-            once = WITHOUT_INVERSION if inversion != inversions[0] else ()
-            asked = {name: editor for name, editor in chosen.items() if name not in once}
-            names = ("alone",) if inversion in OPTIMISED else tuple(asked)
-            started = time.perf_counter()
-            made = _optimised if inversion in OPTIMISED else _edited
-            pictures = made(model, inversion, pairs, asked, steps, guidance, seed)
-            spent = (time.perf_counter() - started) / len(pairs)
-            for pair, images in zip(pairs, pictures, strict=True):
-                yield judged(
-                    inversion, pair.number, (pair.scene, pair.other), (pair.old, pair.new), images, spent, names
-                )
+        for name in inversions:
+            inversion, asked = ("direct", {"alone": OPTIMISED[name]}) if name in OPTIMISED else (name, chosen)
+            if name != inversions[0] and name not in OPTIMISED:
+                asked = {called: editor for called, editor in chosen.items() if editor.inverted}
+            for rows, pictures in measured(model, inversion, pairs, asked, steps, guidance, seed, called=name):
+                yield rows, pictures
                 if progress:
                     progress()
 
 
-def _optimised(
+def measured(
     model: Model, inversion: str, pairs: Sequence[Swap], editors: Mapping[str, Editor], steps: int,
-    guidance: int | float, seed: int,
-) -> list[np.ndarray]:  # fmt: skip
-    """The images of each pair [source, edit] under a method that needs no inversion."""
-    asked = [
-        recipe(
-            model, pair.scene, (caption(pair.other),), steps, guidance, controls=(OPTIMISED[inversion](),),
-            seed=seed + pair.number,
-        )
-        for pair in pairs
-    ]  # fmt: skip
-    return [made.sample.pictures[:, 0] for made in run_many(asked, model)]
+    guidance: int | float, seed: int, called: str = "",
+) -> Iterator[tuple[list[Row], Pictures]]:  # fmt: skip
+    """The rows of pairs that share forward passes under one inversion, and their images; `called`: its name there."""
+    started = time.perf_counter()
+    made = _edited(model, inversion, pairs, editors, steps, guidance, seed)
+    spent = (time.perf_counter() - started) / len(pairs)
+    for pair, images in zip(pairs, made, strict=True):
+        yield judged(called or inversion, pair, images, spent, tuple(editors))
 
 
 def _edited(
@@ -127,21 +118,19 @@ def _edited(
 
 
 def judged(
-    inversion: str, number: int, scenes: tuple[Scene, Scene], nouns: tuple[str, str], pictures: np.ndarray,
-    spent: float, editors: Sequence[str] = BOTH,
-) -> tuple[list[Row], Pictures]:  # fmt: skip
+    inversion: str, pair: Swap, pictures: np.ndarray, spent: float, editors: Sequence[str]
+) -> tuple[list[Row], Pictures]:
     """The row of each editor, and the images; `pictures` [1 + editors, height, width, 3] begin with the source's."""
-    drawn = render(scenes[0])[0]
-    outside = np.asarray(~np.concatenate([render(scene)[1] for scene in scenes]).any(0))
-    old, new = nouns
+    drawn = render(pair.scene)[0]
+    outside = np.asarray(~np.concatenate([render(scene)[1] for scene in (pair.scene, pair.other)]).any(0))
     rows = [
         Row(
-            inversion, editor, number, sight.has(new) and not sight.has(old), psnr(drawn, image, outside),
-            psnr(drawn, pictures[0]), spent,
+            inversion, editor, pair.number, sight.has(pair.new) and not sight.has(pair.old),
+            psnr(drawn, image, outside), psnr(drawn, pictures[0]), spent,
         )
         for editor, image, sight in zip(editors, pictures[1:], oracle().look(pictures[1:]), strict=True)
     ]  # fmt: skip
-    return rows, Pictures(inversion, number, (drawn, *pictures), tuple(editors))
+    return rows, Pictures(inversion, pair.number, (drawn, *pictures), tuple(editors))
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:

@@ -62,11 +62,13 @@ Rows = tuple[int, ...]
 @dataclass(frozen=True)
 class Editor:
     """A way to edit an input image. `controls`: of a pair, for the targets at these rows. `own_prompt`: the target has
-    the source's prompt, and the controls change it. `alone`: it has a run of its own, since it acts on all targets."""
+    the source's prompt, and the controls change it. `alone`: it has a run of its own, since it acts on all targets.
+    `inverted`: it edits what an inversion finds; others are measured with the first of the inversions."""
 
     controls: Callable[[Swap, Rows], tuple[Control, ...]]
     own_prompt: bool = False
     alone: bool = False
+    inverted: bool = True
 
     def prompt(self, pair: Swap) -> str:
         """The target's prompt."""
@@ -109,9 +111,8 @@ JOINT: dict[str, Editor] = {
     "UniEdit": Editor(lambda pair, rows: (UniEdit(),), alone=True),
     "KV-Edit, word": Editor(lambda pair, rows: (KVEdit(words=pair.old),), alone=True),
     "KV-Edit, mask": Editor(lambda pair, rows: (KVEdit(pair.mask),), alone=True),
-    "FlowEdit": Editor(lambda pair, rows: (FlowEdit(),), alone=True),
+    "FlowEdit": Editor(lambda pair, rows: (FlowEdit(),), alone=True, inverted=False),
 }
-WITHOUT_INVERSION = ("FlowEdit",)  # measured with the first of the inversions
 
 
 def editors_of(model: Model, names: Sequence[str] = BOTH) -> dict[str, Editor]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from promptweave.perception.lessons import Lessons
 from promptweave.perception.scenes import CLASSES, FAR
 from promptweave.perception.tasks import Plan
 from promptweave.world.render import SIDE
 
 SCENES = 3000  # of training
-STEPS = 2000
 TEMPLATES = ("a photo of a {}",)
 TIME = 100  # of 1000: the maps of the embedded model are sharper there than at 1
 PHRASE_TOKENS = 20
@@ -23,8 +21,3 @@ def world_plan(task: str, *, maps: bool = True, fine_tuned: bool = False) -> Pla
         task, CLASSES, templates=TEMPLATES, text="word", sink=True, t=TIME, width=72 if task == "segment" else 80,
         size=size, farthest=FAR, maps=maps, fine_tuned=fine_tuned,
     )  # fmt: skip
-
-
-def world_lessons(task: str, seed: int = 0) -> Lessons:
-    """The lessons of a task: minutes on two cores."""
-    return Lessons(steps=STEPS, seed=seed)
