@@ -114,6 +114,7 @@ def test_the_command_writes_pictures_and_arrays(tmp_path, capsys, arguments, nam
         ({"words": ["cat"], "task": "depth"}, "without a trained head"), ({"words": []}, "list of different words"),
         ({"words": ["cat", "cat"]}, "list of different words"), ({"words": ["ground"]}, "none of them 'ground'"),
         ({"words": ["cat"], "flip": False}, "nor flip"),
+        ({"task": "refer", "phrase": "a cat", "flip": True}, "left or right"),
     ],
 )  # fmt: skip
 def test_words_that_cannot_act_are_refused(given, said):

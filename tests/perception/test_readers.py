@@ -11,6 +11,7 @@ from PIL import Image
 
 from promptweave.evaluate.vision import depth_measures, mask_measures, region_measures
 from promptweave.perception.courses import Course
+from promptweave.perception.lessons import Lessons
 from promptweave.perception.readers import ADE20K, BadData, NYUv2, RefCOCO, eigen_crop, region_mask
 from promptweave.perception.samples import IGNORED
 
@@ -143,7 +144,8 @@ def test_nyuv2(tmp_path):
 
 def test_a_course_reads_the_folder_of_its_task(ade, tiny):
     course = Course("segment", ade, size=(32, 32), width=16)
-    plan = course.plan(tiny, course.examples(), False)
+    plan = course.plan(tiny, course.examples(), Lessons(steps=0, through=1))
+    assert plan.mirrored and not course.plan(tiny, course.examples(), Lessons()).mirrored
     assert plan.classes == ("wall", "building", "door") and plan.width == 16 and plan.templates[0] == "{}"
     assert len(course.examples(unseen=True)) == 1
     for course, said in (

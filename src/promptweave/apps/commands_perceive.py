@@ -41,7 +41,12 @@ class Asking:
         Path | None,
         Option("Head trained by perceive-train. [the package's, for toybox]", group="Model", metavar="FILE"),
     ] = None
-    flip: Annotated[bool, Option("Also look at the mirror image and take the mean.", group="Advanced")] = True
+    flip: Annotated[
+        bool | None,
+        Option(
+            "Also look at the mirror image and take the mean. [if the head has learned from such]", group="Advanced"
+        ),
+    ] = None
     output: Annotated[Path, Option("Folder of the results.", group="Output", short="o")] = Path("out/perceive")
     force: Annotated[bool, Option("Replace earlier results in the folder.", group="Output", short="f")] = False
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -67,16 +67,19 @@ class Course:
             return RefCOCO(self.data, split, self.collection, self.split_by)
         return NYUv2(self.data, split)
 
-    def plan(self, model: Model, examples: Examples, fine_tuned: bool) -> Plan:
+    def plan(self, model: Model, examples: Examples, lessons: Lessons) -> Plan:
         """The plan of the head in a model."""
+        # Examples are mirrored in the steps through the network alone; a head that ends with other steps forgets them.
+        fine_tuned, mirrored = bool(lessons.fine_tune), self.task != "refer" and not lessons.steps
         if self.data is None:
-            return world_plan(self.task, maps=self.maps, fine_tuned=fine_tuned)
+            return replace(world_plan(self.task, maps=self.maps, fine_tuned=fine_tuned), mirrored=mirrored)
         classes = tuple(examples.classes)
         time = int(self.time) if self.time == int(self.time) else self.time
         return Plan(
             self.task, classes if self.task == "segment" else (), classes if self.task == "depth" else (), TEMPLATES,
             maps=self.maps, t=time, published_scale=self.published_scale, tokens=TOKENS.get(self.collection, 40),
-            width=self.width or WIDTHS[self.task], size=self.size or model.default_size, fine_tuned=fine_tuned,
+            width=self.width or WIDTHS[self.task], size=self.size or model.default_size,
+            fine_tuned=fine_tuned, mirrored=mirrored,
         )  # fmt: skip
 
 
@@ -90,7 +93,7 @@ def run_course(
     examples = course.examples()
     with torch.random.fork_rng():
         torch.manual_seed(lessons.seed)
-        perceiver = Perceiver(model, course.plan(model, examples, bool(lessons.fine_tune)))
+        perceiver = Perceiver(model, course.plan(model, examples, lessons))
     learn(perceiver, examples, lessons, folder, watch)
     if unseen is None:
         return {}

@@ -115,7 +115,7 @@ def perceive(
     kind: str | None = None,
     weights: Path | str | Perceiver | None = None,
     model: Model | str = "toybox",
-    flip: bool = True,
+    flip: bool | None = None,
 ) -> Perceived:
     """Segment an image ("segment"), find what a phrase refers to ("refer") or estimate its depth ("depth").
 
@@ -123,7 +123,8 @@ def perceive(
     from attention maps, without a trained head, in any model; what none of them fits is "ground". `weights`: a file
     that `learn` or `promptweave perceive-train` wrote, or a perceiver; None: the head that comes with the package, for
     "toybox". `kind`: the class of the scene, for depth heads that read one. `flip`: also look at the mirror image and
-    take the mean, except for "refer". Raises ValueError for arguments that do not belong to the task, and BadWeights.
+    take the mean, not for "refer"; None: if the head has learned from such. Raises ValueError for arguments that do not
+    belong to the task, and BadWeights.
     """
     if task not in TASKS:
         raise ValueError(f"task must be one of {', '.join(TASKS)}. Received {task!r}.")
@@ -155,11 +156,11 @@ def perceive(
 
 
 def by_words(
-    image: Any, task: str, words: Sequence[str], kind: str | None, weights: Any, model: Model | str, flip: bool
+    image: Any, task: str, words: Sequence[str], kind: str | None, weights: Any, model: Model | str, flip: bool | None
 ) -> Perceived:
     """Segmentation straight from attention maps (`maps.segmentation.segment`). Raises ValueError for arguments that
     belong to a trained head."""
-    if task != "segment" or kind is not None or weights is not None or not flip:
+    if task != "segment" or kind is not None or weights is not None or flip is not None:
         raise ValueError(
             "Words are looked for in attention maps, without a trained head: task segment, and neither kind, weights "
             f"nor flip. Received task={task!r}, kind={kind!r}, weights={weights!r}, flip={flip}. Leave out one or the "

@@ -98,17 +98,23 @@ class Perceiver(nn.Module):
 
     @torch.no_grad()
     def answer(
-        self, picture: Tensor, *, phrase: str | None = None, kind: str | None = None, flip: bool = True
+        self, picture: Tensor, *, phrase: str | None = None, kind: str | None = None, flip: bool | None = None
     ) -> Tensor:
         """The answer [height, width] for an image [height, width, 3] of any size, in [0, 1].
 
         Segmentation and depth look through windows of the training size, two thirds of a side apart, at the image
         scaled so that its shorter side is a window's; overlapping windows are averaged. Referring segmentation looks at
-        the whole image, stretched. `flip`: the mean with the mirrored image, except for phrases, which may say left.
+        the whole image, stretched. `flip`: the mean with the mirrored image; None: if the head has learned from such.
+        Raises ValueError for mirror images with a phrase, which may say left.
         """
         self.eval()
         logits = self._whole(picture, phrase, kind)
-        if flip and self.plan.task != "refer":
+        if flip and self.plan.task == "refer":
+            raise ValueError(
+                "A phrase may say left or right, so referring does not look at the mirror image. Received flip=True. "
+                "Leave it out."
+            )
+        if self.plan.mirrored if flip is None else flip:
             logits = (logits + self._whole(picture.flip(1), phrase, kind).flip(-1)) / 2
         full = F.interpolate(logits, picture.shape[:2], mode="bilinear", align_corners=False)
         return self.plan.answer(full)[0]

@@ -28,7 +28,7 @@ class Plan:
     the data are the context. `text`: a class is the state at the end of its text ("pooled", as published) or that of
     its word ("word"). `sink`: the context also has the start token's state, whose map is not read. `maps`: whether
     attention maps are read. `tokens`: read of a phrase. `width`: of the head. `size`: (height, width) in pixels of a
-    window. `farthest`: metres.
+    window. `farthest`: metres. `mirrored`: whether the head has learned from mirror images, too.
     """
 
     task: str
@@ -45,6 +45,7 @@ class Plan:
     size: tuple[int, int] = (512, 512)
     farthest: int | float = 10.0
     fine_tuned: bool = False
+    mirrored: bool = False
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:
