@@ -177,7 +177,7 @@ def inversions(
         read_inversion(name)
     terminal, network = speaking.terminal, opening.load()
     chosen = names or usual_inversions(network)
-    editors = editors_of(network, [name.strip() for name in asked.editors.split(";")])
+    editors = editors_of(network, [name.strip() for name in asked.editors.split(";") if name.strip()])
     strength = usual(network, asked.steps, asked.guidance)[1]
     found: list[bench_inversions.Row] = []
     shown: list[bench_inversions.Pictures] = []

@@ -260,7 +260,7 @@ def check_names(model: Model, names: Sequence[str]) -> list[str]:
             try:
                 read_inversion(name)
             except ValueError as error:
-                raise ValueError(f"{error} Editors that can be measured: {', '.join(known)}.") from None
+                raise ValueError(f"{error} Editors that can be measured: {'; '.join(known)}.") from None
     return list(names) or [*listed, *known]
 
 

@@ -44,7 +44,7 @@ def check_names(names: Sequence[str]) -> None:
     unknown = [name for name in names if name not in EDITORS]
     if unknown:
         raise ValueError(
-            f"Editors that can be measured: {', '.join(EDITORS)}. Received {', '.join(unknown)}. Name one of these."
+            f"Editors that can be measured: {'; '.join(EDITORS)}. Received {'; '.join(unknown)}. Name one of these."
         )
 
 

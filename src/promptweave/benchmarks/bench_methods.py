@@ -64,7 +64,9 @@ def bench_methods(
     `guidance`: None for the model's. `progress` is called after every image. Raises ValueError for unknown names."""
     unknown = set(names) - set(MEASURES)
     if unknown:
-        raise ValueError(f"Methods that can be measured: {', '.join(MEASURES)}. Received {', '.join(sorted(unknown))}.")
+        raise ValueError(
+            f"Methods that can be measured: {', '.join(MEASURES)}. Received {', '.join(sorted(unknown))}. Name some of these."
+        )
     strength = usual(model, steps, guidance)[1]
     figures: list[Measured] = []
     for name in names or MEASURES:

@@ -121,9 +121,9 @@ def editors_of(model: Model, names: Sequence[str] = BOTH) -> dict[str, Editor]:
     if tuple(names) == ("all",):
         return dict(known)
     unknown = [name for name in names if name not in known]
-    if unknown:
+    if unknown or not names:
         raise ValueError(
             f"Editors that can be measured on {model.name}: {'; '.join(known)}; or all. Received "
-            f"{'; '.join(unknown)}. Name one of these."
+            f"{'; '.join(unknown) or 'none'}. Name one of these."
         )
     return {name: known[name] for name in names}

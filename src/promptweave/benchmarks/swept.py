@@ -235,10 +235,10 @@ def methods_of(model: Model, steps: int, guidance: int | float, names: Sequence[
     able = {name: method for name, method in METHODS.items() if method.suits(model, steps, guidance)}
     for name in names:
         if name not in METHODS:
-            raise ValueError(f"Methods that can be measured: {', '.join(METHODS)}. Received {name}. Name one of these.")
+            raise ValueError(f"Methods that can be measured: {'; '.join(METHODS)}. Received {name}. Name one of these.")
         if name not in able:
             raise ValueError(
                 f"{name} cannot edit with {model.name} in {steps} steps with guidance {guidance:g}. Of these one can: "
-                f"{', '.join(able)}."
+                f"{'; '.join(able)}."
             )
     return tuple(method for name, method in able.items() if not names or name in names)

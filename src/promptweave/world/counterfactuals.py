@@ -220,7 +220,8 @@ def counterfactuals(
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown or not kinds:
         raise ValueError(
-            f"Kinds of edits are {', '.join(map(repr, KINDS))}. Received {', '.join(map(repr, unknown)) or 'none'}."
+            f"Kinds of edits are {', '.join(map(repr, KINDS))}. Received {', '.join(map(repr, unknown)) or 'none'}. "
+            "Name one of these."
         )
     found = tuple(pair for pair in _all(split) if pair.kind in kinds)
     if count is not None and not 1 <= count <= len(found):
