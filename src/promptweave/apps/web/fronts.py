@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -62,28 +62,26 @@ class Finding:
     def __init__(self, events: Any) -> None:
         self.events = events
 
-    def connect(self, edited: list[Any], changed: list[Any], how: dict[str, Any], at_once: dict[str, Any]) -> None:
-        """Attach the handlers. `edited`: the fields of an edit; `changed`: all that depends on the image."""
+    def connect(self, asked: set[Any], changed: list[Any], how: dict[str, Any], at_once: dict[str, Any]) -> None:
+        """Attach the handlers. `asked`: the fields of an edit; `changed`: all that depends on the image."""
         p = self.events.parts
-        p.find.click(self.find, edited, changed, show_progress="hidden", **how)
+        p.find.click(self.find, asked, changed, **how)
         place = [self.events.session, p.front]
         p.front.release(self.along, place, changed, trigger_mode="always_last", **at_once)
 
-    def find(
-        self, session: Any, names: Any, model: Any, prompt: Any, seed: Any, steps: Any, inversion: Any, tuning: Any,
-        *given: Any,
-    ) -> Iterator[Any]:  # fmt: skip
+    def find(self, data: Mapping[Any, Any]) -> Iterator[Any]:
         """Search the strengths, and set the sliders to those that are picked."""
-        events = self.events
-        session, settings = events.session_of(session, model), events.settings_of(names, given)
+        runs = self.events.runs
+        session, asked = self.events.read(data)
 
         def action(watch: Any) -> str:
-            events.source_of(session, prompt, int(seed or 0), int(steps), watch, inversion, tuning)
-            search(session, settings, watch)
+            form = asked.form
+            runs.source_of(session, asked, watch)
+            search(session, form, watch)
             assert session.found is not None
             return f"{session.found.why[0].upper()}{session.found.why[1:]}"
 
-        yield from events.work(session, "Searching the strengths", action, edit=True, controls=True)
+        yield from runs.work(session, "Searching the strengths", action, edit=True, controls=True)
 
     def along(self, session: Any, place: Any) -> Any:
         """On moving along the front: show that edit, with its settings."""

@@ -78,7 +78,7 @@ def launch(
 
     from promptweave.apps.web.guard import Guard
     from promptweave.apps.web.keeper import Keeper
-    from promptweave.apps.web.page import theme
+    from promptweave.apps.web.page_theme import theme
     from promptweave.apps.web.presence import Presence
 
     presence, bounds = Presence(), studio.limits

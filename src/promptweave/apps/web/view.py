@@ -10,11 +10,15 @@ from PIL import Image
 from torch import Tensor
 
 from promptweave.apps.web import fronts
+from promptweave.apps.web.asked import Asked
 from promptweave.apps.web.history import tree_html
-from promptweave.apps.web.layout import COLUMNS, KEPT, POOL
+from promptweave.apps.web.panel_edit import KEPT
+from promptweave.apps.web.panel_tabs import COLUMNS
 from promptweave.apps.web.session import Session
 from promptweave.apps.web.settings import Form, about, chosen
+from promptweave.apps.web.word_sliders import rows_of, sliders_of
 from promptweave.apps.web.words import matched_html, note_html, steps_html
+from promptweave.apps.web.work import sentence
 from promptweave.editing.fitting import told
 from promptweave.editing.report import inversion_told, put_back_told
 from promptweave.editing.usual_strengths import strengths_told
@@ -45,29 +49,20 @@ def numbers(text: str) -> tuple[float, ...]:
     return found
 
 
-def words(
-    events: Any,
-    session: Session,
-    names: Sequence[str],
-    pool: Sequence[Any],
-    prompt: str,
-    target: str,
-    blend: Any,
-    subtract: Any,
-) -> dict[Any, Any]:
+def words(events: Any, session: Session, asked: Asked) -> dict[Any, Any]:
     """The alignment of the prompts, and a slider for each word of the edited one; words keep their values."""
+    prompt, target = asked.prompt, asked.target
     try:
         found = session.names(target)
         match = matched_html(session.matched(prompt, target)) if prompt.strip() and found else ""
         both = list(dict.fromkeys([*found, *session.names(prompt)]))
+        old = rows_of(asked["strengths"])
     except ValueError as error:
-        return {events.parts.match: note_html(str(error), "error")}
-    sliding = telling(found)[:POOL]
-    old = {name: tuple(pool[i::POOL]) for i, name in enumerate(names) if i < POOL and len(pool) == 3 * POOL}
+        return {events.session: session, events.parts.match: note_html(sentence(error), "error")}
+    p, single = events.parts, not session.studio.joint(session.model)
     return {
-        events.session: session, events.names: sliding, events.parts.match: match,
-        events.parts.blend: choices(both, blend or ()), events.parts.subtract: choices(both, subtract or ()),
-        **sliders(events, sliding, old),
+        events.session: session, p.match: match, p.strengths: sliders_of(telling(found), old, single=single),
+        p.blend: choices(both, asked["blend"] or ()), p.subtract: choices(both, asked["subtract"] or ()),
     }  # fmt: skip
 
 
@@ -89,7 +84,7 @@ def windows(events: Any, session: Session, settings: Form | None = None) -> dict
     return {
         p.cross: gr.update(visible=not joint, **at("cross")), p.joint: gr.update(visible=joint, **at("joint")),
         p.self: gr.update(visible=not joint, **at("self_attention")), p.kept: KEPT[joint],
-        p.single: gr.update(visible=not joint), p.selves: gr.update(visible=not joint),
+        p.selves: gr.update(visible=not joint),
         p.crosses: gr.update(label=COLUMNS[joint]),
         p.inversion: gr.update(choices=known, value=name), p.tuning: tuning, p.about: about(name),
     }  # fmt: skip
@@ -105,20 +100,6 @@ def choices(found: Sequence[str], chosen: Sequence[str]) -> Any:
     """The words that may be selected for the region."""
     shown = telling(found)
     return gr.update(choices=shown, value=[name for name in chosen if name in shown])
-
-
-def sliders(events: Any, names: Sequence[str], values: dict[str, tuple[Any, ...]]) -> dict[Any, Any]:
-    """Labels and values of the sliders for single words."""
-    changes: dict[Any, Any] = {}
-    p = events.parts
-    for kind, (label, usual) in enumerate((("{}", 1), ("{}: from", 0), ("{}: until", 1))):
-        for i, slider in enumerate((p.strengths, p.starts, p.ends)[kind]):
-            if i < len(names):
-                value = values.get(names[i], (1, 0, 1))[kind]
-                changes[slider] = gr.update(visible=True, label=label.format(names[i]), value=value)
-            else:
-                changes[slider] = gr.update(visible=False, value=usual)
-    return changes
 
 
 def preview(events: Any, session: Session, latents: Tensor, edit: bool) -> dict[Any, Any]:
@@ -202,15 +183,16 @@ def fields(events: Any, session: Session) -> dict[Any, Any]:
     if node is base and node.recipe.picture is not None:  # keep the edited prompt for an input image
         return {**source, **windows(events, session)}
     settings = Form.of(node.recipe, node.row) if node is not base else Form(node.prompt)
-    names = telling(session.names(settings.target))[:POOL]
+    names = telling(session.names(settings.target))
     values = {n: (settings.weights.get(n, 1), *settings.windows.get(n, (0, 1))) for n in names}
+    single = not session.studio.joint(session.model)
     both = list(dict.fromkeys([*session.names(settings.target), *session.names(base.prompt)]))
     return {
-        **source, events.names: names, p.target: settings.target, p.threshold: settings.threshold,
+        **source, p.target: settings.target, p.threshold: settings.threshold,
         p.anew: settings.anew,
         p.blend: choices(both, settings.blend), p.subtract: choices(both, settings.subtract),
         p.match: matched_html(session.matched(base.prompt, settings.target)),
-        **sliders(events, names, values), **windows(events, session, settings),
+        p.strengths: sliders_of(names, values, single=single), **windows(events, session, settings),
     }  # fmt: skip
 
 

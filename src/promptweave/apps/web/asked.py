@@ -1,0 +1,73 @@
+"""What a visitor's fields ask for at an event: the source, the edit, and the settings of both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from promptweave.apps.web.settings import Form, Mask, shaped, spec_of
+from promptweave.apps.web.word_sliders import read_words
+from promptweave.editing.settings import Settings
+
+
+class Asked:
+    """The fields of the page by name (`layout.FIELDS`), as an event brings them."""
+
+    def __init__(self, named: Mapping[str, Any], data: Mapping[Any, Any]) -> None:
+        self._values = {name: data[part] for name, part in named.items() if part in data}
+
+    def __getitem__(self, name: str) -> Any:
+        """What a field holds. Raises KeyError for one that the event does not read."""
+        return self._values[name]
+
+    @property
+    def prompt(self) -> str:
+        return self["prompt"] or ""
+
+    @property
+    def target(self) -> str:
+        return self["target"] or ""
+
+    @property
+    def seed(self) -> int:
+        return int(self["seed"] or 0)
+
+    @property
+    def steps(self) -> int:
+        return int(self["steps"])
+
+    @property
+    def spec(self) -> str:
+        """The inversion of input images. Raises ValueError for options that it does not have."""
+        return spec_of(self["inversion"], self["tuning"])
+
+    @property
+    def of_upload(self) -> Settings:
+        """The settings for an image that is opened."""
+        return shaped(self["shape"], bool(self["keep"]))
+
+    @property
+    def form(self) -> Form:
+        """The settings of the edit. Raises ValueError for sliders that hold no numbers."""
+        strengths, windows = read_words(self["strengths"])
+        return Form(
+            self.target, self["cross"], self["self"], self["joint"], weights=strengths, windows=windows,
+            blend=tuple(self["blend"] or ()), threshold=self["threshold"], mask=painted(self["mask"]),
+            anew=bool(self["anew"]), subtract=tuple(self["subtract"] or ()),
+        )  # fmt: skip
+
+
+def painted(drawn: Any) -> Mask | None:
+    """The painted region as zeros and ones, at most 256 cells a side; None if nothing is painted."""
+    layers = [layer for layer in (drawn or {}).get("layers", []) if layer is not None]
+    if not layers:
+        return None
+    alpha = np.max([np.asarray(layer.convert("RGBA"))[..., 3] for layer in layers], 0)
+    if not alpha.any():
+        return None
+    small = Image.fromarray(alpha)
+    small.thumbnail((256, 256))
+    return tuple(tuple(float(v) for v in row) for row in (np.asarray(small) > 127))
