@@ -51,8 +51,14 @@ class ComfyModel:
         self.flux = kind == "Flux"
         self.name = f"{type(self.network.model_config).__name__} in ComfyUI"
         self.reading = Reading(weights=True)
+        read = self.network.model_config.unet_config.get("in_channels", self.channels)
+        if read != self.channels:
+            raise ModelError(
+                f"The network must read latents alone. Received {self.name} with {read} channels instead of "
+                f"{self.channels}, as inpainting models have. Load the model without inpainting."
+            )
         part = "t5xxl" if self.flux else next((n for n in ("clip_l", "clip_h") if hasattr(clip.tokenizer, n)), "")
-        if not hasattr(clip.tokenizer, part or "clip_l"):
+        if not hasattr(clip.tokenizer, part or "clip_l") or self.flux != hasattr(clip.tokenizer, "t5xxl"):
             raise ModelError(
                 f"The CLIP must be that of the MODEL, {self.name}. Received {type(clip.tokenizer).__name__}. Connect "
                 "the CLIP of its checkpoint."
@@ -243,7 +249,7 @@ class ComfyModel:
         if tap is None:
             return run()
         check_tap(tap)
-        override = AttentionOverride(self.diffusion, self.sites((z.shape[-2], z.shape[-1])), tap)
+        override = AttentionOverride(self.sites((z.shape[-2], z.shape[-1])), tap, context.shape[1])
         options["optimized_attention_override"] = override
 
         def tapped() -> Tensor:

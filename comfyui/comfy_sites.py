@@ -73,16 +73,15 @@ class AttentionOverride:
     Layers in which no control changes a row are left to the function that ComfyUI has chosen.
     """
 
-    def __init__(self, network: Any, sites: Sequence[Site], tap: Tap) -> None:
-        self.network, self.sites, self.tap = network, sites, tap
+    def __init__(self, sites: Sequence[Site], tap: Tap, tokens: int) -> None:
+        self.sites, self.tap, self.tokens = sites, tap, tokens
         self.calls = 0
 
     def __call__(self, attend: Any, q: Tensor, k: Tensor, v: Tensor, heads: int, *args: Any, **named: Any) -> Tensor:
-        site = self._next(q, heads, named)
+        site = self._next(q, k, heads)
         split = not named.get("skip_reshape")
         parts = [x.unflatten(-1, (heads, -1)).transpose(1, 2) if split else x for x in (q, k, v)]
-        keys = self._keys if site.kind == "cross" else None
-        output = self.tap.attend(site, *parts, project=None if keys is None else lambda text: keys(site, text))
+        output = self.tap.attend(site, *parts)
         if output is None:
             return attend(q, k, v, heads, *args, **named)
         if named.get("mask") is not None or (args and args[0] is not None):
@@ -98,21 +97,17 @@ class AttentionOverride:
         if self.calls != len(self.sites):
             raise ValueError(_other(f"{self.calls} of {len(self.sites)} attention layers were called"))
 
-    def _next(self, q: Tensor, heads: int, named: dict[str, Any]) -> Site:
+    def _next(self, q: Tensor, k: Tensor, heads: int) -> Site:
         if self.calls >= len(self.sites):
             raise ValueError(_other(f"more than {len(self.sites)} attention layers were called"))
         site = self.sites[self.calls]
         self.calls += 1
-        found = q.shape[-2]
-        wanted = site.queries + (0 if site.text is None else site.text.stop - site.text.start)
-        if found != wanted or heads != site.heads:
-            raise ValueError(_other(f"layer {site.name} has {found} queries and {heads} heads, not {wanted}"))
+        queries = site.queries + (0 if site.text is None else self.tokens)
+        wanted = queries, self.tokens if site.kind == "cross" else queries, site.heads
+        found = q.shape[-2], k.shape[-2], heads
+        if found != wanted:
+            raise ValueError(_other(f"layer {site.name} has (queries, keys, heads) {found}, not {wanted}"))
         return site
-
-    def _keys(self, site: Site, text: Tensor) -> Tensor:
-        """The keys that a cross-attention layer projects from a text [n, tokens, dim]."""
-        layer = self.network.get_submodule(site.path)
-        return layer.to_k(text).unflatten(-1, (site.heads, -1)).transpose(1, 2)
 
 
 def _other(what: str) -> str:

@@ -196,6 +196,7 @@ def main() -> int:
     comfyui = Path(sys.argv[1])
     sys.argv[1:] = []
     real.prepare(comfyui)
+    real.on_cpu()
     with torch.no_grad():
         check_family("Stable Diffusion", *tiny_sd(comfyui), 7.5, "simple", (34, 42))
         check_family("Stable Diffusion XL", *tiny_sdxl(comfyui), 5.0, "simple", (32, 48))

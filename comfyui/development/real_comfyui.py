@@ -32,7 +32,7 @@ class _Absent(types.ModuleType):
 
 
 def prepare(comfyui: Path) -> None:
-    """Make ComfyUI importable from its folder, on the CPU. ComfyUI imports torchvision and torchaudio, for other models
+    """Make ComfyUI importable from its folder. ComfyUI imports torchvision and torchaudio, for other models
     than these; where they are not installed, empty modules stand in."""
     from diffusers import FluxPipeline, StableDiffusionPipeline  # noqa: F401 - before they could find the empty modules
     from transformers.utils import is_torchvision_available
@@ -43,6 +43,10 @@ def prepare(comfyui: Path) -> None:
             for name in (package, f"{package}.transforms"):
                 sys.modules[name] = _Absent(name)
     sys.path.insert(0, str(comfyui))
+
+
+def on_cpu() -> None:
+    """Have ComfyUI compute on the CPU, and take nothing from the command line."""
     import comfy.options
 
     comfy.options.args_parsing = False
@@ -62,6 +66,15 @@ def nodes() -> Any:
     return importlib.import_module(f"{name}.nodes")
 
 
+class _Times(float):
+    """A factor such as 1.5, whose product with a number of channels is one."""
+
+    def __mul__(self, channels: Any) -> Any:
+        return int(float(self) * channels)
+
+    __rmul__ = __mul__
+
+
 def unet_model(unet: Any, *, heads: int, kind: Any = None, config: dict[str, Any] | None = None) -> Any:
     """ComfyUI's MODEL with the weights of a UNet of diffusers; `heads`: channels of a head."""
     import comfy.supported_models
@@ -79,7 +92,7 @@ def unet_model(unet: Any, *, heads: int, kind: Any = None, config: dict[str, Any
         "in_channels": given.in_channels,
         "out_channels": given.out_channels,
         "model_channels": given.block_out_channels[0],
-        "channel_mult": [x // given.block_out_channels[0] for x in given.block_out_channels],
+        "channel_mult": [_Times(x / given.block_out_channels[0]) for x in given.block_out_channels],
         "num_res_blocks": [layers] * levels,
         "transformer_depth": [d for d in deep for _ in range(layers)],
         "transformer_depth_output": [d for d in deep for _ in range(layers + 1)],
@@ -163,6 +176,7 @@ def patcher(model: Any, weights: dict[str, torch.Tensor]) -> Any:
 def clip_of(encoder: Any, tokenizer_folder: str) -> Any:
     """ComfyUI's CLIP with the weights of a text encoder of diffusers, whose end token is the last of its vocabulary."""
     import comfy.model_patcher
+    import comfy.ops
     import comfy.sd
     import comfy.sd1_clip
 
@@ -184,6 +198,8 @@ def clip_of(encoder: Any, tokenizer_folder: str) -> Any:
     clip = comfy.sd.CLIP(no_init=True)
     clip.cond_stage_model = comfy.sd1_clip.SD1ClipModel(clip_model=Encoder, dtype=torch.float32)
     own = clip.cond_stage_model.clip_l.transformer
+    embedding = comfy.ops.manual_cast.Embedding(given.vocab_size, given.hidden_size, dtype=torch.float32)
+    own.text_model.embeddings.token_embedding = embedding  # whose size is that of CLIP's vocabulary
     weights = {
         (name if name.startswith("text_model.") else f"text_model.{name}"): value
         for name, value in encoder.state_dict().items()
@@ -200,14 +216,14 @@ def clip_of(encoder: Any, tokenizer_folder: str) -> Any:
 
 
 class PipelineClip:
-    """The text of an SDXL or FLUX pipeline of diffusers, asked as ComfyUI's CLIP is."""
+    """The text of a pipeline of diffusers (Stable Diffusion, SDXL or FLUX), asked as ComfyUI's CLIP is."""
 
     def __init__(self, pipeline: Any) -> None:
-        self.pipeline = pipeline
-        second = pipeline.tokenizer_2
+        self.pipeline, self.second = pipeline, getattr(pipeline, "tokenizer_2", None)
         self.flux = not hasattr(pipeline, "unet")
-        parts = {"clip_l": (pipeline.tokenizer, 77), **({"t5xxl": (second, 99999999)} if self.flux else {})}
-        made = {name: types.SimpleNamespace(tokenizer=one, max_length=most) for name, (one, most) in parts.items()}
+        made = {"clip_l": types.SimpleNamespace(tokenizer=pipeline.tokenizer, max_length=77)}
+        if self.flux:
+            made["t5xxl"] = types.SimpleNamespace(tokenizer=self.second, max_length=99999999)
         self.tokenizer = types.SimpleNamespace(**made)
         self.patcher = types.SimpleNamespace(patches_uuid="none")
 
@@ -216,20 +232,22 @@ class PipelineClip:
             found = tokenizer(text, padding="max_length", max_length=size, truncation=True)["input_ids"]
             return [[(token, 1.0) for token in found]]
 
-        other = (
-            {"t5xxl": ids(self.pipeline.tokenizer_2, 256)} if self.flux else {"g": ids(self.pipeline.tokenizer_2, 77)}
-        )
-        return {"l": ids(self.pipeline.tokenizer, 77), **other}
+        tokens = {"l": ids(self.pipeline.tokenizer, 77)}
+        if self.second is not None:
+            tokens |= {"t5xxl": ids(self.second, 256)} if self.flux else {"g": ids(self.second, 77)}
+        return tokens
 
     @torch.no_grad()
     def encode_from_tokens(self, tokens: dict[str, Any], **_: Any) -> dict[str, torch.Tensor]:
-        first, second = (torch.tensor([[token for token, _ in batches[0]]]) for batches in tokens.values())
-        encoders = self.pipeline.text_encoder, self.pipeline.text_encoder_2
+        given = [torch.tensor([[token for token, _ in batches[0]]]) for batches in tokens.values()]
+        first = self.pipeline.text_encoder(given[0], output_hidden_states=True)
+        if len(given) == 1:
+            return {"cond": first.last_hidden_state, "pooled_output": first.pooler_output}
+        second = self.pipeline.text_encoder_2(given[1], output_hidden_states=True)
         if self.flux:
-            return {"cond": encoders[1](second)[0], "pooled_output": encoders[0](first).pooler_output}
-        one, two = (e(ids, output_hidden_states=True) for e, ids in zip(encoders, (first, second), strict=True))
-        states = torch.cat([one.hidden_states[-2], two.hidden_states[-2]], -1)
-        return {"cond": states, "pooled_output": two[0]}
+            return {"cond": second[0], "pooled_output": first.pooler_output}
+        states = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], -1)
+        return {"cond": states, "pooled_output": second[0]}
 
 
 class PipelineVae:
