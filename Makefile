@@ -3,9 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= out/demo
-INPUTS := pyproject.toml constraints.txt
+INPUTS := pyproject.toml constraints.txt hatch_build.py
 
-.PHONY: demo test train score lint bench clean
+.PHONY: demo test train score lint bench docs pictures dist clean
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "promptweave needs Python 3.11 or later; set PYTHON=python3.11, say.")'
@@ -21,6 +21,10 @@ $(VENV)/.dev: $(VENV)/.apps
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
+$(VENV)/.docs: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	touch $@
+
 demo: $(VENV)/.apps
 	$(BIN)/promptweave edit "a photo of a cat riding a bike" "a photo of a cat riding a car" --compare --force -o $(OUT)
 
@@ -34,6 +38,18 @@ train: $(VENV)/.dev
 bench: $(VENV)/.dev
 	OMP_WAIT_POLICY=passive $(BIN)/promptweave bench edits
 	OMP_WAIT_POLICY=passive $(BIN)/promptweave bench speed
+
+# The documentation as a site; a link that leads nowhere is an error.
+docs: $(VENV)/.docs
+	$(BIN)/python docs/site/make_site.py out/site
+
+# All pictures and figures of the documentation; ARGS="demo hat" names some of them.
+pictures: $(VENV)/.dev
+	OMP_WAIT_POLICY=passive $(BIN)/python docs/pictures/make.py $(ARGS)
+
+# Wheel and sdist. With REPOSITORY=https://... links and images of the description work on a package index.
+dist: $(VENV)/.dev
+	PROMPTWEAVE_REPOSITORY=$(REPOSITORY) $(BIN)/python -m hatchling build -d dist
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
