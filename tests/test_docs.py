@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+from importlib import import_module
 from inspect import signature
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from promptweave.core.fields import options_of
 from promptweave.maps.segmentation import Segmenting
 
 HERE = Path(__file__).parents[1]
-PAGES = [HERE / "README.md", HERE / "changelog.md", *sorted((HERE / "docs").rglob("*.md"))]
+ROOT_PAGES = [HERE / name for name in ("README.md", "changelog.md", "CONTRIBUTING.md", "SECURITY.md")]
+PAGES = [*ROOT_PAGES, *sorted((HERE / "docs").rglob("*.md"))]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
@@ -50,6 +52,28 @@ def test_a_broken_link_is_found(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# One\n[a](#one) [b](#two) [c](none.md) [d](https://example.org)\n```\n[e](code.md)\n```\n")
     assert broken(page) == ["#two", "none.md"]
+
+
+def test_the_examples_are_all_shown() -> None:
+    page = HERE / "docs" / "examples.md"
+    assert {path.name for path in (HERE / "examples").glob("*.py")} == {
+        Path(link).name for link in LINK.findall(page.read_text()) if link.endswith(".py")
+    }
+
+
+def test_the_site_is_laid_out_with_links_that_lead_somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All but what Sphinx itself does, which takes a minute: `make docs`."""
+    monkeypatch.syspath_prepend(str(HERE / "docs" / "site"))
+    lay_out, public = import_module("make_site").lay_out, import_module("api_pages").public
+    lay_out(tmp_path)
+    pages = sorted(tmp_path.rglob("*.md"))
+    for page in pages:
+        page.write_text(re.sub(r"\]\(/", f"]({tmp_path}/", page.read_text()))
+    assert [(page.name, wrong) for page in pages if (wrong := broken(page))] == []
+    listed = set(re.findall(r"^/([\w/]+)$", "".join(page.read_text() for page in pages), re.M))
+    assert {str(page.relative_to(tmp_path).with_suffix("")) for page in pages} - {"index"} == listed
+    shown = "".join(page.read_text() for page in (tmp_path / "reference").glob("*.md"))
+    assert len(public()) > 60 and all(f"}} promptweave.{name}(" in shown for name in public())
 
 
 def test_the_index_links_every_page() -> None:
