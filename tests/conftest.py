@@ -7,6 +7,7 @@ from pathlib import Path
 import matrix
 import pytest
 import torch
+import type_checks  # noqa: F401  it watches the imports of the package that follow
 from hypothesis import settings
 from tiny import SENTENCES, build_tiny
 
