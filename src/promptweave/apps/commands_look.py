@@ -158,11 +158,16 @@ def replay(
     )  # fmt: skip
     with terminal.progress("replaying", recipe.steps) as advance:
         made = again(picture, model=network, allow=replaying.allow_module, progress=advance)
-    terminal.give({"matches": made.matches, "largest_difference": made.difference, "notes": list(made.notes)})
-    terminal.say(
-        "The pixels match." if made.matches else f"The pixels differ, by up to {made.difference} of 255.", *made.notes
+    terminal.give(
+        {
+            "matches": made.matches,
+            "largest_difference": made.difference,
+            "share": made.share,
+            "notes": list(made.notes),
+        }  # fmt: skip
     )
-    if not made.matches:
+    terminal.say(made.said)
+    if not made.close:
         sys.exit(FAILURE)
 
 

@@ -9,6 +9,7 @@ from typing import Unpack
 from promptweave.core.clock import Span
 from promptweave.core.control import Control
 from promptweave.core.typed import checked
+from promptweave.editing.computed import Computed
 from promptweave.editing.inverted_file import InvertedImage
 from promptweave.editing.masks import with_controls
 from promptweave.editing.options import EditOptions, PromptToPrompt
@@ -169,14 +170,18 @@ def run(
     watch: Sequence[Control] = (),
     compared: bool = False,
     progress: Progress | None = None,
+    again: Computed | None = None,
 ) -> Result:
     """Run a recipe; a `recording` of its source replaces the source's rows. `watch`: recorders that run along.
 
-    `compared`: the run is one that others are compared with; its prompts may then have no say (guidance 0).
+    `compared`: the run is one that others are compared with; its prompts may then have no say (guidance 0). `again`:
+    how it was computed before, to compute it in the same passes.
     """
-    return run_many(
-        [recipe], model, compare=compare, recordings=[recording], watch=watch, compared=compared, progress=progress
-    )[0]
+    ready = prepared(
+        recipe, model, compare=compare, recording=recording, watch=watch, compared=compared, progress=progress,
+        again=again,
+    )  # fmt: skip
+    return ready.result(model, sample_jobs(model, ready.jobs))
 
 
 @checked
@@ -208,6 +213,7 @@ class Prepared:
     recipe: Recipe
     begin: Start
     jobs: tuple[Job, ...]
+    computed: Computed
 
     def result(self, model: Model, samples: Sequence[Sample]) -> Result:
         """The result of the jobs' samples."""
@@ -219,7 +225,8 @@ class Prepared:
         kept = in_original(recipe, one, again) if recipe.keep_original else ()
         report = effect_report(recipe, one, plain, begin.inverted, reproduced=again, kept=kept) | model.kernels()
         grid = latent_grid(model, recipe.size)
-        return Result(recipe, one, plain, report, model.fingerprint(), grid, begin.inverted, kept)
+        computed = replace(self.computed, beside=one.beside, plain=samples[1].beside if len(samples) > 1 else None)
+        return Result(recipe, one, plain, report, model.fingerprint(), grid, begin.inverted, kept, computed)
 
 
 def prepared(
@@ -231,21 +238,27 @@ def prepared(
     watch: Sequence[Control] = (),
     compared: bool = False,
     progress: Progress | None = None,
+    again: Computed | None = None,
 ) -> Prepared:
-    """Check a recipe and find the start of its run: of an input image by inversion, of an edit by the run before it."""
+    """Check a recipe and find the start of its run: of an input image by inversion, of an edit by the run before it.
+
+    `again`: how it was computed before, to compute it in the same passes.
+    """
+    again = again or Computed()
     recipe.check()
     check_lengths(recipe, model)
-    recording = recording or base_of(recipe, model, progress)
-    source = None if recording is None else recording.track
-    known = None if recording is None else recording.inverted
+    given = recording or base_of(recipe, model, progress)
+    source = None if given is None else given.track
+    known = None if given is None else given.inverted
     begin = start(recipe, model, source, progress, inverted=known, watched=bool(watch))
     job = Job(
         recipe.prompts, begin.noise, recipe.steps, recipe.guidance, (*begin.controls, *recipe.controls, *watch),
         recipe.negative, recipe.seed, source or begin.held, progress, begin.first_pass, begin.inverted,
-        compared, recipe.truncate,
+        compared, recipe.truncate, again.beside,
     )  # fmt: skip
-    plain = (_uncontrolled(recipe, begin),) if compare and _compared(recipe) else ()
-    return Prepared(recipe, begin, (job, *plain))
+    plain = (replace(_uncontrolled(recipe, begin), beside=again.plain or ()),) if compare and _compared(recipe) else ()
+    computed = Computed(watched=bool(watch), recording=recording.computed if isinstance(recording, Recording) else None)
+    return Prepared(recipe, begin, (job, *plain), computed)
 
 
 def _compared(recipe: Recipe) -> int:

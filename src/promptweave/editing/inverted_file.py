@@ -12,6 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from promptweave.core.aligned import aligned
 from promptweave.core.files import write_file
 from promptweave.editing.inversions import read_inversion
 from promptweave.editing.json_text import read_json
@@ -140,4 +141,4 @@ def read_inverted(path: Path | str, record: Any, tensors: Mapping[str, Tensor], 
     missing = [name for name, axes in method.tensors.items() if name not in more or more[name].ndim != axes]
     if missing:
         raise BrokenRecipe(f"{path} is damaged: its inversion lacks {', '.join(missing)}. Invert the image anew.")
-    return Inverted(tuple(latents), method, more, figures)
+    return Inverted(tuple(map(aligned, latents)), method, {name: aligned(x) for name, x in more.items()}, figures)

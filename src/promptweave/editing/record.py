@@ -7,9 +7,11 @@ from pathlib import Path
 
 import torch
 
+from promptweave.core.kept import NOTHING, together
 from promptweave.core.precision import precision
 from promptweave.core.rows import Row
 from promptweave.core.site import Site
+from promptweave.editing.computed import Computed
 from promptweave.editing.inverted_file import InvertedImage, check_maker
 from promptweave.editing.recipe import BrokenRecipe, Recipe
 from promptweave.editing.recording_file import read_recording, write_recording
@@ -35,6 +37,7 @@ class Recording:
     track: Track
     hash: str
     inverted: Inverted | None = None  # of the input image
+    computed: Computed = Computed()
 
     @property
     def prompt(self) -> str:
@@ -69,7 +72,7 @@ class Recording:
         path = Path(path)
         if path.suffix != ".safetensors":
             raise ValueError(f"A recording is saved as a .safetensors file. Received {path}.")
-        write_recording(path, self.recipe, self.row, self.track, self.hash, self.inverted)
+        write_recording(path, self.recipe, self.row, self.track, self.hash, self.inverted, self.computed)
         return path
 
     @classmethod
@@ -103,6 +106,13 @@ def reads_values(recipe: Recipe, model: Model) -> bool:
     return any(control.reads(run).values for control in recipe.controls)
 
 
+def read_by(recipe: Recipe, model: Model, maps: bool = False) -> Kept:
+    """What a recording of a recipe's source has to hold for its controls. `maps`: recorders read word maps."""
+    run, _ = _job(recipe, model).bind(model)
+    read = [control.reads(run) for control in recipe.controls]
+    return together([*read, replace(NOTHING, maps=maps)], run)
+
+
 def recordable(recipe: Recipe, model: Model) -> bool:
     """Whether a usual recording, one without values, can take the source's place in an edit."""
     run, _ = _job(recipe, model).bind(model)
@@ -125,8 +135,12 @@ def record_run(
     budget: int | None = None,
     progress: Progress | None = None,
     source: Recording | InvertedImage | None = None,
+    again: Computed | None = None,
 ) -> Recording:
-    """Run a recipe and record one of its rows. Raises TooLarge before the run if it exceeds `budget` bytes."""
+    """Run a recipe and record one of its rows. Raises TooLarge before the run if it exceeds `budget` bytes.
+
+    `again`: how such a recording was computed before, to compute it in the same passes.
+    """
     recipe.check()
     kept = kept or Kept()
     needed = estimate(model, recipe, kept, row=row)
@@ -138,7 +152,7 @@ def record_run(
     track, known = (None, None) if source is None else (source.track, source.inverted)
     begin = start(recipe, model, track, progress, inverted=known)
     pinned = begin.inverted is not None and begin.inverted.pinned and not begin.recorded
-    alone = pinned and len(recipe.prompts) == 1 and not recipe.controls and model.guided
+    alone = pinned and len(recipe.prompts) == 1 and not recipe.controls and model.guided and not (again and again.whole)
     made = sample(
         model,
         recipe.prompts,
@@ -152,10 +166,15 @@ def record_run(
         inverted=begin.inverted,
         progress=progress,
         truncate=recipe.truncate,
+        beside=() if again is None else again.beside,
     )
     captured = made.hooks[-1]
     assert isinstance(captured, Captured)
-    return Recording(recipe, row, captured.track(made.pictures[row]), model.fingerprint(), begin.inverted)
+    computed = Computed(
+        beside=made.beside, recording=source.computed if isinstance(source, Recording) else None, whole=not alone,
+        prompts=len(recipe.prompts),
+    )  # fmt: skip
+    return Recording(recipe, row, captured.track(made.pictures[row]), model.fingerprint(), begin.inverted, computed)
 
 
 def megabytes(count: int) -> str:

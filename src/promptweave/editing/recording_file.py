@@ -17,6 +17,7 @@ from promptweave.core.kept import Kept
 from promptweave.core.pattern import Pattern, Softmax, Term
 from promptweave.core.rows import Row
 from promptweave.core.shown import shown
+from promptweave.editing.computed import Computed
 from promptweave.editing.inverted_file import inverted_record, inverted_tensors, read_inverted
 from promptweave.editing.json_text import BadJson, read_json
 from promptweave.editing.recipe import BrokenRecipe, Recipe
@@ -31,7 +32,13 @@ LINE = tuple[int, int, str, str, str, Name, tuple[tuple[str, str, Name, Name], .
 
 
 def write_recording(
-    path: Path, recipe: Recipe, row: int, track: Track, hash: str, inverted: Inverted | None = None
+    path: Path,
+    recipe: Recipe,
+    row: int,
+    track: Track,
+    hash: str,
+    inverted: Inverted | None = None,
+    computed: Computed | None = None,
 ) -> None:
     """Write a recording, whole or not at all. Raises CannotWrite."""
     tensors: dict[str, Tensor] = {}
@@ -61,14 +68,15 @@ def write_recording(
     record = {
         "format": FORMAT, "recipe": recipe.as_dict(), "row": row, "hash": hash, "rows": rows,
         "kept": asdict(track.kept), "inverted": None if inverted is None else inverted_record(inverted),
+        "computed": (computed or Computed()).as_dict(),
     }  # fmt: skip
     write_file(path, lambda fresh: save_file(tensors, fresh, metadata={"promptweave": as_json(record)}))
 
 
 def read_recording(
     path: Path | str, device: torch.device | str = "cpu"
-) -> tuple[Recipe, int, Track, str, Inverted | None]:
-    """Recipe, row, track, hash and inversion of a memory-mapped recording. `device`: where the edits will run.
+) -> tuple[Recipe, int, Track, str, Inverted | None, Computed]:
+    """The parts of a memory-mapped recording. `device`: where the edits will run.
 
     Raises BrokenRecipe, which names the part of the header that is wrong, and FileNotFoundError.
     """
@@ -77,6 +85,7 @@ def read_recording(
         header = {name: read_value(kind, record.get(name), name) for name, kind in HEADER.items()}
         lines = [read_value(LINE, line, f"rows[{number}]") for number, line in enumerate(header["rows"])]
         kept = _kept(header["kept"])
+        computed = Computed.from_dict(record.get("computed", {}))
     except BadValue as error:
         raise BrokenRecipe(f"The header of {path} cannot be read: {error} Record anew.") from error
     recipe = Recipe.from_dict(record["recipe"])
@@ -108,7 +117,8 @@ def read_recording(
             edited = Pattern(tuple(Term(Softmax(*pair(a, b)), gate(c), gate(d)) for a, b, c, d in terms))
         rows[step, call, site] = Row(*pair(q, k), None if v is None else pair(q, v)[1], edited)
     track = Track(kept, list(tensors["path"]), rows, tensors["pictures"].numpy(), torch.device(device))
-    return recipe, header["row"], track, header["hash"], read_inverted(path, record.get("inverted"), tensors, recipe)
+    inverted = read_inverted(path, record.get("inverted"), tensors, recipe)
+    return recipe, header["row"], track, header["hash"], inverted, computed
 
 
 def _parts(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -16,6 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from promptweave.core.control import Hooks
 from promptweave.core.files import Write, check_folder, write_files
+from promptweave.editing.computed import Computed, machine
 from promptweave.editing.put_back import PutBack
 from promptweave.editing.recipe import FORMAT, KEY, Recipe, versions
 from promptweave.editing.stored import read_record as read_record
@@ -32,6 +33,7 @@ class Result:
     """A finished run. `plain`: the targets without controls, uint8 [targets, images, height, width, 3], or None.
 
     `kept`: for each prompt the original at full size with its image put back (`keep_original`); else empty.
+    `computed`: in which forward passes, for `replay`.
     """
 
     recipe: Recipe
@@ -42,6 +44,7 @@ class Result:
     grid: tuple[int, int]
     inverted: Inverted | None = None  # of the input image
     kept: tuple[PutBack, ...] = ()
+    computed: Computed = Computed()
 
     def picture(self, row: int, image: int = 0) -> Image.Image:
         """The image of a prompt and a seed, by their numbers: in the original at full size if that is kept."""
@@ -79,6 +82,8 @@ class Result:
             "schedule": {"sampler": self.recipe.scheduler, "steps": self.recipe.steps, "latent": list(self.grid)},
             "model": {"name": self.recipe.model, "hash": self.model_hash},
             "versions": versions(),
+            "machine": machine(self.sample.run.device),
+            "computed": self.computed.as_dict(),
             "report": self.report,
         }
 
@@ -121,7 +126,7 @@ class Result:
         folder = Path(folder)
         check_output(folder, force=force)
         files: dict[str, Write] = {name: self._writer(row, image) for name, (row, image) in self.files().items()}
-        files["comparison.png"] = lambda path: self.comparison().save(path, pnginfo=self._info(0, 0))
+        files["comparison.png"] = lambda path: self.comparison().save(path, pnginfo=self._info(0, 0, sheet=1))
         for name, text in (pages or {}).items():
             files[name] = lambda path, text=text: path.write_text(text, "utf-8")
         # the last, for it says that a run is there
@@ -135,9 +140,9 @@ class Result:
         """Write one image as a PNG that carries the record."""
         self.picture(row, image).save(path, pnginfo=self._info(row, image))
 
-    def _info(self, row: int, image: int) -> PngInfo:
+    def _info(self, row: int, image: int, **more: int) -> PngInfo:
         info = PngInfo()
-        record = {**self.record, "picture": {"prompt": row, "image": image}}
+        record = {**self.record, "picture": {"prompt": row, "image": image, **more}}
         info.add_itxt(KEY, as_json(record))
         return info
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from promptweave.editing.computed import Computed
 from promptweave.editing.recipe import KEY, BrokenRecipe, Recipe, parse
 from promptweave.editing.values import BadValue, read_value
 
@@ -19,7 +20,8 @@ from promptweave.editing.values import BadValue, read_value
 class Stored:
     """A saved image: uint8 `pixels` [height, width, 3], the row `prompt` and the image `image` of a run of `recipe`.
 
-    `versions`: of the packages that made it; `hash`: of the model's weights.
+    `versions`: of the packages that made it; `machine`: what of the machine decides how sums round; `hash`: of the
+    model's weights. `computed`: in which forward passes. `sheet`: whether the image is the comparison of the run.
     """
 
     recipe: Recipe
@@ -28,6 +30,9 @@ class Stored:
     prompt: int
     image: int
     pixels: np.ndarray
+    machine: Mapping[str, str] = field(default_factory=dict[str, str])
+    computed: Computed = Computed()
+    sheet: bool = False
 
 
 def read_record(path: Path | str) -> dict[str, Any]:
@@ -51,13 +56,16 @@ def read_stored(path: Path | str, *, allow: Sequence[str] = ()) -> Stored:
         }  # fmt: skip
         place = [read_value(int, parts["picture"].get(name), f"picture.{name}") for name in ("prompt", "image")]
         hash = read_value(str, parts["model"].get("hash"), "model.hash")
+        sheet = read_value(int, parts["picture"].get("sheet", 0), "picture.sheet") != 0
+        machine = read_value(Mapping[str, str], record.get("machine", {}), "machine")
+        computed = Computed.from_dict(record.get("computed", {}))
     except BadValue as error:
         raise BrokenRecipe(f"The record of {path} cannot be read: {error}") from error
     recipe = Recipe.from_dict(record["recipe"], allow=allow)
     for name, value, count in (("prompt", place[0], len(recipe.prompts)), ("image", place[1], recipe.images)):
         if not 0 <= value < count:
             raise BrokenRecipe(f"picture.{name} must be one of {count}, counted from 0. Received {value}.")
-    return Stored(recipe, parts["versions"], hash, place[0], place[1], pixels)
+    return Stored(recipe, parts["versions"], hash, place[0], place[1], pixels, machine, computed, sheet)
 
 
 def _read(path: Path | str, *, pixels: bool) -> tuple[dict[str, Any], np.ndarray | None]:

@@ -20,6 +20,7 @@ from promptweave.core.record_maps import RecordedMaps, RecordMaps
 from promptweave.core.site import Sites
 from promptweave.core.typed import checked
 from promptweave.models.base import Model, Solver
+from promptweave.sampling.beside import Beside, Company
 from promptweave.sampling.guidance import check_heard, effective
 from promptweave.sampling.noise_levels import check_channels, masked, noising
 from promptweave.sampling.phases import check_phases
@@ -37,12 +38,14 @@ FLOW = "flow-euler"  # the scheduler of flow models
 @dataclass(frozen=True, eq=False)
 class Sample:
     """The result of a run: `latents` [prompts, images, channels, h, w] and `pictures`, uint8 [prompts, images, height,
-    width, 3]. `run` is what the controls knew of it, `hooks` their runs, in order."""
+    width, 3]. `run` is what the controls knew of it, `hooks` their runs, in order; `beside`: the other runs that shared
+    its forward passes."""
 
     latents: Tensor
     pictures: np.ndarray
     run: Run
     hooks: tuple[Hooks, ...]
+    beside: tuple[Beside, ...] = ()
 
     @property
     def reports(self) -> tuple[dict[str, Any], ...]:
@@ -76,6 +79,7 @@ class Job:
     inverted: Solving | None = None  # what brings a solver of its own
     compared: bool = False  # made to compare others with: its prompts may go unheard
     truncate: bool = False  # whether texts that are too long for the model are cut
+    beside: tuple[Beside, ...] = ()  # rows of other runs that this one is to be computed beside
 
     def bind(self, model: Model, first_pass: FirstPass | None = None) -> tuple[Run, tuple[Hooks, ...]]:
         """Bind the controls to a run; everything that can be checked before the first step is checked here."""
@@ -173,6 +177,7 @@ def sample(
     inverted: Solving | None = None,
     progress: Progress | None = None,
     truncate: bool = False,
+    beside: tuple[Beside, ...] = (),
 ) -> Sample:
     """Generate an image for each prompt and each noise. For controls, row 0 is the source and the others are targets.
 
@@ -180,15 +185,16 @@ def sample(
     `negative` is the negative prompt. `seed`: of the noise that some solvers add on the way. A recorded `source`
     takes the place of row 0, which is then not computed. `inverted`: an inversion whose runs may need a solver of
     their own; its controls are given with the others. `progress` is called after every step with the step and the
-    latents. `truncate`: cut texts that are too long for the model, instead of raising PromptTooLong. Raises ValueError
-    if a parameter or control does not fit the model, and NoEffect for a guidance of 0 under which no prompt has a say,
-    before anything is computed; NotFinite if the network or a control gives no numbers.
+    latents. `truncate`: cut texts that are too long for the model, instead of raising PromptTooLong. `beside`: rows
+    of other runs to compute it beside (`sampling.beside`). Raises ValueError if a parameter or control does not fit the
+    model, and NoEffect for a guidance of 0 under which no prompt has a say, before anything is computed; NotFinite if
+    the network or a control gives no numbers.
     """
     usual = model.defaults
     steps, guidance = usual[0] if steps is None else steps, usual[1] if guidance is None else guidance
     job = Job(
         prompts, noise, steps, guidance, controls, negative, seed, source, progress, inverted=inverted,
-        truncate=truncate,
+        truncate=truncate, beside=beside,
     )  # fmt: skip
     return sample_jobs(model, [job])[0]
 
@@ -201,8 +207,12 @@ def sample_jobs(model: Model, jobs: Sequence[Job]) -> list[Sample]:
     """Do independent runs, each with its own prompts, controls and steps, in shared forward passes."""
     bound = bind_jobs(model, jobs)
     runs = [begun(model, job, hooks) for job, (_, hooks, _) in zip(jobs, bound, strict=True)]
-    latents = drive(model, runs)
-    return [sampled(model, job, made, z) for job, made, z in zip(jobs, bound, latents, strict=True)]
+    company = [Company(job.beside) for job in jobs]
+    latents = drive(model, runs, company)
+    return [
+        sampled(model, job, made, z, others.kept)
+        for job, made, z, others in zip(jobs, bound, latents, company, strict=True)
+    ]
 
 
 def bind_jobs(model: Model, jobs: Sequence[Job]) -> list[Bound]:
@@ -224,7 +234,7 @@ def begun(model: Model, job: Job, hooks: Sequence[Hooks]) -> Generator[Request, 
     return _walk(model, job, hooks, job.progress)
 
 
-def sampled(model: Model, job: Job, bound: Bound, z: Tensor) -> Sample:
+def sampled(model: Model, job: Job, bound: Bound, z: Tensor, beside: tuple[Beside, ...] = ()) -> Sample:
     """The sample of a run that has ended with the latents `z`. Raises NotFinite for latents that are no numbers."""
     run, hooks, first = bound
     if not finite(z):
@@ -232,7 +242,7 @@ def sampled(model: Model, job: Job, bound: Bound, z: Tensor) -> Sample:
         steps = range(max((hook.first_step for hook in hooks), default=0), run.steps)
         named = {type(control).__name__: hook for control, hook in zip(job.controls, hooks, strict=True)}
         raise not_finite(model, job.prompts, z, partial(_walk, model, job, hooks), steps, named)
-    return Sample(z, _pictures(model, z, job.source), run, hooks)
+    return Sample(z, _pictures(model, z, job.source), run, hooks, beside)
 
 
 def _walk(
@@ -255,7 +265,7 @@ def _first_pass(model: Model, job: Job, run: Run) -> FirstPass:
     wanted = {control.first_pass_sites(run) for control in job.controls if "maps" in control.needs}
     names = tuple(site.name for site in run.sites if any(site in sites for sites in wanted))
     controls = [*kept, RecordMaps(Sites(names=names), by_site=len(wanted) > 1)]
-    made = sample_jobs(model, [replace(job, prompts=job.prompts[:1], controls=controls, progress=None)])[0]
+    made = sample_jobs(model, [replace(job, prompts=job.prompts[:1], controls=controls, progress=None, beside=())])[0]
     seen = made.hooks[-1]
     assert isinstance(seen, RecordedMaps)
     return FirstPass(made.latents[0], seen.maps)

@@ -207,14 +207,18 @@ def answer(model: Model, requests: Sequence[Request], after: Callable[[], None] 
         values = torch.cat([r.context if r.values is None else r.values for r in requests])
     tap = None
     if values is not None or any(request.parts for request in requests):
-        untouched = [Tapped(Layout(("cond",), size), _keep) for size in sizes]
-        parts = [part for r, plain in zip(requests, untouched, strict=True) for part in r.parts or (plain,)]
+        parts = [part for r, size in zip(requests, sizes, strict=True) for part in r.parts or (untouched(size),)]
         tap = Tap(tuple(parts), values, after, None if alone is None else alone.memory)
     output = model.predict(
         joined("z"), t, joined("context"), tap, pooled=joined("pooled"), guidance=joined("guidance"),
         copies=Copies(tuple((size, request.copies) for size, request in zip(sizes, requests, strict=True))),
     )  # fmt: skip
     return list(output.split(sizes))
+
+
+def untouched(rows: int) -> Tapped:
+    """Rows at which nothing acts."""
+    return Tapped(Layout(("cond",), rows), _keep)
 
 
 def _keep(site: Site, rows: Rows) -> Rows:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from promptweave.core.aligned import aligned
 from promptweave.core.clock import Step
 from promptweave.core.control import Control, Hooks, Run
 from promptweave.core.files import CannotWrite
@@ -76,7 +77,7 @@ class Track:
     device: torch.device
 
     def latents(self, index: int) -> Tensor:
-        return self.path[index].to(self.device)
+        return aligned(self.path[index].to(self.device))
 
     def row(self, step: Step, call: int, site: Site) -> Row:
         found = self.rows.get((step.index, call, site.name))
@@ -182,7 +183,7 @@ def _kernels(pattern: Pattern | None) -> list[Tensor]:
 
 def _moved(row: Row, device: torch.device) -> Row:
     def move(x: Tensor) -> Tensor:
-        return x.to(device)
+        return aligned(x.to(device))
 
     values = None if row.values is None else move(row.values)
     return Row(move(row.q), move(row.k), values, None if row.edited is None else _mapped(row.edited, move))

@@ -16,6 +16,7 @@ from promptweave.core.control import Extra, Hooks, Predictions, Text
 from promptweave.core.memory import Memory
 from promptweave.core.rows import Branch, Layout
 from promptweave.models.base import Model, Solver
+from promptweave.sampling.beside import Company
 from promptweave.sampling.passes import Pass, Request, Source, answer
 from promptweave.sampling.probe import Look, Prober
 from promptweave.sampling.steps import guide
@@ -125,12 +126,18 @@ def _scaled(extra: Extra, solver: Solver, t: int | float) -> Extra:
     return extra if extra.latents is None else replace(extra, latents=solver.scale(extra.latents, t))
 
 
-def drive(model: Model, runs: Sequence[Generator[Request, Tensor, Tensor]]) -> list[Tensor]:
-    """Drive runs to their ends. Runs with latents and texts of the same shape share every forward pass."""
+def drive(
+    model: Model, runs: Sequence[Generator[Request, Tensor, Tensor]], company: Sequence[Company] = ()
+) -> list[Tensor]:
+    """Drive runs to their ends. Runs with latents and texts of the same shape share every forward pass.
+
+    `company`: notes for each run what stands beside it, or says what to put there.
+    """
+    company = company or [Company() for _ in runs]
     results: dict[int, Tensor] = {}
     waiting = {number: next(run) for number, run in enumerate(runs)}
     while waiting:
-        results |= answered(model, runs, waiting, list(waiting))
+        results |= answered(model, runs, waiting, list(waiting), company)
     return [results[number] for number in range(len(runs))]
 
 
@@ -139,16 +146,23 @@ def answered(
     runs: Sequence[Generator[Request, Tensor, Tensor]],
     waiting: dict[int, Request],
     numbers: Sequence[int],
+    company: Sequence[Company],
 ) -> dict[int, Tensor]:
     """Answer the requests of some of the runs, which then wait for the next answer; the latents of those that end."""
     ended: dict[int, Tensor] = {}
     groups: dict[tuple[Any, ...], list[int]] = {}
     for number in numbers:
         request = waiting[number]
-        shape = (request.z.shape[1:], request.context.shape[1:], request.pooled is None)
+        alone = number if company[number].given else None
+        shape = (request.z.shape[1:], request.context.shape[1:], request.pooled is None, alone)
         groups.setdefault(shape, []).append(number)
     for together in groups.values():
-        outputs = answer(model, [waiting[number] for number in together])
+        requests, first = [waiting[number] for number in together], 0
+        if company[together[0]].given:
+            requests, first = company[together[0]].with_others(*requests)
+        for place, number in enumerate(together, first):
+            company[number].note(requests, place)
+        outputs = answer(model, requests)[first : first + len(together)]
         for number, output in zip(together, outputs, strict=True):
             try:
                 waiting[number] = runs[number].send(output)

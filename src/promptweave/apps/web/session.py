@@ -18,11 +18,13 @@ from promptweave.apps.web.studio import Studio
 from promptweave.apps.web.tree import Node, Tree
 from promptweave.apps.web.uploads import read_upload
 from promptweave.core.clock import Number, Step
+from promptweave.editing.computed import Computed
 from promptweave.editing.inversions import read_inversion
 from promptweave.editing.picture import Picture
 from promptweave.editing.pixels import Opened
 from promptweave.editing.plan import recipe_for
 from promptweave.editing.recipe import Recipe
+from promptweave.editing.replay import compared, outcome, recorded_source, since
 from promptweave.editing.settings import Settings
 from promptweave.editing.sweep import Sweep, sweep
 from promptweave.editing.values import as_json
@@ -30,6 +32,8 @@ from promptweave.finding.found import Found
 from promptweave.maps.html_report import write_report
 from promptweave.view.heat import over
 from promptweave.words import alignment, suggest
+
+BESIDE = 8  # rows of other runs that a restored image may be computed beside, for each image that a run may have
 
 Watch = Callable[[int, int, Tensor | None], None]  # (steps done, total steps, latents)
 
@@ -188,18 +192,29 @@ class Session:
         model = self.studio.named(recipe)
         row = record.get("picture", {}).get("prompt", 0) if isinstance(record.get("picture"), dict) else 0
         row = row if isinstance(row, int) and 0 < row < len(recipe.prompts) else 0
+        computed = Computed.from_dict(record.get("computed", {}))
         while row == 0 and recipe.base is not None:  # the source of a chained edit is the edit that it builds on
-            recipe, row = recipe.base, recipe.base_row
-        recipe = replace(recipe, images=1) if row else replace(recipe, images=1, targets=(), controls=())
+            recipe, row, computed = recipe.base, recipe.base_row, computed.recording or Computed()
+        if row == 0 and computed.recording is not None:  # the source was computed for the recording
+            recipe, computed = replace(recipe, targets=(), controls=()), computed.recording
+        computed = replace(computed, plain=None)
+        if computed.rows > BESIDE * self.studio.limits.images:  # it may round differently then, and that is said
+            computed = replace(computed, beside=(), recording=None)
+        recipe = replace(recipe, images=1)
         with self.running():
-            made = self.studio.make(model, recipe, None, self.progress(watch), self.holder)
+            network = self.studio.network(model)
+            notes = since(record, network)
+            source = recorded_source(recipe, network, computed, self.progress(watch), maps=True)
+            made = self.studio.make(model, recipe, source, self.progress(watch), self.holder, computed)
         self.model = model
         node = self.tree.add(made, 0, model, None)
         if row:
             node = self.tree.add(made, row, model, node.number)
-        same = np.array_equal(np.asarray(old), np.asarray(node.picture.convert("RGB")))
-        differ = "Restored, but the pixels differ: the upload was made with other versions or on another machine."
-        return node, "Restored: the pixels match the upload." if same else differ
+        before, again = np.asarray(old), np.asarray(node.picture.convert("RGB"))
+        if before.shape != again.shape:
+            return node, "Restored, at another size than the upload has."
+        said = outcome(*compared(before, again), notes)
+        return node, f"Restored: {said[0].lower()}{said[1:]}"
 
     def go(self, number: int) -> Node:
         """Show the image with this number in the history, in order of creation."""

@@ -13,6 +13,7 @@ from promptweave.apps.web.limits import Limits
 from promptweave.apps.web.preview import Preview
 from promptweave.apps.web.shelf import Shelf, key_of
 from promptweave.core.record_maps import RecordMaps
+from promptweave.editing.computed import Computed
 from promptweave.editing.edit import run
 from promptweave.editing.inversions import inversions_of
 from promptweave.editing.plan import plan
@@ -128,28 +129,29 @@ class Studio:
         source: Recording | None,
         progress: Progress | None = None,
         holder: Any = None,
+        again: Computed | None = None,
     ) -> Result:
         """Run a recipe and record its word maps; a source without edits is also recorded for later edits.
 
-        `holder`: the session that holds the recording, until it is no more.
+        `holder`: the session that holds the recording, until it is no more. `again`: how it was computed before, to
+        compute it in the same passes.
         """
         network = self.network(name)
         self.limits.check(recipe)
         kept = None if recipe.targets or recipe.base else self._kept(network, recipe)
         read = tuple(columns(self.words(name, prompt)) for prompt in recipe.prompts)
         looking = [RecordMaps(columns=read), *([] if kept is None else [Capture(kept)])]
-        done = run(replace(recipe, controls=(*recipe.controls, *looking)), network, recording=source, progress=progress)
+        done = run(recipe, network, recording=source, watch=looking, progress=progress, again=again)
         count = len(recipe.controls)
         if kept is not None:
             captured = done.sample.hooks[-1]
             assert isinstance(captured, Captured)
             recording = Recording(
-                recipe, 0, captured.track(done.sample.pictures[0]), network.fingerprint(), done.inverted
-            )
+                recipe, 0, captured.track(done.sample.pictures[0]), network.fingerprint(), done.inverted,
+                Computed(beside=done.computed.beside, whole=True),
+            )  # fmt: skip
             self.shelf.put(key_of(name, recipe, 0), recording, holder)
-        report = {**done.report, "controls": done.report["controls"][:count]}
-        sample = replace(done.sample, hooks=done.sample.hooks[: count + 1])
-        return replace(done, recipe=recipe, report=report, sample=sample)
+        return replace(done, sample=replace(done.sample, hooks=done.sample.hooks[: count + 1]))
 
     def edited(
         self,
