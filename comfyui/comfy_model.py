@@ -67,6 +67,7 @@ class ComfyModel:
         reader = getattr(clip.tokenizer, part)
         self.tokenizer, self.limit = reader.tokenizer, T5_TOKENS if self.flux else int(reader.max_length)
         self._loaded = False
+        self._known: dict[tuple[str, bool], Words] = {}
 
     # --- what the library asks about a model ---
 
@@ -170,11 +171,14 @@ class ComfyModel:
         return self._words(prompt)
 
     def _words(self, prompt: str, allow_empty: bool = False) -> Words:
-        read = self.reading.parse(prompt)
-        return Words(
-            read.text, self.tokenizer, at_most=self.limit, allow_empty=allow_empty, vectors=False,
-            strengths=read.strengths,
-        )  # fmt: skip
+        key = prompt, allow_empty or bool(prompt.strip())
+        if key not in self._known:
+            read = self.reading.parse(prompt)
+            self._known[key] = Words(
+                read.text, self.tokenizer, at_most=self.limit, allow_empty=allow_empty, vectors=False,
+                strengths=read.strengths,
+            )  # fmt: skip
+        return self._known[key]
 
     def at_end(self, prompt: str) -> str:
         return prompt

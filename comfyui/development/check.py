@@ -68,14 +68,14 @@ def check_family(
     settings = {"seed": 7, "steps": STEPS, "guidance": cfg, "size": size}
     shape = (seen.channels, *(side // seen.factor for side in size))
     alone = pw.generate(SOURCE, model=seen, **settings)
-    own = ksampler(model, clip, [SOURCE], cfg, scheduler, shape, size)
-    compare(f"{name}, plain, to KSampler", seen.saved(alone.sample.latents[0]), own, 0.0)
+    untouched = ksampler(model, clip, [SOURCE], cfg, scheduler, shape, size)
+    compare(f"{name}, plain, to KSampler", seen.saved(alone.sample.latents[0]), untouched, 0.0)
     values = {"seed": 7, "steps": STEPS, "cfg": cfg, "width": size[1], "height": size[0], "negative": ""}
     flux = "Flux" in type(model.model).__name__
     window = nodes.JointWindow().run(0.6)[0] if flux else nodes.Windows().run(0.8, 0.6)[0]
     told = {"joint": 0.6} if flux else {"cross": 0.8, "self_attention": 0.6}
-    blend = nodes.LocalBlend().run("cat, dog", "", 0.6, 0.2, options=window)[0]
-    blended = {"blend": ["cat", "dog"], "threshold": 0.6, "blend_start": 0.2}
+    blend = nodes.LocalBlend().run("cat, dog", "", 0.9, 0.2, options=window)[0]
+    blended = {"blend": ["cat", "dog"], "threshold": 0.9, "blend_start": 0.2}
     weights = nodes.Reweight().run("red=3", options=window)[0]
     cases = {
         "swap": (SWAP, window, {}),
@@ -98,6 +98,20 @@ def check_family(
         if effect < 100 * ROUNDING or any(torch.equal(made[1], other) for other in edits):
             failures.append(f"{name}, {case}: no effect of its own")
         edits.append(made[1])
+    if hasattr(model.model.diffusion_model, "input_blocks"):
+        changed = model.clone()
+        layer = "diffusion_model.middle_block.1.transformer_blocks.0.attn2.to_v.weight"
+        value = torch.ones_like(model.model.state_dict()[layer])
+        changed.add_patches({layer: ("diff", (value,))}, 0.05)
+        changed.set_model_output_block_patch(lambda h, skip, options: (h * 1.1, skip))
+        patched = pw.generate(SOURCE, model=nodes.ComfyModel(changed, clip, vae, scheduler), **settings)
+        found, theirs = (
+            seen.saved(patched.sample.latents[0]),
+            ksampler(changed, clip, [SOURCE], cfg, scheduler, shape, size),
+        )
+        compare(f"{name}, plain, with patches of weights and features, to KSampler", found, theirs, 0.0)
+        if torch.equal(theirs, untouched):
+            failures.append(f"{name}, patches: no effect")
     recording, _, recorded = nodes.Record().run(model, clip, vae, SOURCE, scheduler, 0.8, 0.6, 0.6, **values)
     compare(f"{name}, recorded, to plain", recorded["samples"], seen.saved(alone.sample.latents[0]), 0.0)
     *_, result = nodes.EditRecording().run(model, clip, vae, recording, SWAP, "auto", True, options=blend)
@@ -201,7 +215,7 @@ def main() -> int:
         check_family("Stable Diffusion", *tiny_sd(comfyui), 7.5, "simple", (34, 42))
         check_family("Stable Diffusion XL", *tiny_sdxl(comfyui), 5.0, "simple", (32, 48))
         check_family("FLUX", *tiny_flux(comfyui), 3.5, "simple", (32, 48))
-    print(f"{len(failures)} failed" if failures else "all equal")
+    print(f"failed: {'; '.join(failures)}" if failures else "all equal")
     return 1 if failures else 0
 
 

@@ -98,12 +98,15 @@ BLEND = {"blend": ["cat", "dog"], "threshold": 0.6, "blend_start": 0.2}
 @pytest.mark.parametrize(
     ("target", "made", "told"),
     [
-        (SWAP, lambda: nodes.Windows().run(0.8, 0.6)[0], {"cross": 0.8, "self_attention": 0.6}),
         (f"{SOURCE}, at night", lambda: None, {}),
         ("", lambda: nodes.Reweight().run("red = 3")[0], {"weights": {"red": 3.0}}),
-        (SWAP, lambda: nodes.LocalBlend().run("cat, dog", "", 0.6, 0.2)[0], BLEND),
+        (
+            SWAP,
+            lambda: nodes.LocalBlend().run("cat, dog", "", 0.6, 0.2, options=nodes.Windows().run(0.8, 0.6)[0])[0],
+            {**BLEND, "cross": 0.8, "self_attention": 0.6},
+        ),
     ],
-    ids=["swap", "refine", "re-weight", "blend"],
+    ids=["refine", "re-weight", "swap and blend"],
 )
 def test_edits_are_those_of_the_library(sd: Any, target: str, made: Any, told: Any) -> None:
     network, loaded = sd
