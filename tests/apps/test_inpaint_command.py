@@ -90,14 +90,16 @@ def test_what_is_refused(run, arguments, message):
 def test_the_painted_region_is_made_anew_on_the_page(tiny):
     session = Session(Studio([tiny]))
     session.generate(SOURCE, 3, 4)
-    node = session.edit(Form(TARGET, mask=MASK, anew=True))
+    node = session.edit(Form(TARGET, mask=MASK, method="inpaint"))
     (control,) = node.recipe.controls
-    assert isinstance(control, Inpaint) and Form.of(node.recipe).anew and "anew the painted region" in changed(node)
+    assert (
+        isinstance(control, Inpaint)
+        and Form.of(node.recipe).method == "inpaint"
+        and {"inpaint", "only the painted region"} <= set(changed(node))
+    )
     before, after = (np.asarray(x).astype(int) for x in (session.base.pixels, node.pixels))
     assert np.abs(before - after)[20:].mean() > np.abs(before - after)[:12].mean()
     blended = session.edit(Form(TARGET, mask=MASK))
-    assert isinstance(blended.recipe.controls[-1], LocalBlend) and not Form.of(blended.recipe).anew
+    assert isinstance(blended.recipe.controls[-1], LocalBlend) and Form.of(blended.recipe).method == "edit"
     with pytest.raises(ValueError, match="nothing is. Paint a region"):
-        session.edit(Form(TARGET, anew=True))
-    with pytest.raises(ValueError, match="regions of words are not read. Received dog"):
-        session.edit(Form(TARGET, mask=MASK, anew=True, blend=("dog",)))
+        session.edit(Form(TARGET, method="inpaint"))

@@ -97,6 +97,12 @@ def steps(page, count: int) -> None:
     page.keyboard.press("Tab")
 
 
+def choose(page, method: str) -> None:
+    page.locator("#method input").click()
+    page.get_by_role("option", name=f"{method}:").click()
+    page.locator(f"#own [data-method={method}]").wait_for(state="attached")
+
+
 def says(page, text: str) -> None:
     page.locator("#status").get_by_text(text).wait_for()
 
@@ -332,8 +338,8 @@ def test_a_painted_region_is_made_anew_and_nothing_else_changes(visit, tmp_path)
     page.locator("#keep input").check()
     page.locator("#upload input[type=file]").set_input_files(tmp_path / "cat.png")
     says(page, "Your image is the source")
+    choose(page, "inpaint")
     page.get_by_text("Paint the region that may change").click()
-    page.locator("#anew input").check()
     page.click("#apply")
     says(page, "nothing is. Paint a region")
     canvas = page.locator("#mask canvas").first

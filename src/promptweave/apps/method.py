@@ -65,18 +65,23 @@ class Special:
     """Additions to a derived command; override what the command needs.
 
     `options`: a dataclass of further options. `optional`: fields without a default that `prepare` fills in; `without`:
-    fields that it computes from the further options. `inversion`: the default inversion of an input image. `hidden`:
-    facts of the report that are not printed.
+    fields that it computes from the further options. `elsewhere`: further options that only the command line has.
+    `inversion`: the default inversion of an input image. `hidden`: facts of the report that are not printed.
     """
 
     options: type | None = None
     optional: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
+    elsewhere: tuple[str, ...] = ()
     inversion: str | None = None
     hidden: tuple[str, ...] = ()
 
     def prepare(self, asked: Asked) -> None:
         """Check and complete the parsed options, once the network is loaded."""
+
+    def options_for(self, values: dict[str, Any], prompt: str) -> dict[str, Any]:
+        """The options that ask for a control of the prompt with these values; the inverse of `prepare`."""
+        return values
 
     def make(self, asked: Asked) -> Made | None:
         """The run, if it is not the usual one."""

@@ -37,6 +37,13 @@ class Compose(Special):
                 "Put brackets around it: [a red car]."
             )
 
+    def options_for(self, values: dict[str, Any], prompt: str) -> dict[str, Any]:
+        phrases = values.get("phrases") or ()
+        return {
+            **values,
+            "phrases": tuple(prompt[slice(*part)] if isinstance(part, tuple) else part for part in phrases),
+        }
+
     def pictures(self, asked: Asked, made: Made) -> dict[str, Any]:
         read = made.result.report["controls"][0]["phrases"]["0"]
         phrases, variant = asked.own["phrases"], asked.own.get("variant", "values")

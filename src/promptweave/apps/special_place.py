@@ -23,6 +23,7 @@ class Quarters:
 class Place(Special):
     options = Quarters
     optional = ("regions",)
+    elsewhere = ("quadrants",)
 
     def prepare(self, asked: Asked) -> None:
         if ("regions" in asked.own) == (asked.extra.quadrants is not None):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from promptweave.apps.forms import number
 from promptweave.apps.method import Asked, Special
@@ -36,6 +36,13 @@ class Sega(Special):
         asked.own["concepts"] = {**towards, **{text: -strength for text, strength in away.items()}}
         if not asked.own["concepts"]:
             raise ValueError("Semantic guidance needs a concept. Received none. Give --concept TEXT or --away TEXT.")
+
+    def options_for(self, values: dict[str, Any], prompt: str) -> dict[str, Any]:
+        found = {name: value for name, value in values.items() if name != "concepts"}
+        for text, strength in values.get("concepts", {}).items():
+            name = "away" if strength < 0 else "concept"
+            found[name] = (*found.get(name, ()), f"{text}={abs(strength)!r}")
+        return found
 
 
 def concepts(texts: Sequence[str], flag: str) -> dict[str, float]:

@@ -234,11 +234,13 @@ class Control:
 
     `needs`: what must be known of the source before the first step. "noise": its starting noise; if no control needs
     it, a given image is not inverted. "latents" and "maps": its final latents and the maps of its words; the source is
-    then generated alone first, and `run.first_pass` holds them. `inversion`: the name of the inversion that was
-    published with the method, for input images whose inversion was not chosen.
+    then generated alone first, and `run.first_pass` holds them. `requires`: what a network must have, or `bind` raises:
+    "cross" or "joint" attention, and "guided" by an unconditional prediction. `inversion`: the name of the inversion
+    that was published with the method, for input images whose inversion was not chosen.
     """
 
     needs: ClassVar[frozenset[Literal["noise", "latents", "maps"]]] = frozenset({"noise"})
+    requires: ClassVar[frozenset[Literal["cross", "joint", "guided"]]] = frozenset()
     inversion: ClassVar[str] = ""
 
     def __init_subclass__(cls, **options: Any) -> None:

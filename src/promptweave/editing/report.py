@@ -49,12 +49,12 @@ def effect_report(
         "strengths": _strengths(recipe, made),
         "alignment": [[asdict(pair) for pair in alignment(words[0], target)] for target in words[1:]],
         "distance": [
-            [_distance(made.pictures[0, i], made.pictures[row, i]) for i in range(recipe.images)]
+            [distance_of(made.pictures[0, i], made.pictures[row, i]) for i in range(recipe.images)]
             for row in range(1, len(words))
         ],
         "distance_uncontrolled": None
         if plain is None
-        else [[_distance(made.pictures[0, i], row[i]) for i in range(recipe.images)] for row in plain],
+        else [[distance_of(made.pictures[0, i], row[i]) for i in range(recipe.images)] for row in plain],
     }
 
 
@@ -140,7 +140,8 @@ def put_back_told(facts: Mapping[str, Any]) -> list[str]:
     return said
 
 
-def _distance(source: np.ndarray, target: np.ndarray) -> dict[str, float]:
+def distance_of(source: np.ndarray, target: np.ndarray) -> dict[str, float]:
+    """How far an image, uint8 [height, width, 3], is from its source."""
     difference = np.abs(source.astype(float) - target.astype(float)).mean(-1) / 255
     return {
         "psnr": round(psnr(source, target), 3),

@@ -44,6 +44,7 @@ class Consist(Control):
     joint attention, and NoEffect without a word.
     """
 
+    requires: ClassVar[frozenset[Literal["cross", "joint", "guided"]]] = frozenset({"joint"})
     needs: ClassVar[frozenset[Literal["noise", "latents", "maps"]]] = frozenset({"noise", "latents", "maps"})
     words: Annotated[
         tuple[str, ...] | str,

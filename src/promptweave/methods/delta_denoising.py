@@ -50,6 +50,7 @@ class DeltaDenoising(Control):
     difference of the predicted noise. Raises ValueError for flow models and on recordings.
     """
 
+    requires: ClassVar[frozenset[Literal["cross", "joint", "guided"]]] = frozenset({"cross"})
     command: ClassVar[Command] = Command(
         "dds",
         "Optimise an image towards another prompt, without inversion (Delta Denoising Score).",

@@ -15,7 +15,7 @@ found from word maps or drawn (theirs is found by a language model and a segment
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from promptweave.core.clock import Span, Step, Window
 from promptweave.core.control import Control, Hooks, NoEffect, Run
@@ -35,6 +35,7 @@ class DirectEdit(Control):
     the joint layers. Raises ValueError for models without joint attention, NoEffect for an empty window.
     """
 
+    requires: ClassVar[frozenset[Literal["cross", "joint", "guided"]]] = frozenset({"joint"})
     inversion: ClassVar[str] = "step-exact"
     inject: Annotated[
         Span, Option("Fraction or range of the steps in which targets use the source's values.", low=0, high=1)

@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -90,6 +90,7 @@ class DirectedDiffusion(Control):
     Raises ValueError for models without cross-attention or parameters out of range, NoEffect if nothing would change.
     """
 
+    requires: ClassVar[frozenset[Literal["cross", "joint", "guided"]]] = frozenset({"cross"})
     command: ClassVar[Command] = Command(
         "place",
         "Put things where you want them (Directed Diffusion).",

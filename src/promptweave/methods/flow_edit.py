@@ -41,6 +41,7 @@ class FlowEdit(Control):
     ValueError for diffusion models and on recordings, NoEffect if no step acts.
     """
 
+    requires: ClassVar[frozenset[Literal["cross", "joint", "guided"]]] = frozenset({"joint"})
     needs: ClassVar[frozenset[Literal["noise", "latents", "maps"]]] = frozenset({"latents"})
     strength: Annotated[
         Number | None,

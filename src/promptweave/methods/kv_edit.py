@@ -22,7 +22,7 @@ during inversion, and their scale of the background's logits, are left out.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -55,6 +55,7 @@ class KVEdit(Control):
     models without joint attention, NoEffect without a mask or a word, and if no step acts.
     """
 
+    requires: ClassVar[frozenset[Literal["cross", "joint", "guided"]]] = frozenset({"joint"})
     mask: Annotated[
         tuple[tuple[float, ...], ...] | None,
         Option(

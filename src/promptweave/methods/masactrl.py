@@ -22,7 +22,7 @@ attention is joint.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -57,6 +57,7 @@ class MasaCtrl(Control):
     more than one of union, words and masks; NoEffect if nothing would change.
     """
 
+    requires: ClassVar[frozenset[Literal["cross", "joint", "guided"]]] = frozenset({"cross"})
     command: ClassVar[Command] = Command(
         "masactrl",
         "Give the source's appearance to another pose or layout (MasaCtrl).",

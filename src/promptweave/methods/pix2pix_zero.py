@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -126,6 +126,7 @@ class Pix2PixZero(Control):
     with another prompt than the source, joint networks and recordings; NoEffect for equal things or strength 0.
     """
 
+    requires: ClassVar[frozenset[Literal["cross", "joint", "guided"]]] = frozenset({"cross"})
     command: ClassVar[Command] = Command(
         "translate",
         "Turn one thing into another without a new prompt (pix2pix-zero).",

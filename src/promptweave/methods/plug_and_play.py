@@ -19,7 +19,7 @@ are those under its own prompt.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -43,6 +43,7 @@ class PlugAndPlay(Control):
     networks, unknown blocks and recordings; NoEffect if nothing would change.
     """
 
+    requires: ClassVar[frozenset[Literal["cross", "joint", "guided"]]] = frozenset({"cross"})
     command: ClassVar[Command] = Command(
         "pnp",
         "Give another appearance to the source's layout (Plug-and-Play diffusion features).",

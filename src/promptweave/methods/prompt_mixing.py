@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -43,6 +43,7 @@ from promptweave.words.parts import swapped
 class PromptMixing(Control):
     """Vary a shape: `edit(prompt, prompt, controls=[PromptMixing("bowl", "vase")])`. Raises ValueError or NoEffect."""
 
+    requires: ClassVar[frozenset[Literal["cross", "joint", "guided"]]] = frozenset({"cross"})
     command: ClassVar[Command] = Command("mix", "Vary the shape of an object (prompt mixing).", prompts="repeated",
         counted="proxies", example='"a red car in the snow" --word car --proxy house --proxy bike')  # fmt: skip
     word: Annotated[str, Option("Word of the object whose shape changes.", group="What changes")]

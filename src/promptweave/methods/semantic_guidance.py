@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -53,6 +53,7 @@ class SemanticGuidance(Control):
     without classifier-free guidance, NoEffect if no strength or step is left.
     """
 
+    requires: ClassVar[frozenset[Literal["cross", "joint", "guided"]]] = frozenset({"guided"})
     command: ClassVar[Command] = Command(
         "sega",
         "Guide an image towards or away from concepts, in addition to its prompt (semantic guidance).",

@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -58,6 +58,7 @@ class StructuredDiffusion(Control):
     WordNotFound for a phrase that a prompt lacks, and NoEffect if every phrase is a whole prompt.
     """
 
+    requires: ClassVar[frozenset[Literal["cross", "joint", "guided"]]] = frozenset({"cross"})
     command: ClassVar[Command] = Command(
         "compose",
         "Encode noun phrases separately, so that colours stay with their things (Structured Diffusion Guidance).",

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -44,6 +44,7 @@ class UniEdit(Control):
     the run's. Raises ValueError for diffusion models, NoEffect if no step acts.
     """
 
+    requires: ClassVar[frozenset[Literal["cross", "joint", "guided"]]] = frozenset({"joint"})
     inversion: ClassVar[str] = "uni-inv:pin=true"
     strength: Annotated[Number, Option("Fraction of the steps that act, the last ones.", low=0, high=1)] = 0.6
     omega: Annotated[Number, Option("How far the difference of the velocities is followed.", low=0)] = 5.0

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import gradio as gr
 
+from promptweave.apps.web.applying import applied
 from promptweave.apps.web.outbox import Outbox
 from promptweave.apps.web.presence import gone
 from promptweave.apps.web.session import Session
@@ -21,6 +22,8 @@ from promptweave.core.clock import Window
 from promptweave.core.fields import Listed, options_of
 from promptweave.editing.options import PromptToPrompt
 from promptweave.editing.plan import recipe_for
+from promptweave.editing.recipe import Recipe
+from promptweave.editing.result import Result
 from promptweave.editing.settings import Settings
 from promptweave.editing.values import as_json, numeric, read_options, whole
 
@@ -33,10 +36,11 @@ FIRST = ("cross", "self_attention", "weights", "blend", "model", "joint", "image
 EDIT = ["prompt", "target", *ALONE, *FIRST,
         *(listed.name for listed in options_of(PromptToPrompt) if listed.name not in FIRST), *MORE,
         "inversion"]  # fmt: skip
+METHOD = ["prompt", "method", "options", "target", *ALONE, "model", "image", *MORE, "inversion"]
 
 
 def add(studio: Studio, outbox: Outbox) -> None:
-    """Attach /generate, /edit, /words, /maps and /sweep."""
+    """Attach /generate, /edit, /method, /words, /maps and /sweep."""
     calls = Calls(studio, outbox)
     with gr.Group(visible=False):
         prompt, target = gr.Textbox(label="prompt"), gr.Textbox(label="target")
@@ -55,6 +59,10 @@ def add(studio: Studio, outbox: Outbox) -> None:
         gr.Button().click(named(calls.generate, names), made, [picture, data], api_name="generate", **run)
         edited = [parts[name] for name in EDIT]
         gr.Button().click(named(calls.edit, EDIT), edited, [picture, data], api_name="edit", **run)
+        named_as, fields = gr.Textbox(label="method"), gr.JSON(label="options")
+        parts |= {"method": named_as, "options": fields}
+        used = [parts[name] for name in METHOD]
+        gr.Button().click(named(calls.method, METHOD), used, [picture, data], api_name="method", **run)
         gr.Button().click(calls.words, [prompt, target, model], data, api_name="words", queue=False)
         gr.Button().click(calls.maps, [prompt, word, seed, steps, model], picture, api_name="maps", **run)
         swept = [prompt, target, crosses, selves, seed, steps, model]
@@ -80,7 +88,7 @@ def named(call: Callable[[Mapping[str, Any]], Any], names: Sequence[str]) -> Cal
     def act(*given: Any) -> Any:
         return call(dict(zip(names, given, strict=True)))
 
-    first = [name for name in names if name in ("prompt", "target")]
+    first = [name for name in names if name in ("prompt", "method") or (name == "target" and "method" not in names)]
     parameters = [
         Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, **({} if name in first else {"default": None}))
         for name in names
@@ -114,22 +122,47 @@ class Calls:
         """
 
         def act(session: Session) -> tuple[str, Any]:
-            file, model = given["image"], session.model
-            picture = None if file is None else read_upload(file, self.studio.limits).opened
-            network, (seed, steps) = self.studio.network(model), self._seed_and_steps(given)
-            prompt, settings = self.studio.limits.text(str(given["prompt"])), _given(Settings, given, ALONE)
-            recipe = recipe_for(
-                network, prompt, (), Settings(**settings), image=picture, seed=seed, steps=steps,
-                inversion=given["inversion"] or None,
-            )  # fmt: skip
-            options, watch = _given(PromptToPrompt, given), session.progress()
+            recipe, options, watch = self._source(session, given), _given(PromptToPrompt, given), session.progress()
             with self.studio.lock:
-                result = self.studio.edited(model, recipe, 0, str(given["target"]), options, watch)
-            path = self.outbox.folder() / "edit.png"
-            result.save_picture(path, 1, 0)
-            return str(path), _plain(result.record)
+                result = self.studio.edited(session.model, recipe, 0, str(given["target"]), options, watch)
+            return self._file(result, "edit.png")
 
         return self._run(act, given["model"])
+
+    def method(self, given: Mapping[str, Any]) -> tuple[str, Any]:
+        """The image of `prompt` under a method with a command of its own, such as "attend"; of several, the first.
+
+        `options`: the command's, by their names in Python: {"words": ["cat", "car"], "share": 0.4}. `target`: the
+        edited prompt, for methods that read it.
+        """
+
+        def act(session: Session) -> tuple[str, Any]:
+            method, options, target = str(given["method"]), given["options"] or {}, str(given["target"] or "")
+            if not isinstance(options, Mapping):
+                raise ValueError(f"options are a JSON object, such as {{}}. Received {options!r:.40}.")
+            recipe, watch = self._source(session, given), session.progress()
+            with self.studio.lock:
+                result = applied(self.studio, session.model, recipe, 0, method, target, options, watch)
+            return self._file(result, f"{method}.png")
+
+        return self._run(act, given["model"])
+
+    def _source(self, session: Session, given: Mapping[str, Any]) -> Recipe:
+        """The recipe of the source: an input image, or one that is generated."""
+        file, network = given["image"], self.studio.network(session.model)
+        picture = None if file is None else read_upload(file, self.studio.limits).opened
+        seed, steps = self._seed_and_steps(given)
+        prompt, settings = self.studio.limits.text(str(given["prompt"])), _given(Settings, given, ALONE)
+        return recipe_for(
+            network, prompt, (), Settings(**settings), image=picture, seed=seed, steps=steps,
+            inversion=given["inversion"] or None,
+        )  # fmt: skip
+
+    def _file(self, result: Result, name: str) -> tuple[str, Any]:
+        """The first edit of a run, or its only image, as a PNG, and the run's record."""
+        path = self.outbox.folder() / name
+        result.save_picture(path, min(1, len(result.recipe.targets)), 0)
+        return str(path), _plain(result.record)
 
     def _seed_and_steps(self, given: Mapping[str, Any]) -> tuple[int, int]:
         return int(given["seed"] or 0), STEPS if given["steps"] is None else int(given["steps"])

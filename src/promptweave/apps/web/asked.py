@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from promptweave.apps.web.method_form import read_form
+from promptweave.apps.web.offered import EDIT, methods
 from promptweave.apps.web.settings import Form, Mask, shaped, spec_of
 from promptweave.apps.web.word_sliders import read_words
 from promptweave.editing.settings import Settings
@@ -50,13 +52,21 @@ class Asked:
         return shaped(self["shape"], bool(self["keep"]))
 
     @property
+    def method(self) -> tuple[str, dict[str, Any]]:
+        """The chosen method and its fields. Raises ValueError for what is no form."""
+        return read_form(self["own"])
+
+    @property
     def form(self) -> Form:
-        """The settings of the edit. Raises ValueError for sliders that hold no numbers."""
+        """The settings of the edit. Raises ValueError for sliders that hold no numbers, and for other methods."""
+        name, fields = self.method
+        if name not in methods() or methods()[name].kind is None:
+            raise ValueError(f"Sweeps and searches are of {EDIT}, and the method is {name}. Choose {EDIT}.")
         strengths, windows = read_words(self["strengths"])
         return Form(
             self.target, self["cross"], self["self"], self["joint"], weights=strengths, windows=windows,
             blend=tuple(self["blend"] or ()), threshold=self["threshold"], mask=painted(self["mask"]),
-            anew=bool(self["anew"]), subtract=tuple(self["subtract"] or ()),
+            subtract=tuple(self["subtract"] or ()), method=name, more=methods()[name].read(fields),
         )  # fmt: skip
 
 

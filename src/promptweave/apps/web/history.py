@@ -7,7 +7,8 @@ from html import escape
 from itertools import groupby
 from operator import itemgetter
 
-from promptweave.apps.web.settings import Form
+from promptweave.apps.web.offered import EDIT, methods
+from promptweave.apps.web.settings import Form, asked_of, told
 from promptweave.apps.web.tree import Node, Tree
 
 EMPTY = '<p class="pw-hint">There is no image yet.</p>'
@@ -31,24 +32,29 @@ watch('value', () => {
 def changed(node: Node) -> list[str]:
     """What an edit changed, and its settings that are not defaults; for a generated image, its seed."""
     recipe, row = node.recipe, node.row
-    if row == 0:
+    if node.parent is None:
         return ["your picture" if recipe.picture else f"seed {recipe.seed}", f"{recipe.steps} steps"]
     found: list[str] = []
-    for kind, pairs in groupby(node.result.report["alignment"][row - 1], itemgetter("kind")):
+    for kind, pairs in groupby(node.result.report["alignment"][row - 1] if row else [], itemgetter("kind")):
         run = list(pairs)
         if kind == "swapped":
             found += [f"{pair['source']} → {pair['target']}" for pair in run]
         elif kind != "kept":
             sign, side = ("+", "target") if kind == "added" else ("−", "source")
             found.append(f"{sign} {' '.join(pair[side] for pair in run)}")
+    method, values = asked_of(recipe, row)
+    found += [method] if method != EDIT else []
+    found += [f"{name} {value}" for name, value in told(method, values)]
+    if methods()[method].kind is None:
+        return found
     settings, usual = Form.of(recipe, row), Form(node.prompt)
     found += [f"{word} × {factor:g}" for word, factor in settings.weights.items()]
     found += [f"{word} from {start:g} until {end:g}" for word, (start, end) in settings.windows.items()]
     for name, label in (("cross", "words"), ("self_attention", "shapes"), ("joint", "source"), ("threshold", "edge")):
         value = getattr(settings, name)
-        found += [f"{label} {value:g}"] if value != getattr(usual, name) else []
+        found += [f"{label} {value:g}"] if method == EDIT and value != getattr(usual, name) else []
     region = [*settings.blend, *(["the painted region"] if settings.mask else [])]
-    return found + ([f"{'anew' if settings.anew else 'only'} {', '.join(region)}"] if region else [])
+    return found + ([f"only {', '.join(region)}"] if region else [])
 
 
 def tree_html(tree: Tree, models: Sequence[str] = ()) -> str:

@@ -118,7 +118,7 @@ class Limits:
             for field in dataclasses.fields(part):
                 name, value = f"{field.name} of {type(part).__name__}", getattr(part, field.name)
                 whole, texts, longest = _sizes(value)
-                usual = field.default if part is inversion and isinstance(field.default, int) else 0
+                usual = field.default if isinstance(field.default, int) else 0
                 asked |= {
                     name: (whole, max(self.repeats, usual)),
                     f"parts of {name}": (texts, self.listed),

@@ -9,8 +9,10 @@ import gradio as gr
 
 from promptweave.apps.web import api, view
 from promptweave.apps.web.asked import Asked
+from promptweave.apps.web.choosing import Choosing, chosen
 from promptweave.apps.web.fronts import Finding
 from promptweave.apps.web.layout import Parts, lay_out
+from promptweave.apps.web.offered import EDIT
 from promptweave.apps.web.outbox import Outbox
 from promptweave.apps.web.perceiving import Perceiving
 from promptweave.apps.web.runs import ONE_AT_A_TIME, Fields, Runs
@@ -51,6 +53,7 @@ class Events:
         p.model.input(self.choose, typed, shown, **AT_ONCE)
         p.stop.click(self.stop, [self.session], [p.status], **AT_ONCE)
         p.inversion.input(self.invert, [p.inversion], [p.about, p.tuning], **AT_ONCE)
+        Choosing(self).connect(typed, shown, AT_ONCE)
         Finding(self).connect({self.session, *p.fields}, shown, ONE_AT_A_TIME, AT_ONCE)
         p.look.input(self.look, [self.session, p.look], [p.heat, p.status], **AT_ONCE)
         p.history.select(self.go, [self.session], shown, **AT_ONCE)
@@ -85,7 +88,8 @@ class Events:
         """On changing the model: show its words, its windows and its number of steps."""
         session, asked = self.read(data)
         steps = {self.parts.steps: self.studio.steps(session.model)}
-        return {**view.words(self, session, asked), **view.windows(self, session), **steps}
+        found = {**view.words(self, session, asked), **view.windows(self, session), **steps}
+        return view.merged(found, chosen(self.parts, session, EDIT))
 
     def look(self, session: Any, word: Any) -> Any:
         return self._light(session, lambda s: {self.parts.heat: view.large(s.heat(word)) if word else None})

@@ -6,6 +6,9 @@ from typing import Any
 
 import gradio as gr
 
+from promptweave.apps.web.choosing import method_choice, method_docs
+from promptweave.apps.web.method_form import method_form
+from promptweave.apps.web.offered import EDIT
 from promptweave.apps.web.painting import painting
 from promptweave.apps.web.settings import bounds
 from promptweave.apps.web.studio import Studio
@@ -20,7 +23,8 @@ KEPT = {  # by whether the model has joint attention
 
 
 def edit_panel(n: dict[str, Any], studio: Studio) -> None:
-    """Add the edited prompt and the regions to `n`, by name."""
+    """Add the method, the edited prompt, the method's form and the regions to `n`, by name."""
+    method_choice(n, studio)
     n["target"] = gr.Textbox(
         TARGET, label="Edited prompt", lines=1, max_lines=8, elem_id="target", max_length=studio.limits.characters
     )
@@ -28,24 +32,25 @@ def edit_panel(n: dict[str, Any], studio: Studio) -> None:
     with gr.Row():
         n["apply"] = gr.Button("Apply the edit", variant="primary", elem_id="apply", min_width=120)
         n["find"] = gr.Button("Find the strengths", elem_id="find", min_width=120)
+    n["own"] = method_form(EDIT)
     n["blend"] = gr.CheckboxGroup(
         [], label="Restrict changes to the regions of these words", elem_id="blend", elem_classes="chips"
     )
     n["subtract"] = gr.CheckboxGroup(
         [], label="Keep the regions of these words as they are", elem_id="subtract", elem_classes="chips"
     )
-    with gr.Accordion("Paint the region that may change", open=False):
+    with gr.Accordion("Paint the region that may change", open=False) as n["painting"]:
         n["mask"] = painting(
             label="Painted region", type="pil", sources=(), transforms=(), layers=False, height=380,
             brush=gr.Brush(colors=["#0d9488"], color_mode="fixed", default_size=28), elem_id="mask",
             buttons=[], canvas_size=(512, 512),
         )  # fmt: skip
-        n["anew"] = gr.Checkbox(False, label="Make it anew from the edited prompt alone (inpainting)", elem_id="anew")
+    method_docs(n)
 
 
 def strengths_panel(n: dict[str, Any], joint: bool) -> None:
     """Add the sliders to `n`, by name."""
-    gr.Markdown("Strength of each word", elem_classes="section")
+    n["heading"] = gr.Markdown("Strength of each word", elem_classes="section")
     n["strengths"] = word_sliders()
     n["kept"] = gr.Markdown(KEPT[joint], elem_classes="section", elem_id="kept")
     with gr.Row(elem_id="windows"):

@@ -8,7 +8,9 @@ from typing import Any
 import gradio as gr
 
 from promptweave.apps.web import view
+from promptweave.apps.web.applying import apply
 from promptweave.apps.web.asked import Asked
+from promptweave.apps.web.offered import method_of
 from promptweave.apps.web.presence import gone
 from promptweave.apps.web.session import Cancelled, Session
 from promptweave.apps.web.words import note_html, progress_html
@@ -32,8 +34,8 @@ class Runs:
         p, session = self.parts, self.events.session
         asked, shown, how = {session, *p.fields}, [session, *p.shown], ONE_AT_A_TIME
         gr.on([p.generate.click, p.prompt.submit], self.generate, asked, shown, **how)
-        gr.on([p.apply.click, p.target.submit], self.edit, asked, shown, **how)
-        moved = [s.release for s in (p.strengths, p.cross, p.self, p.joint, p.threshold)]
+        gr.on([p.apply.click, p.target.submit, p.own.submit], self.edit, asked, shown, **how)
+        moved = [s.release for s in (p.strengths, p.cross, p.self, p.joint, p.threshold, p.own)]
         gr.on([*moved, p.blend.input, p.subtract.input], self.slide, asked, shown, trigger_mode="always_last", **how)
         p.upload.upload(self.upload, {*asked, p.upload}, shown, **how)
         p.sweep.click(self.sweep, asked, shown, **how)
@@ -51,9 +53,13 @@ class Runs:
         session, asked = self.events.read(data)
 
         def action(watch: Any) -> None:
-            form = asked.form
+            name, fields = asked.method
+            form = asked.form if method_of(name, self.events.studio.network(session.model)).kind else None
             self.source_of(session, asked, watch)
-            session.edit(form, watch)
+            if form is None:
+                apply(session, name, asked.target, fields, watch)
+            else:
+                session.edit(form, watch)
 
         yield from self.work(session, "Editing", action, edit=True)
 

@@ -25,6 +25,7 @@ from promptweave.editing.pixels import Opened
 from promptweave.editing.plan import recipe_for
 from promptweave.editing.recipe import Recipe
 from promptweave.editing.replay import compared, outcome, recorded_source, since
+from promptweave.editing.report import distance_of
 from promptweave.editing.settings import Settings
 from promptweave.editing.sweep import Sweep, sweep
 from promptweave.editing.values import as_json
@@ -206,9 +207,12 @@ class Session:
             notes = since(record, network)
             source = recorded_source(recipe, network, computed, self.progress(watch), maps=True)
             made = self.studio.make(model, recipe, source, self.progress(watch), self.holder, computed)
+            steered = bool(recipe.controls) and not recipe.targets  # the image without them stands before it
+            plain = replace(recipe, controls=())
+            first = self.studio.make(model, plain, None, self.progress(watch), self.holder) if steered else made
         self.model = model
-        node = self.tree.add(made, 0, model, None)
-        if row:
+        node = self.tree.add(first, 0, model, None)
+        if row or steered:
             node = self.tree.add(made, row, model, node.number)
         before, again = np.asarray(old), np.asarray(node.picture.convert("RGB"))
         if before.shape != again.shape:
@@ -236,6 +240,13 @@ class Session:
         """The image that the one on the page was edited from, or that one itself."""
         parent = self.shown.parent
         return self.tree.nodes[parent] if parent in self.tree.nodes else self.shown
+
+    def distance(self) -> Mapping[str, Any]:
+        """How far the image on the page is from the one that it was made from."""
+        node = self.shown
+        if node.row:
+            return node.result.report["distance"][node.row - 1][0]
+        return distance_of(self.before().pixels, node.pixels)
 
     def heat(self, word: str) -> Image.Image:
         """The image on the page with a word's map drawn over it; `looked` keeps the word for the next image."""

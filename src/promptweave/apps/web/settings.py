@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
+from promptweave.apps.web.offered import EDIT, label_of, methods, named
 from promptweave.core.clock import Number, Window
 from promptweave.core.fields import Listed, options_of
 from promptweave.editing.inversions import about_inversion, read_inversion
@@ -36,7 +37,7 @@ class Form:
     """Windows are fractions of the steps in which the source's attention is used; `weights`, `windows`: by word.
 
     `blend`: words whose regions may change, `subtract`: those whose may not; `mask`: a painted region, in addition.
-    `anew`: inpaint the painted region.
+    `method`: "edit" or another kind of edit, such as "flow" or "inpaint"; `more`: its further options.
     """
 
     target: str
@@ -48,39 +49,33 @@ class Form:
     blend: tuple[str, ...] = ()
     threshold: Number = USUAL.threshold
     mask: Mask | None = None
-    anew: bool = False
     subtract: tuple[str, ...] = ()
+    method: str = EDIT
+    more: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def options(self, joint: bool) -> dict[str, Any]:
         """The options of `edit` for these settings; `joint`: for a network with joint attention."""
-        weights = {word: factor for word, factor in self.weights.items() if factor != 1}
-        if self.anew:
-            return self._inpainting(weights)
-        given: dict[str, Any] = {"joint": self.joint}
-        if not joint:
-            cross = {"default": self.cross, **self.windows} if self.windows else self.cross
+        method = methods()[self.method]
+        cross = {"default": self.cross, **self.windows} if self.windows else self.cross
+        if self.method == "inpaint" and self.mask is None:
+            raise ValueError("Inpainting makes anew what is painted, and nothing is. Paint a region.")
+        given: dict[str, Any] = {"kind": self.method} if self.method != EDIT else {"joint": self.joint}
+        if self.method == EDIT and not joint:
             given = {"cross": cross, "self_attention": self.self_attention}
-        given |= {"weights": weights} if weights else {}
-        given |= {"blend": self.blend, "threshold": self.threshold} if self.blend else {}
-        given |= {} if self.mask is None else {"mask": self.mask}
-        given |= {"subtract": self.subtract} if self.subtract else {}
-        return {**given, "combine": "union"} if self.blend and self.mask is not None else given
+        drawn: dict[str, Any] = {
+            "weights": {word: factor for word, factor in self.weights.items() if factor != 1},
+            "blend": self.blend, "threshold": self.threshold if self.blend else None, "mask": self.mask,
+            "subtract": self.subtract,
+        }  # fmt: skip
+        given |= {name: value for name, value in drawn.items() if name in method.parts and value}
+        if "blend" in given and "mask" in given and "combine" in {listed.name for listed in method.fields}:
+            given["combine"] = "union"
+        return given | self.more
 
     def fixed(self, joint: bool) -> dict[str, Any]:
         """The options that a search of the strengths leaves as they are: all but the windows and the threshold."""
         varied = ("cross", "self_attention", "joint", "threshold")
         return {name: value for name, value in self.options(joint).items() if name not in varied}
-
-    def _inpainting(self, weights: Mapping[str, Number]) -> dict[str, Any]:
-        """The options of inpainting, which reads neither windows nor regions of words."""
-        if self.mask is None:
-            raise ValueError("Inpainting makes anew what is painted, and nothing is. Paint a region, or uncheck it.")
-        if self.blend:
-            raise ValueError(
-                "Inpainting makes anew the whole painted region, and the regions of words are not read. "
-                f"Received {', '.join(self.blend)}. Uncheck the words, or inpainting."
-            )
-        return {"kind": "inpaint", "mask": self.mask, **({"weights": weights} if weights else {})}
 
     @classmethod
     def of(cls, recipe: Recipe, row: int = 1) -> Form:
@@ -101,8 +96,26 @@ class Form:
         kept = found.get("subtract", ())
         values["subtract"] = (kept,) if isinstance(kept, str) else tuple(kept)
         words = found.get("blend", ())
-        values["anew"] = found.get("kind") == "inpaint"
+        values["method"] = found["kind"] if found.get("kind") in methods() else EDIT
+        usual = methods()[values["method"]].usual
+        values["more"] = {name: found[name] for name, value in usual.items() if found.get(name) not in (None, value)}
         return cls(recipe.prompts[row], **values, blend=(words,) if isinstance(words, str) else tuple(words))
+
+
+def asked_of(recipe: Recipe, row: int) -> tuple[str, dict[str, str | bool]]:
+    """The method of an image, and the texts of its form."""
+    found = named(recipe.controls)
+    if found is not None:
+        return found.name, found.texts_of(recipe.controls[0], recipe.prompts[row])
+    form = Form.of(recipe, row)
+    return form.method, methods()[form.method].texts(form.more)
+
+
+def told(method: str, values: Mapping[str, str | bool]) -> list[tuple[str, str]]:
+    """The fields of a method that differ from their defaults: labels and values, for people."""
+    labels = {listed.name: label_of(listed).lower() for listed in methods()[method].fields}
+    said = {name: "yes" if value is True else "no" if value is False else value for name, value in values.items()}
+    return [(labels[name], ", ".join(value.splitlines())) for name, value in said.items()]
 
 
 def _pair(span: Any) -> tuple[Number, Number]:

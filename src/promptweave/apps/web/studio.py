@@ -12,11 +12,13 @@ from typing import Any
 from promptweave.apps.web.limits import Limits
 from promptweave.apps.web.preview import Preview
 from promptweave.apps.web.shelf import Shelf, key_of
+from promptweave.core.control import Control
 from promptweave.core.record_maps import RecordMaps
 from promptweave.editing.computed import Computed
 from promptweave.editing.edit import run
 from promptweave.editing.inversions import inversions_of
-from promptweave.editing.plan import plan
+from promptweave.editing.masks import with_controls
+from promptweave.editing.plan import check_options, plan
 from promptweave.editing.recipe import Recipe
 from promptweave.editing.record import Recording, base_of, estimate, record_run, recordable
 from promptweave.editing.recorders import columns
@@ -138,7 +140,7 @@ class Studio:
         """
         network = self.network(name)
         self.limits.check(recipe)
-        kept = None if recipe.targets or recipe.base else self._kept(network, recipe)
+        kept = None if recipe.targets or recipe.base or recipe.controls else self._kept(network, recipe)
         read = tuple(columns(self.words(name, prompt)) for prompt in recipe.prompts)
         looking = [RecordMaps(columns=read), *([] if kept is None else [Capture(kept)])]
         done = run(recipe, network, recording=source, watch=looking, progress=progress, again=again)
@@ -165,19 +167,7 @@ class Studio:
     ) -> Result:
         """Edit row `row` of a run with options of `PromptToPrompt`; its recording replaces the source's rows."""
         network = self.network(name)
-        self.limits.text(target)
-        self.limits.check(recipe)
-        same = Settings(
-            seed=recipe.seed, steps=recipe.steps, guidance=recipe.guidance, size=recipe.size, negative=recipe.negative,
-            truncate=recipe.truncate,
-        )  # fmt: skip
-        picture = None if row else recipe.picture
-        planned = plan(
-            recipe.prompts[row], [target], network, options, same, image=picture,
-            inversion=None if picture is None or recipe.inversion == "direct" else recipe.inversion,
-        )  # fmt: skip
-        planned = replace(planned, base=recipe, base_row=row) if row else planned
-        self.limits.check(planned)
+        planned = self._planned(network, recipe, row, [target], options)
         recording = None
         if recordable(planned, network):
             recording = self.recording(name, recipe, row, progress, holder)
@@ -185,14 +175,70 @@ class Studio:
             planned = plan(recording, [target], network, options)
         return self.make(name, planned, recording, progress, holder)
 
+    def steered(
+        self,
+        name: str,
+        recipe: Recipe,
+        row: int,
+        prompt: str,
+        targets: Sequence[str],
+        control: Control,
+        progress: Progress | None = None,
+        holder: Any = None,
+    ) -> Result:
+        """Row `row` of a run edited by a control, or, without targets, its image made again under the control.
+
+        `prompt`: that of the row as the method reads it, such as without the brackets that mark phrases. The run is the
+        command line's and that of `pw.edit`, source and targets in one, so that its pixels are the same.
+        """
+        network, recipe = self.network(name), _of_row(recipe, row)
+        self.limits.check(replace(recipe, targets=tuple(targets), controls=(control,)))
+        if targets:
+            return self.make(name, self._planned(network, recipe, row, targets, {}, [control]), None, progress, holder)
+        if row or recipe.root.picture is not None or recipe.controls:
+            raise ValueError(
+                f"{type(control).__name__} steers an image while it is made from its prompt, and the source here is "
+                "an edit or a picture of yours. Generate an image, then apply it."
+            )
+        planned = with_controls(replace(recipe, source=prompt), [control], network)
+        check_options(planned.controls)
+        return self.make(name, planned, None, progress, holder)
+
+    def _planned(
+        self,
+        network: Model,
+        recipe: Recipe,
+        row: int,
+        targets: Sequence[str],
+        options: Mapping[str, Any],
+        controls: Sequence[Control] | None = None,
+    ) -> Recipe:
+        """The checked recipe of an edit of row `row` of a run."""
+        for target in targets:
+            self.limits.text(target)
+        recipe = _of_row(recipe, row)
+        self.limits.check(recipe)
+        same = Settings(
+            seed=recipe.seed, steps=recipe.steps, guidance=recipe.guidance, size=recipe.size, negative=recipe.negative,
+            truncate=recipe.truncate,
+        )  # fmt: skip
+        chained = bool(row or recipe.controls)
+        picture = None if chained else recipe.picture
+        planned = plan(
+            recipe.prompts[row], targets, network, options, same, controls=controls, image=picture,
+            inversion=None if picture is None or recipe.inversion == "direct" else recipe.inversion,
+        )  # fmt: skip
+        planned = replace(planned, base=recipe, base_row=row) if chained else planned
+        self.limits.check(planned)
+        return planned
+
     def recording(
         self, name: str, recipe: Recipe, row: int, progress: Progress | None = None, holder: Any = None
     ) -> Recording | None:
         """The recording of an image, cached or made now; None if it is too large."""
         network = self.network(name)
         self.limits.check(recipe)
-        if row == 0:
-            recipe = replace(recipe, targets=(), controls=())
+        recipe = _of_row(recipe, row)
         key = key_of(name, recipe, row)
         found = self.shelf.get(key, holder)
         if found is not None:
@@ -217,6 +263,11 @@ class Studio:
             if estimate(network, recipe, kept) <= self.shelf.budget // 2:
                 return kept
         return None
+
+
+def _of_row(recipe: Recipe, row: int) -> Recipe:
+    """The recipe that makes a row: the source of an edit is made without its targets and what edits them."""
+    return replace(recipe, targets=(), controls=()) if row == 0 and recipe.targets else recipe
 
 
 def _label(model: Model | str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gradio as gr
@@ -11,11 +11,14 @@ from torch import Tensor
 
 from promptweave.apps.web import fronts
 from promptweave.apps.web.asked import Asked
+from promptweave.apps.web.choosing import chosen
 from promptweave.apps.web.history import tree_html
+from promptweave.apps.web.offered import EDIT, methods
 from promptweave.apps.web.panel_edit import KEPT
 from promptweave.apps.web.panel_tabs import COLUMNS
 from promptweave.apps.web.session import Session
-from promptweave.apps.web.settings import Form, about, chosen
+from promptweave.apps.web.settings import Form, about, asked_of
+from promptweave.apps.web.settings import chosen as chosen_inversion
 from promptweave.apps.web.word_sliders import rows_of, sliders_of
 from promptweave.apps.web.words import matched_html, note_html, steps_html
 from promptweave.apps.web.work import sentence
@@ -90,10 +93,21 @@ def windows(events: Any, session: Session, settings: Form | None = None) -> dict
     }  # fmt: skip
 
 
+def merged(first: Mapping[Any, Any], then: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Updates of both; of a component in both, the properties of `then` come second."""
+    old = {part: value if _updates(value) else gr.update(value=value) for part, value in first.items()}
+    both = {part: {**old[part], **then[part]} for part in first if part in then and _updates(then[part])}
+    return {**first, **then, **both}
+
+
+def _updates(value: Any) -> bool:
+    return isinstance(value, dict) and value.get("__type__") == "update"
+
+
 def inversion_of(session: Session) -> tuple[str, str]:
     """Name and options of the inversion of the image on the page; the default if it was generated."""
     recipe = None if session.tree.base is None else session.base.recipe
-    return ("direct", "") if recipe is None or recipe.root.picture is None else chosen(recipe.inversion)
+    return ("direct", "") if recipe is None or recipe.root.picture is None else chosen_inversion(recipe.inversion)
 
 
 def choices(found: Sequence[str], chosen: Sequence[str]) -> Any:
@@ -130,7 +144,7 @@ def summary(session: Session) -> str:
         )
     if node.parent is None:
         return f"Made with seed {node.recipe.seed} in {node.recipe.steps} steps. Change words of the edited prompt."
-    distance = node.result.report["distance"][node.row - 1][0]
+    distance = session.distance()
     put = f" {_sentence(put_back_told(facts)[node.row - 1])}" if facts.get("put_back") else ""
     return f"{distance['changed_pixels']:.0%} of the pixels changed.{put} Drag the line in the image to compare."
 
@@ -182,18 +196,20 @@ def fields(events: Any, session: Session) -> dict[Any, Any]:
     source = {p.model: session.model, p.prompt: base.prompt, p.seed: base.recipe.seed, p.steps: base.recipe.steps}
     if node is base and node.recipe.picture is not None:  # keep the edited prompt for an input image
         return {**source, **windows(events, session)}
-    settings = Form.of(node.recipe, node.row) if node is not base else Form(node.prompt)
+    method, texts = asked_of(node.recipe, node.row) if node is not base else (EDIT, {})
+    plain = node is base or methods()[method].kind is None
+    settings = Form(node.prompt) if plain else Form.of(node.recipe, node.row)
     names = telling(session.names(settings.target))
     values = {n: (settings.weights.get(n, 1), *settings.windows.get(n, (0, 1))) for n in names}
     single = not session.studio.joint(session.model)
     both = list(dict.fromkeys([*session.names(settings.target), *session.names(base.prompt)]))
-    return {
+    found = {
         **source, p.target: settings.target, p.threshold: settings.threshold,
-        p.anew: settings.anew,
         p.blend: choices(both, settings.blend), p.subtract: choices(both, settings.subtract),
         p.match: matched_html(session.matched(base.prompt, settings.target)),
         p.strengths: sliders_of(names, values, single=single), **windows(events, session, settings),
     }  # fmt: skip
+    return merged(found, chosen(p, session, method, texts))
 
 
 def details(session: Session) -> str:
@@ -212,8 +228,8 @@ def details(session: Session) -> str:
     for control in report["controls"]:
         values = [f"{key.replace('_', ' ')} {value}" for key, value in control.items() if value and key != "control"]
         facts.append((control["control"], ", ".join(v for v in values if len(v) < 200)))
-    if node.row:
-        distance = report["distance"][node.row - 1][0]
+    if node is not session.before():
+        distance = session.distance()
         facts.append(("Distance", f"{distance['changed_pixels']:.1%} of the pixels, PSNR {distance['psnr']:.1f} dB"))
     room = session.studio.shelf
     facts.append(("Recordings", f"{room.bytes / 1e6:.0f} MB of {room.budget / 1e6:.0f} MB, of all visitors"))
