@@ -54,11 +54,18 @@ def test_every_call(client):
     _, record = client.predict(prompt=SOURCE, target=TARGET, api_name="/edit", **more)
     assert [c["control"] for c in record["recipe"]["controls"]] == ["Refine", "SharedStart"]
     assert (record["recipe"]["guidance"], record["recipe"]["negative"]) == (2.5, "snow")
+    options = {"words": ["cat"], "iterations": 1, "share": [0, 0.5]}
+    picture, record = client.predict(prompt=SOURCE, method="attend", options=options, steps=2, api_name="/method")
+    assert Image.open(picture).size == (32, 32) and record["recipe"]["controls"][0]["share"] == [0, 0.5]
+    _, record = client.predict(prompt=SOURCE, method="masactrl", target=TARGET, steps=2, api_name="/method")
+    assert record["recipe"]["targets"] == [TARGET]
+    with pytest.raises(Exception, match="For this model there are edit, inpaint"):
+        client.predict(prompt=SOURCE, method="flow", api_name="/method")
     assert client.predict(SOURCE, TARGET, "tiny", api_name="/words")["kind"] == "replace"
     assert Image.open(client.predict(SOURCE, "cat", 1, 2, "tiny", api_name="/maps")).size == (32, 32)
     assert client.predict(SOURCE, TARGET, "0, 0.8", "0.4", 1, 2, "tiny", api_name="/sweep").endswith(".png")
     named = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
-    assert set(named) == {"/generate", "/edit", "/words", "/maps", "/sweep"}
+    assert set(named) == {"/generate", "/edit", "/method", "/words", "/maps", "/sweep"}
 
 
 def test_a_photo_is_edited_and_only_an_upload_can_be_one(page, client, tmp_path):

@@ -51,7 +51,9 @@ def peaks(
 ) -> Float[Tensor, "images subjects"]:
     """m_s of each subject, given by its token positions (the start token is 0); tokens from `last` on are left out."""
     sharp = (sharpness * maps[..., 1:last]).softmax(-1)
-    looked = torch.stack([sharp[..., [token - 1 for token in tokens]].sum(-1) for tokens in subjects], 1)
+    looked = torch.stack(
+        [sharp[..., [token - 1 for token in tokens if token < last]].sum(-1) for tokens in subjects], 1
+    )
     padded = F.pad(looked, (1, 1, 1, 1), mode="reflect")
     smooth: Tensor = F.conv2d(padded.flatten(0, 1)[:, None], kernel.to(padded)[None, None])
     return smooth.amax((-3, -2, -1)).view(looked.shape[:2])

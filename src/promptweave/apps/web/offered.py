@@ -106,7 +106,8 @@ class Offered:
                 "Leave it out."
             )
         read = {name: _read(known[name], value) for name, value in given.items() if not _empty(value)}
-        return {name: value for name, value in read.items() if value != self.usual[name]}
+        chosen = {name for name in read if get_origin(known[name].type) is Literal}  # though it be the default
+        return {name: value for name, value in read.items() if name in chosen or value != self.usual[name]}
 
     def asked(self, network: Model, prompt: str, given: Mapping[str, Any]) -> tuple[str, int, Control]:
         """The prompt, the number of targets that are the prompt again, and the control, for a method with a command."""
@@ -134,14 +135,14 @@ class Offered:
         """The fields that ask for a control, as a visitor would fill them in; those at their default are left out."""
         values = {one.name: getattr(control, one.name) for one in options_of(type(control))}
         options = values if self.kind is not None else special_of(self.name).options_for(values, prompt)
-        return self.texts(options)
+        return self.texts({name: value for name, value in options.items() if value != self.usual.get(name)})
 
     def texts(self, options: Mapping[str, Any]) -> dict[str, str | bool]:
         """Options as texts."""
         return {
             listed.name: value if isinstance(value, bool) else text_of(value)
             for listed in self.fields
-            if not _empty(value := options.get(listed.name)) and value != self.usual[listed.name]
+            if not _empty(value := options.get(listed.name))
         }
 
 

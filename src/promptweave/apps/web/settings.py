@@ -98,7 +98,11 @@ class Form:
         words = found.get("blend", ())
         values["method"] = found["kind"] if found.get("kind") in methods() else EDIT
         usual = methods()[values["method"]].usual
-        values["more"] = {name: found[name] for name, value in usual.items() if found.get(name) not in (None, value)}
+        more = {name: found[name] for name, value in usual.items() if found.get(name) not in (None, value)}
+        if "combine" in usual and words and "mask" in values:  # the page combines both unless it is asked not to
+            more = {name: value for name, value in more.items() if name != "combine"}
+            more |= {"combine": "intersection"} if found["combine"] == "intersection" else {}
+        values["more"] = more
         return cls(recipe.prompts[row], **values, blend=(words,) if isinstance(words, str) else tuple(words))
 
 
