@@ -124,9 +124,12 @@ class ComfyModel:
         found = [name for name in SAMPLER_PATCHES if options.get(name)]
         acting = options.get("transformer_options", {})
         found += [name for name in ("patches_replace", "optimized_attention_override") if acting.get(name)]
+        found += [name for name in ("hook_patches", "forced_hooks") if getattr(self.patcher, name, None)]
+        wrappers = getattr(self.patcher, "wrappers", {})
+        found += [f"wrapper {name}" for name, added in wrappers.items() if any(added.values())]
         if found:
             raise ModelError(
-                "A MODEL must come without patches of guidance and of attention, which would not act here. Received "
+                "A MODEL must come without patches of the sampler and of attention, which would not act here. Received "
                 f"{found[0]}. Connect the MODEL from before the node that set it."
             )
 

@@ -63,8 +63,9 @@ def check_family(
     """One family: `network` is the library's model of the same weights."""
     import promptweave as pw
 
-    nodes = real.nodes()
-    seen = nodes.ComfyModel(model, clip, vae, scheduler)
+    pack = real.pack()
+    nodes, made_of = pack.nodes, pack.comfy_model.ComfyModel
+    seen = made_of(model, clip, vae, scheduler)
     settings = {"seed": 7, "steps": STEPS, "guidance": cfg, "size": size}
     shape = (seen.channels, *(side // seen.factor for side in size))
     alone = pw.generate(SOURCE, model=seen, **settings)
@@ -104,7 +105,7 @@ def check_family(
         value = torch.ones_like(model.model.state_dict()[layer])
         changed.add_patches({layer: ("diff", (value,))}, 0.05)
         changed.set_model_output_block_patch(lambda h, skip, options: (h * 1.1, skip))
-        patched = pw.generate(SOURCE, model=nodes.ComfyModel(changed, clip, vae, scheduler), **settings)
+        patched = pw.generate(SOURCE, model=made_of(changed, clip, vae, scheduler), **settings)
         found, theirs = (
             seen.saved(patched.sample.latents[0]),
             ksampler(changed, clip, [SOURCE], cfg, scheduler, shape, size),

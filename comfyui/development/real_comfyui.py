@@ -55,15 +55,17 @@ def on_cpu() -> None:
     args.cpu = True
 
 
-def nodes() -> Any:
-    """The nodes of the pack, loaded from their folder as ComfyUI does."""
+def pack() -> Any:
+    """The pack, loaded from its folder as ComfyUI does."""
     name = "promptweave_comfyui"
+    if name in sys.modules:
+        return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, PACK / "__init__.py", submodule_search_locations=[str(PACK)])
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)
-    return importlib.import_module(f"{name}.nodes")
+    return module
 
 
 class _Times(float):

@@ -6,7 +6,9 @@ by `optimized_attention_override`, conditions by `extra_conds` and `process_cond
 
 from __future__ import annotations
 
+import importlib.util
 import sys
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -17,6 +19,20 @@ from torch import Tensor, nn
 
 from promptweave.models.joint import JointTap
 from promptweave.models.unet import UNetModel as DiffusersUNet
+
+PACK = Path(__file__).parents[2] / "comfyui"
+
+
+def _development() -> Any:
+    spec = importlib.util.spec_from_file_location("real_comfyui", PACK / "development" / "real_comfyui.py")
+    assert spec is not None and spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
+
+
+real = _development()
+pack = real.pack()
 
 
 class Interrupted(Exception):
@@ -181,6 +197,7 @@ class Patcher:
         self.model, self.load_device = model, torch.device("cpu")
         self.model_options: dict[str, Any] = {"transformer_options": {}}
         self.patches_uuid = "0"
+        self.wrappers: dict[str, Any] = {}
 
     def get_model_object(self, name: str) -> Any:
         return getattr(self.model, name)

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import inspect
-import json
-import sys
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,25 +19,10 @@ from promptweave.models.flux import FluxModel
 from promptweave.models.unet import UNetModel
 from promptweave.words.lengths import PromptTooLong
 
-PACK = Path(__file__).parents[2] / "comfyui"
+nodes, ComfyModel, real = miniature.pack.nodes, miniature.pack.comfy_model.ComfyModel, miniature.real
 SOURCE, SWAP = "a black cat next to a red car", "a black dog next to a red car"
 RUN = {"seed": 3, "steps": 2, "cfg": 3.0, "width": 32, "height": 32, "negative": ""}
 TOLD = {"seed": 3, "steps": 2, "guidance": 3.0, "size": (32, 32)}
-
-
-def module(name: str, path: Path) -> Any:
-    folder = [str(path.parent)] if path.name == "__init__.py" else None
-    spec = importlib.util.spec_from_file_location(name, path, submodule_search_locations=folder)
-    assert spec is not None and spec.loader is not None
-    made = importlib.util.module_from_spec(spec)
-    sys.modules[name] = made
-    spec.loader.exec_module(made)
-    return made
-
-
-module("comfyui_pack", PACK / "__init__.py")
-nodes: Any = importlib.import_module("comfyui_pack.nodes")
-real = module("comfyui_development", PACK / "development" / "real_comfyui.py")
 
 
 @pytest.fixture(autouse=True)
@@ -132,7 +112,7 @@ def test_edits_of_joint_attention_are_those_of_the_library(flux: Any) -> None:
 def test_a_plain_image_is_that_of_eulers_method_bit_for_bit(sd: Any) -> None:
     """As in ComfyUI: x + (x - denoised) / sigma * (next - sigma), guided between the denoised latents."""
     _, loaded = sd
-    seen = nodes.ComfyModel(*loaded, "simple")
+    seen = ComfyModel(*loaded, "simple")
     found = pw.generate(SOURCE, model=seen, **TOLD).sample.latents[0]
     model, clip, _ = loaded
     sigmas = miniature.simple(model.model.model_sampling, "simple", 2)
@@ -186,7 +166,7 @@ def test_maps_and_masks(sd: Any) -> None:
 
 def test_the_model_is_one_of_the_library(sd: Any, flux: Any) -> None:
     for network, loaded in (sd, flux):
-        seen = nodes.ComfyModel(*loaded, "simple")
+        seen = ComfyModel(*loaded, "simple")
         assert isinstance(seen, Model)
         for grid in ((16, 16), (17, 22) if seen.guided else (18, 22)):
             mine, own = ([replace(site, path="") for site in one.sites(grid)] for one in (seen, network))
@@ -210,11 +190,13 @@ def test_comfyui_loads_shows_and_stops(sd: Any, noted: SimpleNamespace) -> None:
         edited(loaded, SWAP)
 
 
-@pytest.mark.parametrize("name", ["sampler_post_cfg_function", "model_function_wrapper", "patches_replace"])
+@pytest.mark.parametrize("name", ["sampler_post_cfg_function", "patches_replace", "wrapper apply_model"])
 def test_patches_that_would_not_act_are_refused(sd: Any, name: str) -> None:
     _, (model, clip, vae) = sd
     patched = miniature.Patcher(model.model)
-    where = patched.model_options if name[0] in "sm" else patched.model_options["transformer_options"]
+    if name == "wrapper apply_model":
+        patched.wrappers["apply_model"] = {None: [print]}
+    where = patched.model_options if name[0] == "s" else patched.model_options["transformer_options"]
     where[name] = [lambda args: args]
     with pytest.raises(ModelError, match=f"Received {name}. Connect the MODEL from before"):
         edited((patched, clip, vae), SWAP)
@@ -235,14 +217,14 @@ def test_a_layer_that_does_not_call_attention_is_noticed(sd: Any) -> None:
 def test_models_and_prompts_that_cannot_be_edited_are_refused(sd: Any, flux: Any) -> None:
     (model, clip, vae), (other, *_) = sd[1], flux[1]
     with pytest.raises(ModelError, match="Connect the CLIP of its checkpoint"):
-        nodes.ComfyModel(other, clip, vae)
+        ComfyModel(other, clip, vae)
     strange = miniature.Patcher(miniature.BaseModel(SimpleNamespace(), torch.rand(10), 4))
     with pytest.raises(ModelError, match="Received a MODEL with the network SimpleNamespace"):
-        nodes.ComfyModel(strange, clip, vae)
+        ComfyModel(strange, clip, vae)
     filling = miniature.BaseModel(model.model.diffusion_model, torch.rand(10), 4)
     filling.model_config.unet_config["in_channels"] = 9
     with pytest.raises(ModelError, match="with 9 channels instead of 4"):
-        nodes.ComfyModel(miniature.Patcher(filling), clip, vae)
+        ComfyModel(miniature.Patcher(filling), clip, vae)
     with pytest.raises(PromptTooLong, match="77 tokens"):
         edited(sd[1], " ".join([SWAP] * 20))
     with pytest.raises(ValueError, match="read a prompt as the same tokens"):
@@ -265,49 +247,3 @@ def test_options_are_chained_and_checked() -> None:
         nodes.LocalBlend().run(" ", "", 0.3, 0.2)
     with pytest.raises(ValueError, match="Received 2"):
         nodes.LocalBlend().run("", "", 0.3, 0.2, mask=torch.ones(2, 8, 8))
-
-
-def widgets(kind: Any) -> list[str]:
-    """The names of a node's fields in the order of `widgets_values`."""
-    found: list[str] = []
-    for group in kind.INPUT_TYPES().values():
-        for name, (sort, *more) in group.items():
-            if isinstance(sort, list) or sort in ("STRING", "INT", "FLOAT", "BOOLEAN"):
-                found += [name, "control"] if more and more[0].get("control_after_generate") else [name]
-    return found
-
-
-def test_the_nodes_are_as_comfyui_wants_them() -> None:
-    assert set(nodes.NODE_CLASS_MAPPINGS) == set(nodes.NODE_DISPLAY_NAME_MAPPINGS)
-    for kind in nodes.NODE_CLASS_MAPPINGS.values():
-        given, taken = kind.INPUT_TYPES(), inspect.signature(getattr(kind, kind.FUNCTION)).parameters
-        names = {name for group in given.values() for name in group}
-        spread = any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values())
-        assert names >= set(taken) - {"self", "values"} and (spread or names == set(taken) - {"self"})
-        assert all(taken[name].default is None for name in given.get("optional", {}))
-        assert len(kind.RETURN_TYPES) == len(kind.RETURN_NAMES) and kind.CATEGORY and kind.DESCRIPTION
-
-
-@pytest.mark.parametrize("path", sorted((PACK / "example_workflows").glob("*.json")), ids=lambda path: path.stem)
-def test_example_workflows_fit_the_nodes(path: Path) -> None:
-    made = json.loads(path.read_text())
-    by_number = {node["id"]: node for node in made["nodes"]}
-    known = nodes.NODE_CLASS_MAPPINGS
-    for node in made["nodes"]:
-        kind = known.get(node["type"])
-        if kind is None:
-            assert not node["type"].startswith("Promptweave")
-            continue
-        sockets = {name: sort for group in kind.INPUT_TYPES().values() for name, (sort, *_) in group.items()}
-        assert all(sockets[one["name"]] == one["type"] for one in node["inputs"])
-        assert [one["type"] for one in node["outputs"]] == list(kind.RETURN_TYPES)
-        assert [one["name"] for one in node["outputs"]] == list(kind.RETURN_NAMES)
-        assert len(node["widgets_values"]) == len(widgets(kind))
-        needed = {name for name, sort in sockets.items() if isinstance(sort, str) and sort.isupper()} - set(
-            widgets(kind)
-        )
-        wired = {one["name"] for one in node["inputs"] if one["link"] is not None}
-        assert needed - set(kind.INPUT_TYPES().get("optional", {})) <= wired
-    for number, a, out, b, into, sort in made["links"]:
-        assert by_number[a]["outputs"][out]["type"] == by_number[b]["inputs"][into]["type"] == sort
-        assert number in by_number[a]["outputs"][out]["links"] and by_number[b]["inputs"][into]["link"] == number
