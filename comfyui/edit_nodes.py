@@ -77,7 +77,7 @@ class Edit:
         **values: Any,
     ) -> tuple[Any, ...]:
         network = ComfyModel(model, clip, vae, scheduler)
-        given = {**(options or {}), **settings(values)} | ({} if kind == "auto" else {"kind": kind})
+        given: Options = {**(options or {}), **settings(values)} | ({} if kind == "auto" else {"kind": kind})
         result = pw.edit(source, *lines(targets), model=network, maps=maps, progress=Watched(), **given)
         return outputs(result, network)
 
@@ -110,7 +110,7 @@ class Record:
         **values: Any,
     ) -> tuple[Any, ...]:
         network = ComfyModel(model, clip, vae, scheduler)
-        kept = {"cross": cross, "self_attention": self_attention, "joint": joint}
+        kept: Options = {"cross": cross, "self_attention": self_attention, "joint": joint}
         recording = pw.record(prompt, model=network, progress=Watched(), **kept, **settings(values))
         track = recording.track
         return (recording, scheduler), images(track.pictures), {"samples": network.saved(track.path[-1])}
@@ -141,6 +141,6 @@ class EditRecording:
     ) -> tuple[Any, ...]:
         track, scheduler = recording
         network = ComfyModel(model, clip, vae, scheduler)
-        given = {**(options or {})} | ({} if kind == "auto" else {"kind": kind})
+        given: Options = {**(options or {})} | ({} if kind == "auto" else {"kind": kind})
         result = pw.edit(track, *lines(targets), model=network, maps=maps, progress=Watched(), **given)
         return outputs(result, network)
