@@ -76,6 +76,24 @@ def test_the_site_is_laid_out_with_links_that_lead_somewhere(tmp_path: Path, mon
     assert len(public()) > 60 and all(f"}} promptweave.{name}(" in shown for name in public())
 
 
+def test_one_command_makes_every_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`make pictures`: each file is named by what makes it, and the commands of figures have their options."""
+    from promptweave.apps.cli import build
+
+    folder = HERE / "docs" / "pictures"
+    monkeypatch.syspath_prepend(str(folder))
+    figures = import_module("figures").FIGURES
+    makers = [*folder.glob("*.py"), *(HERE / "tests" / "apps").glob("test_web*.py")]
+    named = set(re.findall(r'"([\w-]+)(?:\.webp)?"', "".join(path.read_text() for path in makers)))
+    named |= {f"page-{name}" for name in named}  # of the page in other looks
+    named |= {Path(name).stem for figure in figures.values() for name in figure.files.values()}
+    shown = {path.stem for path in folder.iterdir() if path.suffix in (".webp", ".svg", ".csv")}
+    assert {name for name in shown - named if not name.startswith("edits-")} == set()
+    for figure in figures.values():
+        if figure.command[0] == "promptweave":
+            build().parse_args(figure.command[1:], exit_on_error=False, print_error=False)
+
+
 def test_the_index_links_every_page() -> None:
     index = HERE / "docs" / "index.md"
     linked = {(index.parent / link.partition("#")[0]).resolve() for link in LINK.findall(prose(index))}

@@ -1,4 +1,4 @@
-"""Make the pictures of the documentation (but for those of `promptweave bench edits --pictures docs/pictures`)."""
+"""Make the pictures of the documentation, all or those named: `make pictures`, `make pictures ARGS="demo hat"`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from evaluated import evaluation
+from figures import FIGURES
 from masked import inpainting
 from PIL import Image
 from rooms import rooms
@@ -498,11 +499,14 @@ PICTURES: dict[str, Callable[[], Image.Image | dict[str, Image.Image]]] = {
 
 
 def main() -> None:
-    """All pictures, or those named on the command line."""
-    unknown = set(sys.argv[1:]) - set(PICTURES)
+    """All pictures, or those named on the command line; the figures of benchmarks come last, and take hours."""
+    unknown = set(sys.argv[1:]) - {*PICTURES, *FIGURES}
     if unknown:
-        sys.exit(f"Pictures are {', '.join(PICTURES)}. Received {', '.join(sorted(unknown))}.")
-    for name in sys.argv[1:] or PICTURES:
+        sys.exit(f"Pictures are {', '.join((*PICTURES, *FIGURES))}. Received {', '.join(sorted(unknown))}.")
+    for name in sys.argv[1:] or (*PICTURES, *FIGURES):
+        if name in FIGURES:
+            print(*(f"wrote {path}" for path in FIGURES[name].draw()), sep="\n")
+            continue
         made = PICTURES[name]()
         for own, picture in made.items() if isinstance(made, dict) else [(name, made)]:
             picture.save(FOLDER / f"{own}.webp", quality=88)

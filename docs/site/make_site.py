@@ -1,7 +1,7 @@
 """Build the site from docs/, the examples and the docstrings: `make docs`, or `python docs/site/make_site.py out/site`.
 
-Pages are taken as they are, in the order and under the headings of docs/index.md. Added to them are the changelog, the
-notebook, a page for the code of each example, and the reference.
+Pages are taken as they are, in the order and under the headings of docs/index.md. Added to them are the changelog, how
+to contribute, the notebook, a page for the code of each example, and the reference.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ SECTION = re.compile(r"^\*\*(.+)\*\*$", re.M)
 LINK = re.compile(r"\]\((?!https?:)([^)\s#]+\.md)[^)]*\)")
 CHOICE = re.compile(r"^## Which method when\n.*?(?=^## )", re.S | re.M)
 MOVED = (  # where links lead that leave docs/, or lead to a notebook
-    (re.compile(r"\]\((?:\.\./)+(changelog)\.md"), r"](/\1.md"),
+    (re.compile(r"\]\((?:\.\./)*changelog\.md"), "](/changelog.md"),
+    (re.compile(r"\]\((?:\.\./)*CONTRIBUTING\.md"), "](/contributing.md"),
+    (re.compile(r"\]\((?:\.\./)*SECURITY\.md"), "](/security.md"),
     (re.compile(r"\]\((?:\.\./)+examples/(\w+)\.py"), r"](/examples/\1.md"),
     (re.compile(r"\]\((/?)tour\.ipynb"), r"](\1tour.md"),
 )
@@ -81,8 +83,8 @@ def lay_out(folder: Path) -> None:
     shutil.copytree(DOCS / "pictures", folder / "pictures", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
     for file in DOCS.glob("*.jsonl"):
         shutil.copy(file, folder)
-    changes = (ROOT / "changelog.md").read_text()
-    (folder / "changelog.md").write_text(re.sub(r"\]\(docs/", "](", changes))
+    for name in ("changelog.md", "CONTRIBUTING.md"):
+        (folder / name.lower()).write_text(moved((ROOT / name).read_text().replace("](docs/", "](")))
     (folder / "tour.md").write_text(moved(notebook(DOCS / "tour.ipynb", folder / "pictures")))
     (folder / "examples").mkdir()
     scripts = sorted((ROOT / "examples").glob("*.py"))

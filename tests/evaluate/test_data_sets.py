@@ -85,7 +85,7 @@ def test_a_table_of_ones_own(tmp_path: Path) -> None:
         assert (name, one.name, one.image, one.words) == ("table", "0001", tmp_path / "cat.png", (("cat",), ()))
         assert (two.source, two.image) == ("a hat, red", None)
     for text, said in (
-        ("source,goal,colour\n", "columns source and target"), ("source,target\na,\n", "Line 1 has not"),
+        ("source,goal,colour\n", "columns source and target"), ("source,target\na,\n", "Line 1 doesn't"),
         ("source,target,name\na,b,x/y\n", "letters, digits"), ("source,target,name\na,b,x\nc,d,x\n", "unique"),
         ("source,target\n", "holds no edits"),
     ):  # fmt: skip
@@ -109,5 +109,5 @@ def test_other_things_are_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no data set"):
         read_data(tmp_path / "none")
     (tmp_path / "readme.md").write_text("x")
-    with pytest.raises(BadData, match="none of the data sets"):
+    with pytest.raises(BadData, match="not a data set"):
         read_data(tmp_path)

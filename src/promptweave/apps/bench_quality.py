@@ -30,7 +30,7 @@ class Seeded:
 class Visits:
     """The load of `bench page`."""
 
-    minutes: Annotated[float, Option("How long.", low=1, group="What changes")] = 15.0
+    minutes: Annotated[float, Option("Minutes that the visitors stay.", low=1, group="What changes")] = 15.0
     clients: Annotated[int, Option("Visitors at a time.", low=1, group="What changes")] = 4
     model: Annotated[str, Option("toybox-fast, a folder ...", group="Model", short="m")] = "toybox-fast"
     output: Annotated[

@@ -37,7 +37,7 @@ COMMANDS = (
      "Invert an image once: `edit --recording FILE TARGET` and sweeps then start from it.",
      'photo.jpg "a photo of a cat" --inversion negative-prompt'),
     ("inpaint", "commands_inpaint:inpaint", EDITS,
-     "Make anew what a mask covers in an image, and keep the rest.",
+     "Regenerate what a mask covers in an image, and keep the rest.",
      'photo.jpg "a girl with red hair" --mask mask.png'),
     ("sweep", "commands_many:sweep", EDITS,
      "Edit with all combinations of two settings, from one recording: a labelled grid and single images.",

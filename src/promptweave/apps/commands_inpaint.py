@@ -86,7 +86,7 @@ def inpaint(
     /, *, own: dict[str, Any], masking: Masking, settings: dict[str, Any], comparing: Comparing, opening: Opening,
     output: Output,
 ) -> None:  # fmt: skip
-    """Make anew what a mask covers in an image, and keep the rest."""
+    """Regenerate what a mask covers in an image, and keep the rest."""
     if own.get("jump") is not None and own.get("resamplings", 1) < 2:
         raise ValueError("--jump is read with --resamplings of at least 2. Leave it out, or give --resamplings.")
     output.check()

@@ -65,7 +65,8 @@ def bench_methods(
     unknown = set(names) - set(MEASURES)
     if unknown:
         raise ValueError(
-            f"Methods that can be measured: {', '.join(MEASURES)}. Received {', '.join(sorted(unknown))}. Name some of these."
+            f"Methods that can be measured: {', '.join(MEASURES)}. Received {', '.join(sorted(unknown))}. "
+            "Name some of these."
         )
     strength = usual(model, steps, guidance)[1]
     figures: list[Measured] = []

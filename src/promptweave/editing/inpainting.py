@@ -1,4 +1,4 @@
-"""Inpaint: make anew what a mask covers in a given image."""
+"""Inpaint: regenerate what a mask covers in a given image."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def inpaint(
     progress: Progress | None = None,
     **options: Unpack[InpaintOptions],
 ) -> Result:
-    """Make anew what `mask` covers in `image`, as `prompt` says; latents outside the mask stay those of the image.
+    """Regenerate what `mask` covers in `image`, as `prompt` says; latents outside the mask stay those of the image.
 
     `prompt` describes the whole image as it should become. `mask`: what `read_mask` reads (a path, an array, a Pillow
     image), white where the image may change; or `WordMask("hair")`, `DiffEditMask()`, which find it. `source`: what the

@@ -51,7 +51,9 @@ class InvertedImage:
         check_maker(model, self.recipe, self.hash, "An inverted image", "invert")
         shape = (self.recipe.images, model.channels, *latent_grid(model, self.recipe.size))
         if self.inverted.noise.shape != shape:
-            raise BrokenRecipe("This inverted image is damaged: its latents are not those of its model. Invert anew.")
+            raise BrokenRecipe(
+                "This inverted image is damaged: its latents are not those of its model. Invert it again."
+            )
 
     def save(self, path: Path | str) -> Path:
         """Write a .safetensors file."""
@@ -81,11 +83,11 @@ class InvertedImage:
         except OSError:
             raise
         except Exception as error:  # any error of the reader on a damaged file
-            raise BrokenRecipe(f"{path} is not an inverted image: {error}. Invert the image anew.") from error
+            raise BrokenRecipe(f"{path} is not an inverted image: {error}. Invert the image again.") from error
         recipe = Recipe.from_dict(header["recipe"])
         inverted = read_inverted(path, header["inverted"], tensors, recipe)
         if inverted is None or recipe.picture is None:
-            raise BrokenRecipe(f"{path} holds no image, or no inversion of it. Invert the image anew.")
+            raise BrokenRecipe(f"{path} holds no image, or no inversion of it. Invert the image again.")
         return cls(recipe, header["hash"], inverted, header["psnr"])
 
 
@@ -95,7 +97,7 @@ def check_maker(model: Model, recipe: Recipe, hash: str, what: str, again: str) 
         raise ValueError(
             f"{what} is edited with the model that made it, {recipe.model} with weights {hash} and scheduler "
             f"{recipe.scheduler}. Received {model.name}, {model.fingerprint()}, {model.scheduler}. Load that model, or "
-            f"{again} anew."
+            f"{again} again."
         )
 
 
@@ -132,13 +134,13 @@ def read_inverted(path: Path | str, record: Any, tensors: Mapping[str, Tensor], 
         method = read_inversion(read_value(str, read.get("inversion"), "inverted.inversion"))
         figures = read_value(Mapping[str, float], read.get("figures"), "inverted.figures")
     except ValueError as error:
-        raise BrokenRecipe(f"The inversion in {path} cannot be read: {error} Invert the image anew.") from error
+        raise BrokenRecipe(f"The inversion in {path} cannot be read: {error} Invert the image again.") from error
     latents = tensors.get("inverted.path")
     if latents is None or latents.ndim != 5 or latents.shape[:2] != (recipe.steps + 1, recipe.images):
         raise BrokenRecipe(
-            f"{path} is damaged: it lacks the latents of its {recipe.steps} steps. Invert the image anew."
+            f"{path} is damaged: it lacks the latents of its {recipe.steps} steps. Invert the image again."
         )
     missing = [name for name, axes in method.tensors.items() if name not in more or more[name].ndim != axes]
     if missing:
-        raise BrokenRecipe(f"{path} is damaged: its inversion lacks {', '.join(missing)}. Invert the image anew.")
+        raise BrokenRecipe(f"{path} is damaged: its inversion lacks {', '.join(missing)}. Invert the image again.")
     return Inverted(tuple(map(aligned, latents)), method, {name: aligned(x) for name, x in more.items()}, figures)

@@ -51,7 +51,7 @@ class Found:
         """One line of text for each that is kept, and how many there are besides."""
         lines = [f"line {wrong.line}: {wrong.message}" for wrong in self.kept]
         more = self.count - len(self.kept)
-        return "\n".join([*lines, f"and {more} more lines. Mend these and check again."] if more else lines)
+        return "\n".join([*lines, f"and {more} more lines. Correct these and check again."] if more else lines)
 
 
 class JobFile:

@@ -35,7 +35,7 @@ class PromptToPrompt:
         Option(
             "How: replace (word swap), refine (added phrase), auto (whichever the prompts look like); for Stable "
             "Diffusion 3 and FLUX also flow (FlowEdit), consist, uniedit, directedit and kvedit (keep all but blend or "
-            "mask), for the others dds and cds; inpaint makes the mask's region anew.",
+            "mask), for the others dds and cds; inpaint regenerates the region of the mask.",
             group="What changes",
         ),
     ] = "auto"

@@ -121,7 +121,7 @@ class Picture:
         if opened.size != self.given:
             raise BadPicture(
                 f"The original stored in the recipe must have {self.given} pixels (height, width). Received "
-                f"{opened.size}. Edit the image anew."
+                f"{opened.size}. Edit the image again."
             )
         return opened
 

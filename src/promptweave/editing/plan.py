@@ -203,7 +203,7 @@ def _on_recording(
         if not unasked and name != "truncate" and value != getattr(recipe, name):
             raise ValueError(
                 f"An edit of a recording uses the recording's {name}, {getattr(recipe, name)!r}. Received {value!r}. "
-                "Leave it out, or record anew."
+                "Leave it out, or record it again."
             )
     return replace(recipe, truncate=recipe.truncate or settings.truncate)
 

@@ -65,7 +65,7 @@ class Recording:
             site = sites.get(name)
             fits &= site is not None and step < self.recipe.steps and _fits(row, site, images)
         if not fits:
-            raise BrokenRecipe("This recording is damaged: its tensors are not those of its model. Record anew.")
+            raise BrokenRecipe("This recording is damaged: its tensors are not those of its model. Record it again.")
 
     def save(self, path: Path | str) -> Path:
         """Write a .safetensors file."""

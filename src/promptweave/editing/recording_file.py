@@ -87,7 +87,7 @@ def read_recording(
         kept = _kept(header["kept"])
         computed = Computed.from_dict(record.get("computed", {}))
     except BadValue as error:
-        raise BrokenRecipe(f"The header of {path} cannot be read: {error} Record anew.") from error
+        raise BrokenRecipe(f"The header of {path} cannot be read: {error} Record it again.") from error
     recipe = Recipe.from_dict(record["recipe"])
     if not 0 <= header["row"] < len(recipe.prompts):
         raise BrokenRecipe(f"{path} has a row of a run of {len(recipe.prompts)} prompts. Received {header['row']}.")
@@ -97,7 +97,7 @@ def read_recording(
         found = tensors.get(name)
         if found is None or found.ndim != axes or not found.is_floating_point():
             raise BrokenRecipe(
-                f"{path} is damaged: the tensor {shown(name)} is missing or has another form. Record anew."
+                f"{path} is damaged: the tensor {shown(name)} is missing or has another form. Record it again."
             )
         return found
 
@@ -107,7 +107,7 @@ def read_recording(
     def pair(first: str, second: str) -> tuple[Tensor, Tensor]:
         q, k = get(first), get(second)
         if (*q.shape[:2], q.shape[3]) != (*k.shape[:2], k.shape[3]):
-            raise BrokenRecipe(f"{path} is damaged: {first} and {second} do not belong together. Record anew.")
+            raise BrokenRecipe(f"{path} is damaged: {first} and {second} do not belong together. Record it again.")
         return q, k
 
     rows: dict[Key, Row] = {}
@@ -133,13 +133,13 @@ def _parts(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     except FileNotFoundError as error:
         raise FileNotFoundError(f"There is no recording {path}. Give the path of a .safetensors file.") from error
     except BadJson as error:
-        raise BrokenRecipe(f"{path} is not a recording: {error} Record anew.") from error
+        raise BrokenRecipe(f"{path} is not a recording: {error} Record it again.") from error
     except OSError:
         raise
     except Exception as error:  # any error of the reader on a damaged file
-        raise BrokenRecipe(f"{path} is not a recording: {error}. Record anew.") from error
+        raise BrokenRecipe(f"{path} is not a recording: {error}. Record it again.") from error
     if not isinstance(record, dict) or isinstance(record.get("format"), bool) or record.get("format") != FORMAT:
-        raise BrokenRecipe(f"{path} is not a recording of format {FORMAT}. Record anew.")
+        raise BrokenRecipe(f"{path} is not a recording of format {FORMAT}. Record it again.")
     return record, tensors
 
 
@@ -156,6 +156,6 @@ def _check_images(path: Path | str, recipe: Recipe, tensors: Mapping[str, Tensor
     """Raise BrokenRecipe unless there are latents for every step and pictures for every image."""
     latents, pictures = tensors.get("path"), tensors.get("pictures")
     if latents is None or latents.ndim != 5 or latents.shape[:2] != (recipe.steps + 1, recipe.images):
-        raise BrokenRecipe(f"{path} is damaged: it lacks the latents of its {recipe.steps} steps. Record anew.")
+        raise BrokenRecipe(f"{path} is damaged: it lacks the latents of its {recipe.steps} steps. Record it again.")
     if pictures is None or pictures.dtype != torch.uint8 or pictures.ndim != 4 or len(pictures) != recipe.images:
-        raise BrokenRecipe(f"{path} is damaged: it lacks its {recipe.images} images. Record anew.")
+        raise BrokenRecipe(f"{path} is damaged: it lacks its {recipe.images} images. Record it again.")

@@ -53,7 +53,7 @@ def read_data(path: Path | str, kinds: Iterable[str] = ()) -> tuple[str, list[Ed
                 raise BadData(f"The kinds of edits of {path} are {there}. Received {', '.join(sorted(missing))}.")
             return name, [pair for pair in pairs if not kinds or pair.category in kinds]
     raise BadData(
-        f"{path} is none of the data sets that are read: PIE-Bench, TEdBench, MagicBrush, folders with edit.json, a "
+        f"{path} is not a data set that can be read: PIE-Bench, TEdBench, MagicBrush, folders with edit.json, a "
         "CSV file, or lists of prompts (.txt, .jsonl). See docs/evaluation.md for their layouts."
     )
 
@@ -145,7 +145,7 @@ def read_prompts(path: Path) -> list[EditPair]:
 def _line(row: Mapping[str, str | None], number: int, folder: Path) -> EditPair:
     cells = {name: (value or "").strip() for name, value in row.items() if name}
     if not cells.get("source") or not cells.get("target"):
-        raise BadData(f"Every line of a table of edits has a source and a target. Line {number} has not.")
+        raise BadData(f"Every line of a table of edits has a source and a target. Line {number} doesn't have both.")
     name = cells.get("name") or f"{number:04d}"
     if not re.fullmatch(r"[\w.-]+", name) or name.startswith("."):
         raise BadData(f"The name of an edit is also that of its files: letters, digits, - and _. Received {name!r}.")

@@ -35,7 +35,9 @@ class Point:
     def picture(self) -> Image.Image:
         """The finished edit. Raises ValueError for one that was ended early."""
         if self.result is None:
-            raise ValueError(f"This run was ended after {self.share:.0%} of its steps and has no image. Run edit anew.")
+            raise ValueError(
+                f"This run was ended after {self.share:.0%} of its steps and has no image. Run the edit again."
+            )
         return self.result.edited
 
     @property

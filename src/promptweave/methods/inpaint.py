@@ -57,7 +57,7 @@ def jumps(count: int, jump: int, resamplings: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Inpaint(Control):
-    """Make anew what a mask covers, and keep the rest of the image (blended latents).
+    """Regenerate what a mask covers, and keep the rest of the image (blended latents).
 
     `mask`: [height, width] of zeros and ones, as nested tuples (`editing.masks.read_mask`). `strength`: fraction of the
     steps that are run, the last ones, from the noised image; 1: all, from noise. `resamplings`: how often RePaint makes
@@ -70,7 +70,7 @@ class Inpaint(Control):
     needs: ClassVar[frozenset[Literal["noise", "latents", "maps"]]] = frozenset({"latents"})
     mask: Annotated[
         tuple[tuple[float, ...], ...] | None,
-        Option("Region that is made anew (white, or 1).", low=0, high=1, group="Where", metavar="FILE", mask=True),
+        Option("Region that is regenerated (white, or 1).", low=0, high=1, group="Where", metavar="FILE", mask=True),
     ] = None
     strength: Annotated[
         Number,
@@ -95,7 +95,7 @@ class Inpaint(Control):
         rows = chosen(self.targets, run)
         if self.mask is None:
             raise NoEffect(
-                "Inpaint makes anew what a mask covers. Received no mask. Give mask=..., a file or an array that is "
+                "Inpaint regenerates what a mask covers. Received no mask. Give mask=..., a file or an array that is "
                 "white where the image may change (--mask, --mask-words)."
             )
         check_covers(self.mask, run.latent_grid, "Inpaint")

@@ -47,7 +47,12 @@ class PromptMixing(Control):
     command: ClassVar[Command] = Command("mix", "Vary the shape of an object (prompt mixing).", prompts="repeated",
         counted="proxies", example='"a red car in the snow" --word car --proxy house --proxy bike')  # fmt: skip
     word: Annotated[str, Option("Word of the object whose shape changes.", group="What changes")]
-    proxies: Annotated[tuple[str, ...] | str, Option("Its proxy in each target.", group="What changes", flag="--proxy")]
+    proxies: Annotated[
+        tuple[str, ...] | str,
+        Option(
+            "What takes the word's place in the early steps, one for each target.", group="What changes", flag="--proxy"
+        ),
+    ]
     window: Annotated[Span, Option("Fraction of the steps in which the proxy acts.", low=0, high=1)] = (0.14, 0.34)
     preserve: Annotated[tuple[str, ...] | str, Option("Word of an object that keeps its shape.", group="Where")] = ()
     self_attention: Annotated[Span, Option("Fraction of the steps in which shapes are preserved.", low=0, high=1)] = 0.8

@@ -29,11 +29,11 @@ class Lessons:
     power: Annotated[float, Option("Power of the learning rate's decay.", low=0)] = 0.9
     warm_up: Annotated[int, Option("Steps of linear warm-up.", low=0)] = 50
     fine_tune: Annotated[
-        float, Option("Fine-tune the network, with so many times the learning rate; 0: keep it frozen.", low=0)
+        float, Option("Fine-tune the network at this multiple of the learning rate; 0: keep it frozen.", low=0)
     ] = 0.0
     every: Annotated[
         int,
-        Option("In the head's steps, the loss counts one of so many pixels in both directions, drawn anew.", low=1),
+        Option("In the head's steps, the loss reads one random pixel of each square of this side.", low=1),
     ] = 2
     checkpointing: Annotated[bool, Option("Gradient checkpointing: less memory, a third more time.")] = False
     bf16: Annotated[bool, Option("Compute in bfloat16; weights stay in single precision.")] = False

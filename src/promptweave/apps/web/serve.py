@@ -109,7 +109,9 @@ def read_accounts(path: Path | str) -> list[tuple[str, str]]:
     lines = [line.strip() for line in Path(path).read_text("utf-8").splitlines() if line.strip()]
     found = [(user, password) for user, _, password in (line.partition(":") for line in lines) if user and password]
     if not lines or len(found) != len(lines):
-        raise ValueError(f"A file of accounts has one USER:PASSWORD a line. {path} has not. Mend it, or leave it out.")
+        raise ValueError(
+            f"A file of accounts has one USER:PASSWORD per line. {path} doesn't. Correct it, or leave it out."
+        )
     return found
 
 

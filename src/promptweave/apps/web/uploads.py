@@ -75,7 +75,7 @@ def decoded(data: Path | str | bytes, *, most_bytes: int, most_pixels: int) -> t
     except BadUpload:
         raise
     except UnidentifiedImageError as error:
-        raise BadUpload("An upload must be a PNG, JPEG or WebP image. This file is not. Choose another.") from error
+        raise BadUpload("An upload must be a PNG, JPEG or WebP image. This file isn't one. Choose another.") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadUpload(
             f"An image may have at most {most_pixels / 1e6:.0f} million pixels. This one has more. Send a smaller one."
