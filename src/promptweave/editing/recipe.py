@@ -220,6 +220,6 @@ def parse(text: str | bytes) -> dict[str, Any]:
     found = record.get("format") if isinstance(record, dict) else None
     if isinstance(found, bool) or found != FORMAT:
         raise BrokenRecipe(
-            f"A recipe must have format {FORMAT}. Received {shown(found)}. Update promptweave, or generate the image again."
+            f"A recipe must have format {FORMAT}. Received {shown(found)}. Update promptweave, or make a new image."
         )
     return record
