@@ -55,7 +55,8 @@ def views(prompt: str, hats: tuple[str, str]) -> dict[str, Image.Image]:
     words = ("<start>", "photo", "dog", "next", "house", "snow")
     steps = pw.look(prompt, steps_shown=(0, 5, 10, 25, 50)).by_step
     assert steps is not None
-    made = pw.edit(hats[0], hats[1].replace("a hat", "a red hat"), blend="lion", compare=True, maps=True, seed=1)
+    red = hats[1].replace("a hat", "a red hat")
+    made = pw.edit(hats[0], red, blend=("lion", "hat"), compare=True, maps=True, steps=20)
     edited = pw.edit_maps(made).sheet(words=("cat", "wearing", "red", "hat", "grass"))
     pictures = {"views-steps": steps.sheet(words=words), "views-edit": edited}
     browser = shutil.which("chromium")
@@ -88,31 +89,19 @@ def translated(prompt: str, source: str, target: str, seed: int) -> list[Image.I
 
 
 def places() -> Image.Image:
-    """A thing in each quarter, and two things changing sides, with what looks at their words."""
-    dog, names = "a photo of a dog on the grass", list(QUADRANTS)
-    controls = [pw.DirectedDiffusion({"dog": QUADRANTS[name]}, prompts=(row,)) for row, name in enumerate(names, 1)]
-    quarters = pw.edit(dog, *[dog] * len(names), controls=controls, seed=3, guidance=7.5).sample.pictures[:, 0]
-    framed = [boxed(picture, {"dog": QUADRANTS[name]}) for picture, name in zip(quarters[1:], names, strict=True)]
-    pair, regions = (
-        "a photo of a cat next to a red car in the snow",
-        {"cat": (0.5, 0.2, 1, 1), "red car": (0, 0.4, 0.5, 1)},
-    )
-    made = pw.generate(
-        pair, controls=[pw.DirectedDiffusion(regions), pw.RecordMaps()], compare=True, guidance=7.5, seed=1
-    )
-    assert made.plain is not None
-    picture, words = made.sample.pictures[0, 0], made.sample.run.words[0]
-    attention = made.sample.hooks[1].maps.mean(0)[0]
-    maps = [over(attention[..., list(words.find(word))].sum(-1), np.asarray(picture)) for word in regions]
-    swapped = [
-        made.plain[0, 0],
-        boxed(picture, regions),
-        *(boxed(m, {w: regions[w]}) for m, w in zip(maps, regions, strict=True)),
-    ]
-    return sheet(
-        [[quarters[0], *framed], swapped],
-        [[dog, *(f"dog: {name}" for name in names)], [pair, "both placed", *(f"who looks at {w}" for w in regions)]],
-    )
+    """A thing sent to each quarter, and what looks at its word; thing, seed and settings are chosen."""
+    prompt, names = "a photo of a squirrel on the grass", list(QUADRANTS)
+    boxes = [{"squirrel": QUADRANTS[name]} for name in names]
+    placed = [pw.DirectedDiffusion(box, share=0.6, strength=0.9, prompts=(row,)) for row, box in enumerate(boxes, 1)]
+    made = pw.edit(
+        prompt, *[prompt] * len(names), controls=[*placed, pw.RecordMaps()], seed=1, model=load_cached("toybox-fast")
+    ).sample
+    pictures, word = made.pictures[:, 0], list(made.run.words[0].find("squirrel"))
+    maps = made.hooks[-1].maps.mean(0)[..., word].sum(-1)
+    seen = [over(one, np.asarray(picture)) for one, picture in zip(maps, pictures, strict=True)]
+    framed = [[images[0], *map(boxed, images[1:], boxes)] for images in (pictures, seen)]
+    heads = [prompt, *(f"squirrel: {name}" for name in names)]
+    return sheet(framed, [heads, ["who looks at squirrel"] * len(heads)])
 
 
 def colours() -> Image.Image:
