@@ -97,8 +97,8 @@ def places() -> Image.Image:
         prompt, *[prompt] * len(names), controls=[*placed, pw.RecordMaps()], seed=1, model=load_cached("toybox-fast")
     ).sample
     pictures, word = made.pictures[:, 0], list(made.run.words[0].find("squirrel"))
-    maps = made.hooks[-1].maps.mean(0)[..., word].sum(-1)
-    seen = [over(one, np.asarray(picture)) for one, picture in zip(maps, pictures, strict=True)]
+    maps = made.hooks[-1].maps
+    seen = [over(maps.mean(row)[0][..., word].sum(-1), picture) for row, picture in enumerate(pictures)]
     framed = [[images[0], *map(boxed, images[1:], boxes)] for images in (pictures, seen)]
     heads = [prompt, *(f"squirrel: {name}" for name in names)]
     return sheet(framed, [heads, ["who looks at squirrel"] * len(heads)])
