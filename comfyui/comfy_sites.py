@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from promptweave.core.site import Place, Site
+from promptweave.core.site import Kind, Place, Site
 from promptweave.core.tapping import Tap
 from promptweave.models.joint import FLUX_ROLES, roles_of
 
@@ -22,18 +22,22 @@ def unet_sites(network: Any, latent_grid: Grid) -> tuple[Site, ...]:
     counts: dict[tuple[str, str], int] = {}
     for place, block, path in _blocks(network):
         for number, module in enumerate(block):
-            kind = type(module).__name__
-            if kind == "Downsample":  # stride 2 and padding 1, which rounds up
+            called = type(module).__name__
+            if called == "Downsample":  # stride 2 and padding 1, which rounds up
                 grid = (grid[0] + 1) // 2, (grid[1] + 1) // 2
-            elif kind == "Upsample":
+            elif called == "Upsample":
                 grid = next(size for size in reversed(skipped) if size[0] > grid[0] or size[1] > grid[1])
             for depth, inner in enumerate(getattr(module, "transformer_blocks", ())):
-                for name, layer, sort in (("attn1", inner.attn1, "self"), ("attn2", inner.attn2, "cross")):
+                kinds: tuple[tuple[str, Any, Kind], ...] = (
+                    ("attn1", inner.attn1, "self"),
+                    ("attn2", inner.attn2, "cross"),
+                )
+                for name, layer, sort in kinds:
                     order = counts[place, sort] = counts.get((place, sort), -1) + 1
                     side = str(grid[0]) if grid[0] == grid[1] else f"{grid[0]}x{grid[1]}"
                     where = f"{path}.{number}.transformer_blocks.{depth}.{name}"
-                    called = f"{place}_{sort}_{order}_res_{side}"
-                    sites.append(Site(called, sort, place, len(sites), layer.heads, grid, where, dim=layer.dim_head))
+                    name_of = f"{place}_{sort}_{order}_res_{side}"
+                    sites.append(Site(name_of, sort, place, len(sites), layer.heads, grid, where, dim=layer.dim_head))
         if place == "down":
             skipped.append(grid)
     return tuple(sites)
@@ -80,8 +84,9 @@ class AttentionOverride:
     def __call__(self, attend: Any, q: Tensor, k: Tensor, v: Tensor, heads: int, *args: Any, **named: Any) -> Tensor:
         site = self._next(q, k, heads)
         split = not named.get("skip_reshape")
-        parts = [x.unflatten(-1, (heads, -1)).transpose(1, 2) if split else x for x in (q, k, v)]
-        output = self.tap.attend(site, *parts)
+        by_head = (x.unflatten(-1, (heads, -1)).transpose(1, 2) if split else x for x in (q, k, v))
+        queries, keys, values = by_head
+        output = self.tap.attend(site, queries, keys, values)
         if output is None:
             return attend(q, k, v, heads, *args, **named)
         if named.get("mask") is not None or (args and args[0] is not None):
