@@ -73,8 +73,8 @@ def views(prompt: str, hats: tuple[str, str]) -> dict[str, Image.Image]:
 
 
 def attended(prompt: str, words: tuple[str, ...], seed: int) -> Image.Image:
-    """Maps of the subjects, without and with Attend-and-Excite."""
-    network, control = pw.load("toybox"), pw.AttendAndExcite(words, sharpness=20)
+    """Maps of the subjects, without and with Attend-and-Excite; prompt and seed are chosen."""
+    network, control = load_cached("toybox-fast"), pw.AttendAndExcite(words, share=0.75, sharpness=20)
     _, after, before = steer(Terminal(quiet=True), prompt, [control], network, seed=seed)
     return maps_of_both(before, after, words)
 
@@ -476,7 +476,7 @@ PICTURES: dict[str, Callable[[], Image.Image | dict[str, Image.Image]]] = {
     "views": lambda: views(DOG, HATS),
     "sweep": swept,
     "front": front,
-    "attend": lambda: attended("a photo of a cat and a car", ("cat", "car"), seed=2),
+    "attend": lambda: attended("a sketch of a tiger with a crown", ("tiger", "crown"), seed=4),
     "translate": directions,
     "world": world,
     "perception": perceived,
