@@ -9,13 +9,17 @@ INPUTS := pyproject.toml constraints.txt hatch_build.py
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "promptweave needs Python 3.11 or later; set PYTHON=python3.11, say.")'
-	$(PYTHON) -m venv $(VENV)
+	@echo "Making a virtual environment in $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
 
 # torch comes first and pinned: left to itself, an unpinned torch pulls gigabytes of CUDA packages.
 $(VENV)/.apps: $(INPUTS) | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[apps]'
-	touch $@
+	@echo "Installing PyTorch into $(VENV), once: a few hundred megabytes, some minutes ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	@echo "Installing promptweave with its command line and web page (diffusers, transformers, gradio ...) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[apps]'
+	@echo "Installed."
+	@touch $@
 
 $(VENV)/.dev: $(VENV)/.apps
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
@@ -26,6 +30,7 @@ $(VENV)/.docs: $(VENV)/.dev
 	touch $@
 
 demo: $(VENV)/.apps
+	@echo "Editing an image with the embedded model (no download, about half a minute on two cores); the results go to $(OUT) ..."
 	$(BIN)/promptweave edit "a photo of a cat riding a bike" "a photo of a cat riding a car" --compare --force -o $(OUT)
 
 # Two workers of one thread each: two threads each would wait for one another on two cores, and take a quarter more of both.

@@ -151,4 +151,4 @@ def __getattr__(name: str) -> _Any:
 
 def __dir__() -> list[str]:
     methods = vars(_import_module("promptweave.methods"))
-    return sorted({*globals(), *_PLACES, *(name for name in methods if name[0].isupper())})
+    return sorted({"__version__", "__doc__", *_PLACES, *(name for name in methods if name[0].isupper())})

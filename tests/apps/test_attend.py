@@ -26,7 +26,7 @@ def test_the_command(tmp_path, capsys):
     assert run(*arguments) == 0
     told = json.loads(capsys.readouterr().out)
     assert set(told["report"]["controls"][0]["losses"]["0"]) == {"cat", "car"}
-    assert {path.name for path in folder.iterdir()} >= {"source.png", "comparison.png", "maps.png", "losses.png"}
+    assert {path.name for path in folder.iterdir()} >= {"steered.png", "plain.png", "maps.png", "losses.png"}
     assert run(*arguments) != 0 and "already holds a run" in capsys.readouterr().err
     assert run(*arguments[:2], "--word", "dog", "-o", str(tmp_path / "other")) != 0
     assert "'dog' is not a word" in capsys.readouterr().err

@@ -63,7 +63,8 @@ def test_edit_and_replay(run):
     info.add_itxt("promptweave", text)
     Image.fromarray(picture).save("touched.png", pnginfo=info)
     code, out, _ = run("replay", "touched.png", "--json", model=False)
-    assert code == 1 and json.loads(out) == {"matches": False, "largest_difference": 64, "notes": []}
+    wrong = {"matches": False, "largest_difference": 64, "share": 3 / picture.size, "notes": []}
+    assert code == 1 and json.loads(out) == wrong
 
 
 def test_every_option_reaches_the_recipe(run):
@@ -92,10 +93,13 @@ def test_every_option_reaches_the_recipe(run):
 
 def test_generate(run):
     code, out, _ = run("generate", "a red car", "--steps", "2", "--quiet")
-    assert code == 0 and not out and "source.png" in str(files())
-    code, _, err = run("generate", "a red car", "--steps", "2")
+    assert code == 0 and not out and files() == {"out/generate/image.png"}
+    assert run("generate", "a red car", "--steps", "2")[0] == 0  # beside it, for no folder was named
+    assert files() == {"out/generate/image.png", "out/generate-2/image.png"}
+    code, _, err = run("generate", "a red car", "--steps", "2", "-o", "out/generate")
     assert code == 2 and "--force" in err
-    assert run("generate", "a red car", "--steps", "2", "--force")[0] == 0
+    assert run("generate", "a red car", "--steps", "1", "--force", "--images", "2")[0] == 0
+    assert files(Path("out/generate")) == {"image.png", "image-seed-1.png", "comparison.png"}
 
 
 def test_words(run):
@@ -245,7 +249,9 @@ def test_a_sweep(run):
         "sweep", SOURCE, SWAP, "--cross", "0,0.5,...,1", "--self", "0,1", "--steps", "4", "--blend", "dog", "-o", "s"
     )
     assert code == 0 and "wrote s/sweep.png" in out and len(files(Path("s"))) == 6 + 3
-    code, out, _ = run("sweep", SOURCE, SWAP, "-w", "bike=-1,2", "--seeds", "1,2", "--steps", "2", "-o", "t", "--json")
+    code, out, _ = run(
+        "sweep", SOURCE, SWAP, "--weights", "bike=-1,2", "--seeds", "1,2", "--steps", "2", "-o", "t", "--json"
+    )
     assert code == 0 and json.loads(out)["columns"] == ["seed", [1, 2]]
     code, _, err = run("sweep", SOURCE, SWAP, "--cross", "0.5", "--self", "0.5", "-o", "u")
     assert code == 2 and "two axes" in err
@@ -287,9 +293,9 @@ def test_all_views_of_a_run(run):
     names = {"maps.png", "maps-steps.png", "maps-layers-cat.png", "maps.gif", "maps.webp", "maps-components.png"}
     names |= {"maps.mp4"}
     assert names | {"maps-pixels.png", "s.csv"} == {path.name for path in Path("m").iterdir() if path.is_file()}
-    assert len(list(Path("m/all").iterdir())) == 2 * 5 * (2 + 3 + 3)  # steps, words, heads of three layers
+    assert len(list(Path("m/all").iterdir())) == 2 * (2 + 3 + 3)  # steps, heads of three layers, of the word
     assert made["notes"] == ["Step 50 is past the end; step 2 is shown instead."] and made["file"] == "m/maps.png"
-    assert "m/all/time_step_50_down_cross_0_res_16_head_1_1_cat.png" in made["files"]
+    assert "m/all/time_step_2_down_cross_0_res_16_head_1_1_cat.png" in made["files"]
     assert Path("m/s.csv").read_text().startswith("step,time,place,word,entropy,evenness,share,iou\n")
     code, _, err = run("maps", "a cat on a bike", "--steps", "3", "-o", "m/new.png", "--stats", "m/s.csv")
     assert code == 2 and "m/s.csv exists" in err and not Path("m/new.png").exists()

@@ -150,7 +150,8 @@ def test_every_method_prints_its_report_and_writes_its_page(tiny_folder, tmp_pat
     out, err = capsys.readouterr()
     assert end.value.code == 0, err
     assert f"{where.partition(':')[2]}: " in out and f"wrote {tmp_path / 'out' / 'report.html'}" in out
-    record = json.loads((tmp_path / "out" / "edit.json").read_text())
+    name = "steered" if what.prompts == "one" else "edit"
+    record = json.loads((tmp_path / "out" / f"{name}.json").read_text())
     assert record["recipe"]["seed"] == 3
     assert [control["control"] for control in record["recipe"]["controls"]] == [where.partition(":")[2]]
 

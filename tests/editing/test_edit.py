@@ -207,7 +207,7 @@ def test_replay_notices_changes(tiny, tiny_folder, tmp_path):
 
 def test_notebook_shows_a_picture(tiny):
     html = pw.edit(SOURCE, SWAP, model=tiny, **FAST)._repr_html_()
-    assert html.startswith("<img") and "data:image/png;base64," in html
+    assert html.startswith("<figure><img alt=") and "data:image/png;base64," in html
 
 
 def test_word_maps(tiny):

@@ -133,7 +133,7 @@ def test_the_command_of_a_method_makes_the_same_recipe(tiny_folder, tmp_path, mo
         with pytest.raises(SystemExit) as end:
             main(arguments)
         assert end.value.code == 0, capsys.readouterr()
-        return json.loads(Path(f"out/{call}/edit.json").read_text())["recipe"]
+        return json.loads(next(Path(f"out/{call}").glob("*.json")).read_text())["recipe"]
 
     first = recipe([call, *options, "--steps", "5", "--model", str(tiny_folder), "--report"])
     program, *arguments = shlex.split(Page(Path(f"out/{call}/report.html").read_text()).pre[0])

@@ -247,7 +247,7 @@ def test_place(tiny_folder, tmp_path, capsys):
         call("--at", "cat=0,0,0.5,1", "--at", "a bike=0.5,0.25,1,1", "-o", str(tmp_path / "at"))
     assert "cross steps 2, cross sites 7" in capsys.readouterr().out
     assert {path.name for path in (tmp_path / "at").iterdir()} == {
-        "source.png", "comparison.png", "edit.json", "boxes.png",
+        "steered.png", "plain.png", "comparison.png", "steered.json", "boxes.png",
     }  # fmt: skip
     with pytest.raises(SystemExit, match="0"):
         call("--quadrants", "cat", "-o", str(tmp_path / "quadrants"), "--json")

@@ -185,10 +185,10 @@ def test_from_the_command_line(tiny_folder, tmp_path, monkeypatch, capsys):
         ["sweep", SOURCE, "a photo of a dog riding a bike", "--cross", "0,1", "--self", "0,1"],
     ):
         with pytest.raises(SystemExit) as code:
-            main([*command, "--image", "photo/source.png", "-o", "-".join(command[:3:2]), "--force", *options])
+            main([*command, "--image", "photo/image.png", "-o", "-".join(command[:3:2]), "--force", *options])
         assert code.value.code == 0, capsys.readouterr().err
     with pytest.raises(SystemExit) as code:
-        main(["record", SOURCE, "--image", "photo/source.png", "-o", "photo.safetensors", *options])
+        main(["record", SOURCE, "--image", "photo/image.png", "-o", "photo.safetensors", *options])
     assert code.value.code == 0
     with pytest.raises(SystemExit) as code:
         main(["edit", "--recording", "photo.safetensors", "a photo of a dog riding a bike", "-o", "again", *options])

@@ -184,5 +184,5 @@ def test_a_saved_picture_is_made_again(tiny_folder, tmp_path):
     def refused(name: str) -> None:
         pytest.fail(f"{name} is not JSON")
 
-    record = json.loads((tmp_path / "run" / "edit.json").read_text(), parse_constant=refused)
+    record = json.loads((tmp_path / "run" / "steered.json").read_text(), parse_constant=refused)
     assert record["recipe"]["controls"][0]["sigma"] == "inf"

@@ -248,8 +248,10 @@ def test_compose(tiny_folder, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "└── next to a red car\n    └── a red car" in out
     assert "keys of the prompt and of 3 separately encoded phrases" in out
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"source.png", "comparison.png", "edit.json"}
-    assert pw.replay(tmp_path / "run" / "source.png", model=pw.load(str(tiny_folder))).matches
+    pictures = ("steered.png", "plain.png", "comparison.png")
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {*pictures, "steered.json"}
+    for name in pictures:
+        assert pw.replay(tmp_path / "run" / name, model=pw.load(str(tiny_folder))).matches
     for prompt, message in (("[a cat", "Every bracket must be closed"), ("dogs", "Put brackets around it")):
         with pytest.raises(SystemExit):
             main(["compose", prompt, "--model", str(tiny_folder), "-o", str(tmp_path / "bad")])

@@ -159,7 +159,7 @@ def test_the_command_line(tiny_folder, tmp_path, capsys):
         main(["generate", "a [cat:dog:0.5]", *options])
     assert end.value.code == 0, capsys.readouterr().err
     assert json.loads(capsys.readouterr().out)["spans"][0][1]["word"] == "dog"
-    assert pw.replay(tmp_path / "source.png").matches
+    assert pw.replay(tmp_path / "image.png").matches
     with pytest.raises(SystemExit):
         main(["compose", "[a [cat:dog:0.5]] and [a red car]", *options, "-f"])
     assert "Square brackets mark phrases here" in capsys.readouterr().err

@@ -17,7 +17,7 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # suppress the librari
 os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
 
 from promptweave import __version__
-from promptweave.apps.declared import method_commands
+from promptweave.apps.declared import declared, method_commands
 from promptweave.apps.failures import explain, speak
 
 EDITS, METHODS, VIEWS, TOOLS, OPTIONS = (
@@ -85,6 +85,7 @@ ARGUMENTS = {
     "invert": "IMAGE [PROMPT]", "sweep": "[SOURCE] TARGET",
 }  # fmt: skip
 OF_METHODS = {"targets": "[SOURCE] TARGETS...", "same": "[PROMPT]", "repeated": "[PROMPT]"}  # by `Command.prompts`
+EDIT = "promptweave.editing.options:PromptToPrompt"
 # Spellings of version 0.1, for `edit` and `sweep`.
 ALIASES = {
     **{f"--{kind}": ("--kind", kind) for kind in ("replace", "refine", "flow", "consist")},
@@ -116,12 +117,20 @@ def build() -> App:
     return app
 
 
+def _as_flag(token: str) -> str:
+    """An option that is spelled as in Python, --self-attention or --weights, as the command line has it."""
+    name, equals, value = token.partition("=")
+    known = {"--" + one.name.replace("_", "-"): one.flag for one in declared(EDIT)} if name.startswith("--") else {}
+    return known.get(name, name) + equals + value
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; errors become one message and an exit code."""
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     speak()
     if tokens[:1] in (["edit"], ["sweep"]):
         tokens = [word for token in tokens for word in ALIASES.get(token, (token,))]
+        tokens = [_as_flag(token) for token in tokens]
     try:
         build()(tokens, print_error=False, exit_on_error=False)
     except (Exception, KeyboardInterrupt) as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,7 +35,10 @@ class Sources:
 
     recording: Annotated[
         Path | None,
-        Option("Edit a recording or an inverted image; all prompts are then targets.", group="Image", metavar="FILE"),
+        Option(
+            "Edit a recording or an inverted image, with its model; all prompts are then targets.",
+            group="Image", metavar="FILE",
+        ),
     ] = None  # fmt: skip
     jobs: Annotated[
         Path | None, Option("Run a file of edits, one JSON object per line.", group="Advanced", metavar="FILE")
@@ -142,8 +145,10 @@ def edit(
     from promptweave.editing.edit import edit as make
     from promptweave.editing.sources import load_source
 
-    network = opening.load()
-    recorded = None if sources.recording is None else load_source(sources.recording, network.device)
+    recorded = None if sources.recording is None else load_source(sources.recording)
+    network = opening.load(None if recorded is None else recorded.recipe)
+    if sources.recording is not None and network.device.type != "cpu":
+        recorded = load_source(sources.recording, network.device)
     steps = steps_of(settings, network) if recorded is None else recorded.recipe.steps
     given.announce(output.terminal, network, settings)
     prompts = targets if recorded is None else (source, *targets)
@@ -219,6 +224,7 @@ def _jobs(sources: Sources, defaults: dict[str, Any], opening: Opening, output: 
 
     assert sources.jobs is not None
     check_file(sources.jobs)
+    output = replace(output, output=output.usual or output.output)  # a stopped run is continued there
     output.check_folder()
     network, terminal = opening.load(), output.terminal
     jobs = read_jobs(sources.jobs, network, defaults=defaults, check=False)

@@ -145,8 +145,8 @@ def replay(
     speaking: Speaking,
 ) -> None:
     """Regenerate a saved image from its recipe and say whether the pixels match."""
+    from promptweave.editing.own_model import trusted
     from promptweave.editing.replay import replay as again
-    from promptweave.editing.replay import trusted
     from promptweave.editing.stored import read_stored
     from promptweave.models.load import load
 
@@ -178,8 +178,11 @@ def doctor(*, opening: Opening, speaking: Speaking) -> None:
 
     from promptweave.editing.recipe import versions
     from promptweave.models.embedded import NAMES, embedded_folder
+    from promptweave.models.hub import cached
+    from promptweave.models.load import place_of
 
     terminal, model = speaking.terminal, opening.model
+    place_of(model, opening.allow_pickle)
     facts = {"python": platform.python_version(), **versions()}
     facts["device"] = (
         torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {torch.get_num_threads()} threads"
@@ -191,11 +194,12 @@ def doctor(*, opening: Opening, speaking: Speaking) -> None:
     )
     listed = {str(path.relative_to(folder) if path != folder else path): path.stat().st_size for path in files}
     facts["model"] = model if on_disk else f"{model} (a hub id)"
-    facts["download"] = "nothing" if on_disk else f"{model}, on first use, unless it is in the cache"
+    there = "nothing" if on_disk else "nothing: the model is in the local cache" if cached(model) else ""
+    facts["download"] = there or f"{model}, on first use: it is not in the local cache"
     if on_disk:
         facts["weights"] = opening.load().fingerprint()
     terminal.give({**facts, "files": listed})
     terminal.say(table("promptweave doctor", ("", ""), list(facts.items())))
-    terminal.say(
-        table("model files", ("file", "size"), [(name, f"{bytes / 1e6:.2f} MB") for name, bytes in listed.items()])
-    )
+    if listed:
+        sizes = [(name, f"{size / 1e6:.2f} MB") for name, size in listed.items()]
+        terminal.say(table("model files", ("file", "size"), sizes))

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from promptweave.apps.common import SETTINGS, FileOutput, Given, Opening, Prompt, steps_of
 from promptweave.apps.flags import Flags, command
 from promptweave.apps.looking import PASSES, passes_of
-from promptweave.apps.map_files import Ask, beside, views, write
+from promptweave.apps.map_files import Ask, beside, told, views, write
 
 
 @command(
@@ -53,4 +53,4 @@ def maps(
         files, facts = views(ask, prompt, general) if target is None else beside(ask, prompt, target, general)
     written = write(files, output.force)
     terminal.give({"file": str(output.output), "files": [str(path) for path in written], **facts})
-    terminal.say(*facts.get("notes", ()), *(f"wrote {path}" for path in written))
+    terminal.say(*facts.get("notes", ()), *told(written, ask.folder))

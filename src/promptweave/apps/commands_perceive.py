@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,6 +14,7 @@ from promptweave.apps.common import Opening, Speaking
 from promptweave.apps.flags import Flags, command
 from promptweave.apps.terminal import Terminal, table
 from promptweave.core.fields import Option
+from promptweave.core.file_names import numbered
 
 OPENING = Flags(Opening, without=("scheduler", "chunks", "prompt_weights"))  # no prompt is read, and no step made
 Task = Literal["segment", "refer", "depth"]
@@ -49,6 +50,10 @@ class Asking:
     ] = None
     output: Annotated[Path, Option("Folder of the results.", group="Output", short="o")] = Path("out/perceive")
     force: Annotated[bool, Option("Replace earlier results in the folder.", group="Output", short="f")] = False
+
+    def apart(self) -> Asking:
+        """The same beside earlier results: for folders that the user did not choose."""
+        return self if self.force else replace(self, output=numbered(self.output))
 
 
 @command(

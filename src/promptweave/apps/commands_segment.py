@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +12,7 @@ from promptweave.apps.common import SETTINGS, Opening, Speaking
 from promptweave.apps.flags import Flags, command
 from promptweave.apps.looking import PASSES, passes_of
 from promptweave.core.fields import Option
+from promptweave.core.file_names import numbered
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,10 @@ class Labels(Speaking):
 
     output: Annotated[Path, Option("Folder of the results.", group="Output", short="o")] = Path("out/segment")
     force: Annotated[bool, Option("Replace an earlier segmentation in the folder.", group="Output", short="f")] = False
+
+    def apart(self) -> Labels:
+        """The same beside earlier results: for folders that the user did not choose."""
+        return self if self.force else replace(self, output=numbered(self.output))
 
 
 @command(

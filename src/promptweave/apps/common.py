@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,6 +13,7 @@ from cyclopts import Parameter
 from promptweave.apps.flags import Flags
 from promptweave.apps.terminal import Terminal
 from promptweave.core.fields import Option
+from promptweave.core.file_names import numbered
 
 Prompt = Annotated[str, Parameter(help="Prompt of the image.")]
 Source = Annotated[str, Parameter(help="Prompt of the source image.")]
@@ -50,11 +51,20 @@ class Opening:
             group="Model",
         ),
     ] = False
+    given: frozenset[str] = frozenset()  # the names of the options that were given
 
-    def load(self) -> Any:
-        """Load the model."""
+    def load(self, made: Any = None) -> Any:
+        """Load the model; `made`: the recipe of a recording, whose own model it is if no other was named."""
         from promptweave.models.load import load
 
+        if made is not None:
+            from promptweave.editing.own_model import trusted
+
+            chosen = replace(
+                self, model=self.model if "model" in self.given else trusted(made), chunks=made.chunks,
+                scheduler=self.scheduler or made.scheduler, prompt_weights=made.prompt_weights,
+            )  # fmt: skip
+            return chosen.load()
         return load(
             self.model, device=self.device, dtype=self.dtype, scheduler=self.scheduler, allow_pickle=self.allow_pickle,
             chunks=self.chunks, prompt_weights=self.prompt_weights,
@@ -78,9 +88,16 @@ class Speaking:
 class Folder:
     """The folder of a run."""
 
-    output: Annotated[Path, Option("Folder of the results.", group="Output", short="o")] = Path("out")
+    output: Annotated[
+        Path, Option("Folder of the results; without it, a new one for each run.", group="Output", short="o")
+    ] = Path("out")
     force: Annotated[bool, Option("Replace an earlier run in the folder.", group="Output", short="f")] = False
     report: Annotated[bool, Option("Also write report.html, a page about the run.", group="Output")] = False
+    usual: Path | None = None  # where the results would be if nothing were there
+
+    def apart(self) -> Folder:
+        """The same beside earlier results: for folders that the user did not choose."""
+        return replace(self, output=self.output if self.force else numbered(self.output), usual=self.output)
 
 
 @dataclass(frozen=True)
@@ -116,8 +133,14 @@ class Output(Speaking, Folder):
 class OneFile:
     """The path of a single file."""
 
-    output: Annotated[Path, Option("File to write.", group="Output", short="o", metavar="FILE")] = Path("out")
+    output: Annotated[
+        Path, Option("File to write; without it, a new one.", group="Output", short="o", metavar="FILE")
+    ] = Path("out")
     force: Annotated[bool, Option("Replace files.", group="Output", short="f")] = False
+
+    def apart(self) -> OneFile:
+        """The same beside earlier files: for paths that the user did not choose."""
+        return self if self.force else replace(self, output=numbered(self.output))
 
 
 @dataclass(frozen=True)

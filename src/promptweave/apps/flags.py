@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from functools import wraps
 from typing import Annotated, Any, TypedDict, get_args, get_origin
 
@@ -66,7 +66,11 @@ class Flags:
         """The value that the command gets for the given texts."""
         known = {one.name: one for one in self.listed}
         values = {name: value_of(known[name], text, self.axes) for name, text in (given or {}).items()}
-        return values if isinstance(self.kind, str) else self.kind(**{**self.usual, **values})
+        if isinstance(self.kind, str):
+            return values
+        given = {"given": frozenset(values)} if "given" in {one.name for one in fields(self.kind)} else {}
+        made = self.kind(**{**self.usual, **values, **given})
+        return made.apart() if "output" not in values and hasattr(made, "apart") else made
 
 
 def command(**flags: Flags) -> Callable[[Callable[..., None]], Callable[..., None]]:

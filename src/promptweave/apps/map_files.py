@@ -46,7 +46,12 @@ class Ask:
     )
     words: Annotated[
         tuple[str, ...],
-        Option("With --layers: a sheet of this word. [all words]", group="What changes", flag="--word", metavar="WORD"),
+        Option(
+            "With --layers or --files: this word alone. [all words]",
+            group="What changes",
+            flag="--word",
+            metavar="WORD",
+        ),
     ] = ()
     animate: Annotated[bool, Option("Also write a GIF and a WebP over all steps.", group="Output")] = False
     video: Annotated[bool, Option("Also write an MP4 (extra 'video').", group="Output")] = False
@@ -116,7 +121,7 @@ class Ask:
             ("--blend", self.blend, "a target prompt", target),
             ("--concept-space", self.concept_space != "output", "--concepts", self.concepts),
             ("--per-head", self.heads, "--layers", self.layers),
-            ("--word", self.words, "--layers", self.layers),
+            ("--word", self.words, "--layers or --files", self.layers or self.folder),
             ("--self-grid", self.self_grid, "--self", self.self_attention),
             ("--mask", self.masks, "--stats", self.stats),
             ("--files", self.folder, "--steps-shown or --layers", self.steps_shown or self.layers),
@@ -181,9 +186,19 @@ def views(ask: Ask, prompt: str, general: Mapping[str, Any]) -> tuple[Files, dic
         files[ask.beside("concepts")] = _png(seen.concepts.strip(on_picture=ask.on_picture))
     apart = seen.gallery or seen.by_step
     if ask.folder is not None and apart is not None:
-        files |= {ask.folder / name: _png(image) for name, image in apart.images(on_picture=ask.on_picture).items()}
+        single = apart.images(words=ask.words, on_picture=ask.on_picture)
+        files |= {ask.folder / name: _png(image) for name, image in single.items()}
     notes = list(apart.notes) if apart is not None else []
     return files, {"words": [name for name, _ in words.words], "notes": notes}
+
+
+def told(written: Sequence[Path], folder: Path | None) -> list[str]:
+    """What was written: every file, but those of a folder of single maps in one line."""
+    inside = [path for path in written if folder is not None and path.parent == folder]
+    lines = [f"wrote {path}" for path in written if path not in inside]
+    if inside:
+        lines.append(f"wrote {len(inside)} single maps to {folder}, {inside[0].name} to {inside[-1].name}")
+    return lines
 
 
 def beside(ask: Ask, source: str, target: str, general: Mapping[str, Any]) -> tuple[Files, dict[str, Any]]:

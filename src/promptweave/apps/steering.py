@@ -32,7 +32,8 @@ def steer(
     with terminal.progress("steering", 2 * recipe.steps) as advance:
         plain = run(recipe, network, watch=watch, compared=True, progress=advance)
         made = run(controlled, network, watch=watch, progress=advance)
-    made = replace(made, plain=plain.sample.pictures)
+    computed = replace(made.computed, plain=plain.computed.beside)
+    made = replace(made, plain=plain.sample.pictures, computed=computed)
     return made, words_of(made, 0, kept=kept), words_of(plain, 0, kept=kept)
 
 

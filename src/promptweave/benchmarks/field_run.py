@@ -16,6 +16,7 @@ from promptweave.benchmarks.field_editors import Grid, Way, call_of, read_ways
 from promptweave.benchmarks.field_folder import RunFolder
 from promptweave.benchmarks.field_judges import find_judges
 from promptweave.benchmarks.field_worker import Unit, Worker
+from promptweave.core.shown import brief
 from promptweave.core.typed import checked
 from promptweave.editing.inversions import read_inversion
 from promptweave.editing.jobs import sentence
@@ -43,6 +44,9 @@ class Evaluation:
     means: list[Means]
     missing: tuple[str, ...]
     folder: Path
+
+    def __repr__(self) -> str:
+        return brief(self, self.benchmark, f"{len(self.rows)} edits", f"{len(self.means)} ways", str(self.folder))
 
     @property
     def compared(self) -> tuple[list[str], list[list[str]]]:

@@ -14,6 +14,7 @@ from promptweave.core.accumulator import Maps
 from promptweave.core.clock import Step
 from promptweave.core.encoded import Text as Text
 from promptweave.core.features import Block, Features
+from promptweave.core.fields import changed
 from promptweave.core.kept import Kept, everything
 from promptweave.core.noising import Noising
 from promptweave.core.registry import register
@@ -246,7 +247,12 @@ class Control:
     def __init_subclass__(cls, **options: Any) -> None:
         """Register every control class, so that recipes can find it."""
         super().__init_subclass__(**options)
+        if "__repr__" not in vars(cls):  # in place of the one that a dataclass would get, which writes out masks
+            cls.__repr__ = Control.__repr__
         register(cls)
+
+    def __repr__(self) -> str:
+        return changed(self)
 
     def first_pass_sites(self, run: Run) -> Sites:
         """The layers whose maps the first pass records for this control."""
@@ -276,6 +282,10 @@ class Control:
         """The training times, below `levels`, at which a run of `steps` calls the network of a diffusion model, one a
         step; its latents then move by controls alone. None: the model's own solver decides."""
         return None
+
+    def caption(self, target: int) -> str:
+        """What it does to a target in a few words, for images whose prompt does not say it; empty: its name says it."""
+        return ""
 
     def unread(self, run: Run) -> Mapping[str, str]:
         """Fields without effect in this run, and where they have one: {"cross": "in networks with cross-attention"}."""

@@ -15,6 +15,8 @@ from dataclasses import MISSING, dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
+from promptweave.core.shown import brief, short
+
 Group = Literal["What changes", "Where", "How strongly", "Image", "Model", "Output", "Limits", "Advanced"]
 
 
@@ -85,6 +87,18 @@ class Listed:
         '--self-grid'
         """
         return self.option.flag or "--" + self.name.replace("_", "-")
+
+
+def changed(parameters: Any) -> str:
+    """A one-line `__repr__` of a dataclass: its fields that differ from their defaults, in brief."""
+    usual = {field.name: field.default for field in dataclasses.fields(parameters)}
+    found = {name: getattr(parameters, name) for name in usual if hasattr(parameters, name)}
+    said = [f"{name}={short(value)}" for name, value in found.items() if not _same(value, usual[name])]
+    return brief(parameters, *said)
+
+
+def _same(value: Any, usual: Any) -> bool:
+    return value is usual or (type(value) is type(usual) and bool(value == usual))
 
 
 @cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 LONGEST = 100  # bytes of a name; file systems end at 255
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)  # by Windows
@@ -23,3 +24,12 @@ def new_name(text: str, ending: str, taken: Iterable[str] = ()) -> str:
         number += 1
         name = f"{kept}-{number}{ending}"
     return name
+
+
+def numbered(path: Path) -> Path:
+    """The path if nothing or an empty folder is there, or else the first such of `name-2`, `name-3`, ..."""
+    number, found = 1, path
+    while found.is_file() or (found.is_dir() and any(found.iterdir())):
+        number += 1
+        found = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    return found

@@ -13,6 +13,7 @@ from promptweave.editing.computed import Computed
 from promptweave.editing.inverted_file import InvertedImage
 from promptweave.editing.masks import with_controls
 from promptweave.editing.options import EditOptions, PromptToPrompt
+from promptweave.editing.own_model import model_of
 from promptweave.editing.picture import Given, Picture
 from promptweave.editing.plan import PromptTooLong as PromptTooLong
 from promptweave.editing.plan import check_lengths, check_options, listed_controls, plan, recipe_for
@@ -29,6 +30,7 @@ from promptweave.editing.who_reads import Unread
 from promptweave.inversion import Inversion
 from promptweave.models.base import Model
 from promptweave.models.load import load_cached
+from promptweave.sampling.beside import NEVER, Beside
 from promptweave.sampling.loop import Job, Progress, Sample, latent_grid, sample_jobs
 from promptweave.sampling.recording import Kept, Place
 
@@ -49,7 +51,7 @@ def record(
     prompt: str | Result,
     *,
     row: int | None = None,
-    model: Model | str = "toybox",
+    model: Model | str | None = None,
     place: Place = "cpu",
     budget: int | None = None,
     image: Given | Picture | None = None,
@@ -61,15 +63,15 @@ def record(
     """Generate an image and keep the attention that edits of it read, so that an edit computes the target's rows only.
 
     `prompt` may be the result of an edit: the target in its row `row` (default 1) becomes the source, with the
-    settings of that run. `place`: where the recording is kept, "cpu", "device" or "disk". `budget`: size in bytes above
-    which TooLarge is raised before anything is computed. `image` and `inversion`: an image that the prompt describes,
-    instead of a generated one (see `edit`).
+    model and the settings of that run. `place`: where the recording is kept, "cpu", "device" or "disk". `budget`: size
+    in bytes above which TooLarge is raised before anything is computed. `image` and `inversion`: an image that the
+    prompt describes, instead of a generated one (see `edit`).
 
     Options: the fields of `Kept`, such as the windows in which the source's queries and keys are kept (edits may use
     any window inside them), and those of `Settings`, as keywords or as `settings`. Raises Unread for options that
     nothing reads and PromptTooLong for prompts that the model would cut.
     """
-    network = load_cached(model) if isinstance(model, str) else model
+    network = model_of(prompt.recipe if isinstance(prompt, Result) else None, model)
     windows, run_options = split("record", options, Kept, Settings)
     kept = Kept(**read_options(Kept, windows))
     chosen = (settings or Settings()).with_(run_options)
@@ -95,7 +97,7 @@ def record(
 def edit(
     source: str | Recording | InvertedImage,
     *targets: str,
-    model: Model | str = "toybox",
+    model: Model | str | None = None,
     controls: Sequence[Control] | None = None,
     image: Given | Picture | None = None,
     inversion: str | Inversion | None = None,
@@ -108,7 +110,8 @@ def edit(
     """Generate `source` and, from the same noise, each target, changed only where the words differ.
 
     Prompt-to-Prompt (Hertz et al. 2022, arXiv 2208.01626), unless `controls` are given. Without targets, the words of
-    the source are re-weighted (`weights`). `source` may be a `Recording`, or an `InvertedImage`.
+    the source are re-weighted (`weights`). `source` may be a `Recording`, or an `InvertedImage`,
+    which know their `model`; for a prompt it is toybox, unless another is given.
 
     Options: the fields of `PromptToPrompt`, which documents each (`kind`, `cross`, `self_attention`, `weights`,
     `blend`, ...), and of `Settings` (`seed`, `steps`, `guidance`, ...), as keywords or as `settings`. `controls`
@@ -122,7 +125,7 @@ def edit(
     and options, "null-text:rounds=5"; by default "direct". `compare` also generates the targets without controls.
     `maps` records the word maps of all prompts (`edit_maps`).
     """
-    network = load_cached(model) if isinstance(model, str) else model
+    network = model_of(None if isinstance(source, str) else source.recipe, model)
     asked, run_options = split("edit", options, PromptToPrompt, Settings)
     recipe = plan(
         source, targets, network, asked, (settings or Settings()).with_(run_options), controls=controls, image=image,
@@ -256,7 +259,8 @@ def prepared(
         recipe.negative, recipe.seed, source or begin.held, progress, begin.first_pass, begin.inverted,
         compared, recipe.truncate, again.beside,
     )  # fmt: skip
-    plain = (replace(_uncontrolled(recipe, begin), beside=again.plain or ()),) if compare and _compared(recipe) else ()
+    beside = (Beside(NEVER),) if again.plain == () else again.plain or ()  # what was computed by itself is so now
+    plain = (replace(_uncontrolled(recipe, begin), beside=beside),) if compare and _compared(recipe) else ()
     computed = Computed(watched=bool(watch), recording=recording.computed if isinstance(recording, Recording) else None)
     return Prepared(recipe, begin, (job, *plain), computed)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from promptweave.core.aligned import aligned
 from promptweave.core.files import write_file
+from promptweave.core.shown import brief
 from promptweave.editing.inversions import read_inversion
 from promptweave.editing.json_text import read_json
 from promptweave.editing.recipe import BrokenRecipe, Recipe
@@ -40,6 +41,9 @@ class InvertedImage:
     hash: str
     inverted: Inverted
     psnr: float
+
+    def __repr__(self) -> str:
+        return brief(self, self.recipe.told, f"inversion {self.inverted.method.spec}", f"PSNR {self.psnr:.1f} dB")
 
     @property
     def prompt(self) -> str:
@@ -143,4 +147,4 @@ def read_inverted(path: Path | str, record: Any, tensors: Mapping[str, Tensor], 
     missing = [name for name, axes in method.tensors.items() if name not in more or more[name].ndim != axes]
     if missing:
         raise BrokenRecipe(f"{path} is damaged: its inversion lacks {', '.join(missing)}. Invert the image again.")
-    return Inverted(tuple(map(aligned, latents)), method, {name: aligned(x) for name, x in more.items()}, figures)
+    return Inverted(tuple(latents), method, {name: aligned(x) for name, x in more.items()}, figures)

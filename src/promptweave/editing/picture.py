@@ -186,7 +186,7 @@ class Picture:
         return cls(data, size, chosen, int(turned), int(frames), known, original)
 
     def __repr__(self) -> str:
-        return f"Picture({self.digest})"
+        return f"Picture({self.size[1]}x{self.size[0]}, {self.digest})"
 
 
 def upright(image: Image.Image) -> Image.Image:

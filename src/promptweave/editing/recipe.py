@@ -10,9 +10,10 @@ from typing import Any, get_type_hints
 
 from PIL import Image
 
+from promptweave import __version__
 from promptweave.core.control import Control
 from promptweave.core.fields import options_of
-from promptweave.core.shown import shown
+from promptweave.core.shown import brief, short, shown
 from promptweave.editing.control_data import BrokenRecipe as BrokenRecipe
 from promptweave.editing.control_data import control_as_dict as control_as_dict
 from promptweave.editing.control_data import control_from_dict as control_from_dict
@@ -28,7 +29,7 @@ FORMAT = 1
 KEY = "promptweave"  # of the PNG's text chunk
 IMAGES = 10_000  # of a run
 CHAIN = 100  # edits of edits
-PACKAGES = ("promptweave", "torch", "diffusers", "transformers", "numpy", "pillow")
+PACKAGES = ("torch", "diffusers", "transformers", "numpy", "pillow")
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,22 @@ class Recipe:
         """Whether edits are put back into the input image at full size."""
         picture = self.root.picture
         return picture is not None and picture.original is not None
+
+    @property
+    def told(self) -> str:
+        """The run in a few words: prompts, controls, seed, steps and model."""
+        shown_targets = [short(target) for target in self.targets[:2]]
+        more = [f"{len(self.targets) - 2} more"] if len(self.targets) > 2 else []
+        prompts = short(self.source) + (f" -> {', '.join([*shown_targets, *more])}" if self.targets else "")
+        names = ", ".join(dict.fromkeys(type(control).__name__ for control in self.controls))
+        size = "" if self.size is None else f"{self.size[0]}x{self.size[1]}"
+        seeds = f"seeds {self.seed} to {self.seed + self.images - 1}" if self.images > 1 else f"seed {self.seed}"
+        of = "of an edit" if self.base is not None else "of an image" if self.picture is not None else ""
+        parts = [prompts, of, names, seeds, f"{self.steps} steps", size, short(self.model).strip("'")]
+        return ", ".join(part for part in parts if part)
+
+    def __repr__(self) -> str:
+        return brief(self, self.told)
 
     def check(self) -> None:
         """Raise ValueError for values that no model could run."""
@@ -202,7 +219,7 @@ def _hints_of_recipe() -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """The versions of the packages that made the image."""
-    found: dict[str, str] = {}
+    found: dict[str, str] = {"promptweave": __version__}
     for package in PACKAGES:
         try:
             found[package] = version(package)

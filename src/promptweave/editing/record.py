@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from promptweave.core.kept import NOTHING, together
 from promptweave.core.precision import precision
 from promptweave.core.rows import Row
+from promptweave.core.shown import brief
 from promptweave.core.site import Site
 from promptweave.editing.computed import Computed
 from promptweave.editing.inverted_file import InvertedImage, check_maker
@@ -22,6 +24,7 @@ from promptweave.models.base import Model
 from promptweave.sampling.loop import Job, latent_grid, noise_for, sample
 from promptweave.sampling.recording import Capture, Captured, Kept, Place, Track
 from promptweave.sampling.walk import Progress
+from promptweave.view.html_image import as_html
 
 
 class TooLarge(ValueError):
@@ -38,6 +41,13 @@ class Recording:
     hash: str
     inverted: Inverted | None = None  # of the input image
     computed: Computed = Computed()
+
+    def __repr__(self) -> str:
+        row = f"row {self.row}" if self.row else ""
+        return brief(self, self.recipe.told, row, megabytes(self.bytes))
+
+    def _repr_html_(self) -> str:
+        return as_html(Image.fromarray(self.track.pictures[0]), f"{self.prompt} (a recording, {megabytes(self.bytes)})")
 
     @property
     def prompt(self) -> str:

@@ -11,18 +11,17 @@ import numpy as np
 from PIL import Image
 
 from promptweave.core.control import Control, Hooks, Run
-from promptweave.core.shown import shown
+from promptweave.core.shown import brief, shown
 from promptweave.core.typed import checked
 from promptweave.editing.computed import Computed, machine
 from promptweave.editing.edit import run
-from promptweave.editing.recipe import BrokenRecipe, Recipe, versions
+from promptweave.editing.own_model import model_of
+from promptweave.editing.recipe import Recipe, versions
 from promptweave.editing.record import Recording, base_of, read_by, record_run
 from promptweave.editing.result import Result
 from promptweave.editing.stored import read_stored
 from promptweave.editing.values import read_value
 from promptweave.models.base import Model
-from promptweave.models.embedded import NAMES
-from promptweave.models.load import CALLED, load_cached
 from promptweave.sampling.loop import Progress
 
 ROUNDING = 2  # of 255: the largest difference that other batches or machines make by rounding
@@ -40,6 +39,9 @@ class Replay:
     difference: int
     notes: tuple[str, ...]
     share: float = 0.0
+
+    def __repr__(self) -> str:
+        return brief(self, self.said)
 
     @property
     def matches(self) -> bool:
@@ -91,14 +93,17 @@ def replay(
     """
     stored = read_stored(path, allow=allow)
     recipe = stored.recipe
-    network = _network(recipe, model)
+    network = model_of(recipe, model)
     notes = since({"versions": stored.versions, "machine": stored.machine}, network)
     if network.fingerprint() != stored.hash:
         notes.insert(0, f"the model's weights were {stored.hash}, are {network.fingerprint()}")
     if network.scheduler != recipe.scheduler:
         notes.insert(0, f"the scheduler was {recipe.scheduler}, is {network.scheduler}")
-    result = recomputed(recipe, network, stored.computed, compare=stored.sheet, progress=progress)
-    picture = result.comparison() if stored.sheet else result.picture(stored.prompt, stored.image)
+    result = recomputed(recipe, network, stored.computed, compare=stored.sheet or stored.plain, progress=progress)
+    if stored.plain and result.plain is not None:
+        picture = Image.fromarray(result.plain[stored.prompt, stored.image])
+    else:
+        picture = result.comparison() if stored.sheet else result.picture(stored.prompt, stored.image)
     old = stored.pixels
     again = np.asarray(picture.convert("RGB"))
     if old.shape != again.shape:
@@ -158,25 +163,3 @@ class Watching(Control):
 
     def bind(self, run: Run) -> Hooks:
         return Hooks()
-
-
-def _network(recipe: Recipe, model: Model | str | None) -> Model:
-    """The model that was given, or the recipe's, if it is embedded or this program has loaded it before."""
-    if model is not None and not isinstance(model, str):
-        return model
-    return load_cached(trusted(recipe, model), recipe.scheduler, recipe.chunks, recipe.prompt_weights)
-
-
-def trusted(recipe: Recipe, model: str | None = None) -> str:
-    """The name of the model to load: `model`, or the recipe's, if it is embedded or this program has loaded it before.
-
-    Raises BrokenRecipe for any other that only the recipe names.
-    """
-    name = recipe.model if model is None else model
-    if model is None and name not in NAMES and name not in CALLED:
-        named = shown(name)
-        raise BrokenRecipe(
-            f"The recipe names the model {named}. A file that is replayed loads no model by itself, only "
-            f"{', '.join(NAMES)}. If you trust that model, name it: model={named} (--model {name[:100]})."
-        )
-    return name

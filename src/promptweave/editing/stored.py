@@ -21,7 +21,8 @@ class Stored:
     """A saved image: uint8 `pixels` [height, width, 3], the row `prompt` and the image `image` of a run of `recipe`.
 
     `versions`: of the packages that made it; `machine`: what of the machine decides how sums round; `hash`: of the
-    model's weights. `computed`: in which forward passes. `sheet`: whether the image is the comparison of the run.
+    model's weights. `computed`: in which forward passes. `sheet`: whether the image is the comparison of the run,
+    `plain`: whether it is that without controls.
     """
 
     recipe: Recipe
@@ -33,6 +34,7 @@ class Stored:
     machine: Mapping[str, str] = field(default_factory=dict[str, str])
     computed: Computed = Computed()
     sheet: bool = False
+    plain: bool = False
 
 
 def read_record(path: Path | str) -> dict[str, Any]:
@@ -56,7 +58,9 @@ def read_stored(path: Path | str, *, allow: Sequence[str] = ()) -> Stored:
         }  # fmt: skip
         place = [read_value(int, parts["picture"].get(name), f"picture.{name}") for name in ("prompt", "image")]
         hash = read_value(str, parts["model"].get("hash"), "model.hash")
-        sheet = read_value(int, parts["picture"].get("sheet", 0), "picture.sheet") != 0
+        sheet, plain = (
+            read_value(int, parts["picture"].get(name, 0), f"picture.{name}") != 0 for name in ("sheet", "plain")
+        )
         machine = read_value(Mapping[str, str], record.get("machine", {}), "machine")
         computed = Computed.from_dict(record.get("computed", {}))
     except BadValue as error:
@@ -65,7 +69,7 @@ def read_stored(path: Path | str, *, allow: Sequence[str] = ()) -> Stored:
     for name, value, count in (("prompt", place[0], len(recipe.prompts)), ("image", place[1], recipe.images)):
         if not 0 <= value < count:
             raise BrokenRecipe(f"picture.{name} must be one of {count}, counted from 0. Received {value}.")
-    return Stored(recipe, parts["versions"], hash, place[0], place[1], pixels, machine, computed, sheet)
+    return Stored(recipe, parts["versions"], hash, place[0], place[1], pixels, machine, computed, sheet, plain)
 
 
 def _read(path: Path | str, *, pixels: bool) -> tuple[dict[str, Any], np.ndarray | None]:

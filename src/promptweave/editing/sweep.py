@@ -16,10 +16,12 @@ from promptweave.core.fields import options_of
 from promptweave.core.file_names import new_name
 from promptweave.core.files import Write, check_folder, write_files
 from promptweave.core.kept import NOTHING, together
+from promptweave.core.shown import brief, short
 from promptweave.core.typed import checked
 from promptweave.editing.edit import run_many
 from promptweave.editing.inverted_file import InvertedImage
 from promptweave.editing.options import EditOptions, PromptToPrompt
+from promptweave.editing.own_model import model_of
 from promptweave.editing.picture import Given, Picture
 from promptweave.editing.plan import bind, plan
 from promptweave.editing.recipe import Recipe
@@ -29,9 +31,9 @@ from promptweave.editing.settings import Settings, split
 from promptweave.editing.values import as_json, numeric, read_option, whole
 from promptweave.inversion import Inversion
 from promptweave.models.base import Model
-from promptweave.models.load import load_cached
 from promptweave.sampling.recording import Place
 from promptweave.sampling.walk import Progress
+from promptweave.view.html_image import as_html
 from promptweave.view.sheet import grid_sheet
 
 AXES = {  # the numbers with a range; of several images a cell shows the first
@@ -53,6 +55,14 @@ class Sweep:
     rows: tuple[str, tuple[Number, ...]]
     columns: tuple[str, tuple[Number, ...]]
     cells: tuple[tuple[Result, ...], ...]
+
+    def __repr__(self) -> str:
+        axes = [f"{_label(name)} {values[0]:g} to {values[-1]:g} ({len(values)})" for name, values in
+                (self.columns, self.rows)]  # fmt: skip
+        return brief(self, f"{short(self.source)} -> {short(self.target)}", *axes)
+
+    def _repr_html_(self) -> str:
+        return as_html(self.sheet(), repr(self))
 
     @property
     def pictures(self) -> np.ndarray:
@@ -121,7 +131,7 @@ def sweep(
     *,
     rows: tuple[str, Sequence[Number]] | None = None,
     columns: tuple[str, Sequence[Number]] | None = None,
-    model: Model | str = "toybox",
+    model: Model | str | None = None,
     batch: int = 4,
     place: Place = "cpu",
     budget: int | None = None,
@@ -141,7 +151,7 @@ def sweep(
     one forward pass. `place` and `budget` are the recording's; options, `settings`, `image` and `inversion` those of
     `edit`. A cell whose windows are all closed shows the target without injection.
     """
-    network = load_cached(model) if isinstance(model, str) else model
+    network = model_of(None if isinstance(source, str) else source.recipe, model)
     left = [name for name in usual_axes(network) if name not in (rows or columns or ("",))]
     rows = rows or (left.pop(), USUAL)
     columns = columns or (left[0], USUAL)

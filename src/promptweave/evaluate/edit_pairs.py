@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from promptweave.core.shown import shown
+from promptweave.core.shown import brief, short, shown
 
 
 class BadData(ValueError):
@@ -42,6 +42,9 @@ class EditPair:
     framed: bool = False
     goal: Path | None = None
     note: str = ""
+
+    def __repr__(self) -> str:
+        return brief(self, self.name, self.category, f"{short(self.source)} -> {short(self.target)}")
 
     @property
     def picture(self) -> Path | Image.Image | None:

@@ -11,6 +11,7 @@ from promptweave.core.kept import NOTHING, together
 from promptweave.core.typed import checked
 from promptweave.editing.inverted_file import InvertedImage
 from promptweave.editing.options import EditOptions, PromptToPrompt
+from promptweave.editing.own_model import model_of
 from promptweave.editing.picture import Given, Picture
 from promptweave.editing.plan import bind, plan
 from promptweave.editing.recipe import Recipe
@@ -27,7 +28,6 @@ from promptweave.finding.search import Search
 from promptweave.finding.verdicts import EditJudge
 from promptweave.inversion import Inversion
 from promptweave.models.base import Model
-from promptweave.models.load import load_cached
 from promptweave.sampling.recording import Place
 from promptweave.sampling.walk import Progress
 from promptweave.words.edit_kinds import change, weighted_words
@@ -38,7 +38,7 @@ def find(
     source: str | Recording | InvertedImage,
     target: str | None = None,
     *,
-    model: Model | str = "toybox",
+    model: Model | str | None = None,
     judge: str | EditJudge = "auto",
     image: Given | Picture | None = None,
     inversion: str | Inversion | None = None,
@@ -61,7 +61,7 @@ def find(
     `place` and `budget` are the recording's; all else is that of `edit`. Raises NothingToFind if everything that could
     be searched was given, NoSuchJudge, and what `edit` raises.
     """
-    network = load_cached(model) if isinstance(model, str) else model
+    network = model_of(None if isinstance(source, str) else source.recipe, model)
     asked, run_options = split("find", options, PromptToPrompt, Settings)
     given = {name: value for name, value in asked.items() if value is not None and value != () and value != ""}
     chosen = (settings or Settings()).with_(run_options)

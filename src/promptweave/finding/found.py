@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from promptweave.core.files import Write, write_files
+from promptweave.core.shown import brief
 from promptweave.editing.result import Result
 from promptweave.editing.values import as_json
 from promptweave.finding.ladders import told
@@ -30,6 +31,9 @@ class Point:
     verdict: Verdict
     share: int | float
     result: Result | None = None
+
+    def __repr__(self) -> str:
+        return brief(self, self.said, f"made {self.verdict.score:.2f}", f"kept {self.verdict.kept:.3g}")
 
     @property
     def picture(self) -> Image.Image:
@@ -64,6 +68,10 @@ class Found:
     measure: str
     rows: int
     plain: int
+
+    def __repr__(self) -> str:
+        counts = f"{len(self.points)} settings tried", f"{len(self.front)} on the front"
+        return brief(self, f"pick {self.pick.said}", *counts, f"judge {self.judge}")
 
     @property
     def result(self) -> Result:

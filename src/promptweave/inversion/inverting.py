@@ -23,6 +23,7 @@ from promptweave.core.gradient_memory import GradientMemory
 from promptweave.core.precision import precision
 from promptweave.core.rows import Layout
 from promptweave.core.schedule import Schedule
+from promptweave.core.shown import brief
 from promptweave.inversion.pinned import Pinned
 from promptweave.models.base import Model, Solver
 from promptweave.sampling.guidance import effective
@@ -215,6 +216,9 @@ class Inverted:
     def __post_init__(self) -> None:
         """Latents lie in memory as in a file: kernels round by how they lie, and a saved inversion is the same edit."""
         object.__setattr__(self, "path", tuple(z.clone(memory_format=torch.contiguous_format) for z in self.path))
+
+    def __repr__(self) -> str:
+        return brief(self, self.method.spec, f"{len(self.path) - 1} steps", f"latents {[*self.noise.shape]}")
 
     @property
     def noise(self) -> Latent:

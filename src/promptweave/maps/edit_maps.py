@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
+from promptweave.core.shown import brief
 from promptweave.core.typed import checked
 from promptweave.editing.recorders import columns
 from promptweave.editing.result import Result
@@ -37,6 +38,9 @@ class EditMaps:
     maps: tuple[WordMaps, ...]
     own: tuple[WordMaps, ...]
     masks: dict[tuple[int, int], Bool[Tensor, "height width"]]
+
+    def __repr__(self) -> str:
+        return brief(self, self.result.recipe.told)
 
     def pairs(self, target: int = 1) -> list[Pair]:
         """The words of the source and their counterparts in a target, without punctuation."""

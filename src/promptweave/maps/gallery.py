@@ -14,6 +14,7 @@ from torch import Tensor
 
 from promptweave.core.files import write_files
 from promptweave.core.record_maps import RecordedMaps
+from promptweave.core.shown import brief, short
 from promptweave.editing.recorders import Named, at, columns, named, of_word
 from promptweave.editing.result import Result
 from promptweave.view.heat import coloured, heat, over
@@ -41,6 +42,10 @@ class Gallery:
     steps: dict[int, tuple[int, int | float]]
     notes: tuple[str, ...] = ()
     noised: bool = False
+
+    def __repr__(self) -> str:
+        counts = f"{len(self.words)} words", f"{len(self.steps)} steps", f"{len(self.places)} layers or grids"
+        return brief(self, short(self.prompt), *counts)
 
     def label(self, step: int) -> str:
         """What a requested step is called."""
@@ -123,13 +128,19 @@ class Gallery:
         scale = tile / min(self.picture.size)
         return round(self.picture.width * scale), round(self.picture.height * scale)
 
-    def images(self, *, side: int = 256, on_picture: bool = False) -> dict[str, Image.Image]:
-        """File name -> map of one word over its own maximum, such as time_step_50_down_cross_0_res_64_4_dog.png."""
+    def images(self, *, words: Sequence[str] = (), side: int = 256, on_picture: bool = False) -> dict[str, Image.Image]:
+        """File name -> map of one word over its own maximum, such as time_step_50_down_cross_0_res_64_4_dog.png: 50 is
+        the step that was run, 4 the place of the word. `words`: those to write; empty: all."""
         made: dict[str, Image.Image] = {}
+        for word in words:
+            if of_word(self.every, word) is None:
+                raise ValueError(f"{word!r} has no map. Choose one of {', '.join(dict(self.words))}.")
+        chosen = [(number, word) for number, (word, _) in enumerate(self.words) if not words or word in words]
+        chosen += [(len(self.words), word) for word in words if word not in dict(self.words)]  # phrases
         for step, place, head in self.maps:
-            for number, (word, _) in enumerate(self.words):
+            for number, word in chosen:
                 values = self.of(word, step, place, head)
-                name = f"{map_name(step, place, head)}_{number}_{plain(word)}.png"
+                name = f"{map_name(self.steps[step][0], place, head)}_{number}_{plain(word)}.png"
                 made[name] = Image.fromarray(self._tile(values, float(values.max()), side, on_picture))
         return made
 

@@ -9,6 +9,7 @@ from typing import Unpack
 from promptweave.core.clock import Number
 from promptweave.core.control import Control, Run
 from promptweave.core.record_maps import RecordMaps, self_recorder
+from promptweave.core.shown import brief
 from promptweave.core.site import Sites
 from promptweave.core.typed import checked
 from promptweave.editing.picture import Given, Picture
@@ -23,6 +24,7 @@ from promptweave.maps.word_maps import WordMaps, words_of
 from promptweave.models.base import Model
 from promptweave.models.load import load_cached
 from promptweave.sampling.loop import Progress
+from promptweave.view.html_image import as_html
 from promptweave.view.names import clamped
 
 SHOWN = (0, 5, 10, 25, 50)  # the steps of the Prompt-to-Prompt slides
@@ -43,6 +45,13 @@ class Look:
     gallery: Gallery | None = None
     self_attention: SelfMaps | None = None
     concepts: WordMaps | None = None
+
+    def __repr__(self) -> str:
+        names = ("by_step", "every_step", "gallery", "self_attention", "concepts")
+        return brief(self, repr(self.words), *(name for name in names if getattr(self, name) is not None))
+
+    def _repr_html_(self) -> str:
+        return as_html(self.words.strip(), f"{self.words.prompt}: what each word looks at")
 
 
 @checked

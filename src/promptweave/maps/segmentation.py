@@ -27,6 +27,7 @@ from promptweave.core.clock import Number, fraction
 from promptweave.core.fields import Option
 from promptweave.core.files import Write, check_folder, write_files
 from promptweave.core.record_maps import refined
+from promptweave.core.shown import brief
 from promptweave.core.typed import checked
 from promptweave.editing.picture import Given, Picture
 from promptweave.editing.pixels import open_image
@@ -124,6 +125,10 @@ class Segmentation:
     how: Segmenting
     seen: Look
     maps: Float[Tensor, "height width terms"]
+
+    def __repr__(self) -> str:
+        (height, width), found = self.labels.shape, self.fractions().items()
+        return brief(self, f"{width}x{height} pixels", *(f"{word} {share:.0%}" for word, share in found))
 
     def mask(self, word: str) -> np.ndarray:
         """Where a word is, bool [height, width]. Raises ValueError for a word that was not asked for."""

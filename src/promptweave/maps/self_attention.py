@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from promptweave.core.record_maps import RecordedMaps
+from promptweave.core.shown import brief, short
 from promptweave.editing.result import Result
 from promptweave.view.components import at_pixel, components, spread
 from promptweave.view.heat import coloured, heat, over
@@ -27,6 +28,9 @@ class SelfMaps:
     prompt: str
     picture: Image.Image
     attention: Float[Tensor, "height width pixels"]
+
+    def __repr__(self) -> str:
+        return brief(self, short(self.prompt), f"grid {self.attention.shape[0]}x{self.attention.shape[1]}")
 
     def components(self, count: int = 10) -> Float[Tensor, "count height width"]:
         """The first principal components, orthonormal, [count, height, width] (`view.components`)."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from promptweave.core.clock import Number
 from promptweave.core.record_maps import RecordedMaps, RecordMaps
+from promptweave.core.shown import brief, short
 from promptweave.core.typed import checked
 from promptweave.editing.picture import Given, Picture
 from promptweave.editing.recorders import (
@@ -49,6 +50,10 @@ class WordMaps:
     picture: Image.Image
     attention: Float[Tensor, "height width tokens"]
     words: tuple[tuple[str, tuple[int, ...]], ...]
+
+    def __repr__(self) -> str:
+        grid = "x".join(map(str, self.attention.shape[:2]))
+        return brief(self, short(self.prompt), f"{len(self.words)} words", f"grid {grid}")
 
     def of(self, word: str) -> Float[Tensor, "height width"]:
         """The map [height, width] of a word or phrase, summed over its tokens. Raises ValueError for other words."""

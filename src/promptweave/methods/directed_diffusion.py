@@ -119,6 +119,11 @@ class DirectedDiffusion(Control):
         bool, Option("Weaken all other tokens too, as the authors' code does.", group="Advanced")
     ] = False
 
+    def caption(self, target: int) -> str:
+        if self.prompts is not None and target not in self.prompts:
+            return ""
+        return ", ".join(f"{word} in its box" for word in dict(self.regions))
+
     def bind(self, run: Run) -> Hooks:
         window = Window.of(self.share, "share of DirectedDiffusion")
         regions = self._checked(run, window)

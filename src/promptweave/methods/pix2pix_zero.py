@@ -156,6 +156,9 @@ class Pix2PixZero(Control):
     ] = None
     targets: tuple[int, ...] | None = None
 
+    def caption(self, target: int) -> str:
+        return " -> ".join(side if isinstance(side, str) else side[0] for side in (self.source, self.target))
+
     def bind(self, run: Run) -> Hooks:
         rows, window = chosen(self.targets, run), Window.of(self.window, "window of Pix2PixZero")
         banks = sentences(self.source), sentences(self.target)

@@ -60,6 +60,11 @@ class PromptMixing(Control):
     background: Annotated[Number, Option("Fraction of the steps before the background is kept.", low=0, high=1)] = 0.7
     targets: tuple[int, ...] | None = None
 
+    def caption(self, target: int) -> str:
+        proxies = (self.proxies,) if isinstance(self.proxies, str) else self.proxies
+        places = range(1, len(proxies) + 1) if self.targets is None else self.targets
+        return f"{self.word} shaped as {dict(zip(places, proxies, strict=False)).get(target, 'another')}"
+
     def bind(self, run: Run) -> Hooks:
         if not any(site.kind == "cross" for site in run.sites):
             raise ValueError("PromptMixing needs cross-attention. In joint models use Replace, Consist or FlowEdit.")

@@ -58,6 +58,9 @@ class Reweight(Control):
     targets: tuple[int, ...] | None = None
     reference_compat: Annotated[bool, Option("Count the window as the authors' code does.", group="Advanced")] = False
 
+    def caption(self, target: int) -> str:
+        return ", ".join(f"{word} x {factor:g}" for word, factor in self.weights.items())
+
     def bind(self, run: Run) -> Hooks:
         check_weights(self.weights)
         rows = chosen(self.targets, run)

@@ -83,6 +83,9 @@ class SemanticGuidance(Control):
     ] = False
     targets: tuple[int, ...] | None = None
 
+    def caption(self, target: int) -> str:
+        return ", ".join(f"{'+' if strength > 0 else '-'} {text}" for text, strength in self.concepts.items())
+
     def bind(self, run: Run) -> Hooks:
         everyone = tuple(range(1, len(run.prompts))) or None
         rows = run.chosen(everyone if self.targets is None else self.targets)

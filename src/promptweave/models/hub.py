@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import RLock
 
-from huggingface_hub import constants
+from huggingface_hub import constants, try_to_load_from_cache
 
 _LOCK = RLock()
 
@@ -21,3 +21,8 @@ def reach(*, offline: bool) -> Iterator[None]:
             yield
         finally:
             constants.HF_HUB_OFFLINE = before
+
+
+def cached(model: str) -> bool:
+    """Whether the description of a pipeline, by its hub id, is in the local cache; nothing is asked of the hub."""
+    return isinstance(try_to_load_from_cache(model, "model_index.json"), str)

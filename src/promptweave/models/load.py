@@ -62,15 +62,14 @@ def load(
     file, a hub id, or a ready pipeline of one of the classes in FAMILIES, whose device and dtype stay as they are.
     `device`: "auto" takes a GPU if there is one. `dtype`: torch's or its name, such as "bfloat16"; None and "auto":
     float32 on a CPU and for the embedded models, float16 elsewhere. The embedded models and folders never access the
-    internet; `offline` looks for a hub id in the local cache only. `scheduler`:
-    a name in `models.solvers.NAMES`; None: the model's own. `allow_pickle`: also read weights from pickle files, which
-    can run any code; only for files that you trust. `config`: the pipeline folder that describes the parts of a single
-    file, instead of the hub's. `control`: the image that a ControlNet reads, in any form that diffusers takes, and
-    `control_scale`, its strength. `image_prompt`: the image that an IP-Adapter reads, or a list with one for each
-    adapter. `chunks`: read prompts of up to so many times the encoder's length; `prompt_weights`: read the
-    prompt syntax of the web user interfaces, (word:1.3), [word], [cat:dog:0.5], [cat|dog] and BREAK; both for Stable
-    Diffusion 1, 2 and XL. Raises ModelError if the model cannot
-    be found, read or used in this way, and UnknownScheduler for a scheduler that is not supported.
+    internet; `offline` looks for a hub id in the local cache only. `scheduler`: a name in `models.solvers.NAMES`; None:
+    the model's own. `allow_pickle`: also read weights from pickle files, which can run any code; only for files that
+    you trust. `config`: the pipeline folder that describes the parts of a single file, instead of the hub's. `control`:
+    the image that a ControlNet reads, in any form that diffusers takes, and `control_scale`, its strength.
+    `image_prompt`: the image that an IP-Adapter reads, or a list with one for each adapter. `chunks`: read prompts of
+    up to so many times the encoder's length; `prompt_weights`: read the prompt syntax of the web user interfaces,
+    (word:1.3), [word], [cat:dog:0.5], [cat|dog] and BREAK; both for Stable Diffusion 1, 2 and XL. Raises ModelError if
+    the model cannot be found, read or used in this way, and UnknownScheduler for a scheduler that is not supported.
     """
     reading = Reading(chunks, prompt_weights)
     if not isinstance(model, str | Path):
@@ -144,7 +143,8 @@ def usual_dtype(model: str, device: str) -> torch.dtype:
     return torch.float32 if device == "cpu" or model in NAMES else torch.float16
 
 
-def _read(model: str, dtype: torch.dtype, offline: bool, allow_pickle: bool, config: Path | str | None) -> Any:
+def place_of(model: str, allow_pickle: bool = False) -> Path:
+    """The folder or file of a model, which is not there for a hub id. Raises ModelError for what no model can be."""
     check_address(model)
     path = embedded_folder(model) if model in NAMES else Path(model).expanduser()
     if model in NAMES and not path.is_dir():
@@ -166,10 +166,15 @@ def _read(model: str, dtype: torch.dtype, offline: bool, allow_pickle: bool, con
         )
     if single and not path.is_file():
         raise ModelError(f"There is no file {path}. Check the path.")
+    return path
+
+
+def _read(model: str, dtype: torch.dtype, offline: bool, allow_pickle: bool, config: Path | str | None) -> Any:
+    path = place_of(model, allow_pickle)
     local = path.is_dir() or config is not None
     try:
         with quiet(), reach(offline=offline or local):
-            if single:
+            if path.suffix in (".safetensors", *PICKLES):
                 return _read_file(path, dtype, offline or local, Path(config).expanduser() if config else None)
             if not path.is_dir():
                 return _read_hub(model, dtype, offline, allow_pickle)

@@ -14,6 +14,7 @@ from torch import Tensor
 from promptweave.core.control import Text
 from promptweave.core.features import Block
 from promptweave.core.schedule import Schedule
+from promptweave.core.shown import brief, short
 from promptweave.models.autoencoder import Autoencoder
 from promptweave.models.base import ModelError, Solver
 from promptweave.models.long_text import Reading
@@ -49,6 +50,9 @@ class PipelineModel:
         self.reading = Reading()
         for part in self.parts:
             part.eval().requires_grad_(False)
+
+    def __repr__(self) -> str:
+        return brief(self, short(self.name).strip("'"), str(self.dtype).removeprefix("torch."), str(self.device))
 
     @property
     def parts(self) -> tuple[Any, ...]:

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from promptweave.core.files import write_files
+from promptweave.core.shown import brief, short
 from promptweave.core.typed import checked
 from promptweave.editing.pixels import open_image
 from promptweave.maps.segmentation import segment as segment_words
@@ -38,6 +39,10 @@ class Perceived:
     answer: np.ndarray
     classes: tuple[str, ...] = ()
     phrase: str | None = None
+
+    def __repr__(self) -> str:
+        height, width = self.answer.shape
+        return brief(self, self.task, "" if self.phrase is None else short(self.phrase), f"{width}x{height} pixels")
 
     @property
     def shares(self) -> dict[str, float]:

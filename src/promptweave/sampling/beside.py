@@ -13,6 +13,7 @@ from torch import Tensor
 
 from promptweave.sampling.passes import Request, untouched
 
+NEVER = 2**31  # forward passes: more than a run has
 Others = tuple[tuple[int, int], ...]  # of each other run in a pass: its rows, and of how many copies they consist
 
 

@@ -17,6 +17,7 @@ from promptweave.core.control import Control, FirstPass, Hooks, Run, Text
 from promptweave.core.finite import finite
 from promptweave.core.precision import precision
 from promptweave.core.record_maps import RecordedMaps, RecordMaps
+from promptweave.core.shown import brief
 from promptweave.core.site import Sites
 from promptweave.core.typed import checked
 from promptweave.models.base import Model, Solver
@@ -46,6 +47,10 @@ class Sample:
     run: Run
     hooks: tuple[Hooks, ...]
     beside: tuple[Beside, ...] = ()
+
+    def __repr__(self) -> str:
+        prompts, images, height, width = self.pictures.shape[:4]
+        return brief(self, f"{prompts} prompts", f"{images} images each", f"{width}x{height} pixels")
 
     @property
     def reports(self) -> tuple[dict[str, Any], ...]:

@@ -19,6 +19,7 @@ from promptweave.core.files import CannotWrite
 from promptweave.core.kept import Kept as Kept
 from promptweave.core.pattern import Pattern, Softmax, Term
 from promptweave.core.rows import NotRecorded, Row, Rows
+from promptweave.core.shown import brief
 from promptweave.core.site import Site
 
 Place = Literal["device", "cpu", "disk"]
@@ -75,6 +76,9 @@ class Track:
     rows: Mapping[Key, Row]
     pictures: np.ndarray
     device: torch.device
+
+    def __repr__(self) -> str:
+        return brief(self, f"{len(self.path) - 1} steps", f"{self.bytes / 1e6:.1f} MB")
 
     def latents(self, index: int) -> Tensor:
         return aligned(self.path[index].to(self.device))

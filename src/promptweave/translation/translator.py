@@ -21,6 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from promptweave.core.files import Write, check_folder, write_files
+from promptweave.core.shown import brief
 from promptweave.core.typed import checked
 from promptweave.translation.conditional_vae import ConditionalVae
 from promptweave.translation.experts import (
@@ -56,6 +57,10 @@ class Translated:
     residuals: Float[Tensor, "rows columns dim"]
     codes: Float[Tensor, "rows columns dim"]
     record: dict[str, Any]
+
+    def __repr__(self) -> str:
+        rows, columns, height, width = self.pictures.shape[:4]
+        return brief(self, f"{rows} x {columns} images of {width}x{height} pixels")
 
     def sheet(self) -> Image.Image:
         """All images with their labels."""
@@ -107,6 +112,9 @@ class Translator:
                 f"has {source.dim} and {target.name} {target.dim}."
             )
         self.flow, self.source, self.target, self.name = flow.eval(), source, target, name
+
+    def __repr__(self) -> str:
+        return brief(self, self.name, f"{self.source.name} -> {self.target.name}")
 
     def save(self, path: Path | str) -> None:
         """Write the flow's weights in half precision. Raises CannotWrite."""

@@ -6,7 +6,7 @@ from copy import copy
 from dataclasses import KW_ONLY, InitVar, dataclass, field, replace
 from typing import Any
 
-from promptweave.core.shown import shown
+from promptweave.core.shown import brief, short, shown
 from promptweave.words.selecting import AmbiguousWord as AmbiguousWord
 from promptweave.words.selecting import BadSelector as BadSelector
 from promptweave.words.selecting import WordNotFound as WordNotFound
@@ -78,6 +78,10 @@ class Words:
     needed: int = field(init=False)
     _cut: frozenset[Word] = field(init=False, repr=False)
     offsets: tuple[tuple[int, int, int], ...] = field(init=False, repr=False)  # columns of tokens, their characters
+
+    def __repr__(self) -> str:
+        return brief(self, short(self.prompt), f"{len(self.words)} words", f"{self.length} tokens")
+
     unknown: frozenset[int] = field(init=False, repr=False)  # columns of tokens that stand for unknown characters
 
     def __post_init__(self, tokenizer: Any, allow_empty: bool, at_most: int | None, vectors: bool) -> None:

@@ -191,9 +191,12 @@ class Session:
         self, recipe: Recipe, record: Mapping[str, Any], old: Image.Image, watch: Watch | None
     ) -> tuple[Node, str]:
         model = self.studio.named(recipe)
-        row = record.get("picture", {}).get("prompt", 0) if isinstance(record.get("picture"), dict) else 0
+        shown: dict[str, Any] = record["picture"] if isinstance(record.get("picture"), dict) else {}
+        row = shown.get("prompt", 0)
         row = row if isinstance(row, int) and 0 < row < len(recipe.prompts) else 0
         computed = Computed.from_dict(record.get("computed", {}))
+        if shown.get("plain") and not recipe.targets:  # the image without the controls
+            recipe, computed = replace(recipe, controls=()), Computed(beside=computed.plain or ())
         while row == 0 and recipe.base is not None:  # the source of a chained edit is the edit that it builds on
             recipe, row, computed = recipe.base, recipe.base_row, computed.recording or Computed()
         if row == 0 and computed.recording is not None:  # the source was computed for the recording
