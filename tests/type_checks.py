@@ -16,10 +16,11 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import PathFinder, SourceFileLoader
 from typing import Any, get_args, get_type_hints
 
-from beartype import beartype
-from jaxtyping import AbstractArray, jaxtyped
+from beartype import BeartypeConf, beartype
+from jaxtyping import AbstractArray, TypeCheckError, jaxtyped
 
 NAME = "__checked__"
+AS_JAXTYPING = BeartypeConf(violation_type=TypeCheckError)  # a TypeError
 
 
 def of_arrays(hint: Any) -> bool:
@@ -53,7 +54,7 @@ def checked(thing: Any) -> Any:
     copy = types.FunctionType(thing.__code__, thing.__globals__, thing.__name__, thing.__defaults__, thing.__closure__)
     copy.__kwdefaults__, copy.__qualname__, copy.__module__ = thing.__kwdefaults__, thing.__qualname__, thing.__module__
     copy.__annotations__ = hints
-    wrapped = functools.wraps(thing)(beartype(copy))
+    wrapped = functools.wraps(thing)(beartype(copy, conf=AS_JAXTYPING))
     return jaxtyped(wrapped, typechecker=None) if any(map(of_arrays, hints.values())) else wrapped
 
 
