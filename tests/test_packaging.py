@@ -38,6 +38,7 @@ def test_the_wheel_holds_package_and_weights_and_nothing_else() -> None:
     files = held(WheelBuilder(str(HERE)))
     assert all(name.startswith("promptweave/") and "__pycache__" not in name for name in files)
     wanted = {path.relative_to(HERE / "src").as_posix() for path in (HERE / "src").rglob("*.py")}
+    wanted |= {f"promptweave/docs/methods/{path.name}" for path in (HERE / "docs" / "methods").glob("*.md")}
     assert wanted | {"promptweave/py.typed", "promptweave/models/toybox/model_index.json"} <= set(files)
     weights = {name: size for name, size in files.items() if name.endswith(".safetensors")}
     assert {name.split("/")[2] for name in weights if "/models/" in name} == {"toybox", "toybox-fast", "toybox-dit"}

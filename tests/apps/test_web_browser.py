@@ -328,6 +328,48 @@ def test_a_photo_is_taken_as_the_source_and_edited(visit, tmp_path):
     assert Image.open(download.value.path()).size == (300, 300)  # the model's own is 128 x 128
 
 
+def test_a_method_is_chosen_a_box_is_drawn_and_both_come_back(visit):
+    page = visit()
+    assert page.locator("#own [data-field]").first.is_visible() is False  # folded: the sliders say what matters
+    page.locator(f"#prompt {FIELD}").fill("a photo of a dog on the grass")
+    page.get_by_label("Seed").fill("3")
+    page.click("#generate")
+    says(page, "Made with seed 3")
+    choose(page, "place")
+    assert not page.locator("#target").is_visible() and not page.locator("#strengths").is_visible()
+    page.click("#apply")
+    says(page, "place needs a value for At: box of a word")
+    page.locator(".pw-chip", has_text="dog").click()
+    assert page.locator(".pw-chip[aria-pressed=true]").inner_text() == "dog"
+    canvas = page.locator(".pw-canvas img")
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.02, box["y"] + box["height"] * 0.4)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.98, steps=3)
+    page.mouse.up()
+    drawn = page.locator("[data-field=regions]")
+    assert drawn.input_value() == "dog=0.02,0.4,0.5,0.98"
+    assert page.locator(".pw-canvas > div").get_attribute("style").startswith("left: 2%")
+    page.click("#apply")
+    says(page, "of the pixels changed")
+    picture(page, "page-methods")
+    page.get_by_role("tab", name="History").click()
+    page.locator("#history button", has_text="place · at dog=0.02,0.4,0.5,0.98").wait_for()
+    page.click("#undo")
+    says(page, "Made with seed 3")
+    page.locator("#target").wait_for()  # the source was made by no method
+    page.locator("#history button").nth(1).click()
+    says(page, "of the pixels changed")
+    drawn.wait_for()
+    assert drawn.input_value() == "dog=0.02,0.4,0.5,0.98"
+    drawn.fill("dog=0.5,0.4,1")  # the keyboard's way, with a mistake
+    page.click("#apply")
+    says(page, "At takes word=left,top,right,bottom")
+    page.get_by_text("Documentation of this method").click()
+    page.locator("#docs-text", has_text="things go to their boxes").wait_for()
+
+
 def test_a_painted_region_is_made_anew_and_nothing_else_changes(visit, tmp_path):
     page = visit()
     drawn = Scene("grass", "photo", "alone", (Thing("cat", 0.5, 0.9, 0.6),), 5)

@@ -70,7 +70,7 @@ class Form:
         given |= {name: value for name, value in drawn.items() if name in method.parts and value}
         if "blend" in given and "mask" in given and "combine" in {listed.name for listed in method.fields}:
             given["combine"] = "union"
-        return given | self.more
+        return {**given, **self.more}
 
     def fixed(self, joint: bool) -> dict[str, Any]:
         """The options that a search of the strengths leaves as they are: all but the windows and the threshold."""
