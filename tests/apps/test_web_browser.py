@@ -333,6 +333,7 @@ def test_a_method_is_chosen_a_box_is_drawn_and_both_come_back(visit):
     assert page.locator("#own [data-field]").first.is_visible() is False  # folded: the sliders say what matters
     page.locator(f"#prompt {FIELD}").fill("a photo of a dog on the grass")
     page.get_by_label("Seed").fill("3")
+    steps(page, 12 if PICTURES else 3)
     page.click("#generate")
     says(page, "Made with seed 3")
     choose(page, "place")
