@@ -38,7 +38,8 @@ THEIRS = re.compile(
 IMAGES = re.compile(r"[\w./-]+\.(?:png|jpg)")
 GRIDS = ("sweep", "maps")
 QUICK = ("words", "sites", "replay", "segment")  # no network, or after the image that README's commands make
-SLOW = ("--auto", "promptweave sweep", "--recording")  # these plan a dozen runs before the first, or read a recording
+# These plan a dozen runs before the first, read a recording, or load spaCy.
+SLOW = ("--auto", "promptweave sweep", "--recording", 'compose "a', "out/nouns")
 
 
 class Reached(Exception):
