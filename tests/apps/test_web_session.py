@@ -18,6 +18,7 @@ from promptweave.apps.web import view
 from promptweave.apps.web.fronts import along, search
 from promptweave.apps.web.limits import Limits, TooMuch
 from promptweave.apps.web.preview import Preview
+from promptweave.apps.web.run_details import details
 from promptweave.apps.web.session import Cancelled, NothingYet, Session
 from promptweave.apps.web.settings import Form, about, chosen, selectors, shaped, spec_of
 from promptweave.apps.web.shelf import Shelf
@@ -252,7 +253,7 @@ def test_an_original_is_kept_and_inverted_as_asked(session, tmp_path):
     assert edited.picture.size == (90, 60) and "original" in view.summary(session)
     changed = (np.asarray(edited.picture) != photo).any(-1)
     assert changed.any() and not changed[:, :13].any()  # 15 columns at each side are not seen by the model
-    assert edited.bytes > node.recipe.picture.size[0] and "Original" in view.details(session)
+    assert edited.bytes > node.recipe.picture.size[0] and "Original" in details(session)
     path, _ = session.save(tmp_path)
     session.further()
     assert session.edit(Form("a photo of a lion riding a bike")).picture.size == (90, 60)

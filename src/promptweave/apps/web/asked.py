@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,20 +11,21 @@ from PIL import Image
 
 from promptweave.apps.web.method_form import read_form
 from promptweave.apps.web.offered import EDIT, methods
-from promptweave.apps.web.settings import Form, Mask, shaped, spec_of
+from promptweave.apps.web.settings import OWN_SIZE, Form, Mask, shaped, spec_of
 from promptweave.apps.web.word_sliders import read_words
 from promptweave.editing.settings import Settings
+from promptweave.editing.values import size_of
 
 
 class Asked:
-    """The fields of the page by name (`layout.FIELDS`), as an event brings them."""
+    """What the fields of the page hold, by name (`layout.FIELDS`)."""
 
-    def __init__(self, named: Mapping[str, Any], data: Mapping[Any, Any]) -> None:
-        self._values = {name: data[part] for name, part in named.items() if part in data}
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self.values = dict(values)
 
     def __getitem__(self, name: str) -> Any:
         """What a field holds. Raises KeyError for one that the event does not read."""
-        return self._values[name]
+        return self.values[name]
 
     @property
     def prompt(self) -> str:
@@ -47,9 +49,34 @@ class Asked:
         return spec_of(self["inversion"], self["tuning"])
 
     @property
+    def images(self) -> int:
+        """The number of sources to generate."""
+        return int(self["images"] or 1)
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width in pixels; None for the model's own. Raises ValueError for what is no size."""
+        text = (self["size"] or "").strip()
+        return None if text in ("", OWN_SIZE) else size_of(text.replace("×", "x").replace(" ", ""), "The size")
+
+    @property
+    def settings(self) -> Settings:
+        """How the source is generated, or inverted."""
+        negative = (self["negative"] or "").strip() or None
+        return Settings(
+            guidance=self["guidance"], size=self.size, negative=negative, truncate=bool(self["truncate"])
+        )  # fmt: skip
+
+    @property
     def of_upload(self) -> Settings:
         """The settings for an image that is opened."""
-        return shaped(self["shape"], bool(self["keep"]))
+        more, given = shaped(self["shape"], bool(self["keep"])), self.settings
+        if more.size == "auto" and given.size is not None:
+            raise ValueError(
+                f"An image that keeps its shape has a size of its own. Received the size {self['size']}, too. "
+                f"Choose another way to open the image, or the size {OWN_SIZE!r}."
+            )
+        return replace(given, size=more.size or given.size, fit=more.fit, keep_original=more.keep_original)
 
     @property
     def method(self) -> tuple[str, dict[str, Any]]:

@@ -46,7 +46,7 @@ def chosen(p: Any, session: Session, name: str, values: dict[str, Any] | None = 
         p.target: further, p.match: further, p.blend: "blend" in parts, p.subtract: "subtract" in parts,
         p.painting: "mask" in parts, p.find: windows, p.heading: "weights" in parts, p.strengths: "weights" in parts,
         p.kept: windows, p.cross: windows and not joint, p.self: windows and not joint, p.joint: windows and joint,
-        p.threshold: "threshold" in parts,
+        p.threshold: "threshold" in parts, p.preset: windows,
     }  # fmt: skip
     return {
         p.method: gr.update(choices=known, value=name), p.own: filled(name, values), p.docs: documentation(name),

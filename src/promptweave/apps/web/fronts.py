@@ -66,7 +66,7 @@ class Finding:
         """Attach the handlers. `asked`: the fields of an edit; `changed`: all that depends on the image."""
         p = self.events.parts
         p.find.click(self.find, asked, changed, **how)
-        place = [self.events.session, p.front]
+        place = {self.events.session, p.front, *p.typed}
         p.front.release(self.along, place, changed, trigger_mode="always_last", **at_once)
 
     def find(self, data: Mapping[Any, Any]) -> Iterator[Any]:
@@ -83,7 +83,8 @@ class Finding:
 
         yield from runs.work(session, "Searching the strengths", action, edit=True, controls=True)
 
-    def along(self, session: Any, place: Any) -> Any:
+    def along(self, data: Mapping[Any, Any]) -> Any:
         """On moving along the front: show that edit, with its settings."""
-        act: Callable[[Session], Node] = lambda s: along(s, int(place) - 1)  # noqa: E731
-        return self.events.moved(session, act)
+        place = int(data[self.events.parts.front]) - 1
+        act: Callable[[Session], Node] = lambda s: along(s, place)  # noqa: E731
+        return self.events.moved(data, act)

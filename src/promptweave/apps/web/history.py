@@ -72,6 +72,19 @@ def tree_html(tree: Tree, models: Sequence[str] = ()) -> str:
     return f'{HINT}<nav class="pw-tree" aria-label="History">{branch(None)}</nav>'
 
 
+def strip_html(tree: Tree, numbers: Sequence[int]) -> str:
+    """The images of a run of several as buttons; none for a single one."""
+    nodes = [tree.nodes[number] for number in numbers if number in tree.nodes]
+    if len(nodes) < 2:
+        return ""
+    buttons = "".join(
+        f'<button type="button" data-number="{node.number}"{" aria-current=true" if node.number == tree.shown else ""}>'
+        f'<img alt="Image with seed {node.recipe.seed}" src="{node.thumbnail}"></button>'
+        for node in nodes
+    )
+    return f'<nav class="pw-strip" aria-label="Images of this run">{buttons}</nav>'
+
+
 def _button(tree: Tree, node: Node, name: str, models: Sequence[str]) -> str:
     facts = [*changed(node), *([node.model] if node.parent is None and len(models) > 1 else [])]
     shown, base = node.number == tree.shown, node.number == tree.base

@@ -77,8 +77,9 @@ class Keeper:
         holder = self.page.state_holder
         state = holder.session_data.pop(visitor, None)
         holder.time_last_used.pop(visitor, None)
+        held = {id(value) for other in list(holder.session_data.values()) for value in other.state_data.values()}
         for value in state.state_data.values() if state is not None else ():
-            if isinstance(value, Session):
+            if isinstance(value, Session) and id(value) not in held:  # a page that was loaded anew may go on with it
                 value.stop.set()
 
 

@@ -17,11 +17,13 @@ from promptweave.apps.web.studio import Studio
 HELP = "Write a prompt and generate it. Then change its words: only what the changed words name changes."
 FIELDS = (
     "model", "prompt", "seed", "steps", "inversion", "tuning", "shape", "keep", "target", "cross", "self", "joint",
-    "threshold", "blend", "subtract", "mask", "method", "own", "live", "strengths", "crosses", "selves",
+    "threshold", "blend", "subtract", "mask", "method", "own", "live", "strengths", "crosses", "selves", "guidance",
+    "images", "negative", "size", "scheduler", "truncate",
 )  # fmt: skip
 SHOWN = (
     "status", "picture", "compare", "look", "heat", "history", "details", "save", "recipe", "report", "match", "grid",
-    "front", "plot", "kept", "about", "docs", "painting", "find", "heading",
+    "front", "plot", "kept", "about", "docs", "painting", "find", "heading", "undo", "further", "stop", "only", "strip",
+    "alts", "preset", "key",
 )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ def theme() -> Any:
         button_primary_background_fill="#0f766e", button_primary_background_fill_hover="#115e59",
         button_primary_background_fill_dark="#0f766e", button_primary_background_fill_hover_dark="#115e59",
         button_primary_text_color="#ffffff", button_primary_text_color_dark="#ffffff",
+        button_secondary_background_fill_hover="#e2e8f0", button_secondary_background_fill_hover_dark="#334155",
         block_title_background_fill_dark="transparent", block_title_background_fill="transparent",
         block_title_text_color="*body_text_color", block_title_padding="0",
         block_title_text_weight="600", block_label_background_fill="*background_fill_primary",

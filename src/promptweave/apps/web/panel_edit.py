@@ -10,6 +10,7 @@ from promptweave.apps.web.choosing import method_choice, method_docs
 from promptweave.apps.web.method_form import method_form
 from promptweave.apps.web.offered import EDIT
 from promptweave.apps.web.painting import painting
+from promptweave.apps.web.presets import CHOICES, USUAL
 from promptweave.apps.web.settings import bounds
 from promptweave.apps.web.studio import Studio
 from promptweave.apps.web.word_sliders import word_sliders
@@ -28,10 +29,10 @@ def edit_panel(n: dict[str, Any], studio: Studio) -> None:
     n["target"] = gr.Textbox(
         TARGET, label="Edited prompt", lines=1, max_lines=8, elem_id="target", max_length=studio.limits.characters
     )
-    n["match"] = gr.HTML(elem_id="match", show_label=False)
     with gr.Row():
         n["apply"] = gr.Button("Apply the edit", variant="primary", elem_id="apply", min_width=120)
         n["find"] = gr.Button("Find the strengths", elem_id="find", min_width=120)
+    n["match"] = gr.HTML(elem_id="match", show_label=False)
     n["own"] = method_form(EDIT)
     n["blend"] = gr.CheckboxGroup(
         [], label="Restrict changes to the regions of these words", elem_id="blend", elem_classes="chips"
@@ -50,6 +51,9 @@ def edit_panel(n: dict[str, Any], studio: Studio) -> None:
 
 def strengths_panel(n: dict[str, Any], joint: bool) -> None:
     """Add the sliders to `n`, by name."""
+    n["preset"] = gr.Radio(
+        list(CHOICES), value=USUAL, label="Strengths to begin with", elem_id="preset", elem_classes="chips"
+    )
     n["heading"] = gr.Markdown("Strength of each word", elem_classes="section")
     n["strengths"] = word_sliders()
     n["kept"] = gr.Markdown(KEPT[joint], elem_classes="section", elem_id="kept")

@@ -8,10 +8,10 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
+from promptweave.apps.web.page_errors import page_sentence
 from promptweave.apps.web.studio import Studio
 from promptweave.apps.web.uploads import read_upload
 from promptweave.apps.web.words import note_html
-from promptweave.apps.web.work import sentence
 from promptweave.perception.perceive import Perceived, perceive
 
 SEGMENTS, PHRASE, DEPTH = "Segments", "A phrase", "Depth"
@@ -57,7 +57,7 @@ class Perceiving:
         try:
             found = self._answer(model, path, question, phrase)
         except Exception as error:
-            return {p.status: note_html(sentence(error), "error"), p.seen: None, p.found: gr.update(choices=[])}
+            return {p.status: note_html(page_sentence(error), "error"), p.seen: None, p.found: gr.update(choices=[])}
         words = list(found.shares)
         return {
             p.seen: found.drawn(), p.found: gr.update(choices=words, value=[]), p.status: note_html(said(found)),
@@ -71,7 +71,7 @@ class Perceiving:
         try:
             found = self._answer(model, path, question, phrase)
         except Exception as error:
-            return {p.status: note_html(sentence(error), "error")}
+            return {p.status: note_html(page_sentence(error), "error")}
         numbers = [found.classes.index(word) for word in words if word in found.classes]
         region = np.isin(found.answer, numbers)
         shown = Perceived("refer", found.picture, region, phrase=", ".join(words))

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 
-from promptweave.apps.web import view
+from promptweave.apps.web import suggestions, view
 from promptweave.apps.web.applying import apply
 from promptweave.apps.web.asked import Asked
 from promptweave.apps.web.offered import method_of
+from promptweave.apps.web.page_errors import page_sentence
 from promptweave.apps.web.presence import gone
 from promptweave.apps.web.session import Cancelled, Session
+from promptweave.apps.web.waiting import STOPPED, Waiting, given_up
 from promptweave.apps.web.words import note_html, progress_html
-from promptweave.apps.web.work import Work, sentence
+from promptweave.apps.web.work import Work
 from promptweave.editing.settings import Settings
 
 Fields = Mapping[Any, Any]  # what components hold, as an event brings it
+TEXTS = ("prompt", "target", "negative")  # fields that are kept if they hold what was typed since the last run
 ONE_AT_A_TIME: dict[str, Any] = {
     "concurrency_id": "network", "concurrency_limit": 1, "api_visibility": "private", "show_progress": "hidden"
 }  # fmt: skip
@@ -29,25 +33,36 @@ class Runs:
     def __init__(self, events: Any) -> None:
         self.events, self.parts = events, events.parts
 
-    def connect(self) -> None:
-        """Attach the handlers."""
+    def connect(self, waiting: Waiting, at_once: Mapping[str, Any]) -> None:
+        """Attach the handlers, and those that tell whoever waits (`Waiting`)."""
         p, session = self.parts, self.events.session
         asked, shown, how = {session, *p.fields}, [session, *p.shown], ONE_AT_A_TIME
-        gr.on([p.generate.click, p.prompt.submit], self.generate, asked, shown, **how)
-        gr.on([p.apply.click, p.target.submit, p.own.submit], self.edit, asked, shown, **how)
+        generating = [p.generate.click, p.prompt.submit, p.seed.submit]
+        editing = [p.apply.click, p.target.submit, p.own.submit]
         moved = [s.release for s in (p.strengths, p.cross, p.self, p.joint, p.threshold, p.own)]
-        gr.on([*moved, p.blend.input, p.subtract.input], self.slide, asked, shown, trigger_mode="always_last", **how)
+        moved += [p.blend.input, p.subtract.input]
+        begun = [*generating, *editing, *moved, p.upload.upload, p.sweep.click, p.grid.select, p.only.click,
+                 p.find.click]  # fmt: skip
+        # first, for the events of a component begin one after the other
+        gr.on(begun, waiting.begin, None, [p.clock, p.stop], **at_once)
+        gr.on(generating, self.generate, asked, shown, **how)
+        gr.on(editing, self.edit, asked, shown, **how)
+        gr.on(moved, self.slide, asked, shown, trigger_mode="always_last", **how)
+        p.preset.input(self.events.preset, {session, *p.typed}, shown, **at_once).then(self.slide, asked, shown, **how)
         p.upload.upload(self.upload, {*asked, p.upload}, shown, **how)
         p.sweep.click(self.sweep, asked, shown, **how)
         p.grid.select(self.adopt, [session], shown, **how)
+        p.only.click(self.only, asked, shown, **how)
+        p.clock.tick(waiting.tick, None, [p.clock, p.stop, p.status], **at_once)
 
     def generate(self, data: Fields) -> Iterator[Any]:
+        """Generate the source; of several images, which have consecutive seeds, the first is shown."""
         session, asked = self.events.read(data)
 
         def action(watch: Any) -> None:
-            session.generate(asked.prompt, asked.seed, asked.steps, watch)
+            session.several(asked.prompt, asked.seed, asked.images, asked.steps, watch, asked.settings)
 
-        yield from self.work(session, "Generating", action, edit=False)
+        yield from self.work(session, "Generating", action, edit=False, asked=asked)
 
     def edit(self, data: Fields) -> Iterator[Any]:
         session, asked = self.events.read(data)
@@ -61,7 +76,18 @@ class Runs:
             else:
                 session.edit(form, watch)
 
-        yield from self.work(session, "Editing", action, edit=True)
+        yield from self.work(session, "Editing", action, edit=True, asked=asked)
+
+    def only(self, data: Fields) -> Iterator[Any]:
+        """Edit once more, but only in the regions of the new words."""
+        session, asked = self.events.read(data)
+
+        def action(watch: Any) -> None:
+            form = replace(asked.form, target=session.shown.prompt, blend=suggestions.swapped(session))
+            self.source_of(session, asked, watch)
+            session.edit(form, watch)
+
+        yield from self.work(session, "Editing", action, edit=True, controls=True)
 
     def slide(self, data: Fields) -> Iterator[Any]:
         """On releasing a slider: re-run the edit, if there is one."""
@@ -79,7 +105,7 @@ class Runs:
             self.source_of(session, asked, watch)
             session.sweep(form, columns, rows, watch)
 
-        yield from self.work(session, "Making the grid", action, edit=True)
+        yield from self.work(session, "Making the grid", action, edit=True, asked=asked)
 
     def adopt(self, session: Any, event: gr.SelectData) -> Iterator[Any]:
         session, place = self.events.session_of(session), int(event.index)
@@ -102,26 +128,35 @@ class Runs:
 
     def source_of(self, session: Session, asked: Asked, watch: Any) -> None:
         """Generate the source first, unless the one on the page matches the fields."""
+        wanted = asked.settings
         if session.tree.base is not None:
             base = session.base
-            picture = base.recipe.root.picture
-            spec = None if picture is None else asked.spec
-            made = (base.prompt, base.recipe.seed, base.recipe.steps, base.model, spec and base.recipe.inversion)
-            if made == (asked.prompt, asked.seed, asked.steps, session.model, spec):
+            recipe, picture = base.recipe, base.recipe.root.picture
+            if _same(session, asked, wanted):
                 return
             if picture is not None:
-                size = base.recipe.size if base.model == session.model else base.recipe.size and "auto"
-                session.bring(picture, asked.prompt, asked.seed, asked.steps, watch, Settings(size=size), spec)
+                same = recipe.size if base.model == session.model else recipe.size and "auto"
+                more = replace(wanted, size=wanted.size or same)
+                session.bring(picture, asked.prompt, asked.seed, asked.steps, watch, more, asked.spec)
                 return
-        session.generate(asked.prompt, asked.seed, asked.steps, watch)
+        session.generate(asked.prompt, asked.seed, asked.steps, watch, wanted)
 
     def work(
-        self, session: Session, what: str, action: Callable[[Any], Any], *, edit: bool, controls: bool = False
-    ) -> Iterator[Any]:
-        """Run with a preview and a progress bar. An error only changes the status line."""
+        self, session: Session, what: str, action: Callable[[Any], Any], *, edit: bool, controls: bool = False,
+        asked: Asked | None = None,
+    ) -> Iterator[Any]:  # fmt: skip
+        """Run with a preview and a progress bar. An error only changes the status line. `asked`: the fields that the
+        run reads, which are no drafts from then on."""
         events, p, work = self.events, self.parts, Work(session, action)
+        idle = {p.stop: gr.update(interactive=False)}
+        if given_up(session):
+            yield {p.status: note_html(STOPPED), **idle}
+            return
         session.gone = gone()
-        yield {events.session: session, p.status: note_html(f"{what} …")}
+        if asked is not None:
+            session.filled = {name: asked[name] for name in TEXTS}
+        begun = gr.update(interactive=True)
+        yield {events.session: session, p.status: note_html(f"{what} …"), p.stop: begun}
         try:
             for look in work:
                 changes: dict[Any, Any] = {p.status: progress_html(look.done, look.count, what)}
@@ -130,11 +165,32 @@ class Runs:
                 yield changes
         except Cancelled:
             back = view.everything(events, session) if session.tree.shown else {p.picture: None}
-            yield {p.status: note_html("Stopped. Nothing was changed."), **back}
+            yield {p.status: note_html(STOPPED), **back, **idle}
         except Exception as error:
             back = view.everything(events, session) if session.tree.shown else {}
-            yield {p.status: note_html(sentence(error), "error"), **back}
+            yield {p.status: note_html(page_sentence(error), "error"), **back, **idle}
         else:
             said = f"{work.value} " if isinstance(work.value, str) else ""
             note = {p.status: note_html(said + view.summary(session))}
-            yield {events.session: session, **note, **view.everything(events, session, controls=controls)}
+            yield {events.session: session, **note, **view.everything(events, session, controls=controls), **idle}
+
+
+def _same(session: Session, asked: Asked, wanted: Settings) -> bool:
+    """Whether the image that edits start from was made with these fields."""
+    base, network = session.base, session.studio.network(session.model)
+    recipe, spec = base.recipe, None if base.recipe.root.picture is None else asked.spec
+    guidance = network.defaults[1] if wanted.guidance is None else wanted.guidance
+    own = recipe.size or network.default_size
+    size = own if wanted.size is None and spec is not None else wanted.size or network.default_size
+    made = (base.prompt, recipe.seed, recipe.steps, base.model, recipe.guidance, recipe.negative, recipe.truncate, own)
+    given = (
+        asked.prompt,
+        asked.seed,
+        asked.steps,
+        session.model,
+        guidance,
+        wanted.negative or "",
+        wanted.truncate,
+        size,
+    )
+    return made == given and (spec is None or spec == recipe.inversion)

@@ -92,7 +92,8 @@ def launch(
         server_name=host, server_port=port, inbrowser=browser, share=False, show_error=False, quiet=True,
         prevent_thread_lock=True, allowed_paths=[], max_file_size=bounds.upload_bytes, ssr_mode=False,
         state_session_capacity=bounds.visitors, enable_monitoring=False, footer_links=[], theme=theme(), pwa=False,
-        css=(Path(__file__).parent / "style.css").read_text("utf-8"), max_threads=8, mcp_server=False,
+        css=(Path(__file__).parent / "style.css").read_text("utf-8"),
+        js=(Path(__file__).parent / "page.js").read_text("utf-8"), max_threads=8, mcp_server=False,
         app_kwargs={"middleware": [guard], "docs_url": None, "redoc_url": None, "openapi_url": None}, auth=known,
     )  # fmt: skip
     _closing(page, keeper, studio)

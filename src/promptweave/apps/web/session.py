@@ -28,6 +28,7 @@ from promptweave.editing.replay import compared, outcome, recorded_source, since
 from promptweave.editing.report import distance_of
 from promptweave.editing.settings import Settings
 from promptweave.editing.sweep import Sweep, sweep
+from promptweave.editing.usual_strengths import PUBLISHED
 from promptweave.editing.values import as_json
 from promptweave.finding.found import Found
 from promptweave.maps.html_report import write_report
@@ -69,6 +70,12 @@ class Session:
         self.found: Found | None = None
         self.fronts: dict[int, int] = {}  # of the points of its front, their images in the tree
         self.looked: str | None = None
+        self.key, self.user = "", None  # by which a page that is loaded anew finds it (`SessionKeys`)
+        self.skipped: set[Any] = set()  # runs that were given up while they waited
+        self.batch: tuple[int, ...] = ()  # the images of the last run of several
+        self.drafts: dict[str, Any] = {}  # what the fields held when they were last read
+        self.filled: dict[str, Any] = {}  # texts that a run used, or that the page put into its fields
+        self.usual: dict[str, Number] = dict(PUBLISHED.windows)  # strengths that the page put on its sliders
 
     @property
     def shown(self) -> Node:
@@ -96,6 +103,17 @@ class Session:
             made = self.studio.make(self.model, recipe, None, self.progress(watch), self.holder)
         return self.tree.add(made, 0, self.model, None)
 
+    def several(
+        self, prompt: str, seed: int, images: int, steps: int, watch: Watch | None = None, more: Settings | None = None
+    ) -> Node:
+        """Generate images of the seeds `seed`, `seed + 1`, ...: each the root of a tree; the first is shown."""
+        most = self.studio.limits.images
+        if not 1 <= images <= most:
+            raise TooMuch(f"A run may have 1 to {most} images. Received {images}. Ask for fewer.")
+        made = [self.generate(prompt, seed + number, steps, watch, more) for number in range(images)]
+        self.batch = tuple(node.number for node in made)
+        return made[0] if images == 1 else self.tree.show(made[0].number)
+
     def bring(
         self, picture: Picture | Image.Image | Opened, prompt: str, seed: int, steps: int, watch: Watch | None = None,
         more: Settings | None = None, inversion: str | None = None,
@@ -120,7 +138,7 @@ class Session:
         with self.running():
             made = self.studio.edited(
                 base.model, base.recipe, base.row, settings.target, self._options(settings, base),
-                self.progress(watch), self.holder,
+                self.progress(watch), self.holder, free=settings.free(self.studio.joint(base.model)),
             )  # fmt: skip
         return self.tree.add(made, 1, base.model, base.number)
 

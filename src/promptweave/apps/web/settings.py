@@ -25,6 +25,7 @@ LISTED: dict[str, Listed] = {
     listed.name: listed for kind in (PromptToPrompt, Settings) for listed in options_of(kind)
 }  # fmt: skip
 USUAL = PromptToPrompt()
+OWN_SIZE = "the model's own"
 
 
 def usual(name: str) -> Number:
@@ -71,6 +72,10 @@ class Form:
         if "blend" in given and "mask" in given and "combine" in {listed.name for listed in method.fields}:
             given["combine"] = "union"
         return {**given, **self.more}
+
+    def free(self, joint: bool) -> bool:
+        """Whether all windows are closed: the target is then generated without the source's attention."""
+        return not (joint or self.cross or self.self_attention or self.windows)
 
     def fixed(self, joint: bool) -> dict[str, Any]:
         """The options that a search of the strengths leaves as they are: all but the windows and the threshold."""

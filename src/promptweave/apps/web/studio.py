@@ -11,7 +11,9 @@ from typing import Any
 
 from promptweave.apps.web.limits import Limits
 from promptweave.apps.web.preview import Preview
+from promptweave.apps.web.settings import OWN_SIZE
 from promptweave.apps.web.shelf import Shelf, key_of
+from promptweave.core.clock import Number
 from promptweave.core.control import Control
 from promptweave.core.record_maps import RecordMaps
 from promptweave.editing.computed import Computed
@@ -24,14 +26,18 @@ from promptweave.editing.record import Recording, base_of, estimate, record_run,
 from promptweave.editing.recorders import columns
 from promptweave.editing.result import Result
 from promptweave.editing.settings import Settings
+from promptweave.methods import Refine, Replace
 from promptweave.models.base import Model
 from promptweave.models.load import load
+from promptweave.models.solvers import FLOW
+from promptweave.models.solvers import NAMES as SCHEDULERS
 from promptweave.sampling.loop import latent_grid
 from promptweave.sampling.recording import Capture, Captured, Kept
 from promptweave.sampling.walk import Progress
 from promptweave.words import Words
 
 PATIENCE = 25  # steps
+WITH = " with "  # between the name of a model and its scheduler, where that is not its own
 WIDE, USUAL = Kept(1.0, 1.0, 1.0), Kept()  # the first allows any window, the second the default ones
 
 
@@ -55,6 +61,7 @@ class Studio:
         self._loading = RLock()  # words and previews are available during a run
         self._words = Lock()  # tokenizers are not thread-safe
         self._given: dict[str, Model | str] = {}
+        self._variants: dict[str, Model] = {}  # models with other schedulers
         for model in models:
             name = _label(model)
             while name in self._given:
@@ -69,6 +76,8 @@ class Studio:
 
     def network(self, name: str) -> Model:
         """A model by name, loaded at first use. Raises UnknownModel."""
+        if name in self._variants:
+            return self._variants[name]
         if name not in self._given:
             raise UnknownModel(
                 f"This page offers the models {', '.join(self._given)}. Received {name!r}. Choose one of them."
@@ -83,6 +92,40 @@ class Studio:
         """The default number of steps on the page: the model's, but limited to keep waiting short."""
         return min(self.network(name).defaults[0], PATIENCE, self.limits.steps)
 
+    def guidance(self, name: str) -> Number:
+        """The model's own guidance."""
+        return self.network(name).defaults[1]
+
+    def sizes(self, name: str) -> list[str]:
+        """Sizes to offer: the model's own, and wider and higher ones within the limits."""
+        network = self.network(name)
+        (height, width), step = network.default_size, network.multiple
+        more = [(height, width * 3 // 2), (height * 3 // 2, width), (height * 3 // 2, width * 3 // 2)]
+        fitting = [(h // step * step, w // step * step) for h, w in more if h * w <= self.limits.pixels]
+        return [OWN_SIZE, *(f"{h} x {w}" for h, w in fitting)]
+
+    def schedulers(self, name: str) -> list[str]:
+        """The schedulers that suit a model, its own among them."""
+        own = self.network(name).scheduler
+        return [own] if own == FLOW else [known for known in SCHEDULERS if known != FLOW]
+
+    def variant(self, name: str, scheduler: str | None) -> str:
+        """The name of a model with another scheduler; its own name with its own. Raises UnknownScheduler."""
+        network = self.network(base := name.partition(WITH)[0])
+        if not scheduler or scheduler == network.scheduler:
+            return base
+        label = f"{base}{WITH}{scheduler}"
+        with self._loading:
+            if label not in self._variants:
+                steered: Any = load(getattr(network, "pipeline", None), scheduler=scheduler)
+                steered.name, steered.reading = network.name, network.reading
+                self._variants[label] = steered
+        return label
+
+    def parts(self, name: str) -> tuple[str, str]:
+        """A model's name without its scheduler, and the scheduler."""
+        return name.partition(WITH)[0], self.network(name).scheduler
+
     def joint(self, name: str) -> bool:
         """Whether a model has joint attention instead of cross- and self-attention, like SD3 and FLUX."""
         network = self.network(name)
@@ -96,7 +139,7 @@ class Studio:
         """The name of the model that made a recipe. Raises UnknownModel."""
         for name, given in self._given.items():
             if recipe.model == (given if isinstance(given, str) else given.name):
-                return name
+                return self.variant(name, recipe.scheduler)
         raise UnknownModel(
             f"This page offers the models {', '.join(self._given)}, and the image was made with another. Start the "
             "page with that model in its list: promptweave app --model ..."
@@ -164,8 +207,11 @@ class Studio:
         options: Mapping[str, Any],
         progress: Progress | None = None,
         holder: Any = None,
+        *,
+        free: bool = False,
     ) -> Result:
-        """Edit row `row` of a run with options of `PromptToPrompt`; its recording replaces the source's rows."""
+        """Edit row `row` of a run with options of `PromptToPrompt`; its recording replaces the source's rows. `free`:
+        with all windows closed, without injection, as in a cell of a sweep."""
         network = self.network(name)
         planned = self._planned(network, recipe, row, [target], options)
         recording = None
@@ -173,6 +219,9 @@ class Studio:
             recording = self.recording(name, recipe, row, progress, holder)
         if recording is not None:
             planned = plan(recording, [target], network, options)
+        if free:
+            controls = tuple(one for one in planned.controls if not isinstance(one, Replace | Refine))
+            planned = replace(planned, controls=controls)
         return self.make(name, planned, recording, progress, holder)
 
     def steered(

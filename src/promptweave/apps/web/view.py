@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 import gradio as gr
 from PIL import Image
 from torch import Tensor
 
-from promptweave.apps.web import fronts
+from promptweave.apps.web import fronts, suggestions
 from promptweave.apps.web.asked import Asked
 from promptweave.apps.web.choosing import chosen
-from promptweave.apps.web.history import tree_html
+from promptweave.apps.web.history import strip_html, tree_html
 from promptweave.apps.web.offered import EDIT, methods
-from promptweave.apps.web.panel_edit import KEPT
+from promptweave.apps.web.page_errors import page_sentence
+from promptweave.apps.web.panel_edit import KEPT, STEP
 from promptweave.apps.web.panel_tabs import COLUMNS
+from promptweave.apps.web.run_details import details
 from promptweave.apps.web.session import Session
-from promptweave.apps.web.settings import Form, about, asked_of
+from promptweave.apps.web.settings import OWN_SIZE, Form, about, asked_of
 from promptweave.apps.web.settings import chosen as chosen_inversion
 from promptweave.apps.web.word_sliders import rows_of, sliders_of
-from promptweave.apps.web.words import matched_html, note_html, steps_html
-from promptweave.apps.web.work import sentence
+from promptweave.apps.web.words import matched_html, note_html
 from promptweave.editing.fitting import told
+from promptweave.editing.recipe import Recipe
 from promptweave.editing.report import inversion_told, put_back_told
-from promptweave.editing.usual_strengths import strengths_told
 
 SMALL = {"a", "an", "the", "of", "in", "on", "at", "to", "and", "with"}  # words that get no slider
 SHOWN = 512  # pixels: smaller images are enlarged
+FIELD = {"self_attention": "self"}  # fields of options that have another name
 MOST = 1536  # pixels of the longer side: larger ones are reduced
 
 
@@ -56,17 +59,33 @@ def words(events: Any, session: Session, asked: Asked) -> dict[Any, Any]:
     """The alignment of the prompts, and a slider for each word of the edited one; words keep their values."""
     prompt, target = asked.prompt, asked.target
     try:
-        found = session.names(target)
-        match = matched_html(session.matched(prompt, target)) if prompt.strip() and found else ""
-        both = list(dict.fromkeys([*found, *session.names(prompt)]))
+        found, both = session.names(target), bool(prompt.strip() and target.strip())
+        unknown = suggestions.unknown(session, prompt, target) if both else ()
+        match = matched_html(session.matched(prompt, target), unknown) if both else ""
+        named = list(dict.fromkeys([*found, *session.names(prompt)]))
         old = rows_of(asked["strengths"])
+        windows = usual(events, session, asked, old) if both else {}
     except ValueError as error:
-        return {events.session: session, events.parts.match: note_html(sentence(error), "error")}
+        return {events.session: session, events.parts.match: note_html(page_sentence(error), "error")}
     p, single = events.parts, not session.studio.joint(session.model)
     return {
         events.session: session, p.match: match, p.strengths: sliders_of(telling(found), old, single=single),
-        p.blend: choices(both, asked["blend"] or ()), p.subtract: choices(both, asked["subtract"] or ()),
+        p.blend: choices(named, asked["blend"] or ()), p.subtract: choices(named, asked["subtract"] or ()), **windows,
     }  # fmt: skip
+
+
+def usual(
+    events: Any, session: Session, asked: Asked, old: Mapping[str, Any], *, moved: bool = False
+) -> dict[Any, Any]:
+    """The strengths that are usual for the kind of edit, on sliders that the visitor has not moved; on all if
+    `moved`."""
+    at = {"cross": asked["cross"], "self_attention": asked["self"]}
+    at = {"joint": asked["joint"]} if session.studio.joint(session.model) else at
+    if not moved and any(abs(value - session.usual[name]) > 1e-6 for name, value in at.items()):
+        return {}
+    weighted = tuple(word for word, row in old.items() if row[0] != 1)
+    session.usual = suggestions.strengths(session, asked.prompt, asked.target, asked.steps, weighted)
+    return {events.parts.named[FIELD.get(name, name)]: value for name, value in session.usual.items()}
 
 
 def telling(found: Sequence[str]) -> list[str]:
@@ -82,7 +101,8 @@ def windows(events: Any, session: Session, settings: Form | None = None) -> dict
     name, tuning = (name, tuning) if name in known else ("direct", "")
 
     def at(name: str) -> dict[str, Any]:
-        return {} if settings is None else {"value": getattr(settings, name)}
+        least = STEP if name == "joint" else 0  # its slider has no smaller value
+        return {} if settings is None else {"value": max(least, getattr(settings, name))}
 
     return {
         p.cross: gr.update(visible=not joint, **at("cross")), p.joint: gr.update(visible=joint, **at("joint")),
@@ -95,9 +115,8 @@ def windows(events: Any, session: Session, settings: Form | None = None) -> dict
 
 def merged(first: Mapping[Any, Any], then: Mapping[Any, Any]) -> dict[Any, Any]:
     """Updates of both; of a component in both, the properties of `then` come second."""
-    old = {part: value if _updates(value) else gr.update(value=value) for part, value in first.items()}
-    both = {part: {**old[part], **then[part]} for part in first if part in then and _updates(then[part])}
-    return {**first, **then, **both}
+    old, new = ({part: v if _updates(v) else gr.update(value=v) for part, v in one.items()} for one in (first, then))
+    return {**first, **then, **{part: {**old[part], **new[part]} for part in first if part in then}}
 
 
 def _updates(value: Any) -> bool:
@@ -108,6 +127,22 @@ def inversion_of(session: Session) -> tuple[str, str]:
     """Name and options of the inversion of the image on the page; the default if it was generated."""
     recipe = None if session.tree.base is None else session.base.recipe
     return ("direct", "") if recipe is None or recipe.root.picture is None else chosen_inversion(recipe.inversion)
+
+
+def size_told(recipe: Recipe) -> str:
+    """The size as its field shows it."""
+    own = recipe.size is None or recipe.root.picture is not None
+    return OWN_SIZE if own else "{} x {}".format(*recipe.size or ())
+
+
+def alts(session: Session, word: str | None) -> str:
+    """What the images of the page show, for those who do not see them; the page's script reads it."""
+    node, before = session.shown, session.before()
+    said = {
+        "picture": f"Image: {node.prompt}", "before": f"Before: {before.prompt}", "after": f"After: {node.prompt}",
+        "heat": f"Attention map of {word} in: {node.prompt}" if word else "", "plot": "Plot of the strengths tried",
+    }  # fmt: skip
+    return "<i " + " ".join(f'data-{name}="{escape(text)}"' for name, text in said.items()) + "></i>"
 
 
 def choices(found: Sequence[str], chosen: Sequence[str]) -> Any:
@@ -162,6 +197,7 @@ def everything(events: Any, session: Session, *, controls: bool = False) -> dict
     picture, recipe = session.save(events.outbox.folder(session))
     known = telling(session.names(node.prompt))
     word = session.looked if session.looked in known else None
+    new = suggestions.swapped(session)
     changes: dict[Any, Any] = {
         events.session: session,
         p.picture: gr.update(value=large(node.picture), visible=not edited),
@@ -170,6 +206,11 @@ def everything(events: Any, session: Session, *, controls: bool = False) -> dict
         p.heat: large(session.heat(word)) if word else None,
         p.history: tree_html(session.tree, session.studio.names),
         p.details: details(session),
+        p.alts: alts(session, word),
+        p.undo: gr.update(interactive=bool(session.tree.past)),
+        p.further: gr.update(interactive=session.tree.base != session.tree.shown),
+        p.only: gr.update(visible=bool(new), value=f"Only the swapped words: {', '.join(new)}"),
+        p.strip: gr.update(value=(strip := strip_html(session.tree, session.batch)), visible=bool(strip)),
         p.save: gr.update(value=str(picture), interactive=True),
         p.recipe: gr.update(value=str(recipe), interactive=True),
         p.report: gr.update(interactive=True),
@@ -185,6 +226,9 @@ def everything(events: Any, session: Session, *, controls: bool = False) -> dict
         changes[p.grid] = gr.update(value=cells, columns=len(columns))
     changes |= fronts.shown(p, session)
     base = large(session.base.picture)
+    if controls:
+        session.filled |= {"prompt": session.base.prompt, "negative": session.base.recipe.negative}
+        session.filled |= {} if node.row == 0 and node.recipe.picture is not None else {"target": node.prompt}
     if controls or not edited:
         changes[p.mask] = {"background": base, "layers": [], "composite": base}
     return {**changes, **(fields(events, session) if controls else {})}
@@ -193,12 +237,21 @@ def everything(events: Any, session: Session, *, controls: bool = False) -> dict
 def fields(events: Any, session: Session) -> dict[Any, Any]:
     """The page's fields, set to what the image was made with."""
     p, node, base = events.parts, session.shown, session.base
-    source = {p.model: session.model, p.prompt: base.prompt, p.seed: base.recipe.seed, p.steps: base.recipe.steps}
+    recipe, (model, scheduler) = base.recipe, session.studio.parts(session.model)
+    source = {
+        p.model: model, p.scheduler: gr.update(choices=session.studio.schedulers(model), value=scheduler),
+        p.prompt: base.prompt, p.seed: recipe.seed, p.steps: recipe.steps, p.guidance: recipe.guidance,
+        p.negative: recipe.negative, p.truncate: recipe.truncate,
+        p.size: size_told(recipe),
+    }  # fmt: skip
     if node is base and node.recipe.picture is not None:  # keep the edited prompt for an input image
         return {**source, **windows(events, session)}
     method, texts = asked_of(node.recipe, node.row) if node is not base else (EDIT, {})
     plain = node is base or methods()[method].kind is None
     settings = Form(node.prompt) if plain else Form.of(node.recipe, node.row)
+    told = None if plain or not node.result.report["strengths"] else node.result.report["strengths"][node.row - 1]
+    if told and told["default"]:  # then the next edit may have others
+        session.usual = {name: getattr(settings, name) for name in session.usual}
     names = telling(session.names(settings.target))
     values = {n: (settings.weights.get(n, 1), *settings.windows.get(n, (0, 1))) for n in names}
     single = not session.studio.joint(session.model)
@@ -210,27 +263,3 @@ def fields(events: Any, session: Session) -> dict[Any, Any]:
         p.strengths: sliders_of(names, values, single=single), **windows(events, session, settings),
     }  # fmt: skip
     return merged(found, chosen(p, session, method, texts))
-
-
-def details(session: Session) -> str:
-    """The facts of the run that made the image."""
-    node = session.shown
-    recipe, report = node.recipe, node.result.report
-    facts = [
-        ("Prompt", node.prompt), ("Edited from", recipe.source if node.row else "-"), ("Model", session.model),
-        ("Seed", str(recipe.seed)), ("Steps", str(recipe.steps)), ("Guidance", f"{recipe.guidance:g}"),
-    ]  # fmt: skip
-    picture = report.get("picture")
-    if picture is not None:
-        facts += [("Image", told(picture))] + [("Inversion", line) for line in inversion_told(picture)]
-        facts += [("Original", line.partition(": ")[2]) for line in put_back_told(picture)]
-    facts += [("Strengths", strengths_told(found)) for found in report["strengths"] if found]
-    for control in report["controls"]:
-        values = [f"{key.replace('_', ' ')} {value}" for key, value in control.items() if value and key != "control"]
-        facts.append((control["control"], ", ".join(v for v in values if len(v) < 200)))
-    if node is not session.before():
-        distance = session.distance()
-        facts.append(("Distance", f"{distance['changed_pixels']:.1%} of the pixels, PSNR {distance['psnr']:.1f} dB"))
-    room = session.studio.shelf
-    facts.append(("Recordings", f"{room.bytes / 1e6:.0f} MB of {room.budget / 1e6:.0f} MB, of all visitors"))
-    return steps_html(facts)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from html import escape
 from typing import Any
+
+from promptweave.apps.web.world_words import Unknown
 
 KINDS = {
     "replace": "Words are swapped one for one: each new word takes the place of the old one.",
@@ -14,24 +16,40 @@ KINDS = {
 SIGNS = {"kept": "", "swapped": "⇄", "added": "+", "dropped": "−"}
 
 
-def matched_html(matched: Mapping[str, Any]) -> str:
-    """The edited prompt word by word; signs repeat what the colours say."""
-    words = "".join(_word(pair) for pair in matched["pairs"])
+def matched_html(matched: Mapping[str, Any], unknown: Sequence[Unknown] = ()) -> str:
+    """The edited prompt word by word; signs repeat what the colours say. Words of the edited prompt lead to their
+    sliders; `unknown`: words that the model has not learned, each with words to offer instead."""
+    strange = {one.word.lower() for one in unknown}
+    words = "".join(_word(pair, strange) for pair in matched["pairs"])
+    offers = "".join(map(_offer, unknown))
     return (
-        f'<div class="pw-match" aria-live="polite"><p dir=auto>{words}</p><small>{KINDS[matched["kind"]]}</small></div>'
+        f'<div class="pw-match" aria-live="polite"><p dir=auto>{words}</p><small>{KINDS[matched["kind"]]}</small>'
+        f"{offers}</div>"
     )
 
 
-def _word(pair: Mapping[str, Any]) -> str:
+def _word(pair: Mapping[str, Any], strange: Collection[str]) -> str:
     kind, old, new = pair["kind"], escape(pair["source"] or ""), escape(pair["target"] or "")
-    if kind == "swapped":
-        text = f"<s>{old}</s> {new}"
-    elif kind == "dropped":
-        text = f"<s>{old}</s>"
-    else:
-        text = new
+    if kind == "dropped":
+        return f'<span class="pw-dropped" title="dropped"><b aria-hidden="true">−</b> <s><bdi>{old}</bdi></s></span> '
+    text = f"<s>{old}</s> {new}" if kind == "swapped" else new
     sign = f'<b aria-hidden="true">{SIGNS[kind]}</b> ' if SIGNS[kind] else ""
-    return f'<span class="pw-{kind}" title="{kind}">{sign}<bdi>{text}</bdi></span> '
+    odd = any(part.lower() in strange for part in (pair["target"] or "").split())
+    said = f"{kind}, not known to the model" if odd else kind
+    return (
+        f'<button type="button" class="pw-{kind}{" pw-unknown" if odd else ""}" data-word="{new}" '
+        f'title="{said}: to its slider">{sign}<bdi>{text}</bdi></button> '
+    )
+
+
+def _offer(unknown: Unknown) -> str:
+    word, field = escape(unknown.word), "target" if unknown.target else "prompt"
+    buttons = " ".join(
+        f'<button type="button" data-field="{field}" data-from="{word}" data-to="{escape(other)}">{escape(other)}'
+        "</button>"
+        for other in unknown.known
+    )
+    return f'<p class="pw-offer">The model has not learned <b>{word}</b>. It knows: {buttons}</p>'
 
 
 def note_html(text: str, kind: str = "quiet") -> str:
