@@ -23,7 +23,7 @@
   const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (walk.nextNode()) {
     const text = walk.currentNode.textContent.trim(), element = walk.currentNode.parentElement;
-    if (!text || !element.checkVisibility({opacityProperty: true, visibilityProperty: true})) continue;
+    if (!/[\p{L}\p{N}]/u.test(text) || !element.checkVisibility({opacityProperty: true, visibilityProperty: true})) continue;
     const box = element.getBoundingClientRect();
     if (box.width < 2 || box.height < 2 || element.closest('script, style')) continue;
     const back = behind(element), style = getComputedStyle(element);

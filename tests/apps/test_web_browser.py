@@ -217,7 +217,7 @@ def test_type_run_slide_look_sweep_and_go_back(visit):
     assert page.locator(f"#target {FIELD}").input_value() == "a photo of a dog riding a blue car"
     assert number(page, "#cross") == 0.6 and page.get_by_label("Seed").input_value() == "2"
     page.click("#undo")
-    says(page, "Made with seed 2")
+    says(page, "What you typed stays.")
 
 
 def test_find_the_strengths_and_move_along_the_front(visit):

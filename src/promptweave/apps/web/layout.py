@@ -20,6 +20,7 @@ FIELDS = (
     "threshold", "blend", "subtract", "mask", "method", "own", "live", "strengths", "crosses", "selves", "guidance",
     "images", "negative", "size", "scheduler", "truncate",
 )  # fmt: skip
+DRAFTS = tuple(name for name in FIELDS if name != "mask")  # what a page that is loaded anew shows again
 SHOWN = (
     "status", "picture", "compare", "look", "heat", "history", "details", "save", "recipe", "report", "match", "grid",
     "front", "plot", "kept", "about", "docs", "painting", "find", "heading", "undo", "further", "stop", "only", "strip",

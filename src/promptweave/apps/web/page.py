@@ -12,7 +12,7 @@ from promptweave.apps.web import api, view
 from promptweave.apps.web.asked import Asked
 from promptweave.apps.web.choosing import Choosing, chosen
 from promptweave.apps.web.fronts import Finding
-from promptweave.apps.web.layout import FIELDS, Parts, lay_out
+from promptweave.apps.web.layout import DRAFTS, Parts, lay_out
 from promptweave.apps.web.offered import EDIT
 from promptweave.apps.web.outbox import Outbox
 from promptweave.apps.web.page_errors import page_sentence
@@ -27,7 +27,6 @@ from promptweave.apps.web.waiting import STOPPED, Waiting
 from promptweave.apps.web.words import note_html
 
 AT_ONCE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-DRAFTS = [name for name in FIELDS if name != "mask"]  # what a page that is loaded anew shows again
 KEY_READ = "() => sessionStorage.getItem('promptweave') || ''"  # of the tab: a second one has images of its own
 KEY_KEPT = "(key) => { sessionStorage.setItem('promptweave', key); }"
 FETCH = "() => { setTimeout(() => document.querySelector('#written').click(), 100); }"  # once the button has its file
@@ -91,17 +90,17 @@ class Events:
         """The image of a session that is shown anew, and what its fields held."""
         p, shown = self.parts, dict[Any, Any]()
         if session.tree.shown is not None:
-            filled = session.filled
+            filled, drafts = session.filled, session.drafts.copy()
             shown = {p.status: note_html(view.summary(session)), **view.everything(self, session, controls=True)}
-            session.filled = filled
+            session.filled, session.drafts = filled, drafts
         else:
             shown = view.windows(self, session)
         held = Asked({**asked.values, **session.drafts})
         values = {name: value for name, value in session.drafts.items() if name not in ("blend", "subtract")}
         choices = {p.scheduler: gr.update(choices=self.studio.schedulers(held["model"]), value=held["scheduler"])}
-        drafts = {p.named[name]: value for name, value in values.items()}
+        typed = {p.named[name]: value for name, value in values.items()}
         words = {part: new for part, new in view.words(self, session, held).items() if part is not self.session}
-        shown = view.merged(view.merged(shown, {**drafts, **choices, **words}), chosen(p, session, held["method"]))
+        shown = view.merged(view.merged(shown, {**typed, **choices, **words}), chosen(p, session, held["method"]))
         return {**shown, p.own: held["own"]} if session.drafts else shown
 
     def note(self, data: Fields) -> None:
@@ -187,6 +186,7 @@ class Events:
         def act(s: Session) -> dict[Any, Any]:
             typed = {name: asked[name] for name in TEXTS if asked[name] != s.filled.get(name, asked[name])}
             move(s)
+            s.drafts = {name: value for name, value in asked.values.items() if name in DRAFTS}
             shown = view.everything(self, s, controls=True)
             said = view.summary(s)
             if typed:
@@ -195,7 +195,7 @@ class Events:
                 found = {part: new for part, new in view.words(self, s, held).items() if part is not self.session}
                 shown = view.merged(shown, {**found, **texts})
                 said += " What you typed stays."
-            s.drafts = {}
+            s.drafts |= typed
             return {self.parts.status: note_html(said), **shown}
 
         return self._light(data[self.session], act)
@@ -218,6 +218,8 @@ class Events:
     def read(self, data: Mapping[Any, Any]) -> tuple[Session, Asked]:
         """The session, set to the model that is chosen, and the fields by name."""
         asked = self.asked(data)
-        session = self.session_of(data[self.session], self.studio.variant(asked["model"], asked["scheduler"]))
+        fits = asked["scheduler"] in self.studio.schedulers(asked["model"])  # else the model was just changed
+        chosen_model = self.studio.variant(asked["model"], asked["scheduler"] if fits else None)
+        session = self.session_of(data[self.session], chosen_model)
         session.drafts = {name: value for name, value in asked.values.items() if name in DRAFTS}
         return session, asked

@@ -64,6 +64,7 @@ def _settings(n: dict[str, Any], studio: Studio) -> None:
         )  # fmt: skip
         n["scheduler"] = gr.Dropdown(
             studio.schedulers(first), value=studio.network(first).scheduler, label="Scheduler", elem_id="scheduler",
+            allow_custom_value=True,
             min_width=130,
         )  # fmt: skip
     n["truncate"] = gr.Checkbox(False, label="Cut prompts that are too long", elem_id="truncate", container=False)

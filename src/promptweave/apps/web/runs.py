@@ -48,7 +48,9 @@ class Runs:
         gr.on(generating, self.generate, asked, shown, **how)
         gr.on(editing, self.edit, asked, shown, **how)
         gr.on(moved, self.slide, asked, shown, trigger_mode="always_last", **how)
-        p.preset.input(self.events.preset, {session, *p.typed}, shown, **at_once).then(self.slide, asked, shown, **how)
+        p.preset.input(self.events.preset, {session, *p.typed, p.preset}, shown, **at_once).then(
+            self.slide, asked, shown, **how
+        )
         p.upload.upload(self.upload, {*asked, p.upload}, shown, **how)
         p.sweep.click(self.sweep, asked, shown, **how)
         p.grid.select(self.adopt, [session], shown, **how)

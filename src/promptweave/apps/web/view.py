@@ -14,6 +14,7 @@ from promptweave.apps.web import fronts, suggestions
 from promptweave.apps.web.asked import Asked
 from promptweave.apps.web.choosing import chosen
 from promptweave.apps.web.history import strip_html, tree_html
+from promptweave.apps.web.layout import DRAFTS
 from promptweave.apps.web.offered import EDIT, methods
 from promptweave.apps.web.page_errors import page_sentence
 from promptweave.apps.web.panel_edit import KEPT, STEP
@@ -231,7 +232,16 @@ def everything(events: Any, session: Session, *, controls: bool = False) -> dict
         session.filled |= {} if node.row == 0 and node.recipe.picture is not None else {"target": node.prompt}
     if controls or not edited:
         changes[p.mask] = {"background": base, "layers": [], "composite": base}
-    return {**changes, **(fields(events, session) if controls else {})}
+    if not controls:
+        return changes
+    put = fields(events, session)
+    session.drafts |= {name: value for name in DRAFTS if (value := _value(put.get(p.named[name]))) is not None}
+    return {**changes, **put}
+
+
+def _value(new: Any) -> Any:
+    """What an update puts into a component; None for nothing."""
+    return new.get("value") if _updates(new) else new
 
 
 def fields(events: Any, session: Session) -> dict[Any, Any]:
