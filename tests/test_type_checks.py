@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import pytest
 import torch
@@ -27,6 +27,10 @@ class Held:
     value: int
     tensor: Float[Tensor, "n n"] | None = None
 
+    @checked
+    def twice(self, times: int = 2) -> Self:
+        return type(self)(self.value * times, self.tensor)
+
 
 @pytest.mark.parametrize(
     ("function", "wrong", "right"),
@@ -50,3 +54,9 @@ def test_functions_and_classes_of_the_package_are() -> None:
         gaussian("1", 1)  # pyright: ignore[reportArgumentType]
     with pytest.raises(TypeCheckError):
         Pattern("q", "k")  # pyright: ignore
+
+
+def test_a_method_that_gives_its_own_kind() -> None:
+    assert Held(2).twice().value == 4
+    with pytest.raises(TypeCheckError):
+        Held(2).twice("2")  # pyright: ignore[reportArgumentType]

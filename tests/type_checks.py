@@ -14,7 +14,7 @@ import types
 from dataclasses import is_dataclass
 from importlib.abc import MetaPathFinder
 from importlib.machinery import PathFinder, SourceFileLoader
-from typing import Any, get_args, get_type_hints
+from typing import Any, Self, get_args, get_type_hints
 
 from beartype import BeartypeConf, beartype
 from jaxtyping import AbstractArray, TypeCheckError, jaxtyped
@@ -37,7 +37,7 @@ def resolved(function: Any) -> dict[str, Any]:
             found |= get_type_hints(holder, function.__globals__, include_extras=True)
         except Exception:  # a name that only type checkers import
             continue
-    return found
+    return {name: hint for name, hint in found.items() if hint is not Self}  # no function knows its class
 
 
 def checked(thing: Any) -> Any:
