@@ -25,9 +25,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    place = matrix.parts(report.nodeid)
-    if place and (report.when == "call" or report.failed):
-        OUTCOMES[place] = report.outcome
+    if report.when == "call" or report.outcome != "passed":
+        matrix.note(OUTCOMES, report.nodeid, report.outcome)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

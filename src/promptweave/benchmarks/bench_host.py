@@ -21,6 +21,7 @@ from promptweave.core.control import Control
 from promptweave.methods import LocalBlend, Refine, Replace, Reweight
 
 FEW, MORE = 2, 6  # steps of the two runs
+COUNTED = 2, 3  # steps of the runs whose operations are counted
 SIZE = (64, 64)
 REFINED = "a photo of a big cat riding a bike"
 DIFFUSERS, PLAIN, FRESH, RECORDED = "diffusers", "plain", "a fresh edit", "a target on a recording"
@@ -65,7 +66,7 @@ def runs(pipeline: Any) -> dict[str, Run]:
     source, target = PROMPTS
     settings: dict[str, Any] = {"model": model, "size": SIZE, "guidance": 7.5}
     recording: Any = cache(lambda steps: record(source, **settings, steps=steps, **WINDOWS))
-    for steps in (1, 2):  # not counted below; nor is what a model makes when it is first used
+    for steps in COUNTED:  # not counted below; nor is what a model makes when it is first used
         recording(steps)
 
     def theirs(steps: int) -> Any:
@@ -87,9 +88,9 @@ def runs(pipeline: Any) -> dict[str, Run]:
 
 
 def operations(run: Run) -> int:
-    """Operations of the second step, which is like all behind it: a run's first makes what the run keeps."""
+    """Operations of the third step, which is like all behind it: a run's first two make what the run keeps."""
     counted: list[int] = []
-    for steps in (1, 2):
+    for steps in COUNTED:
         with Operations() as seen:
             run(steps)
         counted.append(seen.count)

@@ -78,9 +78,13 @@ class Maps:
         self._sums = {key: part.cpu() if key[2] == step else part for key, part in self._sums.items()}
         self._together = {key: part.cpu() if key[2] == step else part for key, part in self._together.items()}
 
+    def wants(self, step: Step, site: Site) -> bool:
+        """Whether the maps of a site are added in a step."""
+        return site in self.sites and (self.steps is None or step.index in self.steps)
+
     def add(self, step: Step, site: Site, rows: Rows) -> None:
         """Add the maps of a site, unless its site or step was not asked for."""
-        if site not in self.sites or (self.steps is not None and step.index not in self.steps):
+        if not self.wants(step, site):
             return
         where = site.name if self.by_site else grid_name(site.grid)
         at = step.index if self.by_step else -1

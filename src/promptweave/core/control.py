@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -196,6 +196,16 @@ class Hooks:
     def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
         """Change attention at a site."""
         return rows
+
+    def state(self, step: Step) -> Hashable | None:
+        """What decides about `attention` in this step: with equal states it does the same to the rows of a site,
+        whatever their numbers, and may be called once for all such steps. None: it must be called. Asked before each
+        pass."""
+        return None
+
+    def watches(self, step: Step, site: Site) -> bool:
+        """Whether `observe` reads anything at a site; the same in all steps of equal states."""
+        return True
 
     def feature(self, step: Step, block: Block, features: Features) -> Features:
         """Change what a residual block adds to its input; called only if it is overridden."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from operator import is_
 from typing import Any, TypeVar
 
 from torch import Tensor
@@ -17,6 +18,8 @@ MATRICES = 32  # products cached per layer; a bound for controls that make new t
 Made = TypeVar("Made")
 Key = tuple[int, int, int]
 Product = tuple[Tensor, Tensor, Tensor]
+Projected = tuple[Tensor, Tensor]  # keys and values
+Gathered = tuple[Any, list[Tensor], Projected]
 
 
 @dataclass(eq=False)
@@ -28,6 +31,12 @@ class Layer:
     k: Tensor
     v: Tensor
     products: dict[Key, Product] = field(default_factory=dict[Key, Product])
+    gathered: list[Gathered] = field(default_factory=list[Gathered])
+
+    @property
+    def both(self) -> Projected:
+        """Keys and values."""
+        return self.k, self.v
 
     def product(self, tokens: Tensor, v: Tensor, make: Callable[[], Tensor]) -> Tensor:
         """`tokens` times `v`, which `make` computes when it is asked for first."""
@@ -38,6 +47,17 @@ class Layer:
                 self.products.pop(next(iter(self.products)))
             found = self.products[key] = (tokens, v, make())  # keeps both alive, so that no other takes their place
         return found[2]
+
+    def rows(self, route: Any, recorded: list[Tensor], make: Callable[[], Projected]) -> Projected:
+        """The keys and values that a route gathers, computed at the first request; `recorded`: keys that it reads."""
+        for known, kept, made in self.gathered:
+            if known is route and len(kept) == len(recorded) and all(map(is_, kept, recorded)):
+                return made
+        if len(self.gathered) >= MATRICES:
+            self.gathered.pop(0)
+        made = make()
+        self.gathered.append((route, recorded, made))
+        return made
 
 
 Stacked = tuple[tuple[Tensor, ...], Tensor]
@@ -50,6 +70,8 @@ class Memory:
     made: dict[int, tuple[Any, Any]] = field(default_factory=dict[int, tuple[Any, Any]])
     stacks: dict[str, Stacked] = field(default_factory=dict[str, Stacked])
     layers: dict[str, Layer] = field(default_factory=dict[str, Layer])
+    plans: dict[Any, dict[str, Any]] = field(default_factory=dict[Any, dict[str, Any]])  # `core.routes`, by site
+    processors: dict[str, Any] = field(default_factory=dict[str, Any])  # by the path of a layer
 
     def once(self, given: Made, make: Callable[[], Made]) -> Made:
         """What `make` returns for an object, computed once."""
@@ -65,7 +87,7 @@ class Memory:
             found = self.stacks[name] = (parts, make())
         return found[1]
 
-    def layer(self, path: str, context: Tensor, text: Tensor, make: Callable[[], tuple[Tensor, Tensor]]) -> Layer:
+    def layer(self, path: str, context: Tensor, text: Tensor, make: Callable[[], Projected]) -> Layer:
         """The keys and values of a layer; `make` computes them when its texts are new."""
         found = self.layers.get(path)
         if found is None or found.context is not context or found.text is not text:

@@ -141,6 +141,14 @@ Kernel = Softmax | Identity | Outer | Dense
 Tokens = Float[Tensor, "keys keys2"] | Float[Tensor, "keys"] | None  # a matrix, a diagonal, or the identity
 
 
+def weighted(tokens: Tokens, v: Values) -> Values:
+    """tokens · v."""
+    if tokens is None:
+        return v
+    tokens = tokens.to(v.dtype)
+    return tokens[:, None] * v if tokens.ndim == 1 else tokens @ v
+
+
 @dataclass(frozen=True, eq=False)
 class Term:
     """diag(gate) · kernel · tokens."""
@@ -151,10 +159,7 @@ class Term:
 
     def values(self, v: Values) -> Values:
         """tokens · v."""
-        if self.tokens is None:
-            return v
-        tokens = self.tokens.to(v.dtype)
-        return tokens[:, None] * v if tokens.ndim == 1 else tokens @ v
+        return weighted(self.tokens, v)
 
     def gated(self, output: Float[Tensor, "*batch heads queries dim"]) -> Float[Tensor, "*batch heads queries dim"]:
         """diag(gate) · output."""

@@ -82,6 +82,12 @@ class RecordedMaps(Hooks):
         self.maps = maps
         self.times: dict[int, int | float] = {}
 
+    def state(self, step: Step) -> bool:
+        return self.maps.steps is None or step.index in self.maps.steps
+
+    def watches(self, step: Step, site: Site) -> bool:
+        return self.maps.wants(step, site)
+
     def observe(self, step: Step, site: Site, rows: Rows) -> None:
         self.times[step.index] = step.t
         self.maps.add(step, site, rows)

@@ -141,6 +141,11 @@ class Rows:
         return (branch, prompt) in self._changed
 
     @property
+    def originals(self) -> Mapping[tuple[Branch, int], Row]:
+        """The rows that were read, as the network made them."""
+        return self._seen
+
+    @property
     def touched(self) -> bool:
         """Whether any control changed any row."""
         return bool(self._changed)
@@ -151,7 +156,7 @@ class Rows:
 
     def parts(self, calls: Calls, attend: Attend | None = None) -> Iterator[Part]:
         """The terms of each group of batch rows; softmax terms are queued in `calls`, to be evaluated together."""
-        for first, count, row in self._runs():
+        for first, count, row in self.groups():
             if row is None:
                 where = slice(first, first + count)
                 yield [(None, *_enter(calls, self.q[where], self.k[where], self.v[where]))]
@@ -176,7 +181,7 @@ class Rows:
     def _storage(self) -> int:
         return self.v.untyped_storage().data_ptr()
 
-    def _runs(self) -> Iterator[tuple[int, int, Row | None]]:
+    def groups(self) -> Iterator[tuple[int, int, Row | None]]:
         """(first batch row, number of batch rows, row): changed rows one by one, unchanged neighbours together, with
         None as row."""
         first, images = 0, self.layout.images

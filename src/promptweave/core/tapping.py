@@ -14,6 +14,7 @@ from promptweave.core.features import Block, Features, joined
 from promptweave.core.memory import Layer, Memory
 from promptweave.core.pattern import Attend
 from promptweave.core.riders import Riders
+from promptweave.core.routes import CALL, IDLE, Plan, Route
 from promptweave.core.rows import Keys, Layout, Row, Rows, Stack, evaluate
 from promptweave.core.site import Site, Sites
 
@@ -33,7 +34,11 @@ class Enough(Exception):
 @dataclass(frozen=True, eq=False)
 class Tapped:
     """What happens to some rows of a batch: their layout, the edit of attention, `given` rows of a recording, the edit
-    of features, the attention layers whose whole transformer blocks they `skip`, and what rides along (`riders`)."""
+    of features, the attention layers whose whole transformer blocks they `skip`, and what rides along (`riders`).
+
+    `plans`: what is known of the edit by site, learnt as sites are visited; None if it may do another thing each time.
+    `watches`: whether anything at a site is recorded.
+    """
 
     layout: Layout
     edit: Edit
@@ -41,6 +46,8 @@ class Tapped:
     feature: Callable[[Block, Features], Features] | None = None
     skip: Sites | None = None
     riders: tuple[Riders, ...] = ()
+    plans: dict[str, Plan] | None = None
+    watches: Callable[[Site], bool] | None = None
 
     def rows(
         self,
@@ -54,7 +61,11 @@ class Tapped:
         """The rows at a site after the edit."""
         given = self.given
         known: Callable[[int], Row] | None = None if given is None else partial(given, site)
-        return self.edit(site, Rows(q, k, v, self.layout, known, project, memory=memory))
+        rows = self.edit(site, Rows(q, k, v, self.layout, known, project, memory=memory))
+        if self.plans is not None and site.name not in self.plans:
+            watched = self.watches is not None and self.watches(site)
+            self.plans[site.name] = CALL if watched else Route.of(rows) or CALL if rows.touched else IDLE
+        return rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +85,23 @@ class Tap:
     def of(cls, layout: Layout, edit: Edit, values: Tensor | None = None) -> Tap:
         """A tap for the batch of a single run."""
         return cls((Tapped(layout, edit),), values)
+
+    @property
+    def resting(self) -> bool:
+        """Whether nothing at all happens; the cache serves the layers."""
+        return not self.parts and self.values is None and self.after is None
+
+    def plan(self, site: Site) -> Plan | None:
+        """What is known of the edit at a site; None if it has to be made."""
+        if len(self.parts) == 1 and self.parts[0].plans is not None:
+            return self.parts[0].plans.get(site.name)
+        return None if self.parts else IDLE
+
+    def recorded(self, site: Site, prompts: tuple[int, ...]) -> list[Row]:
+        """The rows of recorded prompts."""
+        given = self.parts[0].given
+        assert given is not None
+        return [given(site, prompt) for prompt in prompts]
 
     @property
     def features(self) -> bool:
@@ -132,6 +160,9 @@ class Tap:
     ) -> Stack | None:
         """The edited output [batch, heads, queries, dim], or None if no row was changed. `project`: text to keys.
         `memory`: the cache of the layer's keys and values, if they stay the same from step to step."""
+        if len(self.parts) == 1:
+            rows = self.parts[0].rows(site, q, k, v, project, memory)
+            return evaluate([rows], attend) if rows.touched else None
         batches: list[Rows] = []
         begin = 0
         for part in self.parts:

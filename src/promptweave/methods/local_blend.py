@@ -215,6 +215,9 @@ class _Blending(Hooks):
     masks: dict[int, dict[int, Mask]] = field(default_factory=dict[int, dict[int, Tensor]])
     drawn: dict[tuple[int, int], Mask] = field(default_factory=dict[tuple[int, int], Tensor])  # the mask, by size
 
+    def watches(self, step: Step, site: Site) -> bool:
+        return self.maps.wants(step, site)
+
     def observe(self, step: Step, site: Site, rows: Rows) -> None:
         self.maps.add(step, site, rows)
 

@@ -28,7 +28,7 @@ left, in all steps (theirs in the cross window). `reference_compat=True` restore
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
@@ -233,6 +233,15 @@ class _Injection(Hooks):
     two_pass: bool = False
     steps: dict[str, set[int]] = field(default_factory=lambda: {"cross": set(), "self": set()})
     sites: dict[str, set[str]] = field(default_factory=lambda: {"cross": set(), "self": set()})
+
+    def state(self, step: Step) -> Hashable:
+        time = step.call if self.by_call else step.index
+        changes, within = self.mixes[time], time in self.self_times
+        if within and self.sites["self"]:
+            self.steps["self"].add(step.index)
+        if self.sites["cross"] and any(change.from_source is not None for change in changes.values()):
+            self.steps["cross"].add(step.index)
+        return (within, *((row, id(change)) for row, change in changes.items()))
 
     def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
         time = step.call if self.by_call else step.index

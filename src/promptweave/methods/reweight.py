@@ -9,7 +9,7 @@ Differs from the authors' code: the factors act in all steps unless `window` is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -74,10 +74,12 @@ class Reweight(Control):
         for row, words, alphas in zip(rows, targets, windows.unbind(1), strict=True):
             known = {word: factor for word, factor in self.weights.items() if _has(words, word)}
             whole = word_weights(words, known)
+            made: dict[bytes, Float[Tensor, "target"]] = {}  # one for all steps that are alike
             for at, alpha in zip(factors, alphas, strict=True):
                 factor = torch.where(alpha > 0, whole, 1)
                 if not bool((factor == 1).all()):
-                    at[row] = factor.to(run.device, run.dtype)
+                    key = bytes(factor.to(torch.float64).numpy())
+                    at[row] = made.setdefault(key, factor.to(run.device, run.dtype))
         if not any(factors):
             raise NoEffect(
                 "Reweight needs a factor other than 1 and a window with a step in it. "
@@ -112,6 +114,12 @@ class _Weighting(Hooks):
     by_call: bool = False
     steps: set[int] = field(default_factory=set[int])
     sites: set[str] = field(default_factory=set[str])
+
+    def state(self, step: Step) -> Hashable:
+        factors = self.factors[step.call if self.by_call else step.index]
+        if factors:
+            self.steps.add(step.index)
+        return tuple((row, id(factor)) for row, factor in factors.items())
 
     def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
         factors = {} if site.kind == "self" else self.factors[step.call if self.by_call else step.index]

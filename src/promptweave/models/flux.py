@@ -144,7 +144,7 @@ class FluxModel(PipelineModel):
             ).sample
             return unpack(output, height, width).to(z.dtype)
 
-        if tap is None:
+        if tap is None or tap.resting:
             return run()
         sites = self.sites((z.shape[-2], z.shape[-1]))
         with joint_installed(self.transformer, self.layers, sites, tap), skipped(self.transformer, sites, tap):

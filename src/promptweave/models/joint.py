@@ -12,11 +12,12 @@ from diffusers.models.embeddings import apply_rotary_emb
 from diffusers.models.transformers.transformer_flux import FluxAttention, FluxAttnProcessor
 from torch import Tensor
 
+from promptweave.core.routes import IDLE
 from promptweave.core.site import Site
 from promptweave.core.tapping import Tap
 from promptweave.models.joint_heads import by_head, of_text
 from promptweave.models.riding import Riding, riding
-from promptweave.models.switched import backend_of
+from promptweave.models.switched import backend_of, is_compiled
 from promptweave.models.tap import check_processors
 
 PLAIN = (JointAttnProcessor2_0, XFormersJointAttnProcessor, FluxAttnProcessor)  # all compute plain attention
@@ -61,8 +62,8 @@ class JointTap:
 
     _parallel_config = None  # read by diffusers
 
-    def __init__(self, site: Site, tap: Tap, before: Any, riding: Riding | None = None) -> None:
-        self.site, self.tap, self.riding = site, tap, riding
+    def __init__(self, site: Site, tap: Tap, before: Any, riding: Riding | None, idle: bool) -> None:
+        self.site, self.tap, self.riding, self.idle = site, tap, riding, idle
         self.attend = backend_of(before)
 
     def __call__(
@@ -78,7 +79,7 @@ class JointTap:
         if image_rotary_emb is not None:
             rotate: Any = apply_rotary_emb
             q, k = (rotate(x, image_rotary_emb, sequence_dim=2) for x in (q, k))
-        output = self.tap.attend(self.site, q, k, v, attend=self.attend)
+        output = None if self.idle else self.tap.attend(self.site, q, k, v, attend=self.attend)
         if output is None:
             output = self.attend(q, k, v)
         if self.riding is not None and encoder_hidden_states is not None:
@@ -120,9 +121,11 @@ def joint_installed(network: Any, layers: dict[str, Any], sites: Sequence[Site],
         )
     before = {path: layer.processor for path, layer in layers.items()}
     try:
+        compiled = is_compiled(network)  # for which a layer must do the same in every pass
         with riding(network, tap) as riders:
             for site in sites:
-                layers[site.path].processor = JointTap(site, tap, before[site.path], riders)
+                idle = not compiled and tap.plan(site) is IDLE
+                layers[site.path].processor = JointTap(site, tap, before[site.path], riders, idle)
             yield
     finally:
         for path, layer in layers.items():

@@ -68,9 +68,14 @@ def one_at_a_time(method: Call) -> Call:
     return cast(Call, locked)
 
 
+def is_compiled(network: Any) -> bool:
+    """Whether torch.compile has a network."""
+    return getattr(network, "_compiled_call_impl", None) is not None or hasattr(network, "_orig_mod")
+
+
 def shown(network: Any, what: str) -> None:
     """Raise ValueError if a network is compiled, since hooks on its modules would not be called."""
-    if getattr(network, "_compiled_call_impl", None) is not None or hasattr(network, "_orig_mod"):
+    if is_compiled(network):
         raise ValueError(
             f"A control reads {what}, and a compiled network does not give access to them. Load the model without "
             "torch.compile for this control."

@@ -25,9 +25,11 @@ from diffusers.models.attention_processor import (
 from torch import Tensor, nn
 
 from promptweave.core.memory import Layer
+from promptweave.core.routes import CALL, IDLE, Plan
 from promptweave.core.site import Site
 from promptweave.core.tapping import Tap
 from promptweave.models.copies import ALL_DIFFERENT, Copies
+from promptweave.models.planned import attention, plain
 
 # All compute softmax(q k^T) v, as ours does: at once, in slices or by the kernels of a library or device.
 PLAIN = (
@@ -50,11 +52,16 @@ class ForeignProcessor(ValueError):
 class TapProcessor:
     """Attention of one layer under a tap. Attention to image prompts, if the old processor has it, is kept.
 
-    `copies`: which rows of the layer's input are equal; unless they are edited, they are computed once.
+    `copies`: which rows of the layer's input are equal; unless they are edited, they are computed once. `before`: the
+    processor in whose place it is.
     """
 
-    def __init__(self, site: Site, tap: Tap, before: Any, copies: Copies | None = None) -> None:
-        self.site, self.tap, self.copies = site, tap, copies
+    tap: Tap
+    copies: Copies | None = None
+    plan: Plan | None = None  # what is known of the edit here, if the layer is one of those that `planned` serves
+
+    def __init__(self, site: Site, before: Any) -> None:
+        self.site, self.before = site, before
         self.pictured: Any = before if isinstance(before, PICTURED) else None
 
     def __call__(
@@ -65,7 +72,11 @@ class TapProcessor:
         attention_mask: Tensor | None = None,
         temb: Tensor | None = None,
     ) -> Tensor:
-        context, pictures = encoder_hidden_states, []
+        plan, context, pictures = self.plan, encoder_hidden_states, []
+        usual = self.copies is None and attention_mask is None and hidden_states.ndim == 3
+        if plan is not None and plan is not CALL and usual and not isinstance(context, tuple):
+            layer = None if context is None else self._remembered(attn, context)
+            return attention(attn, hidden_states, layer, None if plan is IDLE else plan, self.tap, self.site)
         if isinstance(context, tuple):
             context, pictures = context
             if self.pictured is None and pictures:
@@ -84,9 +95,11 @@ class TapProcessor:
         x = hidden_states if copies is None else copies.once(hidden_states)
         layer = None if context is None else self._remembered(attn, context)
         q, k, v = self._project(attn, x, context) if layer is None else (self._queries(attn, x), layer.k, layer.v)
-        all_rows = (q, k, v) if copies is None else [copies.all(x) for x in (q, k, v)]
-        project = None if context is None else partial(self._keys, attn)
-        output = self.tap.attend(self.site, *all_rows, project=project, memory=layer)
+        output = None
+        if plan is not IDLE:
+            project = None if context is None else partial(self._keys, attn)
+            all_rows = (q, k, v) if copies is None else [copies.all(x) for x in (q, k, v)]
+            output = self.tap.attend(self.site, *all_rows, project=project, memory=layer)
         if output is not None and attention_mask is not None:
             raise ValueError(
                 f"Attention under an attention mask cannot be edited. Received one in layer {self.site.name}. "
@@ -104,7 +117,7 @@ class TapProcessor:
             output = output.transpose(-1, -2).reshape(shape)
         if attn.residual_connection:
             output = output + residual
-        return output / attn.rescale_output_factor
+        return output if attn.rescale_output_factor == 1 else output / attn.rescale_output_factor
 
     @staticmethod
     def _plain(attn: Attention, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
@@ -177,6 +190,11 @@ def check_processors(layers: Mapping[str, nn.Module], known: tuple[type, ...] = 
             )
 
 
+def as_made(layers: Mapping[str, Attention]) -> bool:
+    """Whether all layers have the processor that diffusers gives them, which computes plain attention at once."""
+    return all(type(layer.processor) is AttnProcessor2_0 for layer in layers.values())
+
+
 @contextmanager
 def installed(
     layers: Mapping[str, Attention],
@@ -184,18 +202,34 @@ def installed(
     tap: Tap,
     shared: str = "",
     copies: Copies = ALL_DIFFERENT,
+    compiled: bool = False,
 ) -> Iterator[None]:
     """Inside, every layer has our processor; at the end, also after an exception, the old ones are restored.
 
-    `shared`: path of the layer whose input has equal rows, as told by `copies`.
+    `shared`: path of the layer whose input has equal rows, as told by `copies`. `compiled`: whether the network is, for
+    which a layer must do the same in every pass.
     """
     check_processors(layers)
     before = {path: layer.processor for path, layer in layers.items()}
+    kept = {} if tap.memory is None else tap.memory.processors  # from step to step of a run
+    known = tap.memory is not None and not compiled and not torch.is_grad_enabled()
     try:
         for path, layer in layers.items():
-            made = TapProcessor(sites[path], tap, before[path], copies if path == shared else None)
-            layer.set_processor(made)  # pyright: ignore[reportArgumentType]
+            ours = kept.get(path)
+            if ours is None or ours.before is not before[path]:
+                ours = kept[path] = TapProcessor(sites[path], before[path])
+            ours.tap, ours.copies = tap, copies if path == shared else None
+            ours.plan = tap.plan(ours.site) if known and ours.pictured is None and plain(layer) else None
+            _put(layer, ours)
         yield
     finally:
         for path, layer in layers.items():
-            layer.set_processor(before[path])
+            _put(layer, before[path])
+
+
+def _put(layer: Attention, processor: Any) -> None:
+    """Set a layer's processor; where neither it nor the one before is a module, that is all there is to do."""
+    if "processor" in layer.__dict__ and not isinstance(processor, nn.Module):
+        layer.__dict__["processor"] = processor
+    else:
+        layer.set_processor(processor)

@@ -25,8 +25,8 @@ from promptweave.models.pipeline import PipelineModel
 from promptweave.models.prefix import prefix, shared
 from promptweave.models.residual import altered, residual_blocks
 from promptweave.models.skipping import skipped
-from promptweave.models.switched import one_at_a_time
-from promptweave.models.tap import installed
+from promptweave.models.switched import is_compiled, one_at_a_time
+from promptweave.models.tap import as_made, installed
 from promptweave.words import Words
 
 FINEST_MAP = 16  # words are well localised on 16 x 16 maps, and on a quarter of the latent where that is finer
@@ -123,6 +123,14 @@ class UNetModel(PipelineModel):
             )
         return tuple(sites)
 
+    @cached_property
+    def _layers(self) -> dict[str, Attention]:
+        """Attention layers by path, in execution order."""
+        return {path: layer for path, _, _, layer in self._blocks}
+
+    def _by_path(self, latent_grid: tuple[int, int]) -> dict[str, Site]:
+        return {site.path: site for site in self.sites(latent_grid)}
+
     def blocks(self) -> tuple[Block, ...]:
         return self._residual
 
@@ -182,16 +190,16 @@ class UNetModel(PipelineModel):
 
         features = tap is not None and tap.features
         modules, last = prefix(self.unet) if copies.some and not features else ([], "")
-        if tap is None:
+        compiled = is_compiled(self.unet)
+        if tap is None or (tap.resting and (compiled or not as_made(self._layers))):
             layer = [self.unet.get_submodule(last)] if last else []
             with shared([*modules, *layer], copies):
                 return run()
-        layers = {path: layer for path, _, _, layer in self._blocks}
-        sites = {site.path: site for site in self.sites((z.shape[-2], z.shape[-1]))}
+        sites = self._by_path((z.shape[-2], z.shape[-1]))
         blocks = self.blocks() if features else ()
         passed = skipped(self.unet, tuple(sites.values()), tap)
         with (
-            installed(layers, sites, tap, last, copies),
+            installed(self._layers, sites, tap, last, copies, compiled),
             shared(modules, copies),
             altered(self.unet, blocks, tap),
             passed,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -13,6 +13,7 @@ from promptweave.core.clock import Step
 from promptweave.core.control import Extra, Hooks, Text
 from promptweave.core.features import Block, Features
 from promptweave.core.memory import Memory
+from promptweave.core.routes import Plan
 from promptweave.core.rows import Layout, NotRecorded, Row, Rows
 from promptweave.core.site import Site
 from promptweave.core.tapping import Tap, Tapped
@@ -108,10 +109,16 @@ class Pass:
             values,
             self._pooled(passes),
             guidance,
-            tuple(one.tapped for one in passes) if acting else (),
+            self._tapped(extras) if acting else (),
             len(rows) if same else 1,
             self.memory,
         )
+
+    def _tapped(self, extras: Sequence[Pass]) -> tuple[Tapped, ...]:
+        """What happens to the rows; beside extra predictions, whose rows the hooks may read, nothing is known of it."""
+        if not extras:
+            return (self.tapped,)
+        return (*(one.tapped for one in extras), replace(self.tapped, plans=None))
 
     def _widened(self, z: Tensor) -> Tensor:
         """Latents [prompts, images, ...] with the channels that the network reads beside them."""
@@ -148,7 +155,25 @@ class Pass:
         riding = [hook for hook in self.hooks if self.observed and type(hook).riders is not Hooks.riders]
         riders = tuple(found for hook in riding if (found := hook.riders(self.step)) is not None)
         given = self._given if self.source else None
-        return Tapped(self.layout, self._edit, given, self._feature if acting else None, skip, riders)
+        feature = self._feature if acting else None
+        return Tapped(self.layout, self._edit, given, feature, skip, riders, self._plans(), self._watches)
+
+    def _plans(self) -> dict[str, Plan] | None:
+        """What is known of the edit by site, the same in all steps in which the hooks are in the same state."""
+        if self.extra is not None or not self.observed:
+            return None
+        states: list[Hashable] = []
+        for hook in self.hooks:
+            state = hook.state(self.step)
+            if state is None and type(hook).attention is not Hooks.attention:
+                return None
+            states.append(state)
+        return self.memory.plans.setdefault((self.layout, *states), {})
+
+    def _watches(self, site: Site) -> bool:
+        """Whether a hook records anything at a site."""
+        hooks = (hook for hook in self.hooks if type(hook).observe is not Hooks.observe)
+        return any(hook.watches(self.step, site) for hook in hooks)
 
     def _edit(self, site: Site, rows: Rows) -> Rows:
         for owner, hook in enumerate(self.hooks):
@@ -206,7 +231,9 @@ def answer(model: Model, requests: Sequence[Request], after: Callable[[], None] 
     if any(request.values is not None for request in requests):
         values = torch.cat([r.context if r.values is None else r.values for r in requests])
     tap = None
-    if values is not None or any(request.parts for request in requests):
+    if alone is not None and not alone.parts and values is None and after is None:
+        tap = Tap((), memory=alone.memory)
+    elif values is not None or any(request.parts for request in requests):
         parts = [part for r, size in zip(requests, sizes, strict=True) for part in r.parts or (untouched(size),)]
         tap = Tap(tuple(parts), values, after, None if alone is None else alone.memory)
     output = model.predict(

@@ -92,7 +92,7 @@ class Track:
                 f"joint={self.kept.joint}, maps={self.kept.maps}. Record with larger windows, or narrow those of the "
                 "edit."
             )
-        return _moved(found, self.device)
+        return found if found.q.device == self.device else _moved(found, self.device)
 
     @property
     def bytes(self) -> int:
