@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from inspect import signature
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +25,7 @@ from diffusers.models.attention_processor import (
 from torch import Tensor, nn
 
 from promptweave.core.memory import Layer
-from promptweave.core.routes import CALL, IDLE, Plan
+from promptweave.core.routes import IDLE, Plan, Route
 from promptweave.core.site import Site
 from promptweave.core.tapping import Tap
 from promptweave.models.copies import ALL_DIFFERENT, Copies
@@ -74,9 +74,10 @@ class TapProcessor:
     ) -> Tensor:
         plan, context, pictures = self.plan, encoder_hidden_states, []
         usual = self.copies is None and attention_mask is None and hidden_states.ndim == 3
-        if plan is not None and plan is not CALL and usual and not isinstance(context, tuple):
+        route = plan if isinstance(plan, Route) else None
+        if (route is not None or plan is IDLE) and usual and not isinstance(context, tuple):
             layer = None if context is None else self._remembered(attn, context)
-            return attention(attn, hidden_states, layer, None if plan is IDLE else plan, self.tap, self.site)
+            return attention(attn, hidden_states, layer, route, self.tap, self.site)
         if isinstance(context, tuple):
             context, pictures = context
             if self.pictured is None and pictures:
@@ -232,4 +233,4 @@ def _put(layer: Attention, processor: Any) -> None:
     if "processor" in layer.__dict__ and not isinstance(processor, nn.Module):
         layer.__dict__["processor"] = processor
     else:
-        layer.set_processor(processor)
+        layer.set_processor(cast(AttnProcessor, processor))
