@@ -36,7 +36,8 @@ def details(session: Session) -> str:
         facts += [("Original", line.partition(": ")[2]) for line in put_back_told(picture)]
     facts += [("Strengths", strengths_told(found)) for found in report["strengths"] if found]
     facts += [
-        (TITLES.get(one["control"], one["control"]), control_told(one, recipe.steps)) for one in report["controls"]
+        (TITLES.get(str(one["control"]), str(one["control"])), control_told(one, recipe.steps))
+        for one in report["controls"]
     ]
     weights = asked(recipe.controls).get("weights")
     facts += [("Factors", in_words(weights))] if weights else []

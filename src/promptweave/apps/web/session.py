@@ -70,7 +70,8 @@ class Session:
         self.found: Found | None = None
         self.fronts: dict[int, int] = {}  # of the points of its front, their images in the tree
         self.looked: str | None = None
-        self.key, self.user = "", None  # by which a page that is loaded anew finds it (`SessionKeys`)
+        self.key = ""  # by which a page that is loaded anew finds it (`SessionKeys`)
+        self.user: str | None = None
         self.skipped: set[Any] = set()  # runs that were given up while they waited
         self.batch: tuple[int, ...] = ()  # the images of the last run of several
         self.drafts: dict[str, Any] = {}  # what the fields held when they were last read
