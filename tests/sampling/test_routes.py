@@ -69,10 +69,11 @@ def test_controls_are_called_once_for_steps_that_are_alike(tiny, monkeypatch):
     monkeypatch.setattr(hooks, "attention", lambda self, *args: seen.append(args[0].index) or attention(self, *args))
     controls = [Replace(cross=0.5, self_attention=0.5)]
     sample(tiny, [SOURCE, TARGETS[0]], noise=noise_for(tiny, 0), steps=8, guidance=3.0, controls=controls)
-    shared = 1  # layer of each step whose input has equal rows, for which plans are not made
-    assert [seen.count(step) for step in range(8)] == [
-        len(tiny.sites((16, 16))), shared, shared, shared, len(tiny.sites((16, 16))), shared, shared, shared,
-    ]  # fmt: skip
+    every, shared = (
+        len(tiny.sites((16, 16))),
+        1,
+    )  # the layer whose input has equal rows gathers none; at last it is idle
+    assert [seen.count(step) for step in range(8)] == [every, shared, shared, shared, every, 0, 0, 0]
 
 
 def bound(model):
@@ -124,7 +125,7 @@ def test_a_route_computes_what_the_rows_do():
         return rows.put("cond", 2, pattern=source @ tokens + rows["cond"][2].pattern * weights)
 
     route = Route.of(change(rows_of()))
-    assert route.q.pieces == (Piece(0, 8), Piece(6, 8), Piece(6, 8), Piece(8, 12))
+    assert route.q.pieces == (Piece(0, 8), Piece(6, 8), Piece(6, 12))
     assert route.sums == ((slice(8, 12), slice(12, 16)),), "the second terms of both targets at once"
     other = rows_of(seed=20)
     outputs = torch.nn.functional.scaled_dot_product_attention(
