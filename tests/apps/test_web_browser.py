@@ -123,7 +123,11 @@ def picture(page, name: str, part: str | None = None) -> None:
             seen, still = now, still + 1 if now == seen else 0
         page.mouse.move(0, 0)  # nothing hovers
         page.evaluate("document.activeElement.blur()")
-        taken = page.locator(part).screenshot() if part else page.screenshot(full_page=True)
+        if not part:  # as high as the page: what sticks to the window's edge is where it belongs
+            tall = page.evaluate("document.documentElement.scrollHeight")
+            page.set_viewport_size({"width": page.viewport_size["width"], "height": tall})
+            page.wait_for_timeout(500)
+        taken = page.locator(part).screenshot() if part else page.screenshot()
         Image.open(io.BytesIO(taken)).convert("RGB").save(Path(PICTURES) / f"{name}.webp", quality=82)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -65,14 +66,37 @@ def test_views_are_not_counted():
 
 
 def test_the_command(tokenizer, monkeypatch, capsys):
-    monkeypatch.setattr(bench_host, "FEW", 1)
-    monkeypatch.setattr(bench_host, "MORE", 2)
     monkeypatch.setattr(bench_host, "built", lambda: {"tiny": build_tiny(tokenizer)})
     with pytest.raises(SystemExit) as end:
-        main(["bench", "host", "--repeats", "1", "--json"])
+        main(["bench", "host", "--steps", "3", "--json"])
     assert end.value.code == 0
     found = json.loads(capsys.readouterr().out)["tiny"]
     assert set(found) == set(OPERATIONS["sd15"])
     edit, plain = found["word swap"], found["plain"]
     assert edit["operations over"] == edit["operations"] / plain["operations"] > 1
-    assert plain["step over"] == pytest.approx(plain["step"] / found["diffusers"]["step"])
+    assert plain["step over"] == pytest.approx(
+        plain["step"] / found["diffusers"]["step"]
+    )  # of the one step that counts
+    assert all(figures["step"] > 0 for figures in found.values())
+
+
+def test_runs_take_turns_after_every_step() -> None:
+    seen: list[str] = []
+
+    def run(name: str, steps: int, mark: bench_host.Mark) -> None:
+        for step in range(steps):
+            seen.append(f"{name}{step}")
+            mark()
+        seen.append(f"{name} ends")
+
+    taken = bench_host.in_turns({name: partial(run, name) for name in "ab"}, 2, lambda: None)
+    assert seen == ["a0", "b0", "a1", "b1", "a ends", "b ends"]
+    assert {name: len(times) for name, times in taken.items()} == {"a": 2, "b": 2}
+
+    def fails(steps: int, mark: bench_host.Mark) -> None:
+        raise ValueError("no such network")
+
+    with pytest.raises(ValueError, match="no such network"):
+        bench_host.in_turns({"a": fails}, 2, lambda: None)
+    with pytest.raises(ValueError, match="Received 2"):
+        bench_host.bench_host({}, steps=2)

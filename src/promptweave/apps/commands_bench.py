@@ -187,9 +187,9 @@ def targets(*, timing: Timing, speaking: Speaking) -> None:
 
 @dataclass(frozen=True)
 class Counted:
-    """How often `bench host` runs."""
+    """How many steps `bench host` times."""
 
-    repeats: Annotated[int, Option("Runs of each, of which the median counts.", low=1)] = 7
+    steps: Annotated[int, Option("Steps of each run, of which the median counts.", low=3)] = 24
 
 
 @bench.command
@@ -198,9 +198,9 @@ def host(*, asked: Counted, speaking: Speaking) -> None:
     """Operations and host time of a step, in networks with next to no arithmetic: what a GPU would wait for."""
     from promptweave.benchmarks import bench_host
 
-    terminal, repeats = speaking.terminal, asked.repeats
-    with terminal.progress("timing", 2 * repeats * (len(bench_host.VARIANTS) + 3)) as advance:
-        figures = bench_host.bench_host(repeats=repeats, progress=advance)
+    terminal, steps = speaking.terminal, asked.steps
+    with terminal.progress("timing", 2 * (steps + 1) * (len(bench_host.VARIANTS) + 3)) as advance:
+        figures = bench_host.bench_host(steps=steps, progress=advance)
     terminal.give(figures)
     columns = ("", "ms a step", "over diffusers", "ms a run", "operations a step", "over plain")
     for family, found in figures.items():
@@ -209,7 +209,9 @@ def host(*, asked: Counted, speaking: Speaking) -> None:
              f"{f['operations']:.0f}", f"{f['operations over']:.2f}")
             for name, f in found.items()
         ]  # fmt: skip
-        terminal.say(table(f"{family}'s layers, medians of {repeats}; a recording: over a fresh edit", columns, lines))
+        terminal.say(
+            table(f"{family}'s layers, medians of {steps - 2} steps; a recording: over a fresh edit", columns, lines)
+        )
 
 
 @bench.command
