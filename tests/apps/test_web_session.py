@@ -22,7 +22,8 @@ from promptweave.apps.web.run_details import details
 from promptweave.apps.web.session import Cancelled, NothingYet, Session
 from promptweave.apps.web.settings import Form, about, chosen, selectors, shaped, spec_of
 from promptweave.apps.web.shelf import Shelf
-from promptweave.apps.web.studio import Studio, UnknownModel
+from promptweave.apps.web.stock import UnknownModel
+from promptweave.apps.web.studio import Studio
 from promptweave.apps.web.uploads import BadUpload, read_upload
 from promptweave.editing.recipe import KEY, BrokenRecipe
 from promptweave.editing.settings import Settings

@@ -19,10 +19,9 @@ from promptweave.apps.common import (
     folder,
     recipe_of,
     steps_of,
-    tell,
-    tell_image,
 )
 from promptweave.apps.flags import Flags, command
+from promptweave.apps.telling import tell, tell_image
 from promptweave.apps.terminal import table
 from promptweave.core.fields import Option
 

@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from promptweave.apps.common import SETTINGS, Comparing, Opening, Output, folder, steps_of, tell, tell_image
+from promptweave.apps.common import SETTINGS, Comparing, Opening, Output, folder, steps_of
 from promptweave.apps.flags import Flags, command
+from promptweave.apps.telling import tell, tell_image
 from promptweave.core.fields import Option
 
 FOUND = ("mask",)

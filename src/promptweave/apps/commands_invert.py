@@ -8,17 +8,9 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from promptweave.apps.common import (
-    SETTINGS,
-    Captioning,
-    FileOutput,
-    MaybePrompt,
-    Opening,
-    Speaking,
-    steps_of,
-    tell_memory,
-)
+from promptweave.apps.common import SETTINGS, Captioning, FileOutput, MaybePrompt, Opening, Speaking, steps_of
 from promptweave.apps.flags import Flags, command
+from promptweave.apps.telling import tell_memory
 from promptweave.core.fields import Option
 
 

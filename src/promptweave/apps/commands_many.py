@@ -18,10 +18,10 @@ from promptweave.apps.common import (
     Output,
     Source,
     recipe_of,
-    tell_image,
 )
 from promptweave.apps.flags import Axis, Flags, command
 from promptweave.apps.forms import byte_count
+from promptweave.apps.telling import tell_image
 from promptweave.core.fields import Option
 
 

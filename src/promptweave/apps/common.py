@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from promptweave.apps.flags import Flags
+from promptweave.apps.telling import tell_memory
 from promptweave.apps.terminal import Terminal
 from promptweave.core.fields import Option
 from promptweave.core.file_names import numbered
@@ -246,18 +247,6 @@ def steps_of(settings: Mapping[str, Any], network: Any) -> int:
     return network.defaults[0] if steps is None else steps
 
 
-def tell_memory(terminal: Terminal, inversion: str, network: Any, settings: Mapping[str, Any]) -> dict[str, int]:
-    """Print the memory of an inversion that needs gradients, before it runs; its figures in bytes, for JSON."""
-    from promptweave.editing.inversions import read_inversion
-
-    method, size = read_inversion(inversion), settings.get("size")
-    needed = method.memory(network, None if size == "auto" else size)
-    if needed is None:
-        return {}
-    terminal.say(f"  {method.name} needs {needed.told()}")
-    return {on: needed.peak(checkpointing=on == "checkpointed") for on in ("kept", "checkpointed")}
-
-
 def recipe_of(network: Any, prompt: str, targets: tuple[str, ...], settings: Mapping[str, Any], **more: Any) -> Any:
     """A checked recipe without controls."""
     from promptweave.editing.plan import check_lengths, recipe_for
@@ -266,39 +255,3 @@ def recipe_of(network: Any, prompt: str, targets: tuple[str, ...], settings: Map
     recipe.check()
     check_lengths(recipe, network)
     return recipe
-
-
-def facts(report: Mapping[str, Any], hidden: tuple[str, ...] = ()) -> list[str]:
-    """What a control did, as text: "cross steps 40", "mask 12% at the end"."""
-    said: list[str] = []
-    for name, value in report.items():
-        if name == "mask_area":
-            said += [f"mask {area[-1]:.0%} at the end" for area in value.values() if area]
-        elif name not in ("control", *hidden) and value:
-            said.append(
-                f"{name.replace('_', ' ')} {value:.3g}"
-                if isinstance(value, float)
-                else f"{name.replace('_', ' ')} {value}"
-            )
-    return said
-
-
-def tell_image(terminal: Terminal, report: Mapping[str, Any]) -> None:
-    """Print how close the source is to an input image, what became of it, and what of the original was replaced."""
-    from promptweave.editing.fitting import told
-    from promptweave.editing.report import inversion_told, put_back_told
-
-    found = report.get("picture")
-    if found:
-        said = [*inversion_told(found), f"image: {told(found)}", *put_back_told(found)]
-        terminal.say(*(f"  {line}" for line in said))
-
-
-def tell(terminal: Terminal, report: Mapping[str, Any], hidden: tuple[str, ...] = ()) -> None:
-    """Print what each control did, and whose strengths it had."""
-    from promptweave.editing.usual_strengths import strengths_told
-
-    for told in dict.fromkeys(strengths_told(found) for found in report["strengths"] if found):
-        terminal.say(f"  {told}")
-    for control in report["controls"]:
-        terminal.say(f"  {control['control']}: {', '.join(facts(control, hidden)) or 'done'}")

@@ -23,11 +23,10 @@ from promptweave.apps.common import (
     Targets,
     folder,
     recipe_of,
-    tell,
-    tell_image,
 )
 from promptweave.apps.declared import method_commands
 from promptweave.apps.flags import Flags, command
+from promptweave.apps.telling import tell, tell_image
 
 SPECIAL = {name: f"promptweave.apps.special_{name}" for name in ("attend", "compose", "place", "sega", "translate")}
 

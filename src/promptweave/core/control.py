@@ -199,8 +199,7 @@ class Hooks:
 
     def state(self, step: Step) -> Hashable | None:
         """What decides about `attention` in this step: with equal states it does the same to the rows of a site,
-        whatever their numbers, and may be called once for all such steps. None: it must be called. Asked before each
-        pass."""
+        whatever their numbers, and may be called once for all such steps. None: call it. Asked before each pass."""
         return None
 
     def watches(self, step: Step, site: Site) -> bool:
@@ -217,8 +216,7 @@ class Hooks:
         return {}
 
     def prediction(self, step: Step, made: Predictions) -> Latents:
-        """Change the prediction after guidance [computed prompts, images, channels, h, w]; called once for each of the
-        solver's calls (`made.call`)."""
+        """Change the prediction after guidance [computed prompts, images, channels, h, w], each call (`made.call`)."""
         return made.guided
 
     def after_step(self, step: Step, z: Tensor) -> Tensor:
@@ -294,7 +292,7 @@ class Control:
         return None
 
     def caption(self, target: int) -> str:
-        """What it does to a target in a few words, for images whose prompt does not say it; empty: its name says it."""
+        """What it does to a target, for images whose prompt does not say it; empty: its name says it."""
         return ""
 
     def unread(self, run: Run) -> Mapping[str, str]:

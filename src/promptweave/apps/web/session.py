@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from threading import Event
 from typing import Any
 
-import numpy as np
 from PIL import Image
 from torch import Tensor
 
 from promptweave.apps.web.limits import TooMuch
+from promptweave.apps.web.restoring import restored
 from promptweave.apps.web.settings import Form, selectors
 from promptweave.apps.web.studio import Studio
 from promptweave.apps.web.tree import Node, Tree
 from promptweave.apps.web.uploads import read_upload
 from promptweave.core.clock import Number, Step
-from promptweave.editing.computed import Computed
 from promptweave.editing.inversions import read_inversion
 from promptweave.editing.picture import Picture
 from promptweave.editing.pixels import Opened
 from promptweave.editing.plan import recipe_for
-from promptweave.editing.recipe import Recipe
-from promptweave.editing.replay import compared, outcome, recorded_source, since
 from promptweave.editing.report import distance_of
 from promptweave.editing.settings import Settings
 from promptweave.editing.sweep import Sweep, sweep
@@ -34,8 +31,6 @@ from promptweave.finding.found import Found
 from promptweave.maps.html_report import write_report
 from promptweave.view.heat import over
 from promptweave.words import alignment, suggest
-
-BESIDE = 8  # rows of other runs that a restored image may be computed beside, for each image that a run may have
 
 Watch = Callable[[int, int, Tensor | None], None]  # (steps done, total steps, latents)
 
@@ -204,43 +199,7 @@ class Session:
         if upload.recipe is None:
             node = self.bring(upload.opened, prompt, seed, steps, watch, more, inversion)
             return node, "Your image is the source. Describe it in the source prompt."
-        return self._restored(upload.recipe, upload.record, upload.picture, watch)
-
-    def _restored(
-        self, recipe: Recipe, record: Mapping[str, Any], old: Image.Image, watch: Watch | None
-    ) -> tuple[Node, str]:
-        model = self.studio.named(recipe)
-        shown: dict[str, Any] = record["picture"] if isinstance(record.get("picture"), dict) else {}
-        row = shown.get("prompt", 0)
-        row = row if isinstance(row, int) and 0 < row < len(recipe.prompts) else 0
-        computed = Computed.from_dict(record.get("computed", {}))
-        if shown.get("plain") and not recipe.targets:  # the image without the controls
-            recipe, computed = replace(recipe, controls=()), Computed(beside=computed.plain or ())
-        while row == 0 and recipe.base is not None:  # the source of a chained edit is the edit that it builds on
-            recipe, row, computed = recipe.base, recipe.base_row, computed.recording or Computed()
-        if row == 0 and computed.recording is not None:  # the source was computed for the recording
-            recipe, computed = replace(recipe, targets=(), controls=()), computed.recording
-        computed = replace(computed, plain=None)
-        if computed.rows > BESIDE * self.studio.limits.images:  # it may round differently then, and that is said
-            computed = replace(computed, beside=(), recording=None)
-        recipe = replace(recipe, images=1)
-        with self.running():
-            network = self.studio.network(model)
-            notes = since(record, network)
-            source = recorded_source(recipe, network, computed, self.progress(watch), maps=True)
-            made = self.studio.make(model, recipe, source, self.progress(watch), self.holder, computed)
-            steered = bool(recipe.controls) and not recipe.targets  # the image without them stands before it
-            plain = replace(recipe, controls=())
-            first = self.studio.make(model, plain, None, self.progress(watch), self.holder) if steered else made
-        self.model = model
-        node = self.tree.add(first, 0, model, None)
-        if row or steered:
-            node = self.tree.add(made, row, model, node.number)
-        before, again = np.asarray(old), np.asarray(node.picture.convert("RGB"))
-        if before.shape != again.shape:
-            return node, "Restored, at another size than the upload has."
-        said = outcome(*compared(before, again), notes)
-        return node, f"Restored: {said[0].lower()}{said[1:]}"
+        return restored(self, upload.recipe, upload.record, upload.picture, watch)
 
     def go(self, number: int) -> Node:
         """Show the image with this number in the history, in order of creation."""

@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from threading import Lock, RLock
 from typing import Any
 
 from promptweave.apps.web.limits import Limits
 from promptweave.apps.web.preview import Preview
-from promptweave.apps.web.settings import OWN_SIZE
 from promptweave.apps.web.shelf import Shelf, key_of
-from promptweave.core.clock import Number
+from promptweave.apps.web.stock import Stock
 from promptweave.core.control import Control
 from promptweave.core.record_maps import RecordMaps
 from promptweave.editing.computed import Computed
 from promptweave.editing.edit import run
-from promptweave.editing.inversions import inversions_of
 from promptweave.editing.masks import with_controls
 from promptweave.editing.plan import check_options, plan
 from promptweave.editing.recipe import Recipe
@@ -28,122 +25,25 @@ from promptweave.editing.result import Result
 from promptweave.editing.settings import Settings
 from promptweave.methods import Refine, Replace
 from promptweave.models.base import Model
-from promptweave.models.load import load
-from promptweave.models.solvers import FLOW
-from promptweave.models.solvers import NAMES as SCHEDULERS
-from promptweave.sampling.loop import latent_grid
 from promptweave.sampling.recording import Capture, Captured, Kept
 from promptweave.sampling.walk import Progress
 from promptweave.words import Words
 
-PATIENCE = 25  # steps
-WITH = " with "  # between the name of a model and its scheduler, where that is not its own
 WIDE, USUAL = Kept(1.0, 1.0, 1.0), Kept()  # the first allows any window, the second the default ones
 
 
-class UnknownModel(ValueError):
-    """The page does not offer this model."""
-
-
-class Studio:
+class Studio(Stock):
     """`models`: names for `load`, or loaded models; the first is selected at the start."""
 
     def __init__(
         self, models: Sequence[Model | str] = ("toybox",), *, device: str = "auto", limits: Limits | None = None
     ) -> None:
-        if not models:
-            raise ValueError("The page needs at least one model. Received none. Leave out --model for toybox.")
-        self.limits = limits or Limits()
-        self.device = device
+        super().__init__(models, device, limits or Limits())
         self.shelf = Shelf(self.limits.recordings * 1_000_000, self.limits.idle)
         self.lock = RLock()  # one run at a time
         self._runner = ThreadPoolExecutor(1, "promptweave-run")  # a thread has memory of its own: the same for all runs
-        self._loading = RLock()  # words and previews are available during a run
         self._words = Lock()  # tokenizers are not thread-safe
-        self._given: dict[str, Model | str] = {}
-        self._variants: dict[str, Model] = {}  # models with other schedulers
-        for model in models:
-            name = _label(model)
-            while name in self._given:
-                name += "'"
-            self._given[name] = model
         self._previews: dict[str, Preview] = {}
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names of the models."""
-        return tuple(self._given)
-
-    def network(self, name: str) -> Model:
-        """A model by name, loaded at first use. Raises UnknownModel."""
-        if name in self._variants:
-            return self._variants[name]
-        if name not in self._given:
-            raise UnknownModel(
-                f"This page offers the models {', '.join(self._given)}. Received {name!r}. Choose one of them."
-            )
-        with self._loading:
-            found = self._given[name]
-            if isinstance(found, str):
-                found = self._given[name] = load(found, device=self.device)
-            return found
-
-    def steps(self, name: str) -> int:
-        """The default number of steps on the page: the model's, but limited to keep waiting short."""
-        return min(self.network(name).defaults[0], PATIENCE, self.limits.steps)
-
-    def guidance(self, name: str) -> Number:
-        """The model's own guidance."""
-        return self.network(name).defaults[1]
-
-    def sizes(self, name: str) -> list[str]:
-        """Sizes to offer: the model's own, and wider and higher ones within the limits."""
-        network = self.network(name)
-        (height, width), step = network.default_size, network.multiple
-        more = [(height, width * 3 // 2), (height * 3 // 2, width), (height * 3 // 2, width * 3 // 2)]
-        fitting = [(h // step * step, w // step * step) for h, w in more if h * w <= self.limits.pixels]
-        return [OWN_SIZE, *(f"{h} x {w}" for h, w in fitting)]
-
-    def schedulers(self, name: str) -> list[str]:
-        """The schedulers that suit a model, its own among them."""
-        own = self.network(name).scheduler
-        return [own] if own == FLOW else [known for known in SCHEDULERS if known != FLOW]
-
-    def variant(self, name: str, scheduler: str | None) -> str:
-        """The name of a model with another scheduler; its own name with its own. Raises UnknownScheduler."""
-        network = self.network(base := name.partition(WITH)[0])
-        if not scheduler or scheduler == network.scheduler:
-            return base
-        label = f"{base}{WITH}{scheduler}"
-        with self._loading:
-            if label not in self._variants:
-                steered: Any = load(getattr(network, "pipeline", None), scheduler=scheduler)
-                steered.name, steered.reading = network.name, network.reading
-                self._variants[label] = steered
-        return label
-
-    def parts(self, name: str) -> tuple[str, str]:
-        """A model's name without its scheduler, and the scheduler."""
-        return name.partition(WITH)[0], self.network(name).scheduler
-
-    def joint(self, name: str) -> bool:
-        """Whether a model has joint attention instead of cross- and self-attention, like SD3 and FLUX."""
-        network = self.network(name)
-        return any(site.kind == "joint" for site in network.sites(latent_grid(network)))
-
-    def inversions(self, name: str) -> list[str]:
-        """The inversions for the kind of a model."""
-        return inversions_of(self.network(name))
-
-    def named(self, recipe: Recipe) -> str:
-        """The name of the model that made a recipe. Raises UnknownModel."""
-        for name, given in self._given.items():
-            if recipe.model == (given if isinstance(given, str) else given.name):
-                return self.variant(name, recipe.scheduler)
-        raise UnknownModel(
-            f"This page offers the models {', '.join(self._given)}, and the image was made with another. Start the "
-            "page with that model in its list: promptweave app --model ..."
-        )
 
     def begin(self, action: Callable[[], Any]) -> Future[Any]:
         """Have an action done that computes images: one after the other, in the thread that does all of them."""
@@ -317,9 +217,3 @@ class Studio:
 def _of_row(recipe: Recipe, row: int) -> Recipe:
     """The recipe that makes a row: the source of an edit is made without its targets and what edits them."""
     return replace(recipe, targets=(), controls=()) if row == 0 and recipe.targets else recipe
-
-
-def _label(model: Model | str) -> str:
-    """A model's name without its parent folders, which stay private."""
-    name = model if isinstance(model, str) else model.name
-    return Path(name).name if Path(name).is_absolute() or Path(name).exists() else name
