@@ -356,6 +356,7 @@ def test_errors_are_sentences_and_keep_the_settings(visit, tmp_path):
     page.click("#apply")
     says(page, "of the pixels changed")
     page.locator(f"#target {FIELD}").fill("a photo of a giraffe riding a bike")
+    page.wait_for_function("!document.querySelector('.pw-match').innerText.includes('forest')")  # the words are these
     page.locator(".pw-unknown", has_text="giraffe").wait_for()
     page.locator(".pw-offer button").first.click()
     page.locator(".pw-unknown").wait_for(state="detached")
@@ -473,7 +474,7 @@ def test_a_painted_region_is_made_anew_and_nothing_else_changes(visit, tmp_path)
     box = canvas.bounding_box()
     middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     for turn in range(5):  # to and fro, down the left side of the image
-        page.mouse.move(middle[0] - (125, 75)[turn % 2], middle[1] + 40 * (turn - 2), steps=2)
+        page.mouse.move(middle[0] - (125, 75)[turn % 2], middle[1] + 55 * (turn - 2), steps=2)
         if not turn:
             page.mouse.down()
     page.mouse.up()

@@ -155,7 +155,7 @@ def test_fields_that_do_not_fit_together():
 
 def test_a_file_names_no_model_that_nobody_else_has_named(tmp_path, monkeypatch):
     """Neither a folder, whose files would be read, nor a hub id, which would be asked for over the network."""
-    monkeypatch.setattr("promptweave.editing.replay.load_cached", lambda *given: pytest.fail(f"loads {given}"))
+    monkeypatch.setattr("promptweave.editing.own_model.load_cached", lambda *given: pytest.fail(f"loads {given}"))
     for name in ("someone/model", str(tmp_path), "/etc/model.safetensors"):
         path = png(tmp_path / "run.png", json.dumps(record(replace(PLAIN, model=name))))
         with pytest.raises(BrokenRecipe, match=f"If you trust that model, name it: model='{name}'"):
@@ -169,7 +169,7 @@ def test_a_model_that_is_named_reads_prompts_as_the_recipe_says(tmp_path, monkey
         asked.append(given)
         raise InterruptedError
 
-    monkeypatch.setattr("promptweave.editing.replay.load_cached", load)
+    monkeypatch.setattr("promptweave.editing.own_model.load_cached", load)
     recipe = replace(PLAIN, model="someone/model", scheduler="euler", chunks=2, prompt_weights=True)
     path = png(tmp_path / "run.png", json.dumps(record(recipe)))
     with pytest.raises(InterruptedError):
