@@ -465,8 +465,9 @@ def test_a_painted_region_is_made_anew_and_nothing_else_changes(visit, tmp_path)
     page.locator("#keep input").check()
     page.locator("#upload input[type=file]").set_input_files(tmp_path / "cat.png")
     says(page, "Your image is the source")
-    choose(page, "inpaint")
     page.get_by_text("Paint the region that may change").click()
+    page.locator("#mask", has_text="63%").wait_for()  # the editor has found its size
+    choose(page, "inpaint")
     page.click("#apply")
     says(page, "nothing is. Paint a region")
     canvas = page.locator("#mask canvas").first
@@ -474,7 +475,7 @@ def test_a_painted_region_is_made_anew_and_nothing_else_changes(visit, tmp_path)
     box = canvas.bounding_box()
     middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     for turn in range(5):  # to and fro, down the left side of the image
-        page.mouse.move(middle[0] - (125, 75)[turn % 2], middle[1] + 55 * (turn - 2), steps=2)
+        page.mouse.move(middle[0] - (125, 75)[turn % 2], middle[1] + 40 * (turn - 2), steps=2)
         if not turn:
             page.mouse.down()
     page.mouse.up()
@@ -484,7 +485,7 @@ def test_a_painted_region_is_made_anew_and_nothing_else_changes(visit, tmp_path)
         page.click("#save")
     before, after = (np.asarray(Image.open(f).convert("RGB")) for f in (tmp_path / "cat.png", download.value.path()))
     changed = (before != after).any(-1)  # painted were columns 7 to 41 of 128
-    assert changed[:, 7:42].mean() > 0.1 and not changed[:, :7].any() and not changed[:, 42:].any()
+    assert changed[:, 7:42].mean() > 0.05 and not changed[:, :7].any() and not changed[:, 42:].any()
 
 
 def test_a_model_with_joint_attention_has_the_slider_of_its_window(visit):
