@@ -61,13 +61,13 @@ FIGURES = {
     ),
     "bench-edits": Figure(bench("edits", "--pairs", "12", "--steps", "20", "--pictures")),
     "bench-curves": Figure(
-        bench("curves", "--model", "toybox-fast", "--steps", "8", "--count", "7", "-o"),
+        bench("curves", "--model", "toybox-fast", "--steps", "8", "--count", "8", "-o"),
         {
-            f"curves-toybox-fast{part}.{kind}": f"curves-toybox-fast{part}.{kept}"
+            f"curves-toybox-fast-drawn{part}.{kind}": f"curves-toybox-fast{part}.{kept}"
             for part in ("", "-each")
             for kind, kept in (("svg", "svg"), ("png", "webp"))
         }
-        | {"curves-toybox-fast.csv": "curves-toybox-fast.csv"},
+        | {"curves-toybox-fast-drawn.csv": "curves-toybox-fast.csv"},
     ),
     "bench-editors": Figure(
         bench("editors", *SIX, "--model", "toybox-dit", "--count", "3", "--steps", "10", "--pictures"),
