@@ -126,6 +126,7 @@ def picture(page, name: str, part: str | None = None) -> None:
         if not part:  # as high as the page: what sticks to the window's edge is where it belongs
             tall = page.evaluate("document.documentElement.scrollHeight")
             page.set_viewport_size({"width": page.viewport_size["width"], "height": tall})
+            page.evaluate("window.scrollTo(0, 0)")
             page.wait_for_timeout(500)
         taken = page.locator(part).screenshot() if part else page.screenshot()
         Image.open(io.BytesIO(taken)).convert("RGB").save(Path(PICTURES) / f"{name}.webp", quality=82)
