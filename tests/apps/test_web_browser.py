@@ -475,9 +475,9 @@ def test_a_painted_region_is_made_anew_and_nothing_else_changes(visit, tmp_path)
     canvas.scroll_into_view_if_needed()
     box = canvas.bounding_box()
     middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    for turn in range(5):  # to and fro, down the left side of the image
-        page.mouse.move(middle[0] - (125, 75)[turn % 2], middle[1] + 40 * (turn - 2), steps=2)
-        if not turn:
+    for number in range(12):  # to and fro, down the left side of the image
+        page.mouse.move(middle[0] - (125, 75)[number % 2], middle[1] + 20 * (number - 6), steps=4)
+        if not number:
             page.mouse.down()
     page.mouse.up()
     page.click("#apply")
@@ -486,7 +486,7 @@ def test_a_painted_region_is_made_anew_and_nothing_else_changes(visit, tmp_path)
         page.click("#save")
     before, after = (np.asarray(Image.open(f).convert("RGB")) for f in (tmp_path / "cat.png", download.value.path()))
     changed = (before != after).any(-1)  # painted were columns 7 to 41 of 128
-    assert changed[:, 7:42].mean() > 0.05 and not changed[:, :7].any() and not changed[:, 42:].any()
+    assert changed[:, 7:42].mean() > 0.1 and not changed[:, :7].any() and not changed[:, 42:].any()
 
 
 def test_a_model_with_joint_attention_has_the_slider_of_its_window(visit):
