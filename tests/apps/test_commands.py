@@ -266,3 +266,13 @@ def test_infinity_is_written_where_it_is_the_default() -> None:
     for listed, text in ((scale, "inf"), (sigma, "nan")):
         with pytest.raises(ValueError, match="takes a finite number"):
             form_of(listed).read([text], listed.flag)
+
+
+def test_a_file_that_is_not_there_has_its_cure(tmp_path, capsys, monkeypatch):
+    """Also where a library says it in the system's words."""
+    monkeypatch.chdir(tmp_path)
+    for line in (["edit", "--recording", "none.safetensors", "a cat"], ["replay", "none.png"]):
+        with pytest.raises(SystemExit) as end:
+            main(line)
+        said = capsys.readouterr().err
+        assert end.value.code == 2 and "none." in said and ("Check the path" in said or "Give" in said), said

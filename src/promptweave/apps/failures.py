@@ -7,6 +7,7 @@ import io
 import os
 import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 from cyclopts import (
@@ -43,7 +44,8 @@ def explain(error: BaseException) -> int:
         prefix = (
             "" if type(error).__module__ == "builtins" else f"{type(error).__name__}: "
         )  # the library's own errors are in docs/errors.md
-        return fail(f"{prefix}{error}", USAGE)
+        lost = isinstance(error, FileNotFoundError) and "No such file" in str(error)  # in the system's words
+        return fail(f"{prefix}{error}{f'. Check the path; it is read from {Path.cwd()}.' if lost else ''}", USAGE)
     if os.environ.get("PROMPTWEAVE_DEBUG"):
         raise error
     return fail(
