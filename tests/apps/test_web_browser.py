@@ -329,6 +329,11 @@ def test_stop_and_reload_end_the_run_and_whoever_waits_is_told(visit):
     assert Image.open(download.value.path()).size == (128, 96)
 
 
+def seen(part) -> np.ndarray:
+    """The pixels of a part of the page."""
+    return np.asarray(Image.open(io.BytesIO(part.screenshot())).convert("RGB"))
+
+
 def drop(page, path: Path) -> None:
     """Drop a file on the image."""
     data = page.evaluate_handle(
@@ -476,12 +481,18 @@ def test_a_painted_region_is_made_anew_and_nothing_else_changes(visit, tmp_path)
     box = canvas.bounding_box()
     middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     for number in range(12):  # to and fro, down the left side of the image
-        page.mouse.move(middle[0] - (125, 75)[number % 2], middle[1] + 20 * (number - 6), steps=4)
+        page.mouse.move(middle[0] - (125, 75)[number % 2], middle[1] + 20 * (number - 6))
         if not number:
             page.mouse.down()
     page.mouse.up()
+    canvas.hover(position={"x": 5, "y": 5})  # beside the image
+    held = seen(canvas)
+    wide = (held.min(-1) < 230).mean(0) > 0.5  # the image on white: of 512 pixels at 63 %
+    assert abs(wide.sum() - 320) < 6
     page.click("#apply")
     says(page, "of the pixels changed")
+    canvas.hover(position={"x": 5, "y": 5})
+    assert np.array_equal(seen(canvas), held)  # neither its size nor what is painted has changed
     with page.expect_download() as download:
         page.click("#save")
     before, after = (np.asarray(Image.open(f).convert("RGB")) for f in (tmp_path / "cat.png", download.value.path()))

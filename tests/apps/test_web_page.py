@@ -24,6 +24,7 @@ from promptweave.apps.web.session import Session
 from promptweave.apps.web.session_keys import SessionKeys
 from promptweave.apps.web.settings import OWN_SIZE, Form
 from promptweave.apps.web.studio import Studio
+from promptweave.apps.web.view import canvas_of
 from promptweave.apps.web.waiting import NETWORK, Waiting, said
 from promptweave.apps.web.word_sliders import read_words, sliders_of
 from promptweave.apps.web.words import matched_html
@@ -119,14 +120,17 @@ def test_words_that_the_world_does_not_know_are_found_and_others_offered(tiny):
 
 
 def test_a_photo_whose_edit_changed_most_of_it_is_offered_the_new_words(session):
-    session.bring(Image.effect_noise((32, 32), 60).convert("RGB"), SOURCE, 0, 2)
+    photo = Image.effect_noise((32, 32), 60).convert("RGB")
+    base = session.bring(photo, SOURCE, 0, 2)
     node = session.edit(Form(TARGET, 0, 0))  # with no control at all
     assert not node.recipe.controls and Form.of(node.recipe).cross == Form.of(node.recipe).self_attention == 0
     assert node.result.report["distance"][0][0]["changed_pixels"] > suggestions.MUCH
     assert suggestions.swapped(session) == ("dog",)
     session.edit(Form(TARGET, 0, 0, blend=("dog",)))
     assert suggestions.swapped(session) == ()  # it is restricted already
-    session.generate(SOURCE, 0, 2)
+    again, made = session.bring(photo, SOURCE, 0, 1), session.generate(SOURCE, 0, 2)
+    assert canvas_of(base) == canvas_of(again)  # what was painted on it stays
+    assert len({canvas_of(one) for one in (base, node, made)}) == 3
     session.edit(Form(TARGET, 0, 0))
     assert suggestions.swapped(session) == ()  # no photo
 

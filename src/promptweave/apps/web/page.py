@@ -90,7 +90,7 @@ class Events:
         """The image of a session that is shown anew, and what its fields held."""
         p, shown = self.parts, dict[Any, Any]()
         if session.tree.shown is not None:
-            filled, drafts = session.filled, session.drafts.copy()
+            filled, drafts, session.canvas = session.filled, session.drafts.copy(), None
             shown = {p.status: note_html(view.summary(session)), **view.everything(self, session, controls=True)}
             session.filled, session.drafts = filled, drafts
         else:

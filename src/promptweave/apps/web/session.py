@@ -65,6 +65,7 @@ class Session:
         self.found: Found | None = None
         self.fronts: dict[int, int] = {}  # of the points of its front, their images in the tree
         self.looked: str | None = None
+        self.canvas: Any = None  # what a region is painted on (`view.canvas_of`)
         self.key = ""  # by which a page that is loaded anew finds it (`SessionKeys`)
         self.user: str | None = None
         self.skipped: set[Any] = set()  # runs that were given up while they waited

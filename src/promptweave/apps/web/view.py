@@ -23,6 +23,7 @@ from promptweave.apps.web.run_details import details
 from promptweave.apps.web.session import Session
 from promptweave.apps.web.settings import OWN_SIZE, Form, about, asked_of
 from promptweave.apps.web.settings import chosen as chosen_inversion
+from promptweave.apps.web.tree import Node
 from promptweave.apps.web.word_sliders import rows_of, sliders_of
 from promptweave.apps.web.words import matched_html, note_html
 from promptweave.editing.fitting import told
@@ -226,17 +227,24 @@ def everything(events: Any, session: Session, *, controls: bool = False) -> dict
         ]
         changes[p.grid] = gr.update(value=cells, columns=len(columns))
     changes |= fronts.shown(p, session)
-    base = large(session.base.picture)
     if controls:
         session.filled |= {"prompt": session.base.prompt, "negative": session.base.recipe.negative}
         session.filled |= {} if node.row == 0 and node.recipe.picture is not None else {"target": node.prompt}
-    if controls or not edited:
-        changes[p.mask] = {"background": base, "layers": [], "composite": base}
+    if session.canvas != (canvas := canvas_of(session.base)):  # else what is painted stays
+        session.canvas = canvas
+        changes[p.mask] = {"background": large(session.base.picture), "layers": [], "composite": None}
     if not controls:
         return changes
     put = fields(events, session)
     session.drafts |= {name: value for name in DRAFTS if (value := _value(put.get(p.named[name]))) is not None}
     return {**changes, **put}
+
+
+def canvas_of(node: Node) -> Any:
+    """What tells the image that a region is painted on from others: an input image stays the same if it is inverted
+    once more."""
+    picture = None if node.row or node.recipe.controls else node.recipe.picture
+    return (picture or node.number, node.picture.size)
 
 
 def _value(new: Any) -> Any:
