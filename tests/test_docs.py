@@ -13,6 +13,7 @@ import pytest
 
 import promptweave as pw
 from promptweave.core.fields import options_of
+from promptweave.inversion import KNOWN
 from promptweave.maps.segmentation import Segmenting
 
 HERE = Path(__file__).parents[1]
@@ -74,6 +75,8 @@ def test_the_site_is_laid_out_with_links_that_lead_somewhere(tmp_path: Path, mon
     assert {str(page.relative_to(tmp_path).with_suffix("")) for page in pages} - {"index"} == listed
     shown = "".join(page.read_text() for page in (tmp_path / "reference").glob("*.md"))
     assert len(public()) > 60 and all(f"}} promptweave.{name}(" in shown for name in public())
+    assert {f"inversion.{kind.__name__}" for kind in KNOWN.values()} < set(public()) and len(KNOWN) > 12
+    assert all(kind.__doc__ and f'`inversion="{name}"`' in shown for name, kind in KNOWN.items())
 
 
 def test_one_command_makes_every_picture(monkeypatch: pytest.MonkeyPatch) -> None:

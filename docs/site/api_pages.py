@@ -9,10 +9,12 @@ from typing import Any
 
 import promptweave as pw
 from promptweave.core.fields import options_of
+from promptweave.inversion import KNOWN, CannotInvert, Inversion, Inverted
 
 PAGES = {
     "editing": "Edit, record, sweep, replay",
     "methods": "Methods: the controls",
+    "inversion": "Inversions",
     "maps": "Maps and views",
     "models": "Models and sampling",
     "core": "What a control is written with",
@@ -31,8 +33,9 @@ def page_of(value: Any) -> str:
 
 
 def public() -> dict[str, Any]:
-    """The public names and what they are; rooms are no names."""
+    """The public names and what they are; rooms are no names, but inversions are listed by that of their room."""
     found = {name: getattr(pw, name) for name in dir(pw) if not name.startswith("_")}
+    found |= {f"inversion.{kind.__name__}": kind for kind in (*KNOWN.values(), Inversion, Inverted, CannotInvert)}
     return {name: value for name, value in found.items() if inspect.isclass(value) or inspect.isfunction(value)}
 
 
@@ -106,6 +109,10 @@ def entry(name: str, value: Any) -> str:
     """The entry of one public name."""
     kind = "class" if inspect.isclass(value) else "function"
     lines = [f"## {name}\n", f"::::{{py:{kind}}} promptweave.{name}{signature_of(value)}\n", paragraphs(value)]
+    if value in KNOWN.values():
+        lines.append(
+            f'As text: `inversion="{value.name}"`, on the command line `--inversion {value.name}`. {value.about}\n'
+        )
     if inspect.isclass(value):
         lines += [options(value), *members(value)]
     return "\n".join([*lines, "::::\n"])
