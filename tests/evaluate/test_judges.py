@@ -14,7 +14,8 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, ViTConfig, V
 
 from promptweave.evaluate.judges import Case, Clip, Goal, Perceptual, Pixels, Structure
 from promptweave.evaluate.pie_bench import framed
-from promptweave.evaluate.published_metrics import corrected, published, ssim_map, whole_windows
+from promptweave.evaluate.published_metrics import corrected, published
+from promptweave.evaluate.structural_similarity import ssim_map, whole_windows
 from promptweave.models.judge_networks import SQUEEZENET, Lpips, NoJudge, load_clip, load_dino, load_lpips
 
 RNG = np.random.default_rng(3)

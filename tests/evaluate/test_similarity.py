@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torchmetrics.functional.image import structural_similarity_index_measure
 
 from promptweave.evaluate.fronts import area_of, area_under, front
-from promptweave.evaluate.published_metrics import ssim_map, whole_windows
-from promptweave.evaluate.similarity import feature_distance, ssim, structure_distance
+from promptweave.evaluate.similarity import feature_distance, structure_distance
+from promptweave.evaluate.structural_similarity import ssim, whole_windows
 
 
 def noise(seed, height=29, width=37):
@@ -20,7 +21,8 @@ def test_ssim_is_torchmetrics_where_a_window_lies_in_the_region():
     two = np.clip(one.astype(int) + np.random.default_rng(1).integers(-40, 40, one.shape), 0, 255).astype(np.uint8)
     region = np.zeros(one.shape[:2], bool)
     region[:, 9:] = True
-    theirs = ssim_map(one, two)
+    pair = [torch.from_numpy(image.astype(np.float32) / 255).permute(2, 0, 1)[None] for image in (one, two)]
+    theirs = structural_similarity_index_measure(*pair, data_range=1.0, return_full_image=True)[1][0].mean(0).numpy()
     assert ssim(one, two) == pytest.approx(float(theirs.mean()), abs=1e-5)
     assert ssim(one, two, region) == pytest.approx(float(theirs[whole_windows(region)].mean()), abs=1e-5)
     assert ssim(one, one) == pytest.approx(1.0) and ssim(one, two) < 0.99

@@ -25,7 +25,8 @@ from promptweave.editing.plan import usual
 from promptweave.editing.recipe import Recipe
 from promptweave.evaluate.edit_rows import EditRow, read_edit_rows, write_edit_rows
 from promptweave.evaluate.metrics import psnr
-from promptweave.evaluate.similarity import feature_distance, ssim, structure_distance
+from promptweave.evaluate.similarity import feature_distance, structure_distance
+from promptweave.evaluate.structural_similarity import ssim
 from promptweave.models.base import Model
 from promptweave.world.counterfactuals import MARGIN, PROMPTED, Counterfactual, counterfactuals, grown
 from promptweave.world.oracle import Sight
