@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 from families import build_sd3
@@ -65,8 +66,12 @@ def test_targets_table(tokenizer, tmp_path, tiny_folder, capsys, joint):
     assert all(found["ratio"] > 0 and found["seconds"] > 0 for found in figures.values())
 
 
-def test_a_failing_memory_run_says_why(tmp_path):
-    with pytest.raises(RuntimeError, match="memory run of 'plain' failed"):
+def test_a_failing_memory_run_says_why(tmp_path, monkeypatch):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho There is no model >&2\nexit 3\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    with pytest.raises(RuntimeError, match="memory run of 'plain' failed: There is no model"):
         bench_speed.peak(str(tmp_path / "none"), "plain", 1, 1)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,10 +68,11 @@ def own(tmp_path, monkeypatch):
     sys.modules.pop("my_controls", None)
 
 
-def python(code: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """A fresh process that has the folder on its path, and has imported nothing from it."""
-    start = f"import sys; sys.path.insert(0, {str(folder)!r}); import promptweave as pw\n"
-    return subprocess.run([sys.executable, "-c", start + code, *arguments], capture_output=True, text=True)
+def forget(name: str) -> None:
+    """As in a fresh process, which has not imported the module."""
+    sys.modules.pop(name)
+    for path in [path for path in KNOWN if path.startswith(f"{name}:")]:
+        KNOWN.pop(path)
 
 
 def test_a_saved_picture_of_an_own_control_replays_where_its_module_is_allowed(own, tiny_folder, capsys):
@@ -83,17 +83,16 @@ def test_a_saved_picture_of_an_own_control_replays_where_its_module_is_allowed(o
     assert pw.replay(folder / "out" / "edit.png").matches  # registered: nothing need be allowed
     assert Recipe.from_dict(read_record(folder / "out" / "edit.png")["recipe"]) == made.recipe
     (folder / "my_controls.imported").unlink()
-    code = "made = pw.replay(sys.argv[1], allow=sys.argv[2:]); print(made.matches)"
-    refused = python(code, str(folder / "out" / "edit.png"), "other_module", folder=folder)
-    assert "control Louder is defined in the module my_controls, which is not imported" in refused.stderr
-    assert "--allow-module my_controls" in refused.stderr and not (folder / "my_controls.imported").exists()
     from promptweave.apps.cli import main
 
-    sys.modules.pop("my_controls")
-    KNOWN.pop("my_controls:Louder")
+    forget("my_controls")
+    refused = r"control Louder is defined in the module my_controls, which is not imported.*--allow-module my_controls"
+    with pytest.raises(BrokenRecipe, match=refused):
+        pw.replay(folder / "out" / "edit.png", allow_modules=["other_module"])
     with pytest.raises(SystemExit) as end:
         main(["replay", str(folder / "out" / "edit.png")])
     assert end.value.code == 2 and "--allow-module my_controls" in capsys.readouterr().err
+    assert not (folder / "my_controls.imported").exists()
     with pytest.raises(SystemExit) as end:
         main(["replay", str(folder / "out" / "edit.png"), "--allow-module", "my_controls"])
     assert end.value.code == 0 and "pixels match" in capsys.readouterr().out
@@ -104,7 +103,7 @@ def test_an_allowed_module_that_is_not_there(own, tmp_path):
     for path, allow, said in (
         ("gone_module:Louder", ["gone_module"], "gone_module, which cannot be imported.*PYTHONPATH"),
         ("my_controls:Quieter", ["my_controls"], "no longer defines a control"),
-        ("my_package.controls:Louder", ["my_pack"], 'allow=."my_package.controls"'),
+        ("my_package.controls:Louder", ["my_pack"], 'allow_modules=."my_package.controls"'),
     ):
         with pytest.raises(BrokenRecipe, match=said):
             control_from_dict({**values, "class": path}, allow)
@@ -185,6 +184,6 @@ def test_the_example_saves_and_replays_elsewhere(tmp_path, monkeypatch):
     example_folder = Path(__file__).parents[2] / "examples"
     monkeypatch.syspath_prepend(example_folder)
     importlib.import_module("own_control").main(tmp_path / "own", steps=2)
-    code = "print(pw.replay(sys.argv[1], allow=['own_control']).matches)"
-    again = python(code, str(tmp_path / "own" / "edit.png"), folder=example_folder)
-    assert again.stdout.strip() == "True", again.stderr
+    forget("own_control")
+    assert pw.replay(tmp_path / "own" / "edit.png", allow_modules=["own_control"]).matches
+    assert "own_control" in sys.modules

@@ -1,4 +1,4 @@
-"""What checking many recipes against one model computes once: the words of prompts, the layers of the network."""
+"""What checking many recipes against one model computes once: words of prompts, layers of the network, its state."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Remembering:
         self._model = model
         self.words = lru_cache(PROMPTS)(model.words)
         self.sites, self.map_grid, self.map_sites = cache(model.sites), cache(model.map_grid), cache(model.map_sites)
-        self.blocks = cache(model.blocks)
+        self.blocks, self.check = cache(model.blocks), cache(model.check)
         self.device, self.dtype, self.scheduler, self.guided = model.device, model.dtype, model.scheduler, model.guided
         self.default_size, self.factor, self.channels = model.default_size, model.factor, model.channels
         self.multiple, self.defaults, self.reading = model.multiple, model.defaults, model.reading

@@ -9,6 +9,7 @@ from typing import Unpack
 from promptweave.core.control import NoEffect
 from promptweave.core.kept import NOTHING, together
 from promptweave.core.typed import checked
+from promptweave.editing.checking import remembering
 from promptweave.editing.inverted_file import InvertedImage
 from promptweave.editing.options import EditOptions, PromptToPrompt
 from promptweave.editing.own_model import model_of
@@ -77,20 +78,22 @@ def find(
     changed = change(*words, weighted_words(weights))
     tried = columns(network, given, changed, words[1])
 
+    seen = remembering(network)
+
     def planned(at: Tried) -> Recipe:
-        return plan(source, targets, network, {**given, **at}, chosen, image=image, inversion=inversion)
+        return plan(source, targets, seen, {**given, **at}, chosen, image=image, inversion=inversion)
 
     image = planned(tried[0].at(0)).picture if image is not None else None  # read once
     cells = [[planned(column.at(rung)) for rung in range(len(column.rungs))] for column in tried]
     always = in_all([cell for row in cells for cell in row])
 
     def recipe(at: Tried) -> Recipe:
-        return acting(planned(at), network, always)
+        return acting(planned(at), seen, always)
 
-    rows = [[acting(cell, network, always) for cell in row] for row in cells]
+    rows = [[acting(cell, seen, always) for cell in row] for row in cells]
     recipes = [one for row in rows for one in row]
     for one in recipes:
-        bind(one, network)
+        bind(one, seen)
     chosen_judge = judge_for(judge, network, words, changed, weights)
     watch = edit_watch(recipes[0], network) if maps or chosen_judge.reads_maps else ()
     if isinstance(source, Recording):
