@@ -1,4 +1,9 @@
-"""Make the pictures of the documentation, all or those named: `make pictures`, `make pictures ARGS="demo hat"`."""
+"""Make the pictures of the documentation, all or those named: `make pictures`, `make pictures ARGS="demo hat"`.
+
+All of them are those that are not up to date: a run that was stopped goes on, and one that fails says so at the end. A
+picture that shows what its file shows, but for compression, is not written again. Pictures that are named are made in
+any case.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +22,7 @@ from typing import Any
 import numpy as np
 from evaluated import evaluation
 from figures import FIGURES
+from kept import Progress, fingerprint, put
 from masked import inpainting
 from PIL import Image
 from rooms import rooms
@@ -487,19 +495,36 @@ PICTURES: dict[str, Callable[[], Image.Image | dict[str, Image.Image]]] = {
 }
 
 
+def draw(name: str) -> list[str]:
+    """Make a picture, or those of one name, and say what became of each."""
+    if name in FIGURES:
+        return [f"wrote {path}" for path in FIGURES[name].draw()]
+    made = PICTURES[name]()
+    said: list[str] = []
+    for own, picture in made.items() if isinstance(made, dict) else [(name, made)]:
+        path = FOLDER / f"{own}.webp"
+        said.append(f"wrote {path}" if put(picture, path) else f"{path} shows the same as before")
+    return said
+
+
 def main() -> None:
     """All pictures, or those named on the command line; the figures of benchmarks come last, and take hours."""
     unknown = set(sys.argv[1:]) - {*PICTURES, *FIGURES}
     if unknown:
         sys.exit(f"Pictures are {', '.join((*PICTURES, *FIGURES))}. Received {', '.join(sorted(unknown))}.")
-    for name in sys.argv[1:] or (*PICTURES, *FIGURES):
-        if name in FIGURES:
-            print(*(f"wrote {path}" for path in FIGURES[name].draw()), sep="\n")
+    progress, failed = Progress(fingerprint()), list[str]()
+    for name in sys.argv[1:] or [name for name in (*PICTURES, *FIGURES) if not progress.has(name)]:
+        begun = time.perf_counter()
+        try:
+            said = draw(name)
+        except Exception:
+            traceback.print_exc()
+            failed.append(name)
             continue
-        made = PICTURES[name]()
-        for own, picture in made.items() if isinstance(made, dict) else [(name, made)]:
-            picture.save(FOLDER / f"{own}.webp", quality=88)
-            print(f"wrote {FOLDER / own}.webp")
+        progress.note(name)
+        print(*said, f"{name} took {time.perf_counter() - begun:.0f} s", sep="\n", flush=True)
+    if failed:
+        sys.exit(f'Not made: {" ".join(failed)}. Try them again: make pictures ARGS="{" ".join(failed)}"')
 
 
 if __name__ == "__main__":
