@@ -32,7 +32,7 @@ def main(folder: Path = Path("out/examples/own"), steps: int = 50) -> None:
     prompt = "a photo of a cat wearing a crown in the forest"
     made = pw.edit(prompt, prompt, controls=[Silence("crown")], steps=steps)
     made.save(folder, force=True)
-    assert pw.replay(folder / "edit.png").matches  # elsewhere: replay(..., allow=["own_control"])
+    assert pw.replay(folder / "edit.png").matches  # elsewhere: replay(..., allow_modules=["own_control"])
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from promptweave.apps.web import launch
 
 
 def main(folder: Path = Path("out/examples/web"), steps: int = 25) -> None:
-    page = launch(["toybox"], port=None, block=False)  # or: promptweave app --no-open, in another terminal
+    page = launch(["toybox"], port=None, block=False)  # or: promptweave app --no-browser, in another terminal
     client = Client(page.local_url, verbose=False, analytics_enabled=False)
     source, target = "a photo of a cat riding a bike", "a photo of a cat riding a car"
     folder.mkdir(parents=True, exist_ok=True)

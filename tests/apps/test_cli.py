@@ -70,11 +70,12 @@ def test_edit_and_replay(run):
 def test_every_option_reaches_the_recipe(run):
     Image.new("L", (32, 16), 255).save("mask.png")
     code, out, err = run(
-        "edit", SOURCE, SWAP, "a dog", "--refine", "--weight", "dog=2", "--blend", "dog", "--subtract", "photo",
-        "--mask", "mask.png", "--threshold", "0.4", "--cross", "0.8", "--cross", "dog=0.2:0.6", "--self", "0.1:0.5",
-        "--self-grid", "64", "--seed", "4", "--images", "2", "--steps", "4", "--guidance", "5", "--size", "16x32",
+        "edit", SOURCE, SWAP, "a dog", "--kind", "refine", "--weight", "dog=2", "--blend", "dog", "--subtract", "photo",
+        "--mask", "mask.png", "--threshold", "0.4", "--cross", "0.8", "--cross", "dog=0.2:0.6",
+        "--self-attention", "0.1:0.5", "--self-grid", "64", "--seed", "4", "--images", "2", "--steps", "4",
+        "--guidance", "5", "--size", "16x32",
         "--negative", "snow", "--reference-compat",
-        "--mask-union", "--blend-start", "0.3", "--shared-start", "0.25", "--json", "-o", "all",
+        "--combine", "union", "--blend-start", "0.3", "--shared-start", "0.25", "--json", "-o", "all",
     )  # fmt: skip
     assert code == 0, err
     recipe = json.loads(out)["recipe"]
@@ -152,7 +153,7 @@ def test_doctor(run, tiny_folder):
         (["edit", SOURCE, "--weight", "bike=much"], "number"),
         (["edit", "", SWAP], "empty"),
         (["edit", SOURCE], "target prompt, or weights"),
-        (["edit", SOURCE, SWAP, "--replace", "--refine"], "--kind takes one value"),
+        (["edit", SOURCE, SWAP, "--kind", "replace", "--kind", "refine"], "--kind takes one value"),
         (["edit", SOURCE, "a " * 80 + "dog"], "Shorten it"),
         (["edit", SOURCE, SWAP, "--steps", "0"], "steps"),
         (["edit", SOURCE, SWAP, "--steps", "-5"], "steps"),
@@ -161,7 +162,7 @@ def test_doctor(run, tiny_folder):
         (["edit", SOURCE, SWAP, "--seed", "1.5"], "--seed takes a whole number"),
         (["edit", SOURCE, SWAP, "--kind", "bogus"], "--kind is one of auto, replace"),
         (["edit", SOURCE, SWAP, "--seed"], "--seed requires an argument"),
-        (["edit", SOURCE, SWAP, "--self", "0.6:0.2"], "0 <= start <= end <= 1"),
+        (["edit", SOURCE, SWAP, "--self-attention", "0.6:0.2"], "0 <= start <= end <= 1"),
         (["edit", SOURCE, SWAP, "--guidance", "nan"], "finite"),
         (["edit", SOURCE, SWAP, "--size", "33"], "multiples of 2"),
         (["edit", SOURCE, SWAP, "--size", "big"], "--size takes pixels"),
@@ -246,14 +247,26 @@ def test_record_and_edit_the_recording(run):
 
 def test_a_sweep(run):
     code, out, _ = run(
-        "sweep", SOURCE, SWAP, "--cross", "0,0.5,...,1", "--self", "0,1", "--steps", "4", "--blend", "dog", "-o", "s"
+        "sweep",
+        SOURCE,
+        SWAP,
+        "--cross",
+        "0,0.5,...,1",
+        "--self-attention",
+        "0,1",
+        "--steps",
+        "4",
+        "--blend",
+        "dog",
+        "-o",
+        "s",
     )
     assert code == 0 and "wrote s/sweep.png" in out and len(files(Path("s"))) == 6 + 3
     code, out, _ = run(
-        "sweep", SOURCE, SWAP, "--weights", "bike=-1,2", "--seeds", "1,2", "--steps", "2", "-o", "t", "--json"
+        "sweep", SOURCE, SWAP, "--weights", "bike=-1,2", "--seed", "1,2", "--steps", "2", "-o", "t", "--json"
     )
     assert code == 0 and json.loads(out)["columns"] == ["seed", [1, 2]]
-    code, _, err = run("sweep", SOURCE, SWAP, "--cross", "0.5", "--self", "0.5", "-o", "u")
+    code, _, err = run("sweep", SOURCE, SWAP, "--cross", "0.5", "--self-attention", "0.5", "-o", "u")
     assert code == 2 and "two axes" in err
 
 
@@ -284,8 +297,8 @@ def test_all_views_of_a_run(run):
     Image.new("L", (32, 32), 255).save("cat.png")
     code, out, err = run(
         "maps", "a cat on a bike", "--steps", "3", "-o", "m/maps.png", "--steps-shown", "0,50",
-        "--layers", "down,up_cross_0", "--word", "cat", "--per-head", "--animate", "--video",
-        "--self", "components", "--self", "pixel=3,4", "--stats", "m/s.csv",
+        "--layers", "down,up_cross_0", "--word", "cat", "--heads", "--animate", "--video",
+        "--self-attention", "components", "--self-attention", "pixel=3,4", "--stats", "m/s.csv",
         "--mask", "cat=cat.png", "--files", "m/all", "--grid", "all", "--renormalise", "--json",
     )  # fmt: skip
     assert code == 0, err
@@ -318,9 +331,9 @@ def test_maps_of_an_edit(run):
         (["--steps-shown", "0,five"], "whole numbers"),
         (["--steps-shown=-3"], "counted from 0"),
         (["--layers", "sideways"], "Names: down_cross_0_res_16"),
-        (["--self", "pixel=3"], "pixel=x,y"),
-        (["--self", "components", "--self-grid", "5"], "has the grids 16x16, 8x8"),
-        (["--self", "pixel=300,4"], "pixels 0 to 31"),
+        (["--self-attention", "pixel=3"], "pixel=x,y"),
+        (["--self-attention", "components", "--self-grid", "5"], "has the grids 16x16, 8x8"),
+        (["--self-attention", "pixel=300,4"], "pixels 0 to 31"),
         (["--grid", "5"], "have the grids"),
         (["--grid", "wide"], "takes a number"),
         (["--layers", "all", "--budget", "1K"], "budget of 0.0 MB"),

@@ -130,10 +130,10 @@ def test_every_command_that_makes_images_has_the_common_options(name):
 
 SMALL = {
     "attend": ["--word", "cat"],
-    "place": ["--at", "cat=0,0,0.5,1"],
+    "place": ["--region", "cat=0,0,0.5,1"],
     "compose": ["--phrase", "a cat"],
     "sega": ["--concept", "a hat=4"],
-    "translate": ["--from", "cat", "--to", "dog", "--keep", "0"],
+    "translate": ["--source", "cat", "--target", "dog", "--attention-guidance", "0"],
     "masactrl": ["--start", "0"],
     "skip-layer": ["--layer", "2", "--layer", "3", "--window", "1"],
     "mix": ["--word", "cat", "--proxy", "dog", "--proxy", "fox", "--window", "1"],

@@ -42,7 +42,7 @@ REASONS: dict[str, dict[str, str]] = {
         "caption captioner report compare": "words are asked for, and nothing is edited",
     },
     "caption": {
-        " ".join((*IMAGE, *(name for name in NOTHING_WRITTEN if name != "captioner"))): "it prints what an image shows",
+        " ".join(name for name in (*IMAGE, *NOTHING_WRITTEN) if name not in ("captioner", "fit")): "it prints text",
     },
     "sweep": {
         "report": "a page is about one run; each cell's PNG carries its recipe",
@@ -99,7 +99,6 @@ REASONS: dict[str, dict[str, str]] = {
     "net2net exchange": {
         "caption captioner": "its conditions are its arguments",
         " ".join((*(name for name in IMAGE if name != "seed"), *MODEL)): TRANSLATES,
-        "image": "it takes several, as pictures (--image)",
         "inversion": "the flow is its own inverse",
         "report compare": "it has a sheet, and no attention to show",
     },

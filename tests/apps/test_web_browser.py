@@ -42,7 +42,7 @@ def served(*models: str):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "promptweave.apps.cli", "app", "--no-open", "--port", str(port)]
+    command = [sys.executable, "-m", "promptweave.apps.cli", "app", "--no-browser", "--port", str(port)]
     command += [part for model in models for part in ("--model", model)]
     with tempfile.TemporaryDirectory() as folder:
         where = {**os.environ, "TMPDIR": folder, "GRADIO_TEMP_DIR": ""}  # which a page in this process has set

@@ -49,7 +49,10 @@ FIELDS = {
             pw.PromptMixing("cat", ("dog", "lion"), threshold=0.9)),
     "sega": ({"concept": "a dog=4", "away": "snow", "warmup": "0"},
              pw.SemanticGuidance({"a dog": 4, "snow": -5}, warmup=0)),
-    "translate": ({"source": "cat", "target": "dog", "guidance": "0.2"}, pw.Pix2PixZero("cat", "dog", guidance=0.2)),
+    "translate": (
+        {"source": "cat", "target": "dog", "attention_guidance": "0.2"},
+        pw.Pix2PixZero("cat", "dog", attention_guidance=0.2),
+    ),
 }  # fmt: skip
 KINDS_OF = {  # kind -> its fields, and parts of the page that it reads
     "flow": ({"strength": "0.7", "target_guidance": "4"}, {}),

@@ -189,7 +189,7 @@ def test_errors_speak_of_the_fields_of_the_page(tiny):
     assert text.endswith('or check "Cut prompts that are too long".') and "--" not in text and "truncate=" not in text
     assert for_page("Give image=... (--image), or a mask.") == "Open an image, or a mask."
     assert "Choose the scheduler ddim" in for_page('Load the model with scheduler="ddim" (--scheduler ddim).')
-    assert "--" not in for_page("Received 3 (--blend). Leave out --self.") and for_page("A cat.") == "A cat."
+    assert "--" not in for_page("Received 3 (--blend). Leave out --self-attention.") and for_page("A cat.") == "A cat."
 
 
 def test_details_are_for_people(session):

@@ -91,7 +91,7 @@ def test_plots_are_vectors_and_pixels(curves, tmp_path):
 
 def test_the_commands(tmp_path, capsys):
     run = ("--model", "toybox-fast", "--steps", "2", "--count", "1", "--split", "tuning", "-o", str(tmp_path))
-    names = ("--methods", "no control", "--methods", "InfEdit")
+    names = ("--method", "no control", "--method", "InfEdit")
     with pytest.raises(SystemExit) as end:
         main(["bench", "world", *run, *names])
     assert end.value.code == 0 and "goal" in capsys.readouterr().out
@@ -102,7 +102,7 @@ def test_the_commands(tmp_path, capsys):
     assert len(list(tmp_path.rglob("rows/*.jsonl"))) == 2  # the sweep went on where the world had begun
     assert len(list(tmp_path.glob("curves-toybox-fast-drawn*"))) == 7
     for wrong, said in (
-        (("--methods", "Magic"), "Methods that can be measured"),
+        (("--method", "Magic"), "Methods that can be measured"),
         (("--kind", "pose"), "Kinds of edits are"),
         (("--source", "found"), "Sources are drawn and generated"),
     ):

@@ -142,7 +142,10 @@ def test_the_command_line_says_what_becomes_of_an_image_and_its_masks(tiny_folde
     masks = json.loads((files / "masa" / "edit.json").read_text())["recipe"]["controls"][0]["masks"]
     assert np.array_equal(np.array(masks[0])[::2, ::2] > 0, INSIDE)
     assert np.array_equal(np.array(masks[1])[::2, ::2] > 0, ~INSIDE)
-    for name, arguments in {"pnp": [TARGET], "translate": ["--from", "cat", "--to", "dog", "--keep", "0"]}.items():
+    for name, arguments in {
+        "pnp": [TARGET],
+        "translate": ["--source", "cat", "--target", "dog", "--attention-guidance", "0"],
+    }.items():
         code, out, err = call(name, SOURCE, *arguments, "--size", "auto", "-o", name)
         assert code == 0 and "image: 32 x 64 pixels (height x width), scaled to 22 x 44\n" in out, err
         with Image.open(files / name / "edit.png") as image:

@@ -106,11 +106,11 @@ def test_the_command_line_and_job_files(tiny_folder, tmp_path, capsys):
     for arguments in (
         ("generate", CAT, "--negative", LONG), ("maps", LONG), ("attend", LONG, "--word", "dog"),
         ("compose", CAT, "--phrase", "cat", "--negative", LONG), ("sega", CAT, "--concept", LONG),
-        ("place", CAT, "--at", "cat=0,0,0.5,0.5", "--negative", LONG),
+        ("place", CAT, "--region", "cat=0,0,0.5,0.5", "--negative", LONG),
         ("mix", CAT, "--word", "cat", "--proxy", LONG, "--window", "1"),
-        ("translate", CAT, "--from", "cat", "--to", LONG),
-        ("translate", CAT, "--from", "cat", "--to", "dog", "--sentences-to", str(bank)),
-        ("translate", CAT, "--from", "cat", "--to", LONG, "--save-direction", str(tmp_path / "way.npz")),
+        ("translate", CAT, "--source", "cat", "--target", LONG),
+        ("translate", CAT, "--source", "cat", "--target", "dog", "--target-sentences", str(bank)),
+        ("translate", CAT, "--source", "cat", "--target", LONG, "--save-direction", str(tmp_path / "way.npz")),
     ):  # fmt: skip
         assert re.search("PromptTooLong: .*longer than the 77 tokens", refused(*arguments)), arguments
     assert not (tmp_path / "out").exists() and not (tmp_path / "way.npz").exists()

@@ -14,10 +14,12 @@ import promptweave as pw
 from promptweave.apps.commands_many import axes_of
 from promptweave.apps.flags import Axis
 from promptweave.apps.forms import byte_count, series
+from promptweave.editing.drawn_sheet import DrawnSheet
 from promptweave.editing.edit import run_many
 from promptweave.editing.jobs import BadJobs, batches, read_jobs, run_jobs
 from promptweave.editing.result import read_record
 from promptweave.editing.sweep import usual_axes
+from promptweave.models.base import ModelError
 
 UNET = ("cross", "self_attention")
 SOURCE, TARGET = "a photo of a cat riding a bike in the snow", "a photo of a dog riding a bike in the snow"
@@ -47,13 +49,47 @@ def test_each_cell_is_the_edit_with_its_settings(tiny, tmp_path):
             assert alone.recipe == cell.recipe
             close(alone, cell)
     files = {path.name for path in made.save(tmp_path)}
-    assert {"sweep.png", "sweep.json", "source.png", "self-0.6-cross-0.4.png"} <= files and len(files) == 6 + 3
-    assert pw.replay(tmp_path / "self-0.6-cross-1.png", model=tiny).difference <= 1
+    assert {"sweep.png", "sweep.json", "source.png", "self-attention-0.6-cross-0.4.png"} <= files and len(
+        files
+    ) == 6 + 3
+    assert pw.replay(tmp_path / "self-attention-0.6-cross-1.png", model=tiny).difference <= 1
     with pytest.raises(FileExistsError, match="already holds a sweep"):
         made.save(tmp_path)
     with Image.open(tmp_path / "sweep.png") as image:
         width, height = image.size
+    with pytest.raises(
+        DrawnSheet, match=r"each image beside it has a recipe. Make it again: pw.sweep\('a photo.*0.4, 1"
+    ):
+        pw.replay(tmp_path / "sweep.png", model=tiny)
     assert width > 3 * 192 and height > 3 * 192  # a banner with the source, and two rows
+
+
+def test_planning_walks_the_network_once_and_sees_what_is_switched_on(tiny, monkeypatch):
+    """However many cells; a cache that the user switches on between two sweeps is refused by the second."""
+    walked = list[str]()
+    walk, defaults = type(tiny.network).modules, type(tiny).defaults.fget
+
+    def modules(network):
+        walked.append("modules")
+        return walk(network)
+
+    def read(model):
+        walked.append("defaults")
+        return defaults(model)
+
+    def stop(*_, **__):
+        raise StopIteration
+
+    monkeypatch.setattr(type(tiny.network), "modules", modules)
+    monkeypatch.setattr(type(tiny), "defaults", property(read))
+    monkeypatch.setattr("promptweave.editing.sweep.record_run", stop)
+    axes = {"rows": ("self_attention", (0.0, 0.5, 1.0)), "columns": ("cross", (0.0, 0.2, 0.4, 0.6, 0.8, 1.0))}
+    with pytest.raises(StopIteration):
+        pw.sweep(SOURCE, TARGET, model=tiny, steps=STEPS, **axes)
+    assert walked.count("modules") <= 4 and walked.count("defaults") < 18
+    monkeypatch.setattr(tiny.network, "_cache_config", type("PyramidAttentionBroadcastConfig", (), {})(), raising=False)
+    with pytest.raises(ModelError, match="PyramidAttentionBroadcast"):
+        pw.sweep(SOURCE, TARGET, model=tiny, steps=STEPS, **axes)
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ def test_of_a_single_prompt(tiny, tiny_folder, tmp_path, capsys):
     ("call", "options"),
     [
         ("attend", [SOURCE, "--word", "cat", "--word", "bike", "--threshold", "0.2=0.1", "--no-padding"]),
-        ("place", [SOURCE, "--at", "cat=0,0,0.5,0.75"]),
+        ("place", [SOURCE, "--region", "cat=0,0,0.5,0.75"]),
         ("masactrl", [SOURCE, TARGET, "--start", "0.2"]),
         ("sega", [SOURCE, "--concept", "snow=-2"]),
         ("mix", [SOURCE, "--word", "cat", "--proxy", "dog"]),
@@ -145,8 +145,8 @@ def test_the_command_of_a_method_makes_the_same_recipe(tiny_folder, tmp_path, mo
     "options",
     [
         [SOURCE, TARGET],
-        [SOURCE, "a photo of a dog riding a bike", "--refine", "--cross", "0.8", "--cross", "dog=0.2:0.6"],
-        [SOURCE, "a photo of a dog riding a bike", TARGET, "--self", "0.1:0.5", "--self-grid", "64"],
+        [SOURCE, "a photo of a dog riding a bike", "--kind", "refine", "--cross", "0.8", "--cross", "dog=0.2:0.6"],
+        [SOURCE, "a photo of a dog riding a bike", TARGET, "--self-attention", "0.1:0.5", "--self-grid", "64"],
         [SOURCE, TARGET, "--weight", "red=2.5", "--blend", "dog", "--subtract", "bike", "--blend-start", "0.5"],
         [SOURCE, "--weight", "cat=-1", "--guidance", "3", "--images", "2", "--size", "16x32", "--negative", "a 'dog'"],
         [SOURCE, TARGET, "--shared-start", "0.4", "--reference-compat", "--seed", "7"],

@@ -23,6 +23,7 @@ from promptweave.core.site import Site
 from promptweave.editing.recipe import control_as_dict, control_from_dict
 from promptweave.methods.directed_diffusion import bump, cells, factors
 from promptweave.sampling.loop import Job
+from promptweave.view.boxes import QUADRANTS
 from promptweave.world.oracle import Sight
 
 PROMPT = "a photo of a cat riding a bike in the snow"
@@ -244,7 +245,7 @@ def test_place(tiny_folder, tmp_path, capsys):
         main(["place", PROMPT, "--model", str(tiny_folder), "--steps", "4", *arguments])
 
     with pytest.raises(SystemExit, match="0"):
-        call("--at", "cat=0,0,0.5,1", "--at", "a bike=0.5,0.25,1,1", "-o", str(tmp_path / "at"))
+        call("--region", "cat=0,0,0.5,1", "--region", "a bike=0.5,0.25,1,1", "-o", str(tmp_path / "at"))
     assert "cross steps 2, cross sites 7" in capsys.readouterr().out
     assert {path.name for path in (tmp_path / "at").iterdir()} == {
         "steered.png", "plain.png", "comparison.png", "steered.json", "boxes.png",
@@ -255,17 +256,23 @@ def test_place(tiny_folder, tmp_path, capsys):
     assert [len(control["regions"]) for control in given["recipe"]["controls"]] == [1, 1, 1, 1]
     with Image.open(tmp_path / "quadrants" / "quadrants.png") as image:
         assert image.width > 5 * 192
-    assert pw.replay(tmp_path / "quadrants" / "edit-2.png", model=pw.load(str(tiny_folder))).matches
+    names = {"plain.png", "steered.json", *(f"steered-{name.replace(' ', '-')}.png" for name in QUADRANTS)}
+    assert {path.name for path in (tmp_path / "quadrants").iterdir()} == {*names, "comparison.png", "quadrants.png"}
+    network = pw.load(str(tiny_folder))
+    assert pw.replay(tmp_path / "quadrants" / "steered-upper-right.png", model=network).matches
+    with pytest.raises(SystemExit, match="2"):
+        main(["replay", str(tmp_path / "quadrants" / "quadrants.png")])
+    assert "Make it again: promptweave place" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ((), "takes either boxes or one word"),
-        (("--at", "cat=0,0,1,1", "--quadrants", "cat"), "takes either boxes or one word"),
-        (("--at", "cat=0,0,1"), "left,top,right,bottom"),
-        (("--at", "cat=0,0,1,x"), "takes a number"),
-        (("--at", "cat=0,0,2,1"), "fractions of the image"),
+        (("--region", "cat=0,0,1,1", "--quadrants", "cat"), "takes either boxes or one word"),
+        (("--region", "cat=0,0,1"), "left,top,right,bottom"),
+        (("--region", "cat=0,0,1,x"), "takes a number"),
+        (("--region", "cat=0,0,2,1"), "fractions of the image"),
         (("--quadrants", "horse"), "not a word"),
     ],
 )

@@ -252,7 +252,7 @@ def test_both_from_the_command_line_and_by_name(model, tmp_path, capsys):
 
     model.pipeline.save_pretrained(tmp_path / "model", safe_serialization=True)
     for name, options in (("flow", ["--strength", "0.8"]), ("consist", ["--blend", "cat", "--structure", "0.5"])):
-        arguments = ["edit", SOURCE, TARGET, f"--{name}", *options, "--steps", str(STEPS), "--guidance", "3"]
+        arguments = ["edit", SOURCE, TARGET, "--kind", name, *options, "--steps", str(STEPS), "--guidance", "3"]
         with pytest.raises(SystemExit) as end:
             main([*arguments, "--model", str(tmp_path / "model"), "-o", str(tmp_path / name), "-q"])
         assert end.value.code == 0, capsys.readouterr().err
@@ -260,7 +260,7 @@ def test_both_from_the_command_line_and_by_name(model, tmp_path, capsys):
         control = {"flow": "FlowEdit", "consist": "Consist"}[name]
         assert [c["control"] for c in record["recipe"]["controls"]] == [control]
     with pytest.raises(SystemExit) as end:
-        main(["edit", SOURCE, TARGET, "--flow", "--refine", "--model", str(tmp_path / "model")])
+        main(["edit", SOURCE, TARGET, "--kind", "flow", "--kind", "refine", "--model", str(tmp_path / "model")])
     assert end.value.code == 2 and "--kind takes one value" in capsys.readouterr().err
     settings = {"model": model, "steps": STEPS, "guidance": 3.0}
     by_name = pw.edit(SOURCE, TARGET, kind="flow", **settings)

@@ -49,7 +49,7 @@ def test_a_direction_is_saved_reused_and_belongs_to_its_encoder(tiny, tmp_path):
     run = bound(recipe_for(tiny, PROMPT, steps=2), tiny)
     path = Direction.of("cat", "dog", run).save(tmp_path / "there" / "cat2dog.npz")
     made, again = (
-        translated(tiny, Pix2PixZero("cat", "dog", guidance=0, direction=file)) for file in (None, str(path))
+        translated(tiny, Pix2PixZero("cat", "dog", attention_guidance=0, direction=file)) for file in (None, str(path))
     )
     assert torch.equal(made.latents, again.latents)
     Direction(torch.zeros(5, 7)).save(path)
@@ -81,7 +81,7 @@ def test_without_guidance_it_is_the_pipeline_of_diffusers_without(tokenizer):
         PROMPT, source_embeds=source, target_embeds=target, latents=noise, num_inference_steps=4, guidance_scale=3.0,
         cross_attention_guidance_amount=0.0, output_type="latent",
     ).images  # fmt: skip
-    made = translated(model, Pix2PixZero(*banks, guidance=0), steps=4, noise=noise).latents
+    made = translated(model, Pix2PixZero(*banks, attention_guidance=0), steps=4, noise=noise).latents
     plain = sample(model, [PROMPT], noise=noise, steps=4, guidance=3.0).latents[0]
     torch.testing.assert_close(made[0], plain, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(made[1], wanted, rtol=1e-5, atol=1e-5)
@@ -91,7 +91,7 @@ def test_without_guidance_it_is_the_pipeline_of_diffusers_without(tokenizer):
 def test_the_loss_and_its_gradient_are_those_of_the_maps(tiny64):
     """Against maps read by processors that build every matrix, and finite differences."""
     seen: list[tuple[float, torch.Tensor, torch.Tensor]] = []
-    control = Pix2PixZero("cat", "dog", guidance=2.0, limit=None)
+    control = Pix2PixZero("cat", "dog", attention_guidance=2.0, limit=None)
 
     def maps_of(z, context):
         kept = []
@@ -173,7 +173,7 @@ def test_bad_parameters(tiny, tokenizer):
         (Pix2PixZero("cat", "cat"), NoEffect, "two different things"),
         (Pix2PixZero("cat", "dog", 0), NoEffect, "strength other than 0"),
         (Pix2PixZero("cat", ()), NoEffect, "two different things"),
-        (Pix2PixZero("cat", "dog", guidance=-1), ValueError, "at least 0"),
+        (Pix2PixZero("cat", "dog", attention_guidance=-1), ValueError, "at least 0"),
         (Pix2PixZero("cat", "dog", limit=0), ValueError, "limit above 0"),
     ):
         with pytest.raises(error, match=message):
@@ -190,13 +190,13 @@ def test_bad_parameters(tiny, tokenizer):
 def test_the_command(tmp_path, capsys):
     (tmp_path / "dogs.txt").write_text("a dog\n\nthe dog\n")
     saved, folder = tmp_path / "way.npz", tmp_path / "made"
-    arguments = ["translate", PROMPT, "--from", "cat", "--to", "dog", "--steps", "2", "-o", str(folder), "--json"]
+    arguments = ["translate", PROMPT, "--source", "cat", "--target", "dog", "--steps", "2", "-o", str(folder), "--json"]
     for more, control in (
         (["--save-direction", str(saved)], Pix2PixZero("cat", "dog")),
         (["--direction", str(saved), "--strength", "2", "--force"],
          Pix2PixZero("cat", "dog", 2.0, direction=str(saved))),
-        (["--sentences-to", str(tmp_path / "dogs.txt"), "--keep", "0", "--force"],
-         Pix2PixZero("cat", ("a dog", "the dog"), guidance=0)),
+        (["--target-sentences", str(tmp_path / "dogs.txt"), "--attention-guidance", "0", "--force"],
+         Pix2PixZero("cat", ("a dog", "the dog"), attention_guidance=0)),
     ):  # fmt: skip
         with pytest.raises(SystemExit) as end:
             main([*arguments, *more])
@@ -208,5 +208,5 @@ def test_the_command(tmp_path, capsys):
         assert told["report"]["distance"][0][0]["changed_pixels"] == pytest.approx(changed, abs=1e-3)
     assert saved.is_file() and (folder / "edit.png").is_file()
     with pytest.raises(SystemExit) as end:
-        main([*arguments, "--force", "--sentences-to", str(tmp_path / "none.txt")])
+        main([*arguments, "--force", "--target-sentences", str(tmp_path / "none.txt")])
     assert end.value.code != 0 and "one per line" in capsys.readouterr().err

@@ -180,9 +180,9 @@ def test_from_the_command_line(tiny_folder, tmp_path, monkeypatch, capsys):
         ["pnp", SOURCE, TARGET, "--features", "0.5", "--compare"],
         ["pnp", SOURCE, TARGET],
         ["masactrl", SOURCE, TARGET, "--start", "0", "--inversion", "ddim"],
-        ["translate", SOURCE, "--from", "cat", "--to", "dog"],
+        ["translate", SOURCE, "--source", "cat", "--target", "dog"],
         ["edit", SOURCE, "a photo of a dog riding a bike", "--report"],
-        ["sweep", SOURCE, "a photo of a dog riding a bike", "--cross", "0,1", "--self", "0,1"],
+        ["sweep", SOURCE, "a photo of a dog riding a bike", "--cross", "0,1", "--self-attention", "0,1"],
     ):
         with pytest.raises(SystemExit) as code:
             main([*command, "--image", "photo/image.png", "-o", "-".join(command[:3:2]), "--force", *options])

@@ -79,7 +79,7 @@ def test_a_new_folder_may_begin_with_the_weights_of_a_model(trained, tmp_path):
     kept, new = shipped.pipeline.unet.conv_in.weight, model.pipeline.unet.conv_in.weight
     assert 0 < float((kept - new).detach().abs().max()) < 0.05, "it goes on from the weights"
     assert torch.equal(shipped.pipeline.vae.quant_conv.weight, model.pipeline.vae.quant_conv.weight)
-    with pytest.raises(FileExistsError, match="leave out --from"):
+    with pytest.raises(FileExistsError, match="leave out --begin-with"):
         train.begin_with(folder, "toybox")
 
 
@@ -87,7 +87,7 @@ def test_a_new_folder_may_begin_with_the_weights_of_a_model(trained, tmp_path):
 def test_training_goes_on_only_from_networks_of_its_shapes(tmp_path, tokenizer, build):
     folder, model = tmp_path / "other", tmp_path / "model"
     build(tokenizer).save_pretrained(model)
-    with pytest.raises(ValueError, match="Received .*which does not fit.*Train without --from"):
+    with pytest.raises(ValueError, match="Received .*which does not fit.*Train without --begin-with"):
         train.begin_with(folder, str(model))
     assert not any(folder.iterdir()), "nothing half begun is left"
 

@@ -191,7 +191,7 @@ def test_a_new_folder_may_begin_with_the_weights_of_a_joint_model(folder, tmp_pa
     assert weights["transformer.proj_out.weight"].dtype == torch.float32
     drift = max(float((weights[name] - value).abs().max()) for name, value in laid["model"].items())
     assert 0 < drift < 0.5, "it goes on from the weights"
-    with pytest.raises(FileExistsError, match="leave out --from"):
+    with pytest.raises(FileExistsError, match="leave out --begin-with"):
         train.begin_with(further, "toybox-dit")
 
 

@@ -56,7 +56,7 @@ class Field:
     ] = ()  # fmt: skip
     kinds: Annotated[
         tuple[str, ...],
-        Option("Only these kinds of edits, by number or name.", group="What changes", metavar="KIND"),
+        Option("Only this kind of edits, by number or name.", group="What changes", flag="--kind", metavar="KIND"),
     ] = ()
     limit: Annotated[int | None, Option("Only the first so many pairs. [all]", low=1, group="What changes")] = None
     judges: Annotated[

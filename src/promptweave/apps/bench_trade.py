@@ -20,7 +20,7 @@ class Pairs:
     methods: Annotated[
         tuple[str, ...],
         Option("Method to measure: 'no control', MasaCtrl ... [all that suit the model]", group="What changes",
-               metavar="NAME"),
+               flag="--method", metavar="NAME"),
     ] = ()  # fmt: skip
     count: Annotated[int | None, Option("Pairs, of all kinds in turn. [all]", low=1, group="What changes")] = None
     kinds: Annotated[

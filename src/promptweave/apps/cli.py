@@ -17,8 +17,9 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # suppress the librari
 os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
 
 from promptweave import __version__
-from promptweave.apps.declared import declared, method_commands
+from promptweave.apps.declared import method_commands
 from promptweave.apps.failures import explain, speak
+from promptweave.apps.telling import started
 
 EDITS, METHODS, VIEWS, TOOLS, OPTIONS = (
     Group(name, sort_key=place)
@@ -41,7 +42,7 @@ COMMANDS = (
      'photo.jpg "a girl with red hair" --mask mask.png'),
     ("sweep", "commands_many:sweep", EDITS,
      "Edit with all combinations of two settings, from one recording: a labelled grid and single images.",
-     '"a photo of a cat" "a photo of a dog" --cross 0,0.2,...,1 --self 0,0.5,1'),
+     '"a photo of a cat" "a photo of a dog" --cross 0,0.2,...,1 --self-attention 0,0.5,1'),
     ("replay", "commands_look:replay", EDITS,
      "Regenerate a saved image from its recipe and say whether the pixels match.", "out/edit/edit.png"),
     ("app", "commands_page:page", EDITS, "Start the web page: see the attention of each word, and edit.",
@@ -85,12 +86,6 @@ ARGUMENTS = {
     "invert": "IMAGE [PROMPT]", "sweep": "[SOURCE] TARGET",
 }  # fmt: skip
 OF_METHODS = {"targets": "[SOURCE] TARGETS...", "same": "[PROMPT]", "repeated": "[PROMPT]"}  # by `Command.prompts`
-EDIT = "promptweave.editing.options:PromptToPrompt"
-# Spellings of version 0.1, for `edit` and `sweep`.
-ALIASES = {
-    **{f"--{kind}": ("--kind", kind) for kind in ("replace", "refine", "flow", "consist")},
-    "--mask-union": ("--combine", "union"), "--seeds": ("--seed",),
-}  # fmt: skip
 
 
 def build() -> App:
@@ -117,22 +112,24 @@ def build() -> App:
     return app
 
 
-def _as_flag(token: str) -> str:
-    """An option that is spelled as in Python, --self-attention or --weights, as the command line has it."""
-    name, equals, value = token.partition("=")
-    known = {"--" + one.name.replace("_", "-"): one.flag for one in declared(EDIT)} if name.startswith("--") else {}
-    return known.get(name, name) + equals + value
+def spelled(app: App, tokens: Sequence[str]) -> list[str]:
+    """The arguments, with options that are spelled as in Python, such as --weights, as the command has them."""
+    command = app.parse_commands(list(tokens))[1][-1].default_command
+    listed = [one for flags in getattr(command, "flags", {}).values() for one in flags.listed]
+    flags = {one.flag for one in listed}
+    known = {one.spelling: one.flag for one in listed if one.spelling not in flags}
+    parts = [token.partition("=") if token.startswith("--") else (token, "", "") for token in tokens]
+    return ["".join((known.get(name, name), *rest)) for name, *rest in parts]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; errors become one message and an exit code."""
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     speak()
-    if tokens[:1] in (["edit"], ["sweep"]):
-        tokens = [word for token in tokens for word in ALIASES.get(token, (token,))]
-        tokens = [_as_flag(token) for token in tokens]
+    started(tokens)
     try:
-        build()(tokens, print_error=False, exit_on_error=False)
+        app = build()
+        app(spelled(app, tokens), print_error=False, exit_on_error=False)
     except (Exception, KeyboardInterrupt) as error:
         sys.exit(explain(error))
     sys.exit(0)

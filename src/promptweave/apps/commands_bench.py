@@ -33,7 +33,7 @@ class Pairs:
     ] = ()
     cross: Annotated[float, Option("Fraction of the steps with the source's cross-attention.", low=0, high=1)] = 0.8
     self_attention: Annotated[
-        float, Option("Fraction of the steps with the source's self-attention.", low=0, high=1, flag="--self")
+        float, Option("Fraction of the steps with the source's self-attention.", low=0, high=1)
     ] = 0.4
     joint: Annotated[
         float, Option("Fraction of the steps with the source's joint attention, which replaces both.", low=0, high=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -67,6 +67,10 @@ class Describing:
         str | None,
         Option("Image-to-text model: a folder, or a name in the local cache.", group="Model", metavar="MODEL"),
     ] = None
+    fit: Annotated[
+        Literal["crop", "pad", "stretch"] | None,
+        Option("How the image gets the size that is read: crop, pad or stretch. [crop]", group="Image"),
+    ] = None
 
 
 @command(describing=Flags(Describing), opening=Flags(Opening), speaking=Flags(Speaking))
@@ -77,6 +81,6 @@ def caption(
     """Say what an image shows, as the source prompt of its edits; by a model that is on this machine."""
     from promptweave.perception.captioning import captioned
 
-    text, who = captioned(image, opening.model, describing.captioner)
+    text, who = captioned(image, opening.model, describing.captioner, describing.fit)
     speaking.terminal.give({"caption": text, "by": who})
     speaking.terminal.say(text)

@@ -42,9 +42,14 @@ class Replaying:
     allow_pickle: Annotated[
         bool, Option("Load pickled weights, which can run code. Only for files that you trust.", group="Model")
     ] = False
-    allow_module: Annotated[
+    allow_modules: Annotated[
         tuple[str, ...],
-        Option("Module of your own controls that may be imported, which runs its code.", group="Model", metavar="NAME"),
+        Option(
+            "Module of your own controls that may be imported, which runs its code.",
+            group="Model",
+            flag="--allow-module",
+            metavar="NAME",
+        ),
     ] = ()
 
 
@@ -151,13 +156,13 @@ def replay(
     from promptweave.models.load import load
 
     terminal = speaking.terminal
-    recipe = read_stored(picture, allow=replaying.allow_module).recipe
+    recipe = read_stored(picture, allow_modules=replaying.allow_modules).recipe
     network = load(
         trusted(recipe, replaying.model), device=replaying.device, dtype=replaying.dtype, scheduler=recipe.scheduler,
         allow_pickle=replaying.allow_pickle, chunks=recipe.chunks, prompt_weights=recipe.prompt_weights,
     )  # fmt: skip
     with terminal.progress("replaying", recipe.steps) as advance:
-        made = again(picture, model=network, allow=replaying.allow_module, progress=advance)
+        made = again(picture, model=network, allow_modules=replaying.allow_modules, progress=advance)
     terminal.give(
         {
             "matches": made.matches,

@@ -100,8 +100,8 @@ def sweep(
 ) -> None:  # fmt: skip
     """Edit with all combinations of two settings, from one recording: a labelled grid and single images.
 
-    Options with several values are the two axes; by default --cross and --self, in joint attention --shared-start
-    and --joint.
+    Options with several values are the two axes; by default --cross and --self-attention, in joint attention
+    --shared-start and --joint.
     """
     from promptweave.editing.sweep import check_sweep, usual_axes
     from promptweave.editing.sweep import sweep as make
@@ -153,7 +153,7 @@ def axes_of(given: Mapping[str, Any], usual: Sequence[str]) -> tuple[Any, Any, d
     if len(found) != 2:
         raise ValueError(
             f"A sweep needs two axes, which are options with several values. Received {', '.join(found) or 'none'}. "
-            "Write, for example, --cross 0,0.4,0.8 --self 0,0.5,1."
+            "Write, for example, --cross 0,0.4,0.8 --self-attention 0,0.5,1."
         )
     names = list(found)
     rows, columns = (names[1], names[0]) if names[0] == usual[0] else names

@@ -53,4 +53,4 @@ def maps(
         files, facts = views(ask, prompt, general) if target is None else beside(ask, prompt, target, general)
     written = write(files, output.force)
     terminal.give({"file": str(output.output), "files": [str(path) for path in written], **facts})
-    terminal.say(*facts.get("notes", ()), *told(written, ask.folder))
+    terminal.say(*facts.get("notes", ()), *told(written, ask.files))

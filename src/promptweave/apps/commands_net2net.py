@@ -61,9 +61,9 @@ class Drawing:
 class Source:
     """What is exchanged."""
 
-    pictures: Annotated[
+    image: Annotated[
         tuple[str, ...],
-        Option("Image that BEFORE describes; [sampled images]", group="Image", flag="--image", metavar="FILE"),
+        Option("Image that BEFORE describes. [sampled images]", group="Image", metavar="FILE"),
     ] = ()
 
 
@@ -117,13 +117,13 @@ def exchange(before: Before, *after: After, choice: Choice, source: Source, draw
     from promptweave.translation.translator import check_run
 
     check_run(output.output, force=output.force)
-    if source.pictures and drawing != Drawing():
+    if source.image and drawing != Drawing():
         raise ValueError(
             "--count, --seed and --temperature are for sampled images, and --image brings one. Leave out one or the "
             "other."
         )
-    drawn = {} if source.pictures else vars(drawing)
-    made = choice.load().exchange(list(source.pictures) or None, before, *after, **drawn)
+    drawn = {} if source.image else vars(drawing)
+    made = choice.load().exchange(list(source.image) or None, before, *after, **drawn)
     _written(output, made)
 
 

@@ -32,7 +32,7 @@ class Serving:
         Option("File with one USER:PASSWORD a line: visitors must give one. [no password]", group="Output",
                metavar="FILE"),
     ] = None  # fmt: skip
-    browser: Annotated[bool, Option("Open the page in a browser.", group="Output", flag="--open")] = True
+    browser: Annotated[bool, Option("Open the page in a browser.", group="Output")] = True
 
 
 @command(serving=Flags(Serving), limits=Flags("promptweave.apps.web.limits:Limits"))

@@ -28,9 +28,9 @@ class Training:
     decoder_minutes: Annotated[float, Option("Total time for the decoder.", low=0)] = 15.0
     joint_minutes: Annotated[float, Option("Total time for toybox-dit.", low=0)] = 220.0
     fast_minutes: Annotated[float, Option("Total time for toybox-fast.", low=0)] = 26.0
-    begin: Annotated[
+    begin_with: Annotated[
         str | None,
-        Option("Start a new folder from this model's weights: toybox, toybox-dit or a folder.", flag="--from"),
+        Option("Start a new folder from this model's weights: toybox, toybox-dit or a folder."),
     ] = None
     rate: Annotated[float, Option("Maximum learning rate of the stages diffusion and joint.", low=0)] = 1e-3
     vae_rate: Annotated[float, Option("Maximum learning rate of the stages vae and decoder.", low=0)] = 0.02
@@ -72,8 +72,8 @@ def train(*, training: Training, scoring: Scoring, opening: Opening, speaking: S
         "vae": training.vae_minutes, "diffusion": training.minutes, "decoder": training.decoder_minutes, "oracle": 0.0,
         "joint": training.joint_minutes, "fast": training.fast_minutes,
     }  # fmt: skip
-    if training.begin:
-        recipe.begin_with(training.folder, training.begin)
+    if training.begin_with:
+        recipe.begin_with(training.folder, training.begin_with)
     sizes = dict.fromkeys(("vae_batch", "batch", "joint_batch"), training.batch) if training.batch else {}
     with training_bar(terminal, times) as watch:
         recipe.train(

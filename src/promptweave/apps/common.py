@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from promptweave.apps.flags import Flags
-from promptweave.apps.telling import tell_memory
+from promptweave.apps.telling import line, tell_memory
 from promptweave.apps.terminal import Terminal
 from promptweave.core.fields import Option
 from promptweave.core.file_names import numbered
@@ -117,14 +117,18 @@ class Output(Speaking, Folder):
 
         check_folder(self.output)
 
-    def save(self, made: Any, pictures: Mapping[str, Any] | None = None) -> None:
-        """Write a result, its page if requested, and further images; print their paths."""
+    def save(self, made: Any, pictures: Mapping[str, Any] | None = None, stems: Sequence[str] = ()) -> None:
+        """Write a result, its page if requested, and further images; print their paths. `stems`: see `Result.save`."""
         from promptweave.core.files import write_files
+        from promptweave.editing.drawn_sheet import sheet_writer
         from promptweave.maps.html_report import html_report
 
         pages = {"report.html": html_report(made)} if self.report else {}
-        files = made.save(self.output, force=self.force, pages=pages)
-        more = {f"{name}.png": picture.save for name, picture in (pictures or {}).items()}
+        files = made.save(self.output, force=self.force, pages=pages, stems=stems)
+        more = {
+            f"{name}.png": sheet_writer(picture, f"{name} of a run, whose images beside it have their recipes", line())
+            for name, picture in (pictures or {}).items()
+        }
         files += write_files(self.output, more) if more else []
         self.terminal.give({"files": [str(path) for path in files], **made.record})
         self.terminal.say(*(f"wrote {path}" for path in files))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 
 from promptweave.apps.forms import byte_count, number
+from promptweave.apps.telling import line
 from promptweave.core.fields import Option
 from promptweave.core.files import check_place, write_together
 
@@ -41,9 +42,7 @@ class Ask:
         tuple[str, ...],
         Option("Also draw maps by layer: all, down, up_cross_2 ...", group="What changes", metavar="NAMES"),
     ] = ()
-    heads: Annotated[bool, Option("With --layers: each head separately.", group="What changes", flag="--per-head")] = (
-        False
-    )
+    heads: Annotated[bool, Option("With --layers: each head separately.", group="What changes")] = False
     words: Annotated[
         tuple[str, ...],
         Option(
@@ -60,11 +59,10 @@ class Ask:
         Option(
             "Also draw self-attention: components, or pixel=x,y.",
             group="What changes",
-            flag="--self",
             metavar="components|pixel=X,Y",
         ),
     ] = ()
-    self_grid: Annotated[str | None, Option("With --self: its grid, such as 16.", group="Where")] = None
+    self_grid: Annotated[str | None, Option("With --self-attention: its grid, such as 16.", group="Where")] = None
     concepts: Annotated[
         tuple[str, ...],
         Option(
@@ -93,9 +91,7 @@ class Ask:
             metavar="WORD=FILE",
         ),
     ] = ()
-    folder: Annotated[
-        Path | None, Option("Folder for single maps as files.", group="Output", flag="--files", metavar="FOLDER")
-    ] = None
+    files: Annotated[Path | None, Option("Folder for single maps as files.", group="Output", metavar="FOLDER")] = None
     blend: Annotated[
         tuple[str, ...], Option("Restrict changes to the region of this word.", group="Where", metavar="WORD")
     ] = ()
@@ -111,8 +107,9 @@ class Ask:
         """Raise ValueError for options that do not go together, before anything is computed."""
         alone = {
             "--steps-shown": self.steps_shown, "--layers": self.layers, "--animate": self.animate, "--grid": self.grid,
-            "--self": self.self_attention, "--stats": self.stats, "--files": self.folder, "--special": self.special,
-            "--renormalise": self.renormalise, "--video": self.video, "--concepts": self.concepts,
+            "--self-attention": self.self_attention, "--stats": self.stats, "--files": self.files,
+            "--special": self.special, "--renormalise": self.renormalise, "--video": self.video,
+            "--concepts": self.concepts,
         }  # fmt: skip
         unfit = [name for name, value in alone.items() if value]
         if target is not None and unfit:
@@ -120,11 +117,11 @@ class Ask:
         needs = (
             ("--blend", self.blend, "a target prompt", target),
             ("--concept-space", self.concept_space != "output", "--concepts", self.concepts),
-            ("--per-head", self.heads, "--layers", self.layers),
-            ("--word", self.words, "--layers or --files", self.layers or self.folder),
-            ("--self-grid", self.self_grid, "--self", self.self_attention),
+            ("--heads", self.heads, "--layers", self.layers),
+            ("--word", self.words, "--layers or --files", self.layers or self.files),
+            ("--self-grid", self.self_grid, "--self-attention", self.self_attention),
             ("--mask", self.masks, "--stats", self.stats),
-            ("--files", self.folder, "--steps-shown or --layers", self.steps_shown or self.layers),
+            ("--files", self.files, "--steps-shown or --layers", self.steps_shown or self.layers),
         )
         for name, given, other, there in needs:
             if given and not there:
@@ -185,9 +182,9 @@ def views(ask: Ask, prompt: str, general: Mapping[str, Any]) -> tuple[Files, dic
     if seen.concepts is not None:
         files[ask.beside("concepts")] = _png(seen.concepts.strip(on_picture=ask.on_picture))
     apart = seen.gallery or seen.by_step
-    if ask.folder is not None and apart is not None:
+    if ask.files is not None and apart is not None:
         single = apart.images(words=ask.words, on_picture=ask.on_picture)
-        files |= {ask.folder / name: _png(image) for name, image in single.items()}
+        files |= {ask.files / name: _png(image) for name, image in single.items()}
     notes = list(apart.notes) if apart is not None else []
     return files, {"words": [name for name, _ in words.words], "notes": notes}
 
@@ -231,7 +228,9 @@ def write(files: Files, force: bool) -> list[Path]:
 
 
 def _png(image: Image.Image) -> Callable[[Path], Any]:
-    return lambda path: image.save(path, "PNG")
+    from promptweave.editing.drawn_sheet import sheet_writer
+
+    return sheet_writer(image, "drawn from attention maps of a run", line())
 
 
 def _steps(text: str) -> tuple[int, ...]:
@@ -252,8 +251,8 @@ def _pixel(text: str) -> tuple[int, int]:
     name, _, place = text.partition("=")
     x, comma, y = place.partition(",")
     if name != "pixel" or not comma:
-        raise ValueError(f"--self takes components, or a pixel of the image as pixel=x,y. Received {text!r}.")
-    return int(number(x, "--self pixel")), int(number(y, "--self pixel"))
+        raise ValueError(f"--self-attention takes components, or a pixel of the image as pixel=x,y. Received {text!r}.")
+    return int(number(x, "--self-attention pixel")), int(number(y, "--self-attention pixel"))
 
 
 def _masks(texts: Sequence[str], general: Mapping[str, Any]) -> dict[str, np.ndarray]:

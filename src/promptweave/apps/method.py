@@ -90,6 +90,10 @@ class Special:
         """Further images by name; may also print."""
         return {}
 
+    def stems(self, asked: Asked) -> tuple[str, ...]:
+        """The names of the prompts' files, if they are not the usual ones."""
+        return ()
+
 
 @dataclass(frozen=True)
 class Nothing:
@@ -172,7 +176,7 @@ def _run(special: Special, opening: Opening, asked: Asked) -> None:
             f"  target {number}: {rows[0]['changed_pixels']:.0%} of the pixels changed, "
             f"PSNR to the source {rows[0]['psnr']:.1f} dB"
         )
-    asked.output.save(made.result, special.pictures(asked, made))
+    asked.output.save(made.result, special.pictures(asked, made), special.stems(asked))
 
 
 def _steered(asked: Asked) -> Made:

@@ -29,7 +29,7 @@ class Place(Special):
         if ("regions" in asked.own) == (asked.extra.quadrants is not None):
             raise ValueError(
                 "promptweave place takes either boxes or one word. Received "
-                f"{'both' if 'regions' in asked.own else 'neither'}. Give --at dog=0,0,0.5,0.5, or --quadrants dog."
+                f"{'both' if 'regions' in asked.own else 'neither'}. Give --region dog=0,0,0.5,0.5, or --quadrants dog."
             )
 
     def make(self, asked: Asked) -> Made | None:
@@ -50,6 +50,13 @@ class Place(Special):
         watch = edit_watch(recipe, network) if asked.output.report else ()
         with asked.output.terminal.progress("steering", recipe.steps) as advance:
             return Made(run(recipe, network, watch=watch, progress=advance))
+
+    def stems(self, asked: Asked) -> tuple[str, ...]:
+        from promptweave.view.boxes import QUADRANTS
+
+        if asked.extra.quadrants is None:
+            return ()
+        return "plain", *(f"steered-{name.replace(' ', '-')}" for name in QUADRANTS)
 
     def pictures(self, asked: Asked, made: Made) -> dict[str, Any]:
         import numpy as np

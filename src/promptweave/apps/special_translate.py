@@ -15,11 +15,11 @@ from promptweave.core.fields import Option
 class Banks:
     """Sentences that replace the names of the two things."""
 
-    sentences_from: Annotated[
+    source_sentences: Annotated[
         Path | None,
         Option("File of sentences about the first thing, one per line.", group="Advanced", metavar="FILE"),
     ] = None  # fmt: skip
-    sentences_to: Annotated[
+    target_sentences: Annotated[
         Path | None,
         Option("File of sentences about the second thing, one per line.", group="Advanced", metavar="FILE"),
     ] = None  # fmt: skip
@@ -37,7 +37,7 @@ class Translate(Special):
         from promptweave.editing.recorders import bound
         from promptweave.methods.pix2pix_zero import Direction
 
-        for name, path in (("source", asked.extra.sentences_from), ("target", asked.extra.sentences_to)):
+        for name, path in (("source", asked.extra.source_sentences), ("target", asked.extra.target_sentences)):
             if path is not None:
                 asked.own[name] = _bank(path)
         if asked.extra.save_direction is not None:

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 from promptweave.apps.terminal import Terminal
+
+_arguments: ContextVar[tuple[str, ...]] = ContextVar("arguments", default=())
+
+
+def started(arguments: Sequence[str]) -> None:
+    """Note the arguments of the command that runs."""
+    _arguments.set(tuple(arguments))
+
+
+def line() -> str:
+    """The command that runs, as it is typed: what a sheet says of how it was made."""
+    return shlex.join(("promptweave", *_arguments.get()))
 
 
 def tell_memory(terminal: Terminal, inversion: str, network: Any, settings: Mapping[str, Any]) -> dict[str, int]:
@@ -43,7 +57,7 @@ def tell_image(terminal: Terminal, report: Mapping[str, Any]) -> None:
     found = report.get("picture")
     if found:
         said = [*inversion_told(found), f"image: {told(found)}", *put_back_told(found)]
-        terminal.say(*(f"  {line}" for line in said))
+        terminal.say(*(f"  {each}" for each in said))
 
 
 def tell(terminal: Terminal, report: Mapping[str, Any], hidden: tuple[str, ...] = ()) -> None:

@@ -47,10 +47,10 @@ def bench_find(
     split: str = "tuning",
     kinds: Sequence[str] = (),
     first: int = 0,
-    count: int | None = None,
+    count: int | None = 16,
     steps: int | None = None,
     generated: bool = False,
-    judge: str = "auto",
+    judge: str = "oracle",
     seed: int = 7000,
     progress: Callable[..., None] | None = None,
 ) -> Iterator[Tried]:

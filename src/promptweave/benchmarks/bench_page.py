@@ -68,7 +68,18 @@ def soak(
     Linux only: memory is read from /proc. Raises RuntimeError if the page does not start or ends.
     """
     with tempfile.TemporaryDirectory(prefix="promptweave-soak-") as folder:
-        command = [sys.executable, "-m", "promptweave", "app", "--no-open", "--port", "0", "--model", model, *options]
+        command = [
+            sys.executable,
+            "-m",
+            "promptweave",
+            "app",
+            "--no-browser",
+            "--port",
+            "0",
+            "--model",
+            model,
+            *options,
+        ]
         surroundings = {**os.environ, "TMPDIR": folder, "GRADIO_TEMP_DIR": "", "PYTHONUNBUFFERED": "1"}
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=surroundings) as server:
             try:
@@ -83,7 +94,7 @@ def _measured(
     assert server.stdout is not None
     said = server.stdout.readline()
     if "http" not in said:
-        raise RuntimeError(f"The page did not start. It said {said!r}. Start it alone: promptweave app --no-open.")
+        raise RuntimeError(f"The page did not start. It said {said!r}. Start it alone: promptweave app --no-browser.")
     url = next(word for word in said.split() if word.startswith("http"))
     over, visits, failed = Event(), [0] * clients, list[Exception]()
     begun = time.monotonic()

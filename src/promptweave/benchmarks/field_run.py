@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from promptweave.benchmarks.field_editors import Grid, Way, call_of, read_ways
 from promptweave.benchmarks.field_folder import RunFolder
@@ -21,7 +21,7 @@ from promptweave.core.typed import checked
 from promptweave.editing.inversions import read_inversion
 from promptweave.editing.jobs import sentence
 from promptweave.editing.plan import bind, plan
-from promptweave.editing.settings import Settings
+from promptweave.editing.settings import RunOptions, Settings, split
 from promptweave.editing.who_reads import Unread
 from promptweave.evaluate.data_sets import read_data
 from promptweave.evaluate.edit_pairs import BadData, EditPair, check_names
@@ -67,29 +67,32 @@ def benchmark(
     inversions: Sequence[str] = (),
     grid: Mapping[str, Sequence[Any]] | None = None,
     model: Model | str = "toybox",
-    output: Path | str = "out/benchmark",
+    output: Path | str = "out/pie",
     settings: Settings | None = None,
     kinds: Sequence[str] = (),
     limit: int | None = None,
     judges: Path | str | None = None,
     retry: bool = False,
     progress: Callable[..., Any] | None = None,
+    **options: Unpack[RunOptions],
 ) -> Evaluation:
     """Edit and judge a data set: every pair with each editor under each inversion and each combination of `grid`.
 
     `data`: a folder or file that `evaluate.data_sets.read_data` knows, or pairs. `editors`: names and options,
     "replace:cross=0.4" (`field_editors`). `inversions`: names and options; by default each editor's own. `grid`: option
-    -> values, for the editors that have it. `settings`: of all runs; the seed, 1234 by default, is the same for every
-    image. `kinds`: only these categories of the data. `limit`: only the first so many pairs. `judges`: the folder with
-    the weights of judges, which are otherwise looked for in the local cache; those that are not there are left out.
+    -> values, for the editors that have it. `kinds`: only these categories of the data. `limit`: only the first so many
+    pairs. `judges`: the folder with the weights of judges, which are otherwise looked for in the local cache; those
+    that are not there are left out. Options: the fields of `Settings` for all runs, as keywords or as `settings`; the
+    seed, 1234 by default, is the same for every image.
 
     A run that was stopped goes on when it is called again, and several processes may share `output`. Edits that failed
     are rows with a `failure`; `retry` tries them again. `progress(row, count)` is called after each of `count` edits,
     with None for those that were done before. Raises ValueError for editors, options or values that there are not,
     BadData for data that cannot be read, FileExistsError for an output folder with another run.
     """
+    chosen = (settings or Settings()).with_(*split("benchmark", options, Settings))
     worker, units = prepared(
-        data, editors=editors, inversions=inversions, grid=grid, model=model, output=output, settings=settings,
+        data, editors=editors, inversions=inversions, grid=grid, model=model, output=output, settings=chosen,
         kinds=kinds, limit=limit, judges=judges, retry=retry,
     )  # fmt: skip
     worker.work(units, (lambda row: None) if progress is None else lambda row: progress(row, len(units)))

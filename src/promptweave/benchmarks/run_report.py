@@ -41,14 +41,14 @@ class Axes:
 
 
 @checked
-def write_run_report(folder: Path | str, path: Path | str | None = None, *, shown: int = SHOWN) -> Path:
-    """Write the page of the benchmark in `folder`, by default to its report.html, and return its path.
+def write_run_report(folder: Path | str, output: Path | str | None = None, *, shown: int = SHOWN) -> Path:
+    """Write the page of the benchmark in `folder` to `output`, by default its report.html, and return the path.
 
     `shown`: how many of the best and of the worst edits of each way it shows. Raises FileNotFoundError for a folder
     without rows, ValueError for damaged ones, CannotWrite.
     """
     folder = Path(folder)
-    return write_text(folder / "report.html" if path is None else Path(path), run_report(folder, shown=shown))
+    return write_text(folder / "report.html" if output is None else Path(output), run_report(folder, shown=shown))
 
 
 @checked

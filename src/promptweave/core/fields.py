@@ -25,8 +25,9 @@ class Option:
     """The help text of a field (one sentence), the range of its numbers, and the group in which it is listed.
 
     `low` and `high`: inclusive bounds. `flag`: its spelling on the command line, if that is not the field's name with
-    dashes; `short`: its one-letter form. `metavar`: the placeholder for its value in help texts. `mask`: the value
-    is a mask (or several), which belongs to an image and is fitted as that is.
+    dashes: the singular of an option that is given once for each value. `short`: its one-letter form. `metavar`: the
+    placeholder for its value in help texts. `mask`: the value is a mask (or several), which belongs to an image and is
+    fitted as that is.
     """
 
     help: str
@@ -80,13 +81,18 @@ class Listed:
         return self.default is MISSING
 
     @property
+    def spelling(self) -> str:
+        """Its name as an option, which every command takes, too."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
     def flag(self) -> str:
         """Its spelling on the command line.
 
         >>> Listed("self_grid", int, None, Option("...")).flag
         '--self-grid'
         """
-        return self.option.flag or "--" + self.name.replace("_", "-")
+        return self.option.flag or self.spelling
 
 
 def changed(parameters: Any) -> str:

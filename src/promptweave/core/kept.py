@@ -39,7 +39,7 @@ class Kept:
 
     cross: Annotated[Span, Option("Window of cross-attention that edits may use.", low=0, high=1)] = 0.8
     self_attention: Annotated[
-        Span, Option("Window of self-attention that edits may use.", low=0, high=1, flag="--self")
+        Span, Option("Window of self-attention that edits may use.", low=0, high=1)
     ] = 0.4  # fmt: skip
     joint: Annotated[Span, Option("Window of joint attention that edits may use.", low=0, high=1)] = 0.2
     self_grid: Annotated[

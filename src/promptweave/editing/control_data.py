@@ -30,8 +30,8 @@ def control_as_dict(control: Control) -> dict[str, Any]:
     return {"control": type(control).__name__, "class": path_of(type(control)), **values}
 
 
-def control_from_dict(values: Any, allow: Sequence[str] = ()) -> Control:
-    """The inverse of `control_as_dict`. `allow`: modules of your own controls that may be imported.
+def control_from_dict(values: Any, allow_modules: Sequence[str] = ()) -> Control:
+    """The inverse of `control_as_dict`. `allow_modules`: modules of your own controls that may be imported.
 
     Every parameter is checked against its type, and its range if it is an option. Raises BrokenRecipe.
     """
@@ -40,7 +40,7 @@ def control_from_dict(values: Any, allow: Sequence[str] = ()) -> Control:
     name, path = (_text(values.get(key), key) for key in ("control", "class"))
     if name is None:
         raise BrokenRecipe(f'A control has a name, "control". Received {shown(dict(values))}.')
-    kind = _class_of(name, path, allow)
+    kind = _class_of(name, path, allow_modules)
     known = [field.name for field in fields(kind)]
     given = {name: value for name, value in values.items() if name not in ("control", "class")}
     for name in given:
@@ -78,8 +78,8 @@ def _text(value: Any, name: str) -> str | None:
     return value
 
 
-def _class_of(name: str, path: str | None, allow: Sequence[str]) -> type[Control]:
-    """The library's classes by name, others by path; a module is imported only if it is in `allow`."""
+def _class_of(name: str, path: str | None, allow_modules: Sequence[str]) -> type[Control]:
+    """The library's classes by name, others by path; a module is imported only if it is in `allow_modules`."""
     if path is None or path.startswith("promptweave."):
         if name in CONTROLS:
             return CONTROLS[name]
@@ -93,11 +93,11 @@ def _class_of(name: str, path: str | None, allow: Sequence[str]) -> type[Control
         raise BrokenRecipe(f"There is no control {name!r}. There are {', '.join(CONTROLS)}.")
     if path not in KNOWN:
         module = path.partition(":")[0]
-        if not any(module == other or module.startswith(f"{other}.") for other in allow):
+        if not any(module == other or module.startswith(f"{other}.") for other in allow_modules):
             raise BrokenRecipe(
                 f"The control {name} is defined in the module {module}, which is not imported. Replaying a recipe "
-                f'imports no code by itself. Import it first, or, if you trust it, allow it: allow=["{module}"] '
-                f"(--allow-module {module})."
+                "imports no code by itself. Import it first, or, if you trust it, allow it: "
+                f'allow_modules=["{module}"] (--allow-module {module}).'
             )
         try:
             import_module(module)

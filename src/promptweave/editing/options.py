@@ -52,7 +52,7 @@ class PromptToPrompt:
         Option(
             "Fraction or range of the steps in which the source's self-attention is used. [by the kind of edit: 0.4 or "
             "less]",
-            low=0, high=1, flag="--self", metavar="FRACTION",
+            low=0, high=1, metavar="FRACTION",
         ),
     ] = None  # fmt: skip
     self_grid: Annotated[

@@ -151,23 +151,23 @@ class Recipe:
         return {**values, "targets": list(self.targets), "controls": controls, "base": base, "picture": picture}
 
     @classmethod
-    def from_dict(cls, values: Any, *, allow: Sequence[str] = ()) -> Recipe:
+    def from_dict(cls, values: Any, *, allow_modules: Sequence[str] = ()) -> Recipe:
         """The inverse of `as_dict`, for data that anybody may have written: every field is checked.
 
-        `allow`: modules of your own controls that may be imported. Raises BrokenRecipe, which names the field. No model
-        is loaded, and no file is read.
+        `allow_modules`: modules of your own controls that may be imported. Raises BrokenRecipe, which names the field.
+        No model is loaded, and no file is read.
         """
         younger = ("scheduler", "base", "base_row", "chunks", "prompt_weights", "picture", "inversion")
         # the first version of recipes lacks these
         try:
-            return _read(values, allow, younger)
+            return _read(values, allow_modules, younger)
         except (BadValue, BadPicture) as error:
             raise BrokenRecipe(f"This recipe cannot be read: {error}") from error
         except RecursionError:
             raise BrokenRecipe("This recipe cannot be read: its lists are nested too deeply.") from None
 
 
-def _read(values: Any, allow: Sequence[str], younger: Sequence[str], chain: int = 1) -> Recipe:
+def _read(values: Any, allow_modules: Sequence[str], younger: Sequence[str], chain: int = 1) -> Recipe:
     """The recipe of a JSON object. Raises BadValue, BadPicture and BrokenRecipe."""
     if not isinstance(values, Mapping):
         raise BrokenRecipe(f"A recipe is a JSON object. Received {shown(values)}.")
@@ -185,8 +185,8 @@ def _read(values: Any, allow: Sequence[str], younger: Sequence[str], chain: int 
     ranged = {listed.name: listed for listed in options_of(Settings)}
     plain |= {name: read_option(ranged[name], value) for name, value in plain.items() if name in ranged}
     given = read_value(tuple[Any, ...], values["controls"], "controls")
-    controls = tuple(control_from_dict(one, allow) for one in given)
-    base = None if values["base"] is None else _read(values["base"], allow, younger, chain + 1)
+    controls = tuple(control_from_dict(one, allow_modules) for one in given)
+    base = None if values["base"] is None else _read(values["base"], allow_modules, younger, chain + 1)
     picture = None if values["picture"] is None else _picture(read_value(str, values["picture"], "picture"))
     recipe = Recipe(**plain, controls=controls, base=base, picture=picture)
     try:

@@ -80,7 +80,7 @@ def replay(
     path: Path | str,
     *,
     model: Model | str | None = None,
-    allow: Sequence[str] = (),
+    allow_modules: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Replay:
     """Run the recipe stored in a PNG again and compare the pixels. `model` replaces the one that the recipe names.
@@ -88,10 +88,11 @@ def replay(
     The whole record is checked before a model is loaded. A recipe may name an embedded model, or one that this program
     has loaded before; any other is loaded only if you name it as `model`, since a file of a stranger must not choose
     which folders are read and what is downloaded. Your own controls are found if their module is imported already.
-    Otherwise name it in `allow`: it is then imported, which runs its code. Nothing else is imported. Raises
-    BrokenRecipe for a file without a readable recipe.
+    Otherwise name it in `allow_modules`: it is then imported, which runs its code. Nothing else is imported. Raises
+    BrokenRecipe for a file without a readable recipe, and DrawnSheet, which says how to make it again, for a sheet that
+    was drawn from several runs or from attention maps.
     """
-    stored = read_stored(path, allow=allow)
+    stored = read_stored(path, allow_modules=allow_modules)
     recipe = stored.recipe
     network = model_of(recipe, model)
     notes = since({"versions": stored.versions, "machine": stored.machine}, network)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +29,7 @@ STEERED, ALONE = "steered", "image"  # of a single prompt, under controls and wi
 # What an earlier run may have left.
 EARLIER = ("edit*.png", "edit.json", "steered.json", "comparison.png", "report.html", *(
     f"{stem}{more}.png" for stem in ("source", "plain", STEERED, ALONE) for more in ("", "-seed-*")
-))  # fmt: skip
+), f"{STEERED}-*.png")  # fmt: skip
 RUNS = ("edit.json", f"{STEERED}.json", f"{ALONE}.png")  # each says that a folder holds a run
 
 
@@ -134,12 +134,12 @@ class Result:
         ]
         return sheet(rows, texts)
 
-    def files(self) -> dict[str, tuple[int, int]]:
-        """File name -> (prompt, image)."""
+    def files(self, stems: Sequence[str] = ()) -> dict[str, tuple[int, int]]:
+        """File name -> (prompt, image). `stems`: names of the prompts' files, instead of the usual ones."""
         names: dict[str, tuple[int, int]] = {}
         first = "source" if self.recipe.targets else STEERED if self.steered else ALONE
         for row in range(len(self.recipe.prompts)):
-            stem = first if row == 0 else "edit" if row == 1 else f"edit-{row}"
+            stem = stems[row] if stems else first if row == 0 else "edit" if row == 1 else f"edit-{row}"
             for image in range(self.recipe.images):
                 names[self._named(stem, image)] = (row, image)
         return names
@@ -147,18 +147,22 @@ class Result:
     def _named(self, stem: str, image: int) -> str:
         return f"{stem}{f'-seed-{self.recipe.seed + image}' if image else ''}.png"
 
-    def save(self, folder: Path | str, *, force: bool = False, pages: Mapping[str, str] | None = None) -> list[Path]:
+    def save(
+        self, folder: Path | str, *, force: bool = False, pages: Mapping[str, str] | None = None,
+        stems: Sequence[str] = (),
+    ) -> list[Path]:  # fmt: skip
         """Write the images and what belongs to them: either all of it or nothing.
 
         Of an edit source.png, edit.png, edit-2.png ..., comparison.png and edit.json; of a single prompt image.png,
         and comparison.png if there are several; of a single prompt under controls steered.png, plain.png (without the
         controls, if that was made), comparison.png and steered.json. Every PNG carries the record. `pages`: further
-        text files by name, such as `{"report.html": promptweave.html_report(result)}`. Raises FileExistsError if the
-        folder holds a run and `force` is not given.
+        text files by name, such as `{"report.html": promptweave.html_report(result)}`. `stems`: other names for the
+        prompts' files, ("plain", "steered-left"), of prompts that are steered, not edited: their record is
+        steered.json. Raises FileExistsError if the folder holds a run and `force` is not given.
         """
         folder = Path(folder)
         check_output(folder, force=force)
-        files: dict[str, Write] = {name: self._writer(row, image) for name, (row, image) in self.files().items()}
+        files: dict[str, Write] = {name: self._writer(row, image) for name, (row, image) in self.files(stems).items()}
         if self.steered and self.plain is not None:
             files |= {self._named("plain", image): self._plain_writer(image) for image in range(self.recipe.images)}
         if len(files) > 1:
@@ -167,7 +171,7 @@ class Result:
             files[name] = lambda path, text=text: path.write_text(text, "utf-8")
         # the last says that a run is there
         if self.recipe.targets or self.steered:
-            name = "edit.json" if self.recipe.targets else f"{STEERED}.json"
+            name = "edit.json" if self.recipe.targets and not stems else f"{STEERED}.json"
             files[name] = lambda path: path.write_text(as_json(self.record, indent=1) + "\n", "utf-8")
         else:
             files[f"{ALONE}.png"] = files.pop(f"{ALONE}.png")

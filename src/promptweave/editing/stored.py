@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from promptweave.editing.computed import Computed
+from promptweave.editing.drawn_sheet import SHEET, refuse_sheet
 from promptweave.editing.recipe import KEY, BrokenRecipe, Recipe, parse
 from promptweave.editing.values import BadValue, read_value
 
@@ -42,10 +43,11 @@ def read_record(path: Path | str) -> dict[str, Any]:
     return _read(path, pixels=False)[0]
 
 
-def read_stored(path: Path | str, *, allow: Sequence[str] = ()) -> Stored:
-    """Read a saved PNG with its record. `allow`: modules of your own controls that may be imported.
+def read_stored(path: Path | str, *, allow_modules: Sequence[str] = ()) -> Stored:
+    """Read a saved PNG with its record. `allow_modules`: modules of your own controls that may be imported.
 
-    Raises FileNotFoundError and BrokenRecipe. Nothing else is read, and nothing that the record names.
+    Raises FileNotFoundError, BrokenRecipe, and DrawnSheet for a sheet. Nothing else is read, and nothing that the
+    record names.
     """
     record, pixels = _read(path, pixels=True)
     if "picture" not in record or pixels is None:
@@ -65,7 +67,7 @@ def read_stored(path: Path | str, *, allow: Sequence[str] = ()) -> Stored:
         computed = Computed.from_dict(record.get("computed", {}))
     except BadValue as error:
         raise BrokenRecipe(f"The record of {path} cannot be read: {error}") from error
-    recipe = Recipe.from_dict(record["recipe"], allow=allow)
+    recipe = Recipe.from_dict(record["recipe"], allow_modules=allow_modules)
     for name, value, count in (("prompt", place[0], len(recipe.prompts)), ("image", place[1], recipe.images)):
         if not 0 <= value < count:
             raise BrokenRecipe(f"picture.{name} must be one of {count}, counted from 0. Received {value}.")
@@ -83,10 +85,12 @@ def _read(path: Path | str, *, pixels: bool) -> tuple[dict[str, Any], np.ndarray
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=["PNG"]) as image:
-                text = image.info.get(KEY)
+                text, drawn = image.info.get(KEY), image.info.get(SHEET)
                 found = np.asarray(image.convert("RGB")) if pixels and text else None
     except Exception as error:  # any error of the decoder on a damaged or hostile file
         raise BrokenRecipe(f"{path} cannot be read as an image: {error}. Give a PNG that promptweave saved.") from error
+    if drawn and not text:
+        refuse_sheet(path, str(drawn))
     if not text:
         raise BrokenRecipe(f"{path} carries no recipe. Give a PNG as promptweave saved it: other programs drop it.")
     return parse(str(text)), found

@@ -18,6 +18,8 @@ from promptweave.core.files import Write, check_folder, write_files
 from promptweave.core.kept import NOTHING, together
 from promptweave.core.shown import brief, short
 from promptweave.core.typed import checked
+from promptweave.editing.checking import remembering
+from promptweave.editing.drawn_sheet import sheet_writer
 from promptweave.editing.edit import run_many
 from promptweave.editing.inverted_file import InvertedImage
 from promptweave.editing.options import EditOptions, PromptToPrompt
@@ -48,13 +50,16 @@ WEIGHT = "weight:"  # an axis over the weight of a word, "weight:snow"
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
-    """A grid of edits. `cells[row][column]` is the edit with `rows` = (name, values) and `columns` at their values."""
+    """A grid of edits. `cells[row][column]` is the edit with `rows` = (name, values) and `columns` at their values.
+
+    `call`: the call that made it."""
 
     source: str
     target: str
     rows: tuple[str, tuple[Number, ...]]
     columns: tuple[str, tuple[Number, ...]]
     cells: tuple[tuple[Result, ...], ...]
+    call: str = "from the recipes of its images"
 
     def __repr__(self) -> str:
         axes = [f"{_label(name)} {values[0]:g} to {values[-1]:g} ({len(values)})" for name, values in
@@ -95,7 +100,8 @@ class Sweep:
                 files[name] = lambda path, cell=cell: cell.save_picture(path, 1, 0)
                 names[-1].append(name)
         files["source.png"] = lambda path: self.cells[0][0].save_picture(path, 0, 0)
-        files["sweep.png"] = lambda path: self.sheet().save(path)
+        files["sweep.png"] = sheet_writer(self.sheet(), f"the sheet of {self!r}; each image beside it has a recipe",
+                                          self.call)  # fmt: skip
         record = {
             "source": self.source, "target": self.target, "rows": self.rows, "columns": self.columns,
             "files": names, "distance": [[cell.report["distance"][0][0] for cell in row] for row in self.cells],
@@ -164,17 +170,19 @@ def sweep(
         if name in given:
             raise ValueError(f"{name} is an axis of the sweep and was given as an option too. Leave one of them out.")
 
+    seen = remembering(network)  # for this call: what users switch on in the network between calls is seen
+
     def planned(at: Mapping[str, Number]) -> Recipe:
         run_axes, edit_axes = (
             {n: v for n, v in at.items() if (n in vars(chosen)) is of_run} for of_run in (True, False)
         )
         return plan(
-            source, [target], network, _with_weights(asked, edit_axes), chosen.with_(run_axes), image=image,
+            source, [target], seen, _with_weights(asked, edit_axes), chosen.with_(run_axes), image=image,
             inversion=inversion,
         )  # fmt: skip
 
     cells = [planned({axes[0][0]: a, axes[1][0]: b}) for a in axes[0][1] for b in axes[1][1]]
-    recipes = without_idle(cells, network)
+    recipes = without_idle(cells, seen)
     recordings = recordings_for(source, recipes, network, place, budget, progress)
     made: list[Result] = []
     for first in range(0, len(recipes), batch):
@@ -182,7 +190,10 @@ def sweep(
         made += run_many(recipes[part], network, recordings=recordings[part], progress=progress)
     width = len(axes[1][1])
     grid = tuple(tuple(made[i : i + width]) for i in range(0, len(made), width))
-    return Sweep(source if isinstance(source, str) else source.prompt, target, axes[0], axes[1], grid)
+    said = {"rows": axes[0], "columns": axes[1], "model": network.name, "image": image, "inversion": inversion, **given}
+    changed = ", ".join(f"{name}={short(value)}" for name, value in said.items() if value is not None)
+    call = f"pw.sweep({source!r}, {target!r}, {changed}{'' if settings is None else f', settings={settings!r}'})"
+    return Sweep(source if isinstance(source, str) else source.prompt, target, axes[0], axes[1], grid, call)
 
 
 def _axis(axis: tuple[str, Sequence[Number]]) -> tuple[str, tuple[Number, ...]]:
@@ -236,13 +247,14 @@ def recordings_for(
     if isinstance(source, Recording):
         return [source] * len(recipes)
     groups: dict[Recipe, list[int]] = {}
+    seen = remembering(model)
     for place_of, recipe in enumerate(recipes):
-        run = bind(replace(recipe, controls=()), model)
+        run = bind(replace(recipe, controls=()), seen)
         if all(control.recordable(run) for control in recipe.controls):
             groups.setdefault(replace(recipe, targets=(), controls=()), []).append(place_of)
     found: list[Recording | None] = [None] * len(recipes)
     for alone, cells in groups.items():
-        run = bind(alone, model)
+        run = bind(alone, seen)
         read = [control.reads(run) for cell in cells for control in recipes[cell].controls]
         kept = together([*read, *([replace(NOTHING, maps=True)] if maps else [])], run)
         recording = record_run(

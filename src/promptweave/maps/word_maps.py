@@ -93,7 +93,7 @@ def word_maps(
     model: Model | str = "toybox",
     grid: Grid = None,
     special: bool = False,
-    renormalised: bool = False,
+    renormalise: bool = False,
     budget: int | None = BUDGET,
     image: Given | Picture | None = None,
     inversion: str | None = None,
@@ -109,7 +109,7 @@ def word_maps(
     `look`).
 
     `grid`: the grid of the layers to read, a side or (height, width); "all" resizes those of all grids to the latent's
-    and averages them (DAAM, arXiv 2210.04885); None is the grid that localises words best. `renormalised`: see
+    and averages them (DAAM, arXiv 2210.04885); None is the grid that localises words best. `renormalise`: see
     `WordMaps.renormalised`. Options: the fields of `Settings`, as keywords or as `settings`. Raises PromptTooLong as
     `edit` does.
     """
@@ -124,7 +124,7 @@ def word_maps(
     check_budget(here, [recorder], budget)
     made = run_or_look(recipe, network, noising, [recorder], progress)
     maps = words_of(made, 0, special=special, kept=kept[0] if kept else None)
-    return maps.renormalised() if renormalised else maps
+    return maps.renormalised() if renormalise else maps
 
 
 def words_of(

@@ -94,7 +94,7 @@ class DirectedDiffusion(Control):
     command: ClassVar[Command] = Command(
         "place",
         "Put things where you want them (Directed Diffusion).",
-        example='"a photo of a dog on the grass" --at dog=0.5,0.3,1,1',
+        example='"a photo of a dog on the grass" --region dog=0.5,0.3,1,1',
     )
     regions: Annotated[
         Mapping[str, Box] | tuple[tuple[str, Box], ...],
@@ -103,7 +103,7 @@ class DirectedDiffusion(Control):
             low=0,
             high=1,
             group="Where",
-            flag="--at",
+            flag="--region",
             metavar="WORD=LEFT,TOP,RIGHT,BOTTOM",
         ),
     ]

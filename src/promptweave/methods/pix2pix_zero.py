@@ -120,10 +120,11 @@ class Pix2PixZero(Control):
     """One thing becomes another while the source's attention maps are kept (pix2pix-zero).
 
     `source` and `target`: names of the things, which fill the templates of `words.sentences`, or sentences about them.
-    `strength`: factor on the direction. `guidance`: how strongly the maps are kept (lambda, 0.1 in the paper), in the
-    fraction `window` of the steps; 0 does not keep them. `limit`: the longest move, as a fraction of the latent's norm;
-    None: no limit. `direction`: a file written by `Direction.save`, instead of sentences. Raises ValueError for targets
-    with another prompt than the source, joint networks and recordings; NoEffect for equal things or strength 0.
+    `strength`: factor on the direction. `attention_guidance`: how strongly the maps are kept (lambda, 0.1 in the
+    paper), in the fraction `window` of the steps; 0 does not keep them. `limit`: the longest move, as a fraction of the
+    latent's norm; None: no limit. `direction`: a file written by `Direction.save`, instead of sentences. Raises
+    ValueError for targets with another prompt than the source, joint networks and recordings; NoEffect for equal things
+    or strength 0.
     """
 
     requires: ClassVar[frozenset[Literal["cross", "joint", "guided"]]] = frozenset({"cross"})
@@ -131,18 +132,16 @@ class Pix2PixZero(Control):
         "translate",
         "Turn one thing into another without a new prompt (pix2pix-zero).",
         prompts="same",
-        example='"a photo of a cat on the grass" --from cat --to dog',
+        example='"a photo of a cat on the grass" --source cat --target dog',
     )
     source: Annotated[
         str | tuple[str, ...],
-        Option("Thing that changes: cat, red car ...", group="What changes", flag="--from", metavar="THING"),
+        Option("Thing that changes: cat, red car ...", group="What changes", metavar="THING"),
     ]
-    target: Annotated[
-        str | tuple[str, ...], Option("Thing that it becomes.", group="What changes", flag="--to", metavar="THING")
-    ]
+    target: Annotated[str | tuple[str, ...], Option("Thing that it becomes.", group="What changes", metavar="THING")]
     strength: Annotated[Number, Option("Factor on the edit direction.")] = 1.0
-    guidance: Annotated[
-        Number, Option("How strongly the source's cross-attention maps are kept; 0: not at all.", low=0, flag="--keep")
+    attention_guidance: Annotated[
+        Number, Option("How strongly the source's cross-attention maps are kept; 0: not at all.", low=0)
     ] = 0.1
     window: Annotated[Number, Option("Fraction of the steps in which they are kept.", low=0, high=1)] = 1.0
     limit: Annotated[
@@ -167,10 +166,10 @@ class Pix2PixZero(Control):
                 "Pix2PixZero needs sentences about two different things and a strength other than 0. "
                 f"Received {self.source!r} to {self.target!r} and strength={self.strength}."
             )
-        if self.guidance < 0 or (self.limit is not None and self.limit <= 0):
+        if self.attention_guidance < 0 or (self.limit is not None and self.limit <= 0):
             raise ValueError(
-                "Pix2PixZero takes a guidance of at least 0, and a limit above 0 or None. "
-                f"Received guidance={self.guidance} and limit={self.limit}."
+                "Pix2PixZero takes an attention_guidance of at least 0, and a limit above 0 or None. "
+                f"Received attention_guidance={self.attention_guidance} and limit={self.limit}."
             )
         if any(run.prompts[row] != run.prompts[SOURCE] for row in rows):
             raise ValueError(
@@ -211,12 +210,12 @@ class _Translating(Hooks):
         return self.direction.added(text, self.rows, self.control.strength)
 
     def before_step(self, step: Step, z: Tensor, probe: Probe) -> Tensor:
-        if not self.control.guidance or step not in self.window:
+        if not self.control.attention_guidance or step not in self.window:
             return z
         value, gradient = probe.gradient(z, Sites("cross"), self._distance, by_site=True, by_head=True)
         for row in self.rows:
             self.losses.setdefault(row, []).append(round(float(value[row, 0]), 6))
-        return z - limited(self.control.guidance * gradient, z, self.control.limit)
+        return z - limited(self.control.attention_guidance * gradient, z, self.control.limit)
 
     def _distance(self, maps: Maps) -> Float[Tensor, "prompts images"]:
         """L of each target and image; 0 for the source, whose maps are the reference."""

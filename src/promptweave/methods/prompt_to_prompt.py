@@ -104,7 +104,7 @@ class _Inject(Control):
             "Fraction or range of the steps in which the source's self-attention is used.",
             low=0,
             high=1,
-            flag="--self",
+            flag="--self-attention",
             metavar="FRACTION",
         ),
     ] = 0.4

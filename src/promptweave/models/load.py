@@ -45,7 +45,7 @@ def load(
     model: Any = EMBEDDED,
     *,
     device: str = "auto",
-    dtype: torch.dtype | str | None = None,
+    dtype: torch.dtype | str | None = "auto",
     offline: bool = False,
     scheduler: str | None = None,
     allow_pickle: bool = False,
@@ -60,7 +60,7 @@ def load(
 
     `model`: "toybox", "toybox-dit" or "toybox-fast" (the embedded models), a pipeline's folder, a single .safetensors
     file, a hub id, or a ready pipeline of one of the classes in FAMILIES, whose device and dtype stay as they are.
-    `device`: "auto" takes a GPU if there is one. `dtype`: torch's or its name, such as "bfloat16"; None and "auto":
+    `device`: "auto" takes a GPU if there is one. `dtype`: torch's or its name, such as "bfloat16"; "auto" and None:
     float32 on a CPU and for the embedded models, float16 elsewhere. The embedded models and folders never access the
     internet; `offline` looks for a hub id in the local cache only. `scheduler`: a name in `models.solvers.NAMES`; None:
     the model's own. `allow_pickle`: also read weights from pickle files, which can run any code; only for files that

@@ -153,11 +153,11 @@ class Translator:
 
     @checked
     def exchange(
-        self, given: Any, before: str, *after: str, seed: int = 0, count: int = 1, temperature: Number = 1.0
+        self, image: Any, before: str, *after: str, seed: int = 0, count: int = 4, temperature: Number = 1.0
     ) -> Translated:
         """The same residual under new conditions: what `before` does not say stays.
 
-        `given`: one image that `before` describes, or a list of such images; None: images sampled for `before`, `count`
+        `image`: one image that `before` describes, or a list of such images; None: images sampled for `before`, `count`
         of them, with `seed` and `temperature`. Each row: the image under `before` (for a given image, as the target's
         code holds it), then under each of `after`; a given image stands first. Raises NoEffect if a new condition is
         the old one.
@@ -170,18 +170,18 @@ class Translator:
             raise NoEffect(f"An exchange of a condition for itself changes nothing. Received {before!r} twice.")
         conditions = [before, *after]
         record: dict[str, Any] = {"before": before, "after": list(after)}
-        if given is None:
+        if image is None:
             made = self.sample(before, count=count, seed=seed, temperature=temperature)
             v, shown = made.residuals[0], []
             record |= {"seed": seed, "count": count, "temperature": temperature}
         else:
-            shown = list(given) if isinstance(given, list | tuple) else [given]
+            shown = list(image) if isinstance(image, list | tuple) else [image]
             v = self.residual(shown, [before] * len(shown))
             record |= {"images": [str(one) if isinstance(one, str | Path) else "an image" for one in shown]}
         residuals = v[:, None].expand(-1, len(conditions), -1)
         codes = self.code(residuals.flatten(0, 1), conditions * len(v)).unflatten(0, residuals.shape[:2])
         made = self._translated(residuals, codes, [conditions] * len(v), record)
-        return made if given is None else self._beside(shown, made)
+        return made if image is None else self._beside(shown, made)
 
     def _translated(
         self, v: Tensor, codes: Tensor, labels: Sequence[Sequence[str]], record: dict[str, Any]
@@ -211,7 +211,7 @@ def shipped() -> Path:
 
 
 @checked
-def net2net(name: str = "text", *, folder: Path | str | None = None, refine: bool = True) -> Translator:
+def net2net(translator: str = "text", *, folder: Path | str | None = None, refine: bool = True) -> Translator:
     """A translator of the synthetic world: "text", from prompts to images, or "domains", between photos and sketches
     and between day and night, whose conditions are labels such as "photo, night".
 
@@ -219,13 +219,13 @@ def net2net(name: str = "text", *, folder: Path | str | None = None, refine: boo
     by three steps of toybox-fast without a prompt. Raises ValueError for another name, and NotAnExpert for a folder
     without these weights.
     """
-    if name not in TRANSLATORS:
-        raise ValueError(f"Translators are {', '.join(TRANSLATORS)}. Received {name!r}.")
+    if translator not in TRANSLATORS:
+        raise ValueError(f"Translators are {', '.join(TRANSLATORS)}. Received {translator!r}.")
     place = shipped() if folder is None else Path(folder)
-    sizes, tensors = read_tensors(place / f"{name}.safetensors", "flow")
+    sizes, tensors = read_tensors(place / f"{translator}.safetensors", "flow")
     flow = ConditionalFlow(FlowSizes(**sizes))
     flow.load_state_dict(tensors)
     latent = LatentExpert()
-    source = PromptExpert(latent.model) if name == "text" else LabelExpert(DOMAINS)
+    source = PromptExpert(latent.model) if translator == "text" else LabelExpert(DOMAINS)
     target = SummaryExpert.load(place / "summary.safetensors", latent, Refiner() if refine else None)
-    return Translator(flow, source, target, name)
+    return Translator(flow, source, target, translator)

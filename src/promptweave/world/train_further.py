@@ -27,7 +27,7 @@ def begin_with(folder: Path, name: str) -> None:
         if path.exists():
             raise FileExistsError(
                 f"Another model's weights are copied only into a new training folder, but {path} exists. Give "
-                "--folder another name, or leave out --from to resume from that checkpoint."
+                "--folder another name, or leave out --begin-with to resume from that checkpoint."
             )
     pipeline: Any = load(name, device="cpu").pipeline
     with replacing_folder(folder / "tokenizer") as fresh:
@@ -42,7 +42,7 @@ def begin_with(folder: Path, name: str) -> None:
         shutil.rmtree(folder / "tokenizer")
         raise ValueError(
             "Training continues only from networks with the embedded models' shapes. Received "
-            f"{name!r}, which does not fit: {str(error).splitlines()[0]} Train without --from."
+            f"{name!r}, which does not fit: {str(error).splitlines()[0]} Train without --begin-with."
         ) from error
 
 
