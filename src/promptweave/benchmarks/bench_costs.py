@@ -18,27 +18,13 @@ import numpy as np
 import torch
 
 from promptweave.benchmarks.bench_speed import PROMPTS, joint_attention, status
-from promptweave.core.control import Control, FirstPass
+from promptweave.benchmarks.editors import BLENDED, EDITORS, INJECTED, PLAIN, Editor, Known
+from promptweave.core.control import FirstPass
 from promptweave.editing.inversions import inversions_of, read_inversion
 from promptweave.editing.plan import recipe_for
 from promptweave.editing.settings import Settings
 from promptweave.editing.start import Held, invert_latents
-from promptweave.methods import (
-    Consist,
-    ContrastiveDenoising,
-    DeltaDenoising,
-    DirectEdit,
-    FlowEdit,
-    Inpaint,
-    KVEdit,
-    LocalBlend,
-    MasaCtrl,
-    Pix2PixZero,
-    PlugAndPlay,
-    Replace,
-    SemanticGuidance,
-    UniEdit,
-)
+from promptweave.methods import Inpaint
 from promptweave.models.base import Model
 from promptweave.sampling.loop import Job, latent_grid, noise_for, sample_jobs
 from promptweave.sampling.walk import Progress
@@ -52,18 +38,24 @@ GRADIENTS = {"null-text": "null-text:tolerance=0", "null-latent": "null-latent:t
 CHECKPOINTED = "null-text:tolerance=0,checkpointing=true"
 
 
-@dataclass(frozen=True)
-class Editor:
-    """Controls of a run, the target's prompt, and the inversion of the image; None: it needs none."""
-
-    controls: tuple[Control, ...]
-    target: str = TARGET
-    inversion: str | None = "direct"
-
-    @property
-    def keeps_image(self) -> bool:
-        """Whether nobody reads the source's attention, so that the image stands in for it and is not computed."""
-        return any(isinstance(control, Inpaint) for control in self.controls)
+COSTED = {  # what is measured of each kind of network: by joint attention, name -> editor
+    False: {
+        **{name: EDITORS[name] for name in (PLAIN, INJECTED)},
+        "Prompt-to-Prompt, local blend": EDITORS[BLENDED].with_(word="lion"),
+        **{name: EDITORS[name] for name in ("MasaCtrl", "Plug-and-Play")},
+        "pix2pix-zero": EDITORS["pix2pix-zero"].with_(inversion="regularised"),
+        "SEGA": EDITORS["SEGA"].with_(away=False),
+        **{name: EDITORS[name] for name in ("DDS", "CDS", "inpainting")},
+        "RePaint": EDITORS["inpainting"].with_(resamplings=10, jump=1),
+    },
+    True: {
+        PLAIN: EDITORS[PLAIN],
+        "joint injection": EDITORS[INJECTED],
+        **{name: EDITORS[name] for name in ("FlowEdit", "Consist", "UniEdit", "DirectEdit")},
+        "KV-Edit": EDITORS["KV-Edit, mask"],
+        "inpainting": EDITORS["inpainting"],
+    },
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -82,34 +74,9 @@ class Cost:
     failed: str = ""
 
 
-def editors(model: Model, size: tuple[int, int] | None = None) -> dict[str, Editor]:
+def editors(model: Model) -> dict[str, Editor]:
     """The editors of a model's kind, by name."""
-    height, width = latent_grid(model, size)
-    mask = tuple(tuple(float(column < width / 2) for column in range(width)) for _ in range(height))
-    if joint_attention(model):
-        return {
-            "no control": Editor(()),
-            "joint injection": Editor((Replace(joint=0.6),)),
-            "FlowEdit": Editor((FlowEdit(),), inversion=None),
-            "Consist": Editor((Consist("cat"),)),
-            "UniEdit": Editor((UniEdit(),), inversion=UniEdit.inversion),
-            "DirectEdit": Editor((DirectEdit(),), inversion=DirectEdit.inversion),
-            "KV-Edit": Editor((KVEdit(mask),)),
-            "inpainting": Editor((Inpaint(mask),), inversion=None),
-        }
-    return {
-        "no control": Editor(()),
-        "Prompt-to-Prompt": Editor((Replace(),)),
-        "Prompt-to-Prompt, local blend": Editor((Replace(), LocalBlend("lion"))),
-        "MasaCtrl": Editor((MasaCtrl(),)),
-        "Plug-and-Play": Editor((PlugAndPlay(),)),
-        "pix2pix-zero": Editor((Pix2PixZero("cat", "lion"),), SOURCE, "regularised"),
-        "SEGA": Editor((SemanticGuidance({"lion": 5.0}),), SOURCE),
-        "DDS": Editor((DeltaDenoising(),), inversion=None),
-        "CDS": Editor((ContrastiveDenoising(),), inversion=None),
-        "inpainting": Editor((Inpaint(mask),), inversion=None),
-        "RePaint": Editor((Inpaint(mask, resamplings=10, jump=1),), inversion=None),
-    }
+    return COSTED[joint_attention(model)]
 
 
 def inversions(model: Model) -> list[str]:
@@ -182,11 +149,17 @@ class Costs:
         """What a run of the source and one target takes, after the inversion."""
         noise = noise_for(self.model, 0, 1, self.size)
         meter = Meter(self.model.network)
+        height, width = latent_grid(self.model, self.size)
+        half = tuple(tuple(float(column < width / 2) for column in range(width)) for _ in range(height))
+        edit = Known(SOURCE, TARGET, "cat", "lion", lambda: half)
+        controls = editor.controls(edit)
+        # where nobody reads the source's attention, the image stands in for it and is not computed
+        keeps_image = any(isinstance(control, Inpaint) for control in controls)
         job = Job(
-            (SOURCE, editor.target), noise if made is None else made.noise, self.steps, self.guidance,
-            (*(() if made is None else made.controls), *editor.controls), progress=meter.stop, inverted=made,
+            (SOURCE, editor.prompt(edit)), noise if made is None else made.noise, self.steps, self.guidance,
+            (*(() if made is None else made.controls), *controls), progress=meter.stop, inverted=made,
             first_pass=FirstPass(self._latents()) if made is None else None,
-            source=self._held(noise.shape) if editor.keeps_image else None,
+            source=self._held(noise.shape) if keeps_image else None,
         )  # fmt: skip
         with meter():
             sample_jobs(self.model, [job])
@@ -223,7 +196,7 @@ def bench_costs(
 
     What fails gets a figure that says why, and the others go on. Raises ValueError for unknown names.
     """
-    costs, known = Costs(model, steps, guidance, size), editors(model, size)
+    costs, known = Costs(model, steps, guidance, size), editors(model)
     chosen = check_names(model, names)
     injection = known.get("Prompt-to-Prompt") or known["joint injection"]
     _tried("", lambda: costs.edit("", injection, costs.inversion("direct")[1]))  # warms up

@@ -13,8 +13,9 @@ from typing import Any
 from PIL import Image
 
 from promptweave.benchmarks.bench_inversions import Pictures, Row, measured
-from promptweave.benchmarks.drawn_swaps import INJECTED, JOINT, PLAIN, Editor, swap_of
-from promptweave.methods import DirectEdit, KVEdit, UniEdit
+from promptweave.benchmarks.drawn_swaps import swap_of
+from promptweave.benchmarks.editors import EDITORS as ALL
+from promptweave.benchmarks.editors import INJECTED, PLAIN, Editor
 from promptweave.models.base import Model
 from promptweave.view.sheet import sheet
 
@@ -22,20 +23,16 @@ BATCH = 8  # pairs that share forward passes
 SHOWN = 8  # pairs on the sheet
 
 
-EDITORS: dict[str, tuple[str, Editor]] = {  # name -> (inversion, editor)
-    "no control": ("direct", JOINT[PLAIN]),
-    "joint injection": ("direct", JOINT[INJECTED]),
-    "FlowEdit": ("direct", JOINT["FlowEdit"]),
-    "Consist": ("direct", JOINT["Consist"]),
-    "UniEdit": (UniEdit.inversion, JOINT["UniEdit"]),
-    "UniEdit, omega 2": (UniEdit.inversion, Editor(lambda pair, rows: (UniEdit(omega=2.0),))),
-    "UniEdit, strength 0.8": (UniEdit.inversion, Editor(lambda pair, rows: (UniEdit(0.8),))),
-    "DirectEdit": (DirectEdit.inversion, JOINT["DirectEdit"]),
-    "DirectEdit, blend": (DirectEdit.inversion, JOINT["DirectEdit, blend"]),
-    "DirectEdit, blend, direct": ("direct", JOINT["DirectEdit, blend"]),
-    "KV-Edit, word": ("direct", JOINT["KV-Edit, word"]),
-    "KV-Edit, mask": ("direct", JOINT["KV-Edit, mask"]),
-    "KV-Edit, mask, new noise": ("direct", Editor(lambda pair, rows: (KVEdit(pair.mask, reinitialise=True),))),
+EDITORS: dict[str, Editor] = {
+    "no control": ALL[PLAIN],
+    "joint injection": ALL[INJECTED],
+    **{name: ALL[name] for name in ("FlowEdit", "Consist", "UniEdit")},
+    "UniEdit, omega 2": ALL["UniEdit"].with_(omega=2.0),
+    "UniEdit, strength 0.8": ALL["UniEdit"].with_(strength=0.8),
+    **{name: ALL[name] for name in ("DirectEdit", "DirectEdit, blend")},
+    "DirectEdit, blend, direct": ALL["DirectEdit, blend"].with_(inversion="direct"),
+    **{name: ALL[name] for name in ("KV-Edit, word", "KV-Edit, mask")},
+    "KV-Edit, mask, new noise": ALL["KV-Edit, mask"].with_(reinitialise=True),
 }
 
 
@@ -61,7 +58,7 @@ def bench_editors(
     for begin in range(first, count, BATCH):
         pairs = [swap_of(seed, number) for number in range(begin, min(count, begin + BATCH))]
         for name in chosen:
-            inversion, editor = EDITORS[name]
+            editor, inversion = EDITORS[name], EDITORS[name].inversion or "direct"
             for (row,), pictures in measured(model, inversion, pairs, {name: editor}, steps, guidance, seed):
                 yield row, replace(pictures, inversion=name)
                 if progress:

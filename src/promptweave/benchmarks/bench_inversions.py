@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from promptweave.benchmarks.drawn_swaps import Editor, Swap, editors_of, swap_of
+from promptweave.benchmarks.drawn_swaps import Swap, editors_of, swap_of
+from promptweave.benchmarks.editors import EDITORS, Editor
 from promptweave.benchmarks.judging import oracle
 from promptweave.benchmarks.measure_given import recipe
 from promptweave.editing.edit import run_many
 from promptweave.editing.masks import with_controls
 from promptweave.editing.values import as_json
 from promptweave.evaluate.metrics import psnr
-from promptweave.methods import ContrastiveDenoising, DeltaDenoising
 from promptweave.models.base import Model
 from promptweave.view.sheet import sheet
 from promptweave.world.render import render
@@ -32,8 +32,8 @@ from promptweave.world.render import render
 COLUMNS = ("inversion", "editor", "success", "PSNR outside", "PSNR of the source", "seconds", "pairs")
 SOURCE = "source's row"
 OPTIMISED = {
-    "dds": Editor(lambda pair, rows: (DeltaDenoising(),), alone=True, inverted=False),
-    "cds": Editor(lambda pair, rows: (ContrastiveDenoising(),), alone=True, inverted=False),
+    "dds": EDITORS["DDS"],
+    "cds": EDITORS["CDS"],
 }
 
 
@@ -73,7 +73,7 @@ def bench_inversions(
         for name in inversions:
             inversion, asked = ("direct", {"alone": OPTIMISED[name]}) if name in OPTIMISED else (name, chosen)
             if name != inversions[0] and name not in OPTIMISED:
-                asked = {called: editor for called, editor in chosen.items() if editor.inverted}
+                asked = {called: editor for called, editor in chosen.items() if editor.inversion}
             for rows, pictures in measured(model, inversion, pairs, asked, steps, guidance, seed, called=name):
                 yield rows, pictures
                 if progress:
@@ -103,10 +103,11 @@ def _edited(
         asked = [
             with_controls(
                 recipe(
-                    model, pair.scene, tuple(editors[name].prompt(pair) for name in group), steps, guidance,
+                    model, pair.scene, tuple(editors[name].prompt(pair.known) for name in group), steps, guidance,
                     inversion=inversion, seed=seed + pair.number,
                 ),
-                [part for row, name in enumerate(group, 1) for part in editors[name].controls(pair, (row,))], model,
+                [part for row, name in enumerate(group, 1) for part in editors[name].controls(pair.known, (row,))],
+                model,
             )
             for pair in pairs
         ]  # fmt: skip

@@ -10,27 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from promptweave.benchmarks.editors import EDITORS, Known
 from promptweave.core.control import Control, NoEffect
 from promptweave.editing.masks import rows as rows_of
-from promptweave.methods import (
-    Consist,
-    ContrastiveDenoising,
-    DeltaDenoising,
-    DirectEdit,
-    FlowEdit,
-    Inpaint,
-    KVEdit,
-    LocalBlend,
-    MasaCtrl,
-    Pix2PixZero,
-    PlugAndPlay,
-    Refine,
-    Replace,
-    Reweight,
-    SemanticGuidance,
-    SharedStart,
-    UniEdit,
-)
+from promptweave.methods import LocalBlend, Refine, Replace, Reweight
 from promptweave.models.base import Model
 from promptweave.sampling.guidance import effective
 from promptweave.sampling.loop import FLOW
@@ -130,32 +113,28 @@ def _joint(model: Model, pair: Counterfactual, value: float) -> Setup:
     return Setup(_prompt_to_prompt(model, pair, joint=value))
 
 
-def _pix2pix_zero(model: Model, pair: Counterfactual, value: float) -> Setup:
-    return Setup((Pix2PixZero((pair.source,), (pair.target,), guidance=value),), same=True)
+def _known(pair: Counterfactual) -> Known:
+    """What an editor may know of a pair; its mask is the true region."""
+    old, new = (things[0].noun if things else "" for things in (pair.old, pair.new or pair.old))
+    return Known(pair.source, pair.target, old, new, lambda: rows_of(pair.region))
 
 
-def _sega(model: Model, pair: Counterfactual, value: float) -> Setup:
-    return Setup((SemanticGuidance({pair.target: value, pair.source: -value}),), same=True)
+def _swept(name: str, option: str, off: float | None = None, **fixed: Any) -> Make:
+    """An editor of the table by a value of one option; without controls at the value `off`."""
+    editor = EDITORS[name].with_(**fixed)
+
+    def make(model: Model, pair: Counterfactual, value: float) -> Setup:
+        given: dict[str, Any] = {option: round(value) if option == "rounds" else value}
+        controls = () if value == off else editor.controls(_known(pair), **given)
+        return Setup(controls, editor.inversion or "direct", same=editor.own_prompt)
+
+    return make
 
 
-def _word(pair: Counterfactual) -> str:
-    """The word of the source for what changes."""
-    if not pair.old:
-        raise NoEffect("The source's prompt has no word for what changes.")
-    return pair.old[0].noun
-
-
-def _masked(kind: Callable[..., Control]) -> Make:
-    return lambda model, pair, value: Setup((kind(mask=rows_of(pair.region), strength=value),))
-
-
-def _whole(model: Model, pair: Counterfactual, value: float) -> Setup:
-    return Setup((Inpaint(mask=((1.0, 1.0), (1.0, 1.0)), strength=value),))
-
-
-def _plain(kind: Callable[[float], Control], *, off: float | None = None) -> Make:
-    """One control, or none at the value `off`."""
-    return lambda model, pair, value: Setup(() if value == off else (kind(value),))
+def _features(model: Model, pair: Counterfactual, value: float) -> Setup:
+    """Plug-and-Play whose attention is injected as much shorter as by default."""
+    known = EDITORS["Plug-and-Play"]
+    return Setup(known.controls(_known(pair), features=value, attention=0.625 * value) if value else ())
 
 
 def _inverted(template: str) -> Make:
@@ -168,7 +147,7 @@ METHODS: dict[str, Method] = {
     for method in (
         Method(NO_EDIT, "", (0.0,), 0.0, lambda model, pair, value: Setup(row=0)),
         Method(NO_CONTROL, "", (0.0,), 0.0, lambda model, pair, value: Setup(_weights(pair))),
-        Method(TRUE_MASK, "strength", PARTS, 1.0, _masked(Inpaint), masked=True),
+        Method(TRUE_MASK, "strength", PARTS, 1.0, _swept("inpainting", "strength"), masked=True),
         Method(
             "Prompt-to-Prompt, cross", "cross", FRACTIONS, 0.8, _cross, False, {"self": 0.0}, together=True,
         ),
@@ -180,50 +159,53 @@ METHODS: dict[str, Method] = {
         Method(
             "Prompt-to-Prompt, joint", "joint", (0.0, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0), 0.2, _joint, True, together=True,
         ),
-        Method("shared start", "share", SKIPPED, 0.2, _plain(lambda v: SharedStart(v), off=0.0), together=True),
-        Method("re-noising (SDEdit)", "strength", PARTS, 0.6, _whole),
+        Method("shared start", "share", SKIPPED, 0.2, _swept("shared start", "share", 0.0), together=True),
+        Method("re-noising (SDEdit)", "strength", PARTS, 0.6, _swept("re-noising", "strength")),
         Method(
-            "MasaCtrl", "start", (0.0, 0.08, 0.2, 0.4, 0.6, 0.8), 0.08, _plain(lambda v: MasaCtrl(start=v)), False,
+            "MasaCtrl", "start", (0.0, 0.08, 0.2, 0.4, 0.6, 0.8), 0.08, _swept("MasaCtrl", "start"), False,
             together=True,
         ),
         Method(
             "Plug-and-Play", "features", FRACTIONS, 0.8,
-            _plain(lambda v: PlugAndPlay(features=v, attention=0.625 * v), off=0.0), False,
-            {"attention": "0.625 of features"}, together=True,
+            _features, False, {"attention": "0.625 of features"}, together=True,
         ),
-        Method("pix2pix-zero", "guidance", (0.0, 0.03, 0.1, 0.3, 1.0), 0.1, _pix2pix_zero, False),
-        Method("SEGA", "concepts", (0.5, 1.0, 2.0, 3.5, 5.0, 8.0), 5.0, _sega, False, guided=True),
+        Method("pix2pix-zero", "guidance", (0.0, 0.03, 0.1, 0.3, 1.0), 0.1,
+               _swept("pix2pix-zero", "attention_guidance"), False),
+        Method("SEGA", "concepts", (0.5, 1.0, 2.0, 3.5, 5.0, 8.0), 5.0,
+               _swept("SEGA", "strength", sentences=True), False, guided=True),
         Method("edit-friendly", "skip", (0.0, 0.24, 0.4, 0.6, 0.8), 0.24, _inverted("edit-friendly:skip={}"), False),
         Method("InfEdit", "skip", SKIPPED, 0.0, _inverted("infedit:skip={}"), False),
         Method("TurboEdit", "skip", SKIPPED, 0.2, _inverted("turbo-edit:skip={}"), False, most=FEW),
-        Method("DDS", "rounds", (1.0, 2.0, 4.0, 8.0), 4.0, _plain(lambda v: DeltaDenoising(rounds=round(v))), False),
+        Method("DDS", "rounds", (1.0, 2.0, 4.0, 8.0), 4.0, _swept("DDS", "rounds"), False),
         Method(
-            "CDS", "rounds", (1.0, 2.0, 4.0, 8.0), 4.0, _plain(lambda v: ContrastiveDenoising(rounds=round(v))), False
+            "CDS", "rounds", (1.0, 2.0, 4.0, 8.0), 4.0, _swept("CDS", "rounds"), False
         ),
         Method(
-            "FlowEdit", "strength", (0.2, 0.4, 0.5, 0.66, 0.8, 0.95), 0.66, _plain(lambda v: FlowEdit(strength=v)), True
+            "FlowEdit", "strength", (0.2, 0.4, 0.5, 0.66, 0.8, 0.95), 0.66, _swept("FlowEdit", "strength"), True
         ),
         Method(
             "Consist", "structure", FRACTIONS, 0.3,
-            lambda m, pair, v: Setup((Consist(_word(pair), structure=v),)), True, together=True,
+            _swept("Consist", "structure"), True, together=True,
         ),
         Method(
             "UniEdit", "strength", PARTS, 0.6,
-            lambda m, pair, v: Setup((UniEdit(v),), UniEdit.inversion), True, {"omega": 5.0},
+            _swept("UniEdit", "strength"), True, {"omega": 5.0},
         ),
         Method(
             "UniEdit, omega", "omega", (1.0, 2.0, 3.5, 5.0, 8.0), 5.0,
-            lambda m, pair, v: Setup((UniEdit(omega=v),), UniEdit.inversion), True, {"strength": 0.6},
+            _swept("UniEdit", "omega"), True, {"strength": 0.6},
         ),
         Method(
             "DirectEdit", "inject", (0.1, 0.2, 0.4, 0.6, 0.8, 1.0), 0.1,
-            lambda m, pair, v: Setup((DirectEdit(v),), DirectEdit.inversion), True, together=True,
+            _swept("DirectEdit", "inject"), True, together=True,
         ),
         Method(
             "KV-Edit, word", "strength", PARTS, 24 / 28,
-            lambda m, pair, v: Setup((KVEdit(words=_word(pair), strength=v),)), True,
+            _swept("KV-Edit, word", "strength"), True,
         ),
-        Method("KV-Edit, true mask", "strength", PARTS, 24 / 28, _masked(KVEdit), True, masked=True),
+        Method(
+            "KV-Edit, true mask", "strength", PARTS, 24 / 28, _swept("KV-Edit, mask", "strength"), True, masked=True
+        ),
         Method("RF-Inversion", "stop", (0.0, 0.1, 0.25, 0.4, 0.6, 0.8), 0.25, _inverted("rf-inversion:stop={}"), True),
     )
 }  # fmt: skip
