@@ -456,7 +456,7 @@ def test_a_method_is_chosen_a_box_is_drawn_and_both_come_back(visit):
     assert drawn.input_value() == "dog=0.02,0.4,0.5,0.98"
     drawn.fill("dog=0.5,0.4,1")  # the keyboard's way, with a mistake
     page.click("#apply")
-    says(page, "At takes word=left,top,right,bottom")
+    says(page, "Region takes word=left,top,right,bottom")
     page.get_by_text("Documentation of this method").click()
     page.locator("#docs-text", has_text="things go to their boxes").wait_for()
 

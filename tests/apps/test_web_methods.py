@@ -203,8 +203,8 @@ def test_a_command_of_a_method_is_on_the_page_without_a_line_there(monkeypatch, 
 @pytest.mark.parametrize(
     ("name", "fields", "message"),
     [
-        ("place", {}, "place needs a value for At: box of a word"),
-        ("place", {"regions": "cat=0,0"}, "At takes word=left,top,right,bottom"),
+        ("place", {}, "place needs a value for Region: box of a word"),
+        ("place", {"regions": "cat=0,0"}, "Region takes word=left,top,right,bottom"),
         ("place", {"regions": "cat=0,0,1,1", "weaken": "7"}, "Weaken takes a number of at least 0 and at most 1."),
         ("attend", {"words": "horse"}, "'horse' is not a word"),
         ("attend", {"share": "half"}, "Share takes a number. Received 'half'"),
