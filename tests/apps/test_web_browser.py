@@ -446,7 +446,7 @@ def test_a_method_is_chosen_a_box_is_drawn_and_both_come_back(visit):
     says(page, "of the pixels changed")
     picture(page, "page-methods")
     page.get_by_role("tab", name="History").click()
-    page.locator("#history button", has_text="place · at dog=0.02,0.4,0.5,0.98").wait_for()
+    page.locator("#history button", has_text="place · region dog=0.02,0.4,0.5,0.98").wait_for()
     page.click("#undo")
     says(page, "Made with seed 3")
     page.locator("#target").wait_for()  # the source was made by no method
