@@ -16,6 +16,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent
 PLACE = "FOLDER"  # in a command: the temporary folder that it writes to
+CURVES = {"toybox": 20, "toybox-fast": 8, "toybox-dit": 14}  # steps
 SIX = ("FlowEdit", "Consist", "UniEdit", "DirectEdit, blend", "KV-Edit, word", "KV-Edit, mask")
 
 
@@ -54,21 +55,26 @@ def bench(*words: str) -> tuple[str, ...]:
     return ("promptweave", "bench", *words, PLACE)
 
 
+def curves(model: str, steps: int) -> Figure:
+    """Every method over its main strength, one pair of each kind of edit: all on one plot, each alone, and a table."""
+    pictures = {
+        f"curves-{model}-drawn{part}.{kind}": f"curves-{model}{part}.{kept}"
+        for part in ("", "-each")
+        for kind, kept in (("svg", "svg"), ("png", "webp"))
+    }
+    return Figure(
+        bench("curves", "--model", model, "--steps", str(steps), "--count", "8", "-o"),
+        {**pictures, f"curves-{model}-drawn.csv": f"curves-{model}.csv"},
+    )
+
+
 FIGURES = {
     "page": Figure(("pytest", "tests/apps/test_web_browser.py", "-q")),
     "bench-page": Figure(
         ("promptweave", "bench", "page", "--minutes", "15", "--clients", "4", "-o", str(FOLDER / "page-soak.webp"))
     ),
     "bench-edits": Figure(bench("edits", "--pairs", "12", "--steps", "20", "--pictures")),
-    "bench-curves": Figure(
-        bench("curves", "--model", "toybox-fast", "--steps", "8", "--count", "8", "-o"),
-        {
-            f"curves-toybox-fast-drawn{part}.{kind}": f"curves-toybox-fast{part}.{kept}"
-            for part in ("", "-each")
-            for kind, kept in (("svg", "svg"), ("png", "webp"))
-        }
-        | {"curves-toybox-fast-drawn.csv": "curves-toybox-fast.csv"},
-    ),
+    **{f"bench-curves-{model}": curves(model, steps) for model, steps in CURVES.items()},
     "bench-editors": Figure(
         bench("editors", *SIX, "--model", "toybox-dit", "--count", "3", "--steps", "10", "--pictures"),
         {"editors.webp": "editors.webp"},
