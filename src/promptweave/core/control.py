@@ -175,7 +175,7 @@ class Hooks:
         return None
 
     def strength(self, step: Step, guidance: Float[Tensor, "prompts"]) -> Float[Tensor, "prompts"]:
-        """Change the guidance of each prompt."""
+        """Change the guidance of each prompt, which is in main memory: it decides what is computed."""
         return guidance
 
     def condition(self, step: Step, text: Text) -> Text:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -62,3 +63,18 @@ class Text:
         return Text(
             many(self.cond), many(self.uncond), many(self.pooled), many(self.uncond_pooled), many(self.only_values)
         )
+
+
+class Conditioned:
+    """What a control makes of a text: the same object for as long as the text is the same, so that a layer's keys and
+    values of it are computed once."""
+
+    def __init__(self) -> None:
+        self._made: tuple[Any, Text, Text] | None = None
+
+    def __call__(self, text: Text, make: Callable[[], Text], state: Any = None) -> Text:
+        """The changed text, which `make` computes when the text, or the `state` of the change, is another."""
+        made = self._made
+        if made is None or made[0] != state or made[1] is not text:
+            made = self._made = (state, text, make())
+        return made[2]

@@ -32,6 +32,7 @@ from promptweave.core.clock import Number, Step, Window, fraction
 from promptweave.core.control import Control, Hooks, NoEffect, Probe, Run
 from promptweave.core.fields import Command, Option
 from promptweave.core.gaussian import gaussian
+from promptweave.core.precision import precision
 from promptweave.words import Words
 
 
@@ -160,11 +161,12 @@ class _Exciting(Hooks):
     subjects: dict[int, tuple[tuple[int, ...], ...]]
     window: Window
     least: dict[int, float]
-    losses: dict[int, list[list[float]]] = field(default_factory=dict[int, list[list[float]]])
+    seen: dict[int, list[Tensor]] = field(default_factory=dict[int, list[Tensor]])  # m_s of the first image, by step
     repeats: dict[int, int] = field(default_factory=dict[int, int])
 
     def __post_init__(self) -> None:
-        self.kernel = patches(self.control.sigma, reference_compat=self.control.reference_compat)
+        kernel = patches(self.control.sigma, reference_compat=self.control.reference_compat)
+        self.kernel = kernel.to(self.run.device, precision(self.run.dtype))
 
     def before_step(self, step: Step, z: Tensor, probe: Probe) -> Tensor:
         size = self.control.scale * (1 - 0.5 * step.index / max(1, step.count - 1)) ** 0.5
@@ -174,12 +176,12 @@ class _Exciting(Hooks):
         if step not in self.window:
             return z
         _, gradient, seen = self._look(z, probe)
-        for row, values in seen.items():  # of the first image
-            self.losses.setdefault(row, []).append([round(1 - float(m), 4) for m in values[0]])
+        for row, values in seen.items():
+            self.seen.setdefault(row, []).append(values[0])
         return z - size * gradient
 
     def _refine(self, z: Tensor, probe: Probe, size: float, low: float, index: int) -> Tensor:
-        """Move each image until its most neglected subject has m_s of at least `low`."""
+        """Move each image until its most neglected subject has m_s of at least `low`, for which the host waits."""
         moving = torch.ones(z.shape[:2], dtype=torch.bool, device=z.device)
         for count in range(self.control.iterations):
             losses, gradient, _ = self._look(z, probe)
@@ -216,6 +218,11 @@ class _Exciting(Hooks):
 
     def report(self) -> dict[str, Any]:
         """`losses`: 1 - m_s of each subject and step, for the first image; `repeats`: moves at steps of thresholds."""
-        losses = {str(row): dict(zip(self.words, map(list, zip(*steps, strict=True)), strict=True))
-                  for row, steps in self.losses.items()}  # fmt: skip
+        losses = {
+            str(row): {
+                word: [round(1 - m, 4) for m in found]
+                for word, found in zip(self.words, torch.stack(steps, 1).tolist(), strict=True)
+            }
+            for row, steps in self.seen.items()
+        }
         return {"losses": losses, "repeats": {str(step): count for step, count in self.repeats.items()}}

@@ -201,6 +201,7 @@ class _Placing(Hooks):
     groups: dict[int, list[tuple[tuple[Box, ...], Tensor]]]
     steps: set[int] = field(default_factory=set[int])
     sites: set[str] = field(default_factory=set[str])
+    made: dict[Any, Any] = field(default_factory=dict[Any, Any])  # f and G of all acting steps, on the device
 
     def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
         if site.kind != "cross" or step not in self.window:
@@ -216,20 +217,31 @@ class _Placing(Hooks):
     ) -> Pattern:
         """A'. Tokens whose boxes contain no cell of the grid keep their maps."""
         control, kernel = self.control, pattern.terms[0].kernel
-        acting = self.window.steps(step.count)
-        level = float(torch.linspace(*LEVELS, len(acting), dtype=torch.float64)[step.index - acting.start])
+        at = step.index - self.window.steps(step.count).start
         rest = torch.full_like(groups[0][1], control.weaken if control.reference_compat else 1.0)
         edits: list[Pattern] = []
         for boxes, tokens in groups:
-            found = factors(
-                boxes, grid, control.strength * level, control.weaken, reference_compat=control.reference_compat
-            )
+            found = self._factors(boxes, grid, step.count, kernel.device, kernel.dtype)
             if found is None:
                 continue
-            scale, added = (x.flatten().to(kernel.device, kernel.dtype) for x in found)
+            scale, added = (x[at] for x in found)
             rest = rest * (1 - tokens)
             edits += [(pattern * tokens).gated(scale), Pattern((Term(Outer(added, tokens.to(kernel.dtype))),))]
         return sum(edits, pattern * rest) if edits else pattern
+
+    def _factors(
+        self, boxes: tuple[Box, ...], grid: Grid, count: int, device: torch.device, dtype: torch.dtype
+    ) -> tuple[Float[Tensor, "steps queries"], Float[Tensor, "steps queries"]] | None:
+        """f and G in each of the acting steps; None if no box contains a cell."""
+        key, control = (boxes, grid, device, dtype), self.control
+        if key not in self.made:
+            levels: list[float] = torch.linspace(*LEVELS, len(self.window.steps(count)), dtype=torch.float64).tolist()
+            compat = control.reference_compat
+            made = [factors(boxes, grid, control.strength * x, control.weaken, reference_compat=compat) for x in levels]
+            known = [pair for pair in made if pair is not None]  # the boxes, not the levels, decide
+            sides = zip(*known, strict=True)
+            self.made[key] = tuple(torch.stack(side).flatten(1).to(device, dtype) for side in sides) or None
+        return self.made[key]
 
     def report(self) -> dict[str, Any]:
         return {"cross_steps": len(self.steps), "cross_sites": len(self.sites)}

@@ -183,6 +183,7 @@ class _Inpainting(Hooks):
         self.blended, self.fresh, self.generators, self.clean, self.more = blended, fresh, generators, clean, more
         self.drawn = drawn  # the mask, finer than the latents
         self.at: int | None = None  # the step whose latents the run has
+        self.start: Tensor | None = None  # the starting noise, on the device
         self.steps = 0
 
     def visits(self, steps: Sequence[Step]) -> Sequence[Step]:
@@ -214,7 +215,9 @@ class _Inpainting(Hooks):
     def _image(self, index: int, z: Tensor, noise: Tensor | None = None) -> Tensor:
         """The image, with the noise that latents have before a step."""
         assert self.clean is not None  # sampling gives it before the first step
-        return self.noising.noised(self.clean.to(z), index, self.noising.noise if noise is None else noise)
+        if self.start is None:
+            self.start = self.noising.noise.to(z)
+        return self.noising.noised(self.clean.to(z), index, self.start if noise is None else noise)
 
     def _drawn(self, z: Tensor) -> Tensor:
         """Fresh noise, the same for all prompts."""

@@ -151,10 +151,10 @@ def foreground(heat: Float[Tensor, "images height width"], threshold: Number) ->
 def drawn_region(mask: Drawn, run: Run) -> Region:
     """A drawn foreground, for all images of a run. Raises NoEffect if foreground or background is empty."""
     check_covers(mask, run.latent_grid, "MasaCtrl")
-    found = on_grid(mask, run.latent_grid, run.device)[None]
+    found = on_grid(mask, run.latent_grid)[None]
     if found.all():
         raise NoEffect("A mask of MasaCtrl needs a foreground and a background. Received one that is all the same.")
-    return found.expand(run.images, -1, -1)
+    return found.to(run.device).expand(run.images, -1, -1)
 
 
 def kept_apart(

@@ -32,6 +32,7 @@ from torch import Tensor
 from promptweave.core.accumulator import Maps
 from promptweave.core.clock import Number, Step, Window
 from promptweave.core.control import Control, Hooks, NoEffect, Probe, Run, Text
+from promptweave.core.encoded import Conditioned
 from promptweave.core.fields import Command, Option
 from promptweave.core.files import write_file
 from promptweave.core.precision import precision
@@ -204,17 +205,18 @@ class _Translating(Hooks):
     rows: tuple[int, ...]
     window: Window
     direction: Direction
-    losses: dict[int, list[float]] = field(default_factory=dict[int, list[float]])
+    losses: dict[int, list[Tensor]] = field(default_factory=dict[int, list[Tensor]])  # of the first image, by step
+    texts: Conditioned = field(default_factory=Conditioned)
 
     def condition(self, step: Step, text: Text) -> Text:
-        return self.direction.added(text, self.rows, self.control.strength)
+        return self.texts(text, lambda: self.direction.added(text, self.rows, self.control.strength))
 
     def before_step(self, step: Step, z: Tensor, probe: Probe) -> Tensor:
         if not self.control.attention_guidance or step not in self.window:
             return z
         value, gradient = probe.gradient(z, Sites("cross"), self._distance, by_site=True, by_head=True)
         for row in self.rows:
-            self.losses.setdefault(row, []).append(round(float(value[row, 0]), 6))
+            self.losses.setdefault(row, []).append(value[row, 0])
         return z - limited(self.control.attention_guidance * gradient, z, self.control.limit)
 
     def _distance(self, maps: Maps) -> Float[Tensor, "prompts images"]:
@@ -230,4 +232,4 @@ class _Translating(Hooks):
 
     def report(self) -> dict[str, Any]:
         """`losses`: L of each target's first image at each step."""
-        return {"losses": {str(row): values for row, values in self.losses.items()}}
+        return {"losses": {str(row): [round(float(x), 6) for x in found] for row, found in self.losses.items()}}

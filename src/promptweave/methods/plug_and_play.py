@@ -26,6 +26,7 @@ from torch import Tensor
 
 from promptweave.core.clock import Number, Span, Step, Window, fraction
 from promptweave.core.control import Control, Hooks, NoEffect, Run, Text
+from promptweave.core.encoded import Conditioned
 from promptweave.core.features import Block, Features
 from promptweave.core.fields import Command, Option
 from promptweave.core.rows import Branch, Layout, Rows
@@ -112,15 +113,12 @@ class _Plugged(Hooks):
     given: bool
     feature_steps: set[int] = field(default_factory=set[int])
     self_steps: set[int] = field(default_factory=set[int])
+    texts: Conditioned = field(default_factory=Conditioned)
 
     def condition(self, step: Step, text: Text) -> Text:
         """The source's negative prompt is empty."""
-        if self.empty is None:
-            return text
-        text = text.with_uncond(_with_first(text.uncond, self.empty.uncond))
-        if text.uncond_pooled is None or self.empty.uncond_pooled is None:
-            return text
-        return text.with_pooled(text.pooled, _with_first(text.uncond_pooled, self.empty.uncond_pooled))
+        empty = self.empty
+        return text if empty is None else self.texts(text, lambda: _emptied(text, empty))
 
     def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
         if step not in self.attention_window or site.name not in self.sites:
@@ -153,6 +151,14 @@ class _Plugged(Hooks):
             "self_steps": len(self.self_steps),
             "self_sites": len(self.sites),
         }
+
+
+def _emptied(text: Text, empty: Text) -> Text:
+    """The text with another one as the source's unconditional half."""
+    text = text.with_uncond(_with_first(text.uncond, empty.uncond))
+    if text.uncond_pooled is None or empty.uncond_pooled is None:
+        return text
+    return text.with_pooled(text.pooled, _with_first(text.uncond_pooled, empty.uncond_pooled))
 
 
 def _with_first(x: Tensor, first: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ from torch import Tensor
 from promptweave.core.accumulator import Maps
 from promptweave.core.clock import Number, Span, Step, Window
 from promptweave.core.control import Control, Hooks, NoEffect, Run, Text
+from promptweave.core.encoded import Conditioned
 from promptweave.core.fields import Command, Option
 from promptweave.core.pattern import Dense, Pattern, Term
 from promptweave.core.rows import Rows
@@ -75,7 +76,7 @@ class PromptMixing(Control):
         windows = [Window.of(getattr(self, n), f"{n} of PromptMixing") for n in ("window", "self_attention")]
         if not windows[0].steps(run.steps) or (preserve and not windows[1].steps(run.steps)):
             raise NoEffect(f"PromptMixing needs one of the {run.steps} steps in its windows. Received {windows}.")
-        values, weights = dict[int, Tensor](), torch.zeros(run.tokens, 2, device=run.device)  # weights: of o and p
+        values, weights = dict[int, Tensor](), torch.zeros(run.tokens, 2)  # weights: of o and p
         weights[[token for word in preserve for token in run.words[SOURCE].find(word)], 1] = 1
         for row, proxy in zip(rows, proxies, strict=True):
             words = run.words[row]
@@ -88,7 +89,7 @@ class PromptMixing(Control):
             weights[list(counterparts(self.word, run.words[SOURCE], words).get("source", ())), 0] = 1
         if weights.prod(1).any():
             raise NoEffect(f"preserve must not name the word that changes. Received {self.word!r} for both.")
-        maps = Maps(run.map_sites, (SOURCE,), {SOURCE: weights}, own=True)
+        maps = Maps(run.map_sites, (SOURCE,), {SOURCE: weights.to(run.device)}, own=True)
         where = Sites("self", max_queries=4 * run.map_grid[0] * run.map_grid[1])  # 32 x 32 at 512 pixels
         blend = LocalBlend(self.word, (), self.threshold, start=self.background, targets=rows)
         return _Mixing(self, values, maps, where, blend.bind(run) if self.background < 1 else Hooks())
@@ -102,12 +103,16 @@ class _Mixing(Hooks):
     where: Sites
     blend: Hooks
     steps: set[int] = field(default_factory=set[int])
+    texts: Conditioned = field(default_factory=Conditioned)
 
     def condition(self, step: Step, text: Text) -> Text:
         if step not in Window.of(self.control.window):
             return text
         self.steps.add(step.index)
-        return text.with_values(torch.stack([self.values.get(row, own) for row, own in enumerate(text.values)]))
+        values = self.values
+        return self.texts(
+            text, lambda: text.with_values(torch.stack([values.get(row, own) for row, own in enumerate(text.values)]))
+        )
 
     def observe(self, step: Step, site: Site, rows: Rows) -> None:
         self.blend.observe(step, site, rows)

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -173,6 +174,11 @@ class _Guiding(Hooks):
         }
 
 
+@cache  # not to copy it to the device in every step
+def _kernel(device: torch.device, dtype: torch.dtype) -> Float[Tensor, "1 1 3 3"]:
+    return KERNEL.to(device, dtype)[None, None]
+
+
 def largest(x: Float[Tensor, "*channels height width"], quantile: Number) -> Bool[Tensor, "*channels height width"]:
     """Where a value is at least the quantile of its channel (SEGA, equation 6)."""
     flat = x.flatten(-2).to(torch.promote_types(x.dtype, torch.float32))
@@ -183,7 +189,9 @@ def attended(
     move: Latents, heat: Float[Tensor, "prompts images rows columns"], quantile: Number, t: int | float
 ) -> Bool[Tensor, "prompts images 1 height width"]:
     """M1 M2 for a concept's guidance and its words' maps, at time t (LEDITS++, section 3.3)."""
-    smooth = F.conv2d(F.pad(heat.flatten(0, 1)[:, None], (1, 1, 1, 1), mode="reflect"), KERNEL.to(heat)[None, None])
+    smooth = F.conv2d(
+        F.pad(heat.flatten(0, 1)[:, None], (1, 1, 1, 1), mode="reflect"), _kernel(heat.device, heat.dtype)
+    )
     looked = F.interpolate(largest(smooth, quantile).to(heat), size=move.shape[-2:])  # to the nearest cell
     looked = looked.view(*heat.shape[:2], 1, *move.shape[-2:]) > 0
     return looked if t > EARLY else looked & largest(move.abs().sum(2, keepdim=True), quantile)

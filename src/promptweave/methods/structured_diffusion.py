@@ -32,6 +32,7 @@ from torch import Tensor
 
 from promptweave.core.clock import Step
 from promptweave.core.control import Control, Hooks, NoEffect, Run, Text
+from promptweave.core.encoded import Conditioned
 from promptweave.core.fields import Command, Option
 from promptweave.core.pattern import Pattern
 from promptweave.core.rows import Rows
@@ -113,6 +114,7 @@ class _Composing(Hooks):
     phrases: dict[int, list[tuple[str, tuple[int, ...]]]]
     variant: str
     keys: dict[int, Float[Tensor, "phrases tokens dim"]] = field(default_factory=dict[int, Tensor])
+    texts: Conditioned = field(default_factory=Conditioned)
 
     @cached_property
     def encodings(self) -> dict[str, Float[Tensor, "own dim"]]:
@@ -123,6 +125,9 @@ class _Composing(Hooks):
         return {text: rows[[0, *tokens]] for text, rows, tokens in zip(texts, made, own, strict=True)}
 
     def condition(self, step: Step, text: Text) -> Text:
+        return self.texts(text, lambda: self._composed(text))
+
+    def _composed(self, text: Text) -> Text:
         values = list(text.values.unbind(0))
         for row, phrases in self.phrases.items():
             if self.variant == "values":

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
@@ -21,7 +24,7 @@ from promptweave.models.control_net import ControlPicture
 from promptweave.models.copies import ALL_DIFFERENT, Copies
 from promptweave.models.dry_run import FusedAttention, kept_bytes, without_weights
 from promptweave.models.image_prompt import ImagePrompt
-from promptweave.models.pipeline import PipelineModel
+from promptweave.models.pipeline import PipelineModel, on_device
 from promptweave.models.prefix import prefix, shared
 from promptweave.models.residual import altered, residual_blocks
 from promptweave.models.skipping import skipped
@@ -29,6 +32,7 @@ from promptweave.models.switched import is_compiled, one_at_a_time
 from promptweave.models.tap import as_made, installed
 from promptweave.words import Words
 
+SLOWEST = math.log(10000)  # of an embedded guidance, the logarithm of the longest period
 FINEST_MAP = 16  # words are well localised on 16 x 16 maps, and on a quarter of the latent where that is finer
 
 
@@ -210,9 +214,13 @@ class UNetModel(PipelineModel):
         """The embedding of guidance for networks distilled to take it as an input (LCM, Luo et al. 2023)."""
         if self.guided:
             return None
-        scale = torch.as_tensor(guidance, device="cpu", dtype=precision(self.dtype)).expand(rows) - 1
-        width = self.unet.config.time_cond_proj_dim
-        return self.pipeline.get_guidance_scale_embedding(scale, width, scale.dtype).to(self.device, self.dtype)
+        scale = on_device(guidance, self.device, precision(self.dtype)).expand(rows) - 1
+        half, odd = divmod(self.unet.config.time_cond_proj_dim, 2)
+        # As diffusers, in single precision; its own function copies this number to the device in every step.
+        lowest = float(np.float32(SLOWEST) / np.float32(half - 1))
+        places = torch.arange(half, dtype=scale.dtype, device=scale.device)
+        angles = (1000.0 * scale)[:, None] * torch.exp(places * -lowest)
+        return F.pad(torch.cat([angles.sin(), angles.cos()], 1), (0, odd)).to(self.dtype)
 
     def gradient_memory(self, latent_grid: tuple[int, int]) -> GradientMemory | None:
         """The memory of a gradient by the text, for one image with latents of this (height, width); nothing is

@@ -96,11 +96,11 @@ class Prober:
             self._pass(z, look, backward)
         return found[0], found[1]
 
-    def _spread(self, z: Tensor) -> float:
+    def _spread(self, z: Tensor) -> Tensor | float:
         """How much larger the solver's latents are than the network's input. Scaled by it, a move along a gradient
         changes the image equally with every solver."""
         read = self.solver.scale(z, self.solver.calls(self.here.step)[0])
-        return float(z.detach().norm() / read.detach().norm().clamp_min(1e-12))
+        return 1.0 if read is z else z.detach().norm() / read.detach().norm().clamp_min(1e-12)
 
     def _maps(self, z: Tensor, sites: Sites, by_site: bool = False, by_head: bool = False) -> Maps:
         return Maps(sites, tuple(range(self.here.layout.first, len(z))), by_site=by_site, by_head=by_head)
@@ -119,7 +119,8 @@ class Prober:
 
 
 def _gradient(loss: Tensor, z: Tensor, scale: float) -> Tensor:
-    """The gradient of a loss, computed on `scale` times the loss; `scale` is halved until all values are finite."""
+    """The gradient of a loss, computed on `scale` times the loss; `scale` is halved until all values are finite, for
+    which the host waits in half precision."""
     if not loss.requires_grad:
         return torch.zeros_like(z)
     while True:

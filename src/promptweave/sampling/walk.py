@@ -24,13 +24,13 @@ from promptweave.sampling.steps import guide
 Progress = Callable[[Step, Tensor], None]
 
 
-def branches(model: Model, guidance: int | float, strength: Tensor | None = None) -> tuple[Branch, ...]:
+def branches(model: Model, guidance: int | float, scales: Sequence[float] | None = None) -> tuple[Branch, ...]:
     """Both halves for classifier-free guidance; the conditional one if it is off or an input of the network.
 
-    `strength` [prompts]: the guidance of each prompt after the controls, which then decides; both halves are needed if
-    one is guided.
+    `scales`: the guidance of each prompt after the controls, which then decides; both halves are needed if one is
+    guided.
     """
-    on = guidance != 1 if strength is None else bool((strength != 1).any())
+    on = guidance != 1 if scales is None else any(scale != 1 for scale in scales)
     return ("uncond", "cond") if model.guided and on else ("cond",)
 
 
@@ -56,16 +56,18 @@ def walk(
     steered = any(type(hook).strength is not Hooks.strength for hook in hooks)
     before_each = [0, *accumulate(len(solver.calls(step)) for step in solver.steps)]
     memory, order, channels = Memory(), solver.steps[begin:], None
+    strengths: dict[tuple[float, ...], Tensor] = {}  # the guidance of each prompt, on the device
     for hook in hooks:
         order = hook.visits(order)
         channels = hook.channels() if channels is None else channels
     for step in order:
         asked = before_each[step.index]
         step = replace(step, call=asked)
-        strength = torch.full((count,), float(guidance), device=z.device, dtype=z.dtype)
-        for hook in hooks:
-            strength = hook.strength(step, strength)
-        layout = replace(layout, branches=branches(model, guidance, strength if steered else None))
+        scales = _scales(step, hooks, guidance, count, z.dtype) if steered else (float(guidance),) * count
+        if scales not in strengths:
+            strengths[scales] = torch.tensor(scales, device=z.device, dtype=z.dtype)
+        strength = strengths[scales]
+        layout = replace(layout, branches=branches(model, guidance, scales if steered else None))
         conditioned = texts[step.index]
         for index, hook in enumerate(hooks):
             conditioned = hook.condition(step, conditioned)
@@ -93,6 +95,16 @@ def walk(
         if progress:
             progress(step, z)
     return z
+
+
+def _scales(
+    step: Step, hooks: Sequence[Hooks], guidance: int | float, count: int, dtype: torch.dtype
+) -> tuple[float, ...]:
+    """The guidance of each prompt after the controls."""
+    strength = torch.full((count,), float(guidance), dtype=dtype)
+    for hook in hooks:
+        strength = hook.strength(step, strength)
+    return tuple(strength.tolist())
 
 
 def _predicted(
