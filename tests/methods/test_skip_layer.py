@@ -111,7 +111,7 @@ def test_it_is_diffusers_pipeline(tokenizer, steps, options):
     ours = run_sample(model, [PROMPT], noise=noise, steps=steps, guidance=3.0, controls=[control])
     start, stop = control.window
     wanted = pipeline(
-        PROMPT, latents=noise, num_inference_steps=steps, guidance_scale=3.0, output_type="latent",
+        PROMPT, latents=noise, num_inference_steps=steps, guidance_scale=3.0, output_type="latent", max_sequence_length=model.t5_length,
         skip_guidance_layers=list(control.layers), skip_layer_guidance_scale=control.scale,
         skip_layer_guidance_start=start, skip_layer_guidance_stop=stop,
     ).images  # fmt: skip
