@@ -111,9 +111,9 @@ def test_it_is_diffusers_pipeline(tokenizer, steps, options):
     ours = run_sample(model, [PROMPT], noise=noise, steps=steps, guidance=3.0, controls=[control])
     start, stop = control.window
     wanted = pipeline(
-        PROMPT, latents=noise, num_inference_steps=steps, guidance_scale=3.0, output_type="latent", max_sequence_length=model.t5_length,
-        skip_guidance_layers=list(control.layers), skip_layer_guidance_scale=control.scale,
-        skip_layer_guidance_start=start, skip_layer_guidance_stop=stop,
+        PROMPT, latents=noise, num_inference_steps=steps, guidance_scale=3.0, output_type="latent",
+        max_sequence_length=model.t5_length, skip_guidance_layers=list(control.layers),
+        skip_layer_guidance_scale=control.scale, skip_layer_guidance_start=start, skip_layer_guidance_stop=stop,
     ).images  # fmt: skip
     torch.testing.assert_close(ours.latents[0], wanted, rtol=1e-12, atol=1e-12)
     assert ours.reports[0]["steps"] == len([i for i in range(steps) if steps * start < i < steps * stop]) > 0
