@@ -9,7 +9,9 @@ from importlib import import_module
 from inspect import signature
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import promptweave as pw
 from promptweave.core.fields import options_of
@@ -96,6 +98,21 @@ def test_one_command_makes_every_picture(monkeypatch: pytest.MonkeyPatch) -> Non
     for figure in figures.values():
         if figure.command[0] == "promptweave":
             build().parse_args(figure.command[1:], exit_on_error=False, print_error=False)
+
+
+def test_a_picture_is_written_where_it_changed_and_a_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(HERE / "docs" / "pictures"))
+    kept, path = import_module("kept"), tmp_path / "a.webp"
+    pixels = np.linspace(60, 200, 16 * 24, dtype=np.uint8).reshape(16, 24, 1).repeat(3, 2)
+    assert kept.put(Image.fromarray(pixels), path) and not kept.put(Image.fromarray(pixels + np.uint8(1)), path)
+    assert kept.put(Image.fromarray(pixels[::-1]), path) and kept.put(Image.fromarray(pixels[:8]), path)
+    monkeypatch.setattr(kept, "DONE", tmp_path / "out" / "pictures.json")
+    first = kept.Progress("code")
+    first.note("hat")
+    assert kept.Progress("code").has("hat") and not first.has("demo") and not kept.Progress("other").has("hat")
+    assert len(kept.fingerprint()) == 64
 
 
 def test_the_index_links_every_page() -> None:

@@ -46,6 +46,7 @@ TRANSLATIONS = ((1, 0), (2, 0), (2, 0.1), (2, 1))  # strength, guidance
 HATS = "a cat wearing a hat on the grass", "a lion wearing a hat on the grass"
 DOG = "a photo of a dog next to a house in the snow"
 RIDING = "a photo of a cat riding a bike in the snow"
+CHANGED = 4  # how often differences are enlarged
 FACTORS = (-2.0, -1.0, 0.0, 1.0, 2.0, 4.0)
 
 
@@ -113,16 +114,20 @@ def places() -> Image.Image:
 
 
 def colours() -> Image.Image:
-    """Two things of two colours: the first scenes of `bench methods compose`, plain and with both variants."""
-    rng, model, made, heads = random.Random("compose 5000"), pw.load("toybox"), list[np.ndarray](), list[str]()
+    """Two things of two colours: the first scenes of `bench methods compose`, plain, with both variants, and what these
+    change."""
+    rng, model, made, heads = random.Random("compose 5000"), pw.load("toybox-fast"), list[np.ndarray](), list[str]()
     for number in range(6):
         scene = two_colours(rng).with_(style="photo")
         phrases = tuple(article(thing.words) for thing in scene.things)
         controls = [pw.StructuredDiffusion(phrases, name, (row,)) for row, name in ((1, "values"), (2, "keys"))]
         noise = pw.noise_for(model, 5000 + number)
-        made.append(pw.sample(model, [caption(scene)] * 3, noise=noise, controls=controls).pictures[:, 0])
+        pictures = pw.sample(model, [caption(scene)] * 3, noise=noise, controls=controls).pictures[:, 0]
+        changed = np.abs(pictures[1:].astype(int) - pictures[0]).max(-1, keepdims=True).repeat(3, -1)
+        made.append(np.concatenate([pictures, (CHANGED * changed).clip(0, 255).astype(np.uint8)]))
         heads.append(" next to ".join(phrases))
-    return grid_sheet([[pictures[row] for pictures in made] for row in range(3)], ["plain", "values", "keys"], heads)
+    rows = ["plain", "values", "keys", *(f"{name}: changed, x {CHANGED}" for name in ("values", "keys"))]
+    return grid_sheet([[pictures[row] for pictures in made] for row in range(len(rows))], rows, heads)
 
 
 def mutual() -> Image.Image:

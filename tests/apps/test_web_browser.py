@@ -429,7 +429,7 @@ def test_a_method_is_chosen_a_box_is_drawn_and_both_come_back(visit):
     choose(page, "place")
     assert not page.locator("#target").is_visible() and not page.locator("#strengths").is_visible()
     page.click("#apply")
-    says(page, "place needs a value for At: box of a word")
+    says(page, "place needs a value for Region: box of a word")
     page.locator(".pw-chip", has_text="dog").click()
     assert page.locator(".pw-chip[aria-pressed=true]").inner_text() == "dog"
     canvas = page.locator(".pw-canvas img")
