@@ -14,6 +14,7 @@ from promptweave.apps.cli import main
 from promptweave.apps.web.session import Session
 from promptweave.apps.web.studio import Studio
 from promptweave.core.file_names import numbered
+from promptweave.editing.drawn_sheet import DrawnSheet
 from promptweave.editing.recipe import BrokenRecipe
 
 SOURCE, TARGET = "a photo of a cat riding a bike", "a photo of a dog riding a bike"
@@ -112,6 +113,8 @@ def test_single_maps_are_those_of_the_word_at_steps_that_were_run(run, tiny_fold
     names = sorted(path.name for path in Path("single").iterdir())
     assert code == 0 and len(names) == 2 and all(name.endswith("_1_cat.png") for name in names)
     assert [name.split("_")[2] for name in names] == ["0", "2"]  # 50 is past the end
+    with pytest.raises(DrawnSheet, match="drawn from attention maps .* again: promptweave maps 'a cat on a bike' --st"):
+        pw.replay(Path("single", names[0]))
     assert "wrote 2 single maps to single, " in out and out.count("wrote") == 3 and "step 2 is shown instead" in out
     code, _, err = run("maps", "a cat", "--steps", "1", "-m", str(tiny_folder), "--steps-shown", "0", "--files", "b",
                        "--word", "dog")  # fmt: skip
