@@ -35,7 +35,7 @@ def test_from_a_table_to_the_page(run: Any, tiny_folder: Path, tmp_path: Path) -
     (tmp_path / "edits.csv").write_text("source,target,image\na black cat,a black dog,cat.png\n")
     Image.new("RGB", (32, 32), (200, 40, 90)).save(tmp_path / "cat.png")
     asked = (
-        "bench", "pie", "--data", "edits.csv", "--editors", "none,replace:self=0.5", "--inversions", "direct",
+        "bench", "pie", "--data", "edits.csv", "--editors", "none,replace:self-attention=0.5", "--inversions", "direct",
         "--grid", "cross=0.2,0.8", "--model", str(tiny_folder), "--steps", "2", "-o", "run",
     )  # fmt: skip
     code, out, err = run(*asked)

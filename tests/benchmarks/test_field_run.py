@@ -269,7 +269,7 @@ def test_the_published_way_and_what_pairs_know(data: Path, tiny: Any) -> None:
     }  # fmt: skip
     wordless = EditPair(**{**vars(pair), "words": ((), ()), "mask": None})
     assert "blend" not in call_of(way, wordless, tiny).options
-    (way,) = read_ways(["refine:blend=pair,mask=pair,self=0.2:0.5"])
+    (way,) = read_ways(["refine:blend=pair,mask=pair,self_attention=0.2:0.5"])
     assert call_of(way, pair, tiny).options["blend"] == ("cat", "dog") and way.options["self_attention"] == (0.2, 0.5)
     (alone,) = read_ways(["kvedit:blend=pair"])
     assert call_of(alone, pair, tiny).options == {"kind": "kvedit", "blend": ("cat",)}, "the source has no dog"
@@ -278,14 +278,17 @@ def test_the_published_way_and_what_pairs_know(data: Path, tiny: Any) -> None:
 
 
 def test_a_grid_makes_ways_of_the_editors_that_read_it() -> None:
-    ways = read_ways(["none", "refine:cross=0.5", "pnp"], read_grid(["self=0.1,0.9", "steps=4"]))
+    ways = read_ways(["none", "refine:cross=0.5", "pnp"], read_grid(["self-attention=0.1,0.9", "steps=4"]))
     assert ways == [
         Way("none", {}, {"steps": 4}),
         Way("refine", {"cross": 0.5, "self_attention": 0.1}, {"steps": 4}, 0.1),
         Way("refine", {"cross": 0.5, "self_attention": 0.9}, {"steps": 4}, 0.9),
         Way("pnp", {}, {"steps": 4}),
     ]
-    for editors, axes in ((["refine"], ["self=0.1", "self_attention=0.2"]), (["refine:cross=1"], ["cross=0.2"])):
+    for editors, axes in (
+        (["refine"], ["self-attention=0.1", "self_attention=0.2"]),
+        (["refine:cross=1"], ["cross=0.2"]),
+    ):
         with pytest.raises(ValueError, match="of refine is given twice"):
             read_ways(editors, read_grid(axes))
     for text in ("cross", "cross=", "cross=1,,2"):

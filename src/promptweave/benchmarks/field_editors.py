@@ -114,8 +114,8 @@ def _check_once(axes: Sequence[str], base: Way) -> None:
 def split_names(texts: Sequence[str]) -> tuple[str, ...]:
     """Names with options from texts that may hold several, with commas between.
 
-    >>> split_names(["none,replace:cross=0.4,self=0.2:0.6,refine:cross=1"])
-    ('none', 'replace:cross=0.4,self=0.2:0.6', 'refine:cross=1')
+    >>> split_names(["none,replace:cross=0.4,self_attention=0.2:0.6,refine:cross=1"])
+    ('none', 'replace:cross=0.4,self_attention=0.2:0.6', 'refine:cross=1')
     """
     found: list[str] = []
     for text in texts:
@@ -131,8 +131,8 @@ def split_names(texts: Sequence[str]) -> tuple[str, ...]:
 def read_grid(texts: Sequence[str]) -> dict[str, list[Any]]:
     """Axes as text, OPTION=VALUE,VALUE,...
 
-    >>> read_grid(["cross=0.2,0.8", "self=0.4"])
-    {'cross': [0.2, 0.8], 'self': [0.4]}
+    >>> read_grid(["cross=0.2,0.8", "joint=0.4"])
+    {'cross': [0.2, 0.8], 'joint': [0.4]}
     """
     found: dict[str, list[Any]] = {}
     for text in texts:
