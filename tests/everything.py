@@ -96,6 +96,8 @@ CROSS: dict[str, Thing] = {
     "structured diffusion": generated(pw.StructuredDiffusion(("a cat", "a bike"), "values")),
     "pix2pix-zero": controlled(pw.Pix2PixZero("cat", "dog"), target=SOURCE),
     "masactrl": controlled(pw.MasaCtrl()),
+    "masactrl by words": controlled(pw.MasaCtrl(words="bike", start=0.2)),
+    "two passes": edited(LONGER, two_pass=True),
     "plug and play": controlled(pw.PlugAndPlay()),
     "delta denoising": controlled(pw.DeltaDenoising(rounds=1)),
     "contrastive denoising": controlled(pw.ContrastiveDenoising(rounds=1)),

@@ -1,6 +1,11 @@
-"""Every family on a GPU in half precision, with everything that acts; and that nothing in the loop waits for it."""
+"""Every family on a GPU in half precision, with everything that acts; and that nothing in the loop waits for it.
+
+PROMPTWEAVE_GPU_TESTS names another device: cpu runs what does not need a GPU where there is none.
+"""
 
 from __future__ import annotations
+
+import os
 
 import pytest
 import torch
@@ -9,9 +14,11 @@ from families import BUILDERS
 
 from promptweave import LocalBlend, RecordMaps, Replace, Reweight, load, noise_for, sample
 
+DEVICE = os.environ.get("PROMPTWEAVE_GPU_TESTS", "cuda")
+MISSING = DEVICE.startswith("cuda") and not torch.cuda.is_available()
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="these runs are on a GPU, and torch sees none here"),
+    pytest.mark.skipif(MISSING, reason="these runs are on a GPU, and torch sees none here"),
 ]
 PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 CLOSE = 0.05  # of the norm, at the end of five steps in bfloat16, whose numbers have 8 bits
@@ -23,13 +30,14 @@ FREE = (
     "flow",
     "consist",
     "pix2pix-zero",
+    "masactrl by words",
     "prompt mixing",
 )
 
 
 def on_gpu(family: str, tokenizer, dtype: torch.dtype):
     pipeline = BUILDERS[family](tokenizer)
-    pipeline.to("cuda", dtype)
+    pipeline.to(DEVICE, dtype)
     pipeline.set_progress_bar_config(disable=True)
     return load(pipeline)
 
@@ -56,6 +64,7 @@ def test_everything_that_acts_is_finite_and_near_single_precision(models, name):
             assert name in FREE or away < CLOSE, (precision, away)
 
 
+@pytest.mark.skipif(not DEVICE.startswith("cuda"), reason="only CUDA tells that its host waits")
 @pytest.mark.parametrize("family", ["Stable Diffusion 1.x", "Stable Diffusion XL", "Stable Diffusion 3", "FLUX.1-dev"])
 def test_nothing_in_the_loop_waits_for_the_device(family, tokenizer):
     """From the second step on, when what a run keeps is made; noise that a solver draws on the way is the CPU's."""

@@ -1,4 +1,4 @@
-"""What the tests on a GPU go through, on the CPU in two families, so that it is sound where a GPU is lent."""
+"""What the tests on a GPU go through, on the CPU in two families in half precision, so that it is sound on a GPU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from promptweave import load
 
 @pytest.fixture(scope="module", params=[build_tiny, build_sd3], ids=["UNet", "MM-DiT"])
 def model(request, tokenizer):
-    return load(request.param(tokenizer))
+    return load(request.param(tokenizer).to(torch.bfloat16))
 
 
 @pytest.mark.parametrize("name", THINGS)

@@ -5,10 +5,23 @@ from __future__ import annotations
 import pytest
 import torch
 
-from promptweave import LocalBlend, RecordMaps, Refine, Replace, Reweight, noise_for, record, sample
+from promptweave import (
+    LocalBlend,
+    MasaCtrl,
+    PerturbedAttentionGuidance,
+    PlugAndPlay,
+    RecordMaps,
+    Refine,
+    Replace,
+    Reweight,
+    SkipLayerGuidance,
+    noise_for,
+    record,
+    sample,
+)
 from promptweave.core.control import Hooks
 from promptweave.core.pattern import Pattern
-from promptweave.core.routes import Gather, Piece, Route
+from promptweave.core.routes import Gather, Piece, Route, beside
 from promptweave.core.rows import Layout, Rows
 from promptweave.sampling import passes
 
@@ -24,6 +37,12 @@ CONTROLS = {
     "blend": (
         Replace(targets=(1,)), Refine(targets=(2,)), LocalBlend("bike", start=0.0), RecordMaps(columns=((5,),) * 3),
     ),
+    "appearance": (MasaCtrl(start=0.2, targets=(1,)), MasaCtrl(start=0.2, words="bike", targets=(2,))),
+    "layout": (RecordMaps(columns=((5,),) * 3), PlugAndPlay()),
+    "guidance": (
+        Replace(targets=(1,), **WINDOWS), Refine(targets=(2,), **WINDOWS), SkipLayerGuidance(layers=(1,), window=1.0),
+        PerturbedAttentionGuidance(layers="down_self_0", window=0.6),
+    ),
 }  # fmt: skip
 
 
@@ -32,13 +51,12 @@ def called(monkeypatch):
     """Switches on that controls are called at every site of every step."""
 
     def on() -> None:
-        monkeypatch.setattr(passes.Pass, "_plans", lambda self: None)
+        monkeypatch.setattr(passes.Pass, "_plans", lambda *_: None)
 
     return on
 
 
-@pytest.mark.parametrize("guidance", [3.0, 1.0])
-@pytest.mark.parametrize("name", CONTROLS)
+@pytest.mark.parametrize("name, guidance", [*((name, 3.0) for name in CONTROLS), ("refine", 1.0), ("blend", 1.0)])
 def test_a_known_edit_is_the_edit(name, guidance, tiny64, called):
     prompts = [SOURCE, *TARGETS]
     noise = noise_for(tiny64, 0, 2).double()
@@ -90,6 +108,19 @@ class Doubled(Hooks):
         return rows.put("cond", 1, v=row.v * (1 + step.index))
 
 
+def test_every_method_says_what_decides_about_its_attention():
+    def below(kind):
+        return {kind}.union(*map(below, kind.__subclasses__()))
+
+    editing = {
+        kind
+        for kind in below(Hooks)
+        if kind.__module__.startswith("promptweave.methods") and kind.attention is not Hooks.attention
+    }
+    assert len(editing) >= 10
+    assert not {kind for kind in editing if kind.state is Hooks.state}
+
+
 def test_a_control_that_says_nothing_is_called_everywhere(tiny, called):
     from promptweave.core.control import Control
 
@@ -132,6 +163,31 @@ def test_a_route_computes_what_the_rows_do():
         route.q(other.q), route.k(other.k), route.values(other.v)
     )  # fmt: skip
     torch.testing.assert_close(route.summed(outputs), change(other).evaluate(), rtol=0, atol=1e-12)
+
+
+def test_routes_beside_each_other_compute_what_their_parts_do():
+    """Rows of further predictions stand before those of the run."""
+    tokens, weights = drawn(7, 7, seed=8), drawn(7, seed=9)
+
+    def first(rows):
+        pattern = rows["cond"][0].pattern @ tokens + rows["cond"][2].pattern * weights
+        return rows.put("cond", 2, pattern=pattern)
+
+    def second(rows):
+        return rows.put("cond", 1, k=rows["cond"][0].k, v=rows["cond"][0].v)
+
+    size = LAYOUT.size
+    edits = [first, None, second, first]
+    known = [None if edit is None else Route.of(edit(rows_of())) for edit in edits]
+    parts = [rows_of(seed) for seed in (20, 30, 40, 50)]
+    q, k, v = (torch.cat([getattr(rows, name) for rows in parts]) for name in "qkv")
+    wanted = [
+        torch.nn.functional.scaled_dot_product_attention(rows.q, rows.k, rows.v) if edit is None
+        else edit(rows).evaluate() for edit, rows in zip(edits, parts, strict=True)
+    ]  # fmt: skip
+    route = beside([(one, size) for one in known])
+    outputs = torch.nn.functional.scaled_dot_product_attention(route.q(q), route.k(k), route.values(v))
+    torch.testing.assert_close(route.summed(outputs), torch.cat(wanted), rtol=0, atol=1e-12)
 
 
 def test_what_is_new_has_no_route():

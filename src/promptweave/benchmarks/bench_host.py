@@ -19,10 +19,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from promptweave.benchmarks.bench_speed import MAPS, PROMPTS
 from promptweave.core.control import Control
-from promptweave.methods import LocalBlend, Refine, Replace, Reweight
+from promptweave.methods import LocalBlend, MasaCtrl, PlugAndPlay, Refine, Replace, Reweight
 
 WARM = 2  # steps, the first of a run, that make what it keeps
-COUNTED = 2, 3  # steps of the runs whose operations are counted
+COUNTED = 3  # steps of the runs whose operations are counted
 SIZE = (64, 64)
 REFINED = "a photo of a big cat riding a bike"
 DIFFUSERS, PLAIN, FRESH, RECORDED = "diffusers", "plain", "a fresh edit", "a target on a recording"
@@ -34,6 +34,8 @@ VARIANTS: dict[str, tuple[Control, ...]] = {
     "word maps": MAPS["word maps"],
     "refine": (Refine(**WINDOWS),),
     "re-weight": (Reweight({"bike": 2.0}),),
+    "MasaCtrl": (MasaCtrl(start=0.0),),
+    "plug-and-play": (PlugAndPlay(features=1.0, attention=1.0),),
 }
 # What only says how memory is to be read, and launches nothing.
 VIEWS = (
@@ -68,8 +70,7 @@ def runs(pipeline: Any) -> dict[str, Run]:
     source, target = PROMPTS
     settings: dict[str, Any] = {"model": model, "size": SIZE, "guidance": 7.5}
     recording: Any = cache(lambda steps: record(source, **settings, steps=steps, **WINDOWS))
-    for steps in COUNTED:  # not counted below; nor is what a model makes when it is first used
-        recording(steps)
+    recording(COUNTED)  # not counted below; nor is what a model makes when it is first used
 
     def theirs(steps: int, mark: Mark) -> Any:
         def ended(pipeline: Any, step: int, time: Any, values: dict[str, Any]) -> dict[str, Any]:
@@ -102,12 +103,10 @@ def runs(pipeline: Any) -> dict[str, Run]:
 
 def operations(run: Run) -> int:
     """Operations of the third step, which is like all behind it: a run's first two make what the run keeps."""
-    counted: list[int] = []
-    for steps in COUNTED:
-        with Operations() as seen:
-            run(steps, lambda: None)
-        counted.append(seen.count)
-    return counted[1] - counted[0]
+    at: list[int] = []
+    with Operations() as seen:
+        run(COUNTED, lambda: at.append(seen.count))
+    return at[2] - at[1]
 
 
 def built() -> dict[str, Any]:

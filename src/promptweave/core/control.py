@@ -60,15 +60,15 @@ class NoEffect(ValueError):
 class Extra:
     """One more conditional prediction that a control asks for, made in the same forward pass as the run's own.
 
-    `text`: the text of one prompt, used for all; None: each prompt uses its own. `controlled`: the controls act on
-    this prediction as on the conditional one, but do not record it. `edit` acts after them and finds its rows under
-    "cond". `latents` [computed prompts, images, channels, h, w]: the network's input instead of the run's latents, in
-    the solver's scale like them. `sites`: the layers whose maps are wanted (`Predictions.maps`). `skip`: attention
-    layers whose whole transformer blocks are skipped, so that a block's input becomes its output.
+    `text`: that of one prompt, for all; None: each uses its own. `controlled`: the controls act as on the conditional
+    one, but do not record. `edit` acts after them, on rows under "cond"; `state` is to it what `Hooks.state` is to
+    `attention`. `latents` [computed prompts, images, channels, h, w]: the input in place of the run's, in the solver's
+    scale. `sites`: layers of wanted maps (`Predictions.maps`). `skip`: attention layers whose blocks are skipped.
     """
 
     text: Text | None = None
     edit: Callable[[Site, Rows], Rows] | None = None
+    state: Hashable | None = None
     controlled: bool = True
     latents: Latents | None = None
     sites: Sites | None = None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from functools import reduce
+from functools import cache, reduce
 
 import torch
 
 
+@cache  # torch takes it for an operation
 def precision(*dtypes: torch.dtype) -> torch.dtype:
     """At least single precision; double if one of the arguments is.
 

@@ -7,7 +7,7 @@ steps gather rows, which takes one operation and no call of a control.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, Literal, NamedTuple
@@ -125,7 +125,61 @@ class Route:
         return outputs[: self.q.size] if self.sums else outputs
 
 
-Plan = Route | Literal["idle", "call"]
+@dataclass(frozen=True, eq=False)
+class Watched:
+    """A site that hooks read: they are called with its rows, and its outputs are those of the route, or of no edit."""
+
+    route: Route | None
+
+
+Plan = Route | Watched | Literal["idle", "call"]
+
+
+def beside(routes: Sequence[tuple[Route | None, int]]) -> Route:
+    """The route of several parts of a batch, each with its own route, or none, and its number of rows."""
+    sides: dict[str, tuple[list[Piece], list[Piece]]] = {name: ([], []) for name in "qkv"}
+    tokens: tuple[list[Tokens], list[Tokens]] = ([], [])
+    sums: list[tuple[slice, slice]] = []
+    begin, more, total = 0, 0, sum(size for _, size in routes)
+    for route, size in routes:
+        own = route or _untouched(size)
+        for name, gather in zip("qkv", (own.q, own.k, own.v), strict=True):
+            for piece, token, late in _cut(gather.pieces, own.tokens if name == "v" else (), size):
+                moved = piece if piece.prompt is not None else Piece(piece.start + begin, piece.stop + begin)
+                sides[name][late].append(moved)
+                if name == "v":
+                    tokens[late].append(token)
+        for to, late in own.sums:
+            sums.append((_moved(to, begin), _moved(late, total + more - size)))
+        more += sum(late.stop - late.start for _, late in own.sums)
+        begin += size
+    q, k, v = (Gather(_merged([*first, *last]), total) for first, last in (sides[name] for name in "qkv"))
+    every = (*tokens[0], *tokens[1])
+    if all(token is None for token in every):
+        return Route(q, k, v, (), _joined(sums))
+    return Route(q, k, Gather((*sides["v"][0], *sides["v"][1]), total), every, _joined(sums))
+
+
+def _untouched(size: int) -> Route:
+    own = Gather((Piece(0, size),), size)
+    return Route(own, own, own)
+
+
+def _moved(rows: slice, by: int) -> slice:
+    return slice(rows.start + by, rows.stop + by)
+
+
+def _cut(pieces: Pieces, tokens: tuple[Tokens, ...], size: int) -> Iterator[tuple[Piece, Tokens, bool]]:
+    """The pieces with their tokens, and whether they are behind the first `size` outputs; none is on both sides."""
+    at = 0
+    for piece, token in zip(pieces, tokens or (None,) * len(pieces), strict=True):
+        middle = piece.start + size - at
+        if piece.start < middle < piece.stop:
+            yield piece._replace(stop=middle), token, False
+            yield piece._replace(start=middle), token, True
+        else:
+            yield piece, token, at >= size
+        at += piece.stop - piece.start
 
 
 class _Known:

@@ -14,7 +14,7 @@ from promptweave.core.features import Block, Features, joined
 from promptweave.core.memory import Layer, Memory
 from promptweave.core.pattern import Attend
 from promptweave.core.riders import Riders
-from promptweave.core.routes import CALL, IDLE, Plan, Route
+from promptweave.core.routes import CALL, IDLE, Plan, Route, Watched, beside
 from promptweave.core.rows import Keys, Layout, Row, Rows, Stack, evaluate
 from promptweave.core.site import Site, Sites
 
@@ -63,8 +63,10 @@ class Tapped:
         known: Callable[[int], Row] | None = None if given is None else partial(given, site)
         rows = self.edit(site, Rows(q, k, v, self.layout, known, project, memory=memory))
         if self.plans is not None and site.name not in self.plans:
-            watched = self.watches is not None and self.watches(site)
-            self.plans[site.name] = CALL if watched else Route.of(rows) or CALL if rows.touched else IDLE
+            plan = (Route.of(rows) or CALL) if rows.touched else IDLE
+            if plan is not CALL and self.watches is not None and self.watches(site):
+                plan = Watched(None if plan is IDLE else plan)
+            self.plans[site.name] = plan
         return rows
 
 
@@ -93,13 +95,29 @@ class Tap:
 
     def plan(self, site: Site) -> Plan | None:
         """What is known of the edit at a site; None if it has to be made."""
-        if len(self.parts) == 1 and self.parts[0].plans is not None:
-            return self.parts[0].plans.get(site.name)
-        return None if self.parts else IDLE
+        found = [None if part.plans is None else part.plans.get(site.name) for part in self.parts]
+        if len(found) == 1:
+            return found[0]
+        if all(plan is IDLE for plan in found):
+            return IDLE
+        routes = [plan if isinstance(plan, Route) else None for plan in found]
+        if self.memory is None or any(r is None and p is not IDLE for p, r in zip(found, routes, strict=True)):
+            return None
+        sizes = tuple(part.layout.size for part in self.parts)
+        known = self.memory.plans.setdefault((*map(id, found), sizes), {})  # which the plans of the parts keep alive
+        if site.name not in known:
+            known[site.name] = beside(tuple(zip(routes, sizes, strict=True)))
+        return known[site.name]
+
+    def watched(
+        self, site: Site, q: Stack, k: Keys, v: Keys, project: Callable[[Tensor], Keys] | None, memory: Layer | None
+    ) -> None:
+        """Let hooks read the rows of a site of which it is known what it computes."""
+        self.parts[0].rows(site, q, k, v, project, memory)
 
     def recorded(self, site: Site, prompts: tuple[int, ...]) -> list[Row]:
         """The rows of recorded prompts."""
-        given = self.parts[0].given
+        given = self.parts[-1].given  # further predictions, which come first, have no recording
         assert given is not None
         return [given(site, prompt) for prompt in prompts]
 

@@ -219,6 +219,9 @@ class _Injecting(Hooks):
     names: frozenset[str]
     rows: Sequence[int]
 
+    def state(self, step: Step) -> bool:
+        return step.index < self.steps
+
     def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
         if site.name not in self.names or step.index >= self.steps:
             return rows

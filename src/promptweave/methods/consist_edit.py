@@ -132,6 +132,9 @@ class _Keeping(Hooks):
     steps: set[int] = field(default_factory=set[int])
     sites: set[str] = field(default_factory=set[str])
 
+    def state(self, step: Step) -> bool:
+        return step in self.window
+
     def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
         if site.name not in self.names:
             return rows

@@ -78,6 +78,9 @@ class _Injecting(Hooks):
     rows: tuple[int, ...]
     steps: set[int] = field(default_factory=set[int])
 
+    def state(self, step: Step) -> bool:
+        return step in self.window
+
     def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
         if site.name not in self.names or step not in self.window:
             return rows

@@ -203,6 +203,9 @@ class _Placing(Hooks):
     sites: set[str] = field(default_factory=set[str])
     made: dict[Any, Any] = field(default_factory=dict[Any, Any])  # f and G of all acting steps, on the device
 
+    def state(self, step: Step) -> int:
+        return step.index if step in self.window else -1
+
     def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
         if site.kind != "cross" or step not in self.window:
             return rows

@@ -22,6 +22,9 @@ class JointInjection(Hooks):
     steps: set[int] = field(default_factory=set[int])
     sites: set[str] = field(default_factory=set[str])
 
+    def state(self, step: Step) -> bool:
+        return step in self.window
+
     def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
         if site.name not in self.names or step not in self.window:
             return rows

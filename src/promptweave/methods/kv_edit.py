@@ -221,6 +221,9 @@ class _Keeping(Hooks):
             begun = self._blended(source, source + step.t / LEVEL * (fresh - self.noise))
         return torch.cat([source[None], begun.expand(len(z) - 1, *source.shape)])
 
+    def state(self, step: Step) -> bool:
+        return step.index >= self.begin
+
     def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
         if site.name not in self.names or step.index < self.begin:
             return rows

@@ -21,6 +21,7 @@ attention is joint.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -180,6 +181,15 @@ class _Mutual(Hooks):
     maps: Maps | None
     drawn: dict[int, Region] | None
     steps: set[int] = field(default_factory=set[int])
+
+    def state(self, step: Step) -> Hashable:
+        acting = step in self.window
+        if acting:
+            self.steps.add(step.index)
+        return acting, self.maps is not None and bool(self.maps.counts)
+
+    def watches(self, step: Step, site: Site) -> bool:
+        return self.maps is not None and self.maps.wants(step, site)
 
     def observe(self, step: Step, site: Site, rows: Rows) -> None:
         if self.maps is not None:

@@ -100,7 +100,7 @@ class AwayFrom(Hooks):
             )
 
     def extras(self, step: Step) -> Mapping[str, Extra]:
-        return {"weak": Extra(edit=self._edit)} if step in self.window else {}
+        return {"weak": Extra(edit=self._edit, state=True)} if step in self.window else {}
 
     def _edit(self, site: Site, rows: Rows) -> Rows:
         for prompt in self.rows if site.name in self.layers else ():

@@ -120,6 +120,12 @@ class _Plugged(Hooks):
         empty = self.empty
         return text if empty is None else self.texts(text, lambda: _emptied(text, empty))
 
+    def state(self, step: Step) -> bool:
+        acting = step in self.attention_window
+        if acting:
+            self.self_steps.add(step.index)
+        return acting
+
     def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
         if step not in self.attention_window or site.name not in self.sites:
             return rows

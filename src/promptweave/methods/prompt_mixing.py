@@ -18,7 +18,7 @@ an earlier run, the background from clustered self-attention, blended once); the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -113,6 +113,13 @@ class _Mixing(Hooks):
         return self.texts(
             text, lambda: text.with_values(torch.stack([values.get(row, own) for row, own in enumerate(text.values)]))
         )
+
+    def state(self, step: Step) -> Hashable:
+        mixed = bool(self.control.preserve) and step in Window.of(self.control.self_attention)
+        return mixed, bool(self.maps.counts)
+
+    def watches(self, step: Step, site: Site) -> bool:
+        return self.maps.wants(step, site)  # the blend's are of the same layers
 
     def observe(self, step: Step, site: Site, rows: Rows) -> None:
         self.blend.observe(step, site, rows)

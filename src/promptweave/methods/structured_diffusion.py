@@ -140,6 +140,9 @@ class _Composing(Hooks):
                 values[row] = aligned(values[row], self.encodings[name], places)
         return text.with_values(torch.stack(values)) if self.phrases else text
 
+    def state(self, step: Step) -> bool:
+        return bool(self.keys)
+
     def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
         if site.kind != "cross":
             return rows

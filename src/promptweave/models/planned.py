@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from promptweave.core.memory import Layer
-from promptweave.core.routes import Gather, Route
+from promptweave.core.routes import Gather, Plan, Route, Watched
 from promptweave.core.rows import Row
 from promptweave.core.site import Site
 from promptweave.core.tapping import Tap
@@ -27,23 +28,49 @@ def plain(attn: Any) -> bool:
     )
 
 
-def attention(attn: Any, x: Tensor, layer: Layer | None, route: Route | None, tap: Tap, site: Site) -> Tensor:
-    """The layer's output for tokens [rows, tokens, dim]. `layer`: keys and values of a text; None: those of `x`."""
+Project = Callable[[Tensor], Tensor]
+
+
+def attention(
+    attn: Any, x: Tensor, layer: Layer | None, plan: Plan, tap: Tap, site: Site, project: Project | None = None
+) -> Tensor:
+    """The layer's output for tokens [rows, tokens, dim]. `layer`: keys and values of a text; None: those of `x`.
+    `project`: a text to keys, for hooks that watch."""
     parts, heads = attn._modules, attn.heads  # a module's own look-up of its parts takes longer than a part's call
+    route = plan if isinstance(plan, Route) else None
     if route is None:
         q = _by_head(parts["to_q"](x), heads)
         k, v = (_by_head(parts["to_k"](x), heads), _by_head(parts["to_v"](x), heads)) if layer is None else layer.both
+        if isinstance(plan, Watched):
+            tap.watched(site, q, k, v, project, layer)
+            route = plan.route
+            if route is not None:
+                q, k, v = _gathered(q, k, v, layer, route, tap, site)
     elif layer is None:
         q, k, v = _of_itself(parts, x, heads, route, tap, site)
     else:
-        rows = tap.recorded(site, route.k.prompts) if route.k.prompts else []
         q = _rows(parts["to_q"], x, heads, route.q, _asked(tap, site, route.q), "q")
-        keys = [row.k for row in rows]
-        k, v = layer.rows(route, keys, lambda: (route.k(layer.k, keys), route.values(layer.v)))
+        k, v = _of_text(layer, route, tap, site)
     output = F.scaled_dot_product_attention(q, k, v)
     if route is not None:
         output = route.summed(output)
     return _projected(parts["to_out"], output.transpose(1, 2).flatten(2))
+
+
+def _of_text(layer: Layer, route: Route, tap: Tap, site: Site) -> tuple[Tensor, Tensor]:
+    """Keys and values of cross-attention, gathered once."""
+    keys = [row.k for row in _asked(tap, site, route.k)]
+    return layer.rows(route, keys, lambda: (route.k(layer.k, keys), route.values(layer.v)))
+
+
+def _gathered(
+    q: Tensor, k: Tensor, v: Tensor, layer: Layer | None, route: Route, tap: Tap, site: Site
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The rows that are read, of queries, keys and values of the batch."""
+    q = route.q(q.transpose(1, 2), [row.q.transpose(1, 2) for row in _asked(tap, site, route.q)]).transpose(1, 2)
+    if layer is not None:
+        return q, *_of_text(layer, route, tap, site)
+    return q, route.k(k, [row.k for row in _asked(tap, site, route.k)]), route.values(v)
 
 
 def _of_itself(parts: Any, x: Tensor, heads: int, route: Route, tap: Tap, site: Site) -> tuple[Tensor, Tensor, Tensor]:
@@ -52,6 +79,10 @@ def _of_itself(parts: Any, x: Tensor, heads: int, route: Route, tap: Tap, site: 
     if same and not route.q.prompts:  # what both read is gathered once
         read = route.q(x)
         q, k = _by_head(parts["to_q"](read), heads), _by_head(parts["to_k"](read), heads)
+    elif route.v.pieces == route.k.pieces and not (route.tokens or route.k.prompts):
+        read = route.k(x)
+        q = _rows(parts["to_q"], x, heads, route.q, _asked(tap, site, route.q), "q")
+        return q, _by_head(parts["to_k"](read), heads), _by_head(parts["to_v"](read), heads)
     else:
         asked = _asked(tap, site, route.q)
         q = _rows(parts["to_q"], x, heads, route.q, asked, "q")

@@ -25,7 +25,7 @@ from diffusers.models.attention_processor import (
 from torch import Tensor, nn
 
 from promptweave.core.memory import Layer
-from promptweave.core.routes import IDLE, Plan, Route
+from promptweave.core.routes import CALL, IDLE, Plan, Watched
 from promptweave.core.site import Site
 from promptweave.core.tapping import Tap
 from promptweave.models.copies import ALL_DIFFERENT, Copies
@@ -74,10 +74,10 @@ class TapProcessor:
     ) -> Tensor:
         plan, context, pictures = self.plan, encoder_hidden_states, []
         usual = self.copies is None and attention_mask is None and hidden_states.ndim == 3
-        route = plan if isinstance(plan, Route) else None
-        if (route is not None or plan is IDLE) and usual and not isinstance(context, tuple):
+        if plan is not None and plan is not CALL and usual and not isinstance(context, tuple):
             layer = None if context is None else self._remembered(attn, context)
-            return attention(attn, hidden_states, layer, route, self.tap, self.site)
+            project = partial(self._keys, attn) if context is not None and isinstance(plan, Watched) else None
+            return attention(attn, hidden_states, layer, plan, self.tap, self.site, project)
         if isinstance(context, tuple):
             context, pictures = context
             if self.pictured is None and pictures:

@@ -81,7 +81,10 @@ class Pass:
     def of(self, owner: int, name: str, extra: Extra, look: Hooks | None) -> Pass:
         """The pass of an extra prediction in the same state; `look` reads the maps that it wants."""
         layout = Layout(("cond",), self.layout.prompts, self.layout.images, self.layout.first)
-        hooks = (*(self.hooks if extra.controlled else ()), *((_Editing(extra.edit),) if extra.edit else ()))
+        hooks = (
+            *(self.hooks if extra.controlled else ()),
+            *((_Editing(extra.edit, extra.state),) if extra.edit else ()),
+        )
         given = extra.text
         text = self.text if given is None else self.memory.once(given, lambda: given.repeated(layout.prompts))
         return replace(
@@ -115,10 +118,11 @@ class Pass:
         )
 
     def _tapped(self, extras: Sequence[Pass]) -> tuple[Tapped, ...]:
-        """What happens to the rows; beside extra predictions, whose rows the hooks may read, nothing is known of it."""
+        """What happens to the rows. An edit that reads rows of extra predictions has no route."""
         if not extras:
             return (self.tapped,)
-        return (*(one.tapped for one in extras), replace(self.tapped, plans=None))
+        beside = tuple((one.owner, one.name) for one in extras)
+        return (*(one.tapped for one in extras), replace(self.tapped, plans=self._plans(beside)))
 
     def _widened(self, z: Tensor) -> Tensor:
         """Latents [prompts, images, ...] with the channels that the network reads beside them."""
@@ -158,11 +162,11 @@ class Pass:
         feature = self._feature if acting else None
         return Tapped(self.layout, self._edit, given, feature, skip, riders, self._plans(), self._watches)
 
-    def _plans(self) -> dict[str, Plan] | None:
-        """What is known of the edit by site, the same in all steps in which the hooks are in the same state."""
-        if self.extra is not None or not self.observed:
+    def _plans(self, beside: tuple[tuple[int, str], ...] = ()) -> dict[str, Plan] | None:
+        """What is known of the edit by site, the same in all passes in which the hooks are in the same state."""
+        if self.extra is None and not self.observed:
             return None
-        states: list[Hashable] = []
+        states: list[Hashable] = [self.owner, self.name, beside]
         for hook in self.hooks:
             state = hook.state(self.step)
             if state is None and type(hook).attention is not Hooks.attention:
@@ -172,6 +176,8 @@ class Pass:
 
     def _watches(self, site: Site) -> bool:
         """Whether a hook records anything at a site."""
+        if not self.observed:
+            return False
         hooks = (hook for hook in self.hooks if type(hook).observe is not Hooks.observe)
         return any(hook.watches(self.step, site) for hook in hooks)
 
@@ -208,8 +214,11 @@ class Pass:
 class _Editing(Hooks):
     """The edit of an extra prediction, which acts after the controls."""
 
-    def __init__(self, edit: Callable[[Site, Rows], Rows]) -> None:
-        self.edit = edit
+    def __init__(self, edit: Callable[[Site, Rows], Rows], kind: Hashable | None) -> None:
+        self.edit, self.kind = edit, kind
+
+    def state(self, step: Step) -> Hashable | None:
+        return self.kind
 
     def attention(self, step: Step, site: Site, rows: Rows) -> Rows:
         return self.edit(site, rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -125,7 +125,7 @@ class Captured(Hooks):
         self.path: list[Tensor] = []
         self.rows: dict[Key, Row] = {}
         self._calls: dict[str, int] = {}
-        self._last_keys: dict[str, Tensor] = {}
+        self._last_keys: dict[str, tuple[Tensor, Tensor]] = {}  # of the network, and as stored
 
     def before_step(self, step: Step, z: Tensor, probe: object) -> Tensor:
         self._calls.clear()
@@ -133,8 +133,14 @@ class Captured(Hooks):
             self.path = [self.store.keep(z[self.control.row])] * (step.index + 1)
         return z
 
+    def state(self, step: Step) -> Hashable:
+        return tuple(self.watches(step, site) for site in self.run.sites)
+
+    def watches(self, step: Step, site: Site) -> bool:
+        return (step, site, self.run) in self.control.kept
+
     def observe(self, step: Step, site: Site, rows: Rows) -> None:
-        if (step, site, self.run) not in self.control.kept:
+        if not self.watches(step, site):
             return
         call = self._calls[site.name] = self._calls.get(site.name, -1) + 1
         row = rows["cond"][self.control.row]
@@ -151,11 +157,14 @@ class Captured(Hooks):
 
     def _keys(self, site: Site, k: Tensor) -> Tensor:
         """Store keys; those of cross-attention are stored once, for as long as the text stays the same."""
-        last = self._last_keys.get(site.name)
-        if site.kind == "cross" and last is not None and torch.equal(last.to(k.device), k):
-            return last
-        self._last_keys[site.name] = self.store.keep(k)
-        return self._last_keys[site.name]
+        found = self._last_keys.get(site.name)
+        if site.kind == "cross" and found is not None:
+            made, last = found
+            same = made.data_ptr() == k.data_ptr() and made.shape == k.shape  # not asked of the device, if it can be
+            if same or torch.equal(last.to(k.device), k):
+                return last
+        self._last_keys[site.name] = k, self.store.keep(k)
+        return self._last_keys[site.name][1]
 
     def after_step(self, step: Step, z: Tensor) -> Tensor:
         self.path.append(self.store.keep(z[self.control.row]))
