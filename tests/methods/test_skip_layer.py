@@ -93,7 +93,7 @@ def without(model, layers: tuple[int, ...]):
 
 def deep(tokenizer) -> Any:
     """Stable Diffusion 3 with twelve blocks, so that there are blocks 7, 8 and 9."""
-    pipeline = build_sd3(tokenizer)
+    pipeline = build_sd3(tokenizer, places=256)
     torch.manual_seed(6)
     pipeline.transformer = SD3Transformer2DModel.from_config({**pipeline.transformer.config, "num_layers": 12})
     louder(pipeline.transformer)
