@@ -72,6 +72,7 @@ def test_a_photo_is_edited_and_only_an_upload_can_be_one(page, client, tmp_path)
     from gradio_client import handle_file
 
     Image.new("RGB", (40, 40), (200, 90, 30)).save(tmp_path / "photo.jpg")
+    assert page._queue.sleep_when_free == launching.PAUSE  # or an idle page would look a thousand times a second
     options = [1, 2, 0.5, 0.5, {}, [], "tiny", None]
     _, record = client.predict(SOURCE, TARGET, *options, handle_file(tmp_path / "photo.jpg"), api_name="/edit")
     assert record["recipe"]["picture"] and record["report"]["picture"]["inversion"] == "direct"

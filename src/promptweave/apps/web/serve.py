@@ -16,6 +16,8 @@ from promptweave.apps.web.limits import Limits
 from promptweave.apps.web.studio import Studio
 from promptweave.models.base import Model
 
+PAUSE = 0.02  # seconds between two looks at the queue; Gradio's millisecond takes a twentieth of a core when idle
+
 
 class MissingExtra(ImportError):
     """A package of an optional extra is not installed."""
@@ -88,6 +90,7 @@ def launch(
         begin=keeper.start,
     )  # fmt: skip
     page.queue(max_size=bounds.queue, default_concurrency_limit=1)
+    page._queue.sleep_when_free = PAUSE
     page.launch(
         server_name=host, server_port=port, inbrowser=browser, share=False, show_error=False, quiet=True,
         prevent_thread_lock=True, allowed_paths=[], max_file_size=bounds.upload_bytes, ssr_mode=False,
