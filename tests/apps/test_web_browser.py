@@ -33,6 +33,12 @@ sync_api = pytest.importorskip("playwright.sync_api")
 FIELD, WAIT = "textarea", 60_000
 PICTURES = os.environ.get("PROMPTWEAVE_PICTURES")
 MODEL = "toybox" if PICTURES else "toybox-fast"
+WINDOW = (1280, 900) if PICTURES else (1040, 680)  # what is drawn takes most of the browser's time
+STILL = """addEventListener('DOMContentLoaded', () => {
+  const style = document.createElement('style');
+  style.textContent = '*, ::before, ::after { animation: none !important; transition: none !important }';
+  document.head.append(style);
+})"""
 CONTRAST = Path(__file__).with_name("contrast.js").read_text("utf-8")
 
 
@@ -80,7 +86,8 @@ def visit(browser, url):
     contexts, strangers = [], []
 
     def call(path: str = "", **options):
-        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+        context = browser.new_context(**{"viewport": dict(zip(("width", "height"), WINDOW, strict=True)), **options})
+        context.add_init_script(STILL)  # a colour is what it is to be, not on its way there
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(WAIT)
@@ -136,6 +143,13 @@ def number(page, part: str) -> float:
     return float(page.locator(f"{part} input[type=number]").input_value())
 
 
+def shows(page, part: str, value: str) -> None:
+    """Wait until the number of a part is this."""
+    page.wait_for_function(
+        "([part, value]) => document.querySelector(`${part} input[type=number]`).value == value", arg=[part, value]
+    )
+
+
 def changed(page):
     """Wait until another edit is shown than when this was called: `done = changed(page); ...; done()`."""
     before = page.locator("#compare img").last.get_attribute("src")
@@ -158,11 +172,22 @@ def test_type_run_slide_look_sweep_and_go_back(visit):
     assert stop.is_disabled() and undo.is_disabled() and further.is_disabled()
     page.locator(f"#target {FIELD}").fill("a photo of a cat riding a bike and a tree")
     page.locator(".pw-added", has_text="tree").wait_for()
-    page.wait_for_function("document.querySelector('#cross input[type=number]').value == '0.4'")  # for something added
+    shows(page, "#cross", "0.4")  # for something added
     page.locator(f"#target {FIELD}").fill("a photo of a cat riding a blue car")
     page.locator(".pw-swapped", has_text="blue car").wait_for()
-    page.wait_for_function("document.querySelector('#cross input[type=number]').value == '0.8'")
+    shows(page, "#cross", "0.8")
     assert page.locator("#strength-3").inner_text().startswith("blue")
+    if not PICTURES:
+        steps(page, 4)
+    page.locator("#preset label", has_text="Keep more").click()
+    shows(page, "#self", "0.6")
+    assert number(page, "#cross") == 1
+    page.locator("#preset label", has_text="Usual").click()
+    shows(page, "#self", "0.4")
+    page.locator(f"#prompt {FIELD}").press("End")
+    page.locator(f"#prompt {FIELD}").press("Shift+Enter")  # a new line, and no run
+    assert page.locator(f"#prompt {FIELD}").input_value() == "a photo of a cat riding a bike\n"
+    page.locator(f"#prompt {FIELD}").press("Backspace")
     page.locator(f"#prompt {FIELD}").press("Enter")
     says(page, "Made with seed 2")
     assert "\n" not in page.locator(f"#prompt {FIELD}").input_value() and not further.is_enabled()
@@ -196,7 +221,7 @@ def test_type_run_slide_look_sweep_and_go_back(visit):
         "[...document.querySelectorAll('#grid *')].every(e => getComputedStyle(e).overflowY != 'auto')"
     )
     page.locator("#grid button").nth(0).click()
-    page.wait_for_function("document.querySelector('#cross input[type=number]').value == '0'")
+    shows(page, "#cross", "0")
     says(page, "of the pixels changed")
     assert number(page, "#self") == 0
     page.locator(f"#target {FIELD}").fill("a photo of a dog riding a blue car")
@@ -231,6 +256,8 @@ def test_find_the_strengths_and_move_along_the_front(visit):
     page.locator(f"#target {FIELD}").fill("a photo of a cat in the snow")
     page.locator(".pw-swapped", has_text="snow").wait_for()
     page.get_by_label("Seed").fill("3")
+    if not PICTURES:
+        steps(page, 4)
     page.click("#find")
     page.wait_for_function("!document.querySelector('#status progress')", timeout=2 * WAIT)  # seven runs
     says(page, "settings under which the edit is made")
@@ -249,8 +276,7 @@ def test_find_the_strengths_and_move_along_the_front(visit):
         " return all.length && all[all.length - 1].src !== before }",
         arg=before,
     )
-    page.wait_for_function("value => document.querySelector('#front input[type=number]').value == value",
-                           arg=last if picked != last else "1")  # fmt: skip
+    shows(page, "#front", last if picked != last else "1")
     page.get_by_role("tab", name="History").click()
     page.locator("#history button").nth(0).click()
     says(page, "Made with seed 3")
@@ -260,6 +286,8 @@ def test_find_the_strengths_and_move_along_the_front(visit):
 def test_the_tree_of_edits_is_drawn_and_used_by_keyboard(visit):
     page = visit(viewport={"width": 400, "height": 850})
     page.get_by_label("Seed").fill("2")
+    if not PICTURES:
+        steps(page, 4)
     for number, target in enumerate(["a photo of a cat riding a car", "a drawing of a cat riding a bike"], 1):
         page.locator(f"#target {FIELD}").fill(target)
         page.click("#apply")
@@ -375,9 +403,14 @@ def test_errors_are_sentences_and_keep_the_settings(visit, tmp_path):
 
 def test_two_visitors_have_pictures_of_their_own_and_uploads_restore(visit, tmp_path):
     first, second = visit(), visit()
+    second.locator("#example input").click()
+    second.get_by_role("option", name="Another colour").click()
+    shows(second, "#seed", "1")
+    assert second.locator(f"#prompt {FIELD}").input_value() == "a photo of a red car in the snow"
+    assert second.locator(f"#target {FIELD}").input_value() == "a photo of a blue car in the snow"
     second.get_by_label("Seed").fill("7")
     first.click("#generate")
-    second.click("#generate")
+    second.get_by_label("Seed").press("Enter")
     says(first, "Made with seed 0")
     says(second, "Made with seed 7")
     with second.expect_download() as download:
@@ -387,6 +420,7 @@ def test_two_visitors_have_pictures_of_their_own_and_uploads_restore(visit, tmp_
     first.locator("#upload input[type=file]").set_input_files(tmp_path / "saved.png")
     says(first, "the pixels match")
     assert first.get_by_label("Seed").input_value() == "7"
+    assert first.locator(f"#prompt {FIELD}").input_value() == "a photo of a red car in the snow"
 
 
 def test_a_photo_is_taken_as_the_source_and_edited(visit, tmp_path):
@@ -395,6 +429,7 @@ def test_a_photo_is_taken_as_the_source_and_edited(visit, tmp_path):
     Image.fromarray(render(drawn)[0]).resize((300, 300)).save(tmp_path / "cat.jpg")
     page.locator(f"#prompt {FIELD}").fill("a photo of a cat on the grass")
     page.locator(f"#target {FIELD}").fill("a photo of a dog on the grass")
+    steps(page, 4)
     page.get_by_text("Open an image").click()
     page.locator("#keep input").check()
     page.locator("#inversion input").click()
@@ -408,8 +443,16 @@ def test_a_photo_is_taken_as_the_source_and_edited(visit, tmp_path):
     page.click("#apply")
     says(page, "written NAME:OPTION=VALUE")
     page.get_by_label("Its options").fill("pin=true")
+    page.locator("#preset label", has_text="No control").click()
+    shows(page, "#self", "0")
     page.click("#apply")  # inverts it again
     says(page, "pixels changed")
+    only = page.locator("#only", has_text="Only the swapped words: dog")  # for most of the photo has changed
+    done = changed(page)
+    only.click()
+    done()
+    only.wait_for(state="hidden")
+    assert page.locator("#blend label", has_text="dog").locator("input").is_checked()
     page.get_by_role("tab", name="Details").click()
     page.locator("#details").get_by_text("inversion negative-prompt:pin=true").wait_for()
     assert "{" not in page.locator("#details").inner_text()
@@ -462,7 +505,7 @@ def test_a_method_is_chosen_a_box_is_drawn_and_both_come_back(visit):
 
 
 def test_a_painted_region_is_made_anew_and_nothing_else_changes(visit, tmp_path):
-    page = visit()
+    page = visit(viewport={"width": 1280, "height": 900})  # nothing lies over the editor
     drawn = Scene("grass", "photo", "alone", (Thing("cat", 0.5, 0.9, 0.6),), 5)
     Image.fromarray(render(drawn)[0]).save(tmp_path / "cat.png")
     page.locator(f"#prompt {FIELD}").fill("a photo of a cat on the grass")
@@ -521,7 +564,7 @@ def test_a_model_with_joint_attention_has_the_slider_of_its_window(visit):
     page.get_by_label("Source (joint attention)").fill("0.25, 1")
     page.click("#sweep")
     page.locator("#grid button").nth(1).click()
-    page.wait_for_function("document.querySelector('#joint input[type=number]').value == '1'")
+    shows(page, "#joint", "1")
     page.locator("#model input").click()
     page.get_by_role("option", name="toybox-fast").click()
     cross.wait_for()

@@ -85,6 +85,7 @@ def test_who_waits_is_told_the_place_and_may_give_up(session):
     assert told("dan")["stop"]["interactive"] is False and told("dan")["clock"].active is False
     assert said(0) == "Waiting: yours is the next run."
     assert waiting.give_up(session, "eve") and session.skipped == {"c"}
+    assert "status" not in told("eve")  # which would replace that it was stopped
     assert not waiting.give_up(session, "ada") and session.skipped == {"c"}
     assert waiting.begin()["stop"]["interactive"] is True and isinstance(waiting.begin()["clock"], gr.Timer)
 

@@ -19,6 +19,7 @@ class Waiting:
 
     def __init__(self, page: gr.Blocks, parts: Any) -> None:
         self.page, self.parts = page, parts
+        self._left: set[str] = set()  # runs that wait and were given up
 
     def begin(self) -> dict[Any, Any]:
         """On asking for a run: it may be stopped, and its place is watched."""
@@ -28,7 +29,8 @@ class Waiting:
         """Say how many runs come before the visitor's first; with no runs left, there is nothing to stop."""
         visitor = str(request.session_hash)
         waiting, running = self._waiting(), self._running()
-        place = next((place for place, event in enumerate(waiting) if event.session_hash == visitor), None)
+        own = (n for n, event in enumerate(waiting) if event.session_hash == visitor and event._id not in self._left)
+        place = next(own, None)
         if any(event.session_hash == visitor for event in running):
             return {self.parts.clock: gr.skip()}
         if place is None:
@@ -39,6 +41,7 @@ class Waiting:
         """Have the waiting runs of a visitor end when their turn comes; whether there were any."""
         waiting = [event._id for event in self._waiting() if event.session_hash == visitor]
         session.skipped.update(waiting)
+        self._left = {event._id for event in self._waiting()} & {*self._left, *waiting}
         return bool(waiting)
 
     def _waiting(self) -> list[Any]:
