@@ -63,9 +63,9 @@ class Tapped:
         known: Callable[[int], Row] | None = None if given is None else partial(given, site)
         rows = self.edit(site, Rows(q, k, v, self.layout, known, project, memory=memory))
         if self.plans is not None and site.name not in self.plans:
-            plan = (Route.of(rows) or CALL) if rows.touched else IDLE
-            if plan is not CALL and self.watches is not None and self.watches(site):
-                plan = Watched(None if plan is IDLE else plan)
+            plan: Plan = (Route.of(rows) or CALL) if rows.touched else IDLE
+            if plan != CALL and self.watches is not None and self.watches(site):
+                plan = Watched(plan if isinstance(plan, Route) else None)
             self.plans[site.name] = plan
         return rows
 
@@ -95,7 +95,7 @@ class Tap:
 
     def plan(self, site: Site) -> Plan | None:
         """What is known of the edit at a site; None if it has to be made."""
-        found = [None if part.plans is None else part.plans.get(site.name) for part in self.parts]
+        found: list[Plan | None] = [None if part.plans is None else part.plans.get(site.name) for part in self.parts]
         if len(found) == 1:
             return found[0]
         if all(plan is IDLE for plan in found):

@@ -220,8 +220,8 @@ class _Exciting(Hooks):
         """`losses`: 1 - m_s of each subject and step, for the first image; `repeats`: moves at steps of thresholds."""
         losses = {
             str(row): {
-                word: [round(1 - m, 4) for m in found]
-                for word, found in zip(self.words, torch.stack(steps, 1).tolist(), strict=True)
+                word: [round(1 - float(m), 4) for m in found]
+                for word, found in zip(self.words, torch.stack(steps, 1).cpu(), strict=True)
             }
             for row, steps in self.seen.items()
         }

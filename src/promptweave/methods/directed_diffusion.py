@@ -238,7 +238,7 @@ class _Placing(Hooks):
         """f and G in each of the acting steps; None if no box contains a cell."""
         key, control = (boxes, grid, device, dtype), self.control
         if key not in self.made:
-            levels: list[float] = torch.linspace(*LEVELS, len(self.window.steps(count)), dtype=torch.float64).tolist()
+            levels = map(float, torch.linspace(*LEVELS, len(self.window.steps(count)), dtype=torch.float64))
             compat = control.reference_compat
             made = [factors(boxes, grid, control.strength * x, control.weaken, reference_compat=compat) for x in levels]
             known = [pair for pair in made if pair is not None]  # the boxes, not the levels, decide
