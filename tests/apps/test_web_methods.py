@@ -131,7 +131,7 @@ def test_every_method_of_the_page_makes_the_image_of_python_and_comes_back_from_
             other = Session(session.studio)
             again, said = other.open(session.save(tmp_path)[0], "", 0, 1)
             assert "match" in said and asked_of(again.recipe, again.row) == (name, texts), (name, said)
-            source = other.before().pixels  # computed beside the edit here and alone there: another batch may round a level
+            source = other.before().pixels  # computed in another batch, which may round a level
             assert again.parent is not None and np.abs(source.astype(int) - base.pixels).max() <= 1, name
 
 
