@@ -583,6 +583,11 @@ def test_dark_and_narrow(visit, name):
     page.click("#apply")
     says(page, "of the pixels changed")
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")  # nothing is cut off at the side
+    if name == "narrow":  # the image follows the words, nothing hides behind a menu, and buttons share a line
+        order = [page.locator(part).bounding_box()["y"] for part in ("#match", "#compare", "#regions", "#windows")]
+        assert order == sorted(order)
+        assert page.locator(".tab-container [role=tab]:visible").count() == 6
+        assert page.locator("#generate").bounding_box()["y"] == page.locator("#stop").bounding_box()["y"]
     page.locator("#look label", has_text="car").click()
     page.wait_for_selector("#heat img")
     picture(page, f"page-{name}")

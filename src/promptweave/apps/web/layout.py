@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from promptweave.apps.web.panel_edit import edit_panel, strengths_panel
+from promptweave.apps.web.panel_edit import edit_panel, regions_panel, strengths_panel
 from promptweave.apps.web.panel_source import source_panel
 from promptweave.apps.web.panel_stage import stage_panel
 from promptweave.apps.web.panel_tabs import tabs_panel
@@ -70,6 +70,8 @@ def lay_out(studio: Studio) -> Parts:
             with gr.Column(elem_id="ask"):
                 source_panel(n, studio)
                 edit_panel(n, studio)
+            with gr.Column(elem_id="regions"):
+                regions_panel(n)
             with gr.Column(elem_id="panel"):
                 strengths_panel(n, joint)
         with gr.Column(scale=5, min_width=300, elem_id="right"):

@@ -24,7 +24,7 @@ KEPT = {  # by whether the model has joint attention
 
 
 def edit_panel(n: dict[str, Any], studio: Studio) -> None:
-    """Add the method, the edited prompt, the method's form and the regions to `n`, by name."""
+    """Add the method, the edited prompt and the method's form to `n`, by name."""
     method_choice(n, studio)
     n["target"] = gr.Textbox(
         TARGET, label="Edited prompt", lines=1, max_lines=8, elem_id="target", max_length=studio.limits.characters
@@ -34,6 +34,10 @@ def edit_panel(n: dict[str, Any], studio: Studio) -> None:
         n["find"] = gr.Button("Find the strengths", elem_id="find", min_width=120)
     n["match"] = gr.HTML(elem_id="match", show_label=False)
     n["own"] = method_form(EDIT)
+
+
+def regions_panel(n: dict[str, Any]) -> None:
+    """Add the regions, by words or painted, and the method's documentation to `n`, by name."""
     n["blend"] = gr.CheckboxGroup(
         [], label="Restrict changes to the regions of these words", elem_id="blend", elem_classes="chips"
     )
