@@ -327,9 +327,9 @@ def test_stop_and_reload_end_the_run_and_whoever_waits_is_told(visit):
     steps(page, 100)
     page.click("#generate")
     page.locator("#status progress").wait_for()
-    page.wait_for_selector("#picture img")  # a rough picture
     other.click("#apply")
     says(other, "Waiting: 1 run comes before yours.")
+    page.wait_for_selector("#picture img")  # a rough picture
     other.click("#stop")
     says(other, "Stopped. Nothing was changed.")
     page.reload()

@@ -87,7 +87,11 @@ def test_who_waits_is_told_the_place_and_may_give_up(session):
     assert waiting.give_up(session, "eve") and session.skipped == {"c"}
     assert "status" not in told("eve")  # which would replace that it was stopped
     assert not waiting.give_up(session, "ada") and session.skipped == {"c"}
-    assert waiting.begin()["stop"]["interactive"] is True and isinstance(waiting.begin()["clock"], gr.Timer)
+    begun = waiting.begin(gr.Request(session_hash="dan"))
+    assert begun["stop"]["interactive"] is True and isinstance(begun["clock"], gr.Timer)
+    assert "3 runs come before yours" in begun["status"]  # at once, not at the clock's first tick
+    queue.event_queue_per_concurrency_id[NETWORK].queue.clear()
+    assert "status" not in waiting.begin(gr.Request(session_hash="ada"))  # none but her own run
 
 
 def test_the_sliders_of_words_are_as_many_as_the_words_and_read_with_care():

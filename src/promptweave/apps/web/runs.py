@@ -44,7 +44,7 @@ class Runs:
         begun = [*generating, *editing, *moved, p.upload.upload, p.sweep.click, p.grid.select, p.only.click,
                  p.find.click]  # fmt: skip
         # first, for the events of a component begin one after the other
-        gr.on(begun, waiting.begin, None, [p.clock, p.stop], **at_once)
+        gr.on(begun, waiting.begin, None, [p.clock, p.stop, p.status], **at_once)
         gr.on(generating, self.generate, asked, shown, **how)
         gr.on(editing, self.edit, asked, shown, **how)
         gr.on(moved, self.slide, asked, shown, trigger_mode="always_last", **how)

@@ -21,9 +21,11 @@ class Waiting:
         self.page, self.parts = page, parts
         self._left: set[str] = set()  # runs that wait and were given up
 
-    def begin(self) -> dict[Any, Any]:
-        """On asking for a run: it may be stopped, and its place is watched."""
-        return {self.parts.clock: gr.Timer(active=True), self.parts.stop: gr.update(interactive=True)}
+    def begin(self, request: gr.Request) -> dict[Any, Any]:
+        """On asking for a run: it may be stopped, and its place is told at once, and watched."""
+        begun = {self.parts.clock: gr.Timer(active=True), self.parts.stop: gr.update(interactive=True)}
+        others = [event for event in (*self._waiting(), *self._running()) if event.session_hash != request.session_hash]
+        return {**begun, self.parts.status: note_html(said(len(others)))} if others else begun
 
     def tick(self, request: gr.Request) -> dict[Any, Any]:
         """Say how many runs come before the visitor's first; with no runs left, there is nothing to stop."""
