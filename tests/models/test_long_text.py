@@ -95,7 +95,7 @@ def test_prompt_weights_scale_the_words_and_no_others(pipeline):
 
 def test_who_can_read_so(tokenizer):
     with pytest.raises(ModelError, match="StableDiffusion3Pipeline, which reads 333"):
-        load(build_sd3(tokenizer), chunks=2)
+        load(build_sd3(tokenizer, places=256), chunks=2)
     with pytest.raises(ValueError, match="chunks must be"):
         load(build_tiny(tokenizer), chunks=0)
 
