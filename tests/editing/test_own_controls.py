@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -184,6 +185,8 @@ def test_the_example_saves_and_replays_elsewhere(tmp_path, monkeypatch):
     example_folder = Path(__file__).parents[2] / "examples"
     monkeypatch.syspath_prepend(example_folder)
     importlib.import_module("own_control").main(tmp_path / "own", steps=2)
-    forget("own_control")
-    assert pw.replay(tmp_path / "own" / "edit.png", allow_modules=["own_control"]).matches
-    assert "own_control" in sys.modules
+    code = f"""import sys; sys.path.insert(0, {str(example_folder)!r}); import promptweave as pw
+print(pw.replay(sys.argv[1], allow_modules=["own_control"]).matches)"""
+    run = [sys.executable, "-c", code, tmp_path / "own" / "edit.png"]  # in a process that has imported nothing of it
+    again = subprocess.run(run, capture_output=True, text=True)
+    assert again.stdout.strip() == "True", again.stderr
