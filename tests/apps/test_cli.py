@@ -171,6 +171,8 @@ def test_doctor(run, tiny_folder):
         (["edit", SOURCE, SWAP, "--device", "cuda:9"], "cannot be used"),
         (["edit", SOURCE, SWAP, "--no-such-option"], "Unknown option: --no-such-option. See promptweave edit --help"),
         (["edit", SOURCE, SWAP, "--guidence", "3"], "Unknown option: --guidence. Did you mean --guidance"),
+        (["edit", SOURCE, SWAP, "--self", "0.4"], "Unknown option: --self. Did you mean --self-attention?"),
+        (["bench", "find", "--first", "100000"], "from pair 100000, counted from 0. Begin earlier."),
         (["inpaint", "a.png", "a", "big dog"], "inpaint takes no further argument. Received 'big dog'. Quote texts of"),
         (["maps", "a cat", "--steps", "0"], "steps"),
         (["words", ""], "empty"),

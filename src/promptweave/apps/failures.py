@@ -74,7 +74,8 @@ def unknown(error: UnknownOptionError) -> str:
     """An option that no command has, and the one that may have been meant: the dashes all options share say nothing."""
     given = str(error.token.keyword or error.token.value).partition("=")[0]
     known = [name for each in error.argument_collection for name in each.names if name.startswith("--")]
-    near = difflib.get_close_matches(given[2:], [name[2:] for name in known], n=1, cutoff=ALIKE)
+    begun = [name[2:] for name in known if name.startswith(f"{given}-")]
+    near = begun or difflib.get_close_matches(given[2:], [name[2:] for name in known], n=1, cutoff=ALIKE)
     return f"Unknown option: {given[:LONGEST]}." + (f" Did you mean --{near[0]}?" if near else "")
 
 

@@ -59,8 +59,7 @@ def bench_find(
     The sources are the drawn scenes, inverted, or images `generated` from the prompts, with what should stay as the
     oracle sees it. Nothing may be chosen by what the split "test" gives.
     """
-    pairs = counterfactuals(split, kinds=tuple(kinds) or tuple(KINDS))
-    for pair in pairs[first : None if count is None else first + count]:
+    for pair in counterfactuals(split, kinds=tuple(kinds) or tuple(KINDS), first=first, count=count):
         start: dict[str, Any] = {"seed": seed + pair.number} if generated else {"image": pair.drawn}
         recording = record(
             pair.source, model=model, steps=steps, cross=1.0, self_attention=1.0, joint=1.0,

@@ -208,10 +208,10 @@ def _all(split: str) -> tuple[Counterfactual, ...]:
 
 
 def counterfactuals(
-    split: str = "tuning", *, kinds: Sequence[str] = PROMPTED, count: int | None = None
+    split: str = "tuning", *, kinds: Sequence[str] = PROMPTED, first: int = 0, count: int | None = None
 ) -> tuple[Counterfactual, ...]:
-    """The first `count` pairs (None: all) of these kinds from the fixed set; kinds come in turn, so that a part of the
-    set is balanced. Raises ValueError for what the set does not have.
+    """`count` pairs (None: all that follow) of these kinds from the fixed set, from the `first`, counted from 0; kinds
+    come in turn, so that a part of the set is balanced. Raises ValueError for what the set does not have.
 
     The split "test" is for figures that are reported, never for choosing a setting.
     """
@@ -224,6 +224,11 @@ def counterfactuals(
             "Name one of these."
         )
     found = tuple(pair for pair in _all(split) if pair.kind in kinds)
-    if count is not None and not 1 <= count <= len(found):
-        raise ValueError(f"The split {split} has {len(found)} pairs of these kinds. Received a count of {count}.")
-    return found[:count]
+    left = len(found) - first
+    if not 0 <= first < len(found) or (count is not None and not 1 <= count <= left):
+        asked = f"a count of {count}" if count is not None else "no count"
+        raise ValueError(
+            f"The split {split} has {len(found)} pairs of these kinds. Received {asked} from pair {first}, counted "
+            f"from 0. {f'Take 1 to {left} of them' if 0 <= first < len(found) else 'Begin earlier'}."
+        )
+    return found[first:][:count]
