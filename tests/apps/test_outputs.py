@@ -11,10 +11,11 @@ from PIL import Image
 
 import promptweave as pw
 from promptweave.apps.cli import main
+from promptweave.apps.terminal import Terminal, table
 from promptweave.apps.web.session import Session
 from promptweave.apps.web.studio import Studio
 from promptweave.core.file_names import numbered
-from promptweave.editing.drawn_sheet import DrawnSheet
+from promptweave.editing.drawn_sheet import DrawnSheet, sheet_writer
 from promptweave.editing.recipe import BrokenRecipe
 
 SOURCE, TARGET = "a photo of a cat riding a bike", "a photo of a dog riding a bike"
@@ -119,6 +120,14 @@ def test_single_maps_are_those_of_the_word_at_steps_that_were_run(run, tiny_fold
     code, _, err = run("maps", "a cat", "--steps", "1", "-m", str(tiny_folder), "--steps-shown", "0", "--files", "b",
                        "--word", "dog")  # fmt: skip
     assert code == 2 and "'dog' has no map" in err
+
+
+def test_what_a_file_of_anybody_says_cannot_steer_the_terminal(run, capsys):
+    sheet_writer(Image.new("RGB", (8, 8)), "red \x1b[31m", "ring \a, \u0e04\u0e19")(Path("sheet.png"))
+    code, _, err = run("replay", "sheet.png")
+    assert code == 2 and r"is red \x1b[31m. Make it again: ring \x07, \u0e04" in err.replace("\u0e04", r"\u0e04")
+    Terminal().say("title \x1b]0;gone\a", table("facts", ["name"], [["\x1b[2J"]]))
+    assert not set("\x1b\a") & set("".join(capsys.readouterr()))
 
 
 def test_doctor_refuses_what_no_model_can_be(run):

@@ -19,7 +19,7 @@ from cyclopts import (
 )
 
 from promptweave.apps.terminal import FAILURE, INTERRUPTED, USAGE
-from promptweave.core.shown import LONGEST, shown
+from promptweave.core.shown import LONGEST, harmless, shown
 
 USUAL = warnings.formatwarning
 ALIKE = 0.7  # of the letters, for an option that may have been meant
@@ -94,5 +94,5 @@ def _sentence(message: Warning | str, category: type[Warning], *place: Any, **li
 
 def fail(message: str, code: int) -> int:
     """Print to standard error, and return the exit code."""
-    print(message, file=sys.stderr)
+    print(harmless(message), file=sys.stderr)
     return code

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from promptweave.core.shown import harmless
 from promptweave.editing.values import as_json
 
 USAGE, FAILURE, INTERRUPTED = 2, 1, 130
@@ -32,7 +33,7 @@ class Terminal:
     def say(self, *values: Any) -> None:
         """Print readable output, unless it is switched off."""
         for value in values:
-            self.console.print(value)
+            self.console.print(harmless(value) if isinstance(value, str) else value)
 
     def give(self, value: Any) -> None:
         """Print a JSON document if --json is on."""
@@ -65,7 +66,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
     for name in columns:
         made.add_column(name, style="" if name else "dim", header_style="dim")
     for row in rows:
-        made.add_row(*("" if cell is None else str(cell) for cell in row))
+        made.add_row(*("" if cell is None else harmless(str(cell)) for cell in row))
     return made
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from reprlib import Repr
 from typing import Any, cast
+from unicodedata import category
 
 LONGEST = 120  # characters
 SEVERAL = 4  # parts of a list in a `__repr__`
@@ -25,6 +26,15 @@ def shown(value: object) -> str:
     except Exception:  # of a number with more digits than Python writes, lists nested too deeply, a faulty __repr__
         return f"a value of type {type(value).__name__} that is too long to show"
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+
+
+def harmless(text: str) -> str:
+    r"""A text that may be anybody's, for a terminal: control characters but line ends and tabs as they are written.
+
+    >>> print(harmless("red: \x1b[31m"))
+    red: \x1b[31m
+    """
+    return "".join(repr(c)[1:-1] if category(c) == "Cc" and c not in "\n\t" else c for c in text)
 
 
 def brief(kind: object, *said: str) -> str:
